@@ -1,0 +1,3 @@
+//! Load generator, sink and link simulator.
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! Turnspool: an SMTP store-and-forward relay for hosts that are not always on line.
+
+pub mod mail;
+pub mod time;

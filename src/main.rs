@@ -1,0 +1,3 @@
+//! Turnspool.
+
+fn main() {}
