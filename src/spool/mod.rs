@@ -4,5 +4,6 @@
 //! Nothing here knows SMTP.
 
 pub mod commit;
+pub mod segment;
 #[cfg(test)]
 mod simulation;

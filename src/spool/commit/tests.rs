@@ -239,7 +239,21 @@ struct Message {
 /// never told `Committed`.
 fn simulate(seed: u64) {
     let random = &mut Random::new(seed);
-    let mut commit = Commit::new(GEOMETRY, SegmentId(0), seed);
+    // In some worlds records are large, so that chunks are written ahead of
+    // their seal without a sync.
+    let (geometry, scale) = if seed % 20 == 0 {
+        let segment_bytes = 2 << 20;
+        (
+            Geometry {
+                segment_bytes,
+                ..GEOMETRY
+            },
+            128,
+        )
+    } else {
+        (GEOMETRY, 1)
+    };
+    let mut commit = Commit::new(geometry, SegmentId(0), seed);
     let mut disk = Disk::default();
     let mut now = Instant::START;
     let mut out: Option<Out> = None;
@@ -259,7 +273,7 @@ fn simulate(seed: u64) {
         now = now + Duration::from_millis(random.below(20));
         match random.below(6) {
             0 | 1 => {
-                let bytes = 8 + 8 * usize::try_from(random.below(200)).unwrap();
+                let bytes = 8 + 8 * scale * usize::try_from(random.below(200)).unwrap();
                 let octet = u8::try_from(random.below(256)).unwrap();
                 let urgency = if random.one_in(4) {
                     Urgency::Rider
@@ -298,8 +312,8 @@ fn simulate(seed: u64) {
                 let pick = random.below(asked.len() as u64 + 1);
                 if let Some(&segment) = asked.iter().nth(usize::try_from(pick).unwrap()) {
                     asked.remove(&segment);
-                    let stale = vec![0xEE; GEOMETRY.segment_bytes as usize];
-                    disk.create(segment, GEOMETRY.segment_bytes as usize, b"head", &stale);
+                    let stale = vec![0xEE; geometry.segment_bytes as usize];
+                    disk.create(segment, geometry.segment_bytes as usize, b"head", &stale);
                     commit.segment_ready(segment);
                 }
             }
@@ -360,19 +374,15 @@ fn simulate(seed: u64) {
         disk.write_torn(random, write.segment, write.offset, &write.bytes);
     }
     disk.crash(random);
-    for number in &committed {
-        // A ticket covers everything appended before it.
-        for message in &messages[..=usize::try_from(*number).unwrap()] {
-            for (place, record) in &message.records {
-                let from = place.offset.0 as usize;
-                let bytes = disk.bytes(place.segment).expect("its segment is there");
-                let same = bytes[from..from + record.len()] == record[..];
-                assert!(
-                    same,
-                    "seed {seed}: {number} was committed, {place:?} is lost"
-                );
-                assert_eq!(epochs[&place.segment], place.epoch, "seed {seed}");
-            }
+    // A ticket covers everything appended before it.
+    let covered = committed.last().map_or(0, |&number| number + 1);
+    for message in &messages[..usize::try_from(covered).unwrap()] {
+        for (place, record) in &message.records {
+            let from = place.offset.0 as usize;
+            let bytes = disk.bytes(place.segment).expect("its segment is there");
+            let same = bytes[from..from + record.len()] == record[..];
+            assert!(same, "seed {seed}: committed, but {place:?} is lost");
+            assert_eq!(epochs[&place.segment], place.epoch, "seed {seed}");
         }
     }
     assert!(committed.is_disjoint(&failed), "seed {seed}");
@@ -380,7 +390,7 @@ fn simulate(seed: u64) {
 
 #[test]
 fn committed_is_durable_in_every_world() {
-    for seed in 0..4000 {
+    for seed in 0..3000 {
         simulate(seed);
     }
 }
