@@ -377,18 +377,6 @@ impl<'a, T: Element<'a>> Iterator for ListIter<'a, T> {
 
 impl<'a, T: Element<'a>> ExactSizeIterator for ListIter<'a, T> {}
 
-impl Element<'_> for u32 {
-    #[inline]
-    fn write<S: Sink>(&self, sink: &mut S) {
-        SinkExt::u32(sink, *self);
-    }
-
-    #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.u32("number in a list")
-    }
-}
-
 /// One bit of an octet of flags.
 pub(crate) const fn flag(set: bool, bit: u8) -> u8 {
     if set { bit } else { 0 }
