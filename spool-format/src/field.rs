@@ -181,6 +181,20 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
+    pub(crate) fn take(
+        &mut self,
+        length: usize,
+        field: &'static str,
+    ) -> Result<&'a [u8], DecodeError> {
+        let (octets, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(DecodeError::Ends { field })?;
+        self.rest = rest;
+        Ok(octets)
+    }
+
+    #[inline]
     pub(crate) fn octets_option(
         &mut self,
         field: &'static str,
@@ -189,12 +203,7 @@ impl<'a> Reader<'a> {
         if length == ABSENT {
             return Ok(None);
         }
-        let (octets, rest) = self
-            .rest
-            .split_at_checked(length as usize)
-            .ok_or(DecodeError::Ends { field })?;
-        self.rest = rest;
-        Ok(Some(octets))
+        Ok(Some(self.take(length as usize, field)?))
     }
 
     #[inline]

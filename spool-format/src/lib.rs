@@ -8,7 +8,9 @@ mod frame;
 mod header;
 mod place;
 mod record;
+mod recovery;
 mod scan;
+mod summary;
 mod table;
 
 pub use field::{DecodeError, Element, List, ListIter, Reader, Sink};
@@ -28,5 +30,10 @@ pub use record::{
     PartialState, RECIPIENTS_MAX, RecipientField, RecipientNumber, Record, Ret, SealRecord,
     SenderFields, SessionFields,
 };
+pub use recovery::{
+    AttemptFact, BrokenMessage, LiveMessage, Missing, NameId, NoteFact, PartialFact, RecipientSet,
+    Recovered, Recovery, SegmentFacts, Source, Undecodable,
+};
 pub use scan::{Damage, Item, Scanner, TailKind};
+pub use summary::{SUMMARY_MAGIC, Summary, SummaryBuilder, SummaryFault, is_summarized};
 pub use table::{Body, Fate, Kept, Look, Position, Severity, Verdict, verdict};
