@@ -35,8 +35,8 @@ use std::fmt;
 use std::time::Duration;
 
 use spool_format::{
-    EncodeError, EndRecord, Epoch, Offset, Place, Record, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-    Seat, SegmentHeader, SegmentId,
+    BeginRecord, EncodeError, EndRecord, Epoch, Offset, Place, Record, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN, Seat, SegmentHeader, SegmentId, Stamp, framed_bytes,
 };
 
 use crate::mail::{QueueId, Receipt};
@@ -257,6 +257,7 @@ struct Tail {
 pub struct Commit {
     segment_bytes: u32,
     epoch_seed: u64,
+    begin: BeginRecord,
     tail: Tail,
     /// The next segment that nobody was asked to prepare yet.
     unasked: SegmentId,
@@ -295,6 +296,10 @@ impl Commit {
         Self {
             segment_bytes,
             epoch_seed,
+            begin: BeginRecord {
+                stamp: Stamp::START,
+                queue_id_next: 0,
+            },
             tail: Tail::new(epoch_seed, first),
             unasked: first,
             ready: VecDeque::new(),
@@ -310,6 +315,12 @@ impl Commit {
             spare_buffers: Vec::new(),
             fault: None,
         }
+    }
+
+    /// What the next segment is to begin with: what has to outlive all segments before
+    /// it. Keep it up to date before appending.
+    pub fn set_begin(&mut self, begin: BeginRecord) {
+        self.begin = begin;
     }
 
     /// Appends one record. `encode` appends the framed record for that seat to the
@@ -329,6 +340,9 @@ impl Commit {
         }
         loop {
             self.open_batch();
+            if self.tail.records == 0 {
+                self.begin_segment();
+            }
             let tail = self.tail;
             let batch = self.pending.back_mut().expect("open_batch left one");
             let before = batch.bytes.len();
@@ -344,7 +358,7 @@ impl Commit {
             );
             if framed_bytes > self.segment_bytes - tail.offset - END_BYTES {
                 batch.bytes.truncate(before);
-                if framed_bytes > self.segment_bytes - FIRST_OFFSET - END_BYTES {
+                if framed_bytes > self.segment_bytes - FIRST_OFFSET - BEGIN_BYTES - END_BYTES {
                     return Err(AppendError::TooLarge {
                         record_bytes: framed_bytes as usize,
                     });
@@ -563,6 +577,19 @@ impl Commit {
         });
     }
 
+    /// The first record of a segment.
+    fn begin_segment(&mut self) {
+        let batch = self.pending.back_mut().expect("an open batch");
+        let framed_bytes = self
+            .begin
+            .encode(self.tail.seat(), &mut batch.bytes)
+            .expect("a begin record is small");
+        assert_eq!(framed_bytes, BEGIN_BYTES, "its fields have fixed widths");
+        self.tail.offset += framed_bytes;
+        self.tail.records = 1;
+        self.pending_bytes += framed_bytes as usize;
+    }
+
     /// The tail moves to the next segment. The open batch gets the end record and
     /// becomes the last of the old one.
     fn close_segment(&mut self) {
@@ -680,6 +707,8 @@ fn epoch_of(seed: u64, segment: SegmentId) -> Epoch {
 
 /// Where the first record of a segment begins.
 const FIRST_OFFSET: u32 = SegmentHeader::first_offset().0;
+/// Its first record.
+const BEGIN_BYTES: u32 = framed_bytes(16) as u32;
 /// Kept free at the end of a segment for its end record.
 const END_BYTES: u32 = EndRecord::FRAMED_BYTES as u32;
 
