@@ -12,9 +12,10 @@
 //! Invariants:
 //!
 //! - *One dirty segment.* Only the segment of the newest finished write may hold
-//!   octets that no sync has covered: the last batch of a segment is always synced,
-//!   with everything before it. So `durable <= written <= appended`, and a batch that
-//!   is durable makes all earlier batches durable.
+//!   records that no sync has covered, except the end record of the one before: the
+//!   last batch of a segment is always synced, with everything before it. So
+//!   `durable <= written <= appended`, and a batch that is durable makes all earlier
+//!   batches durable.
 //! - *A batch lies in one segment.* The records of a message may lie in several.
 //! - *Committed means durable.* [`Committed`] is made in one place, behind the result
 //!   of a sync.
@@ -200,11 +201,12 @@ pub enum Output {
         /// Whose.
         ticket: Ticket,
     },
-    /// This segment is full and on stable storage. Nothing is written to it again.
+    /// This segment is full, and all its records but the last, which only says so, are on
+    /// stable storage. Nothing is written to it again.
     SegmentClosed {
         /// Which.
         segment: SegmentId,
-        /// Behind its last record.
+        /// Behind its last record before the end record.
         end: Offset,
     },
     /// The log is closed to writes for ever. Told once.
@@ -215,6 +217,7 @@ pub enum Output {
 }
 
 /// A batch: records side by side, in one segment.
+#[derive(Debug)]
 struct Batch {
     number: BatchNumber,
     segment: SegmentId,
@@ -226,13 +229,14 @@ struct Batch {
     ends_segment: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Riders {
     None,
     Some,
 }
 
 /// What [`Commit::written`] needs to know of the batch in flight.
+#[derive(Debug)]
 struct Flight {
     number: BatchNumber,
     segment: SegmentId,
@@ -244,7 +248,7 @@ struct Flight {
 }
 
 /// Where the next record goes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Tail {
     segment: SegmentId,
     epoch: Epoch,
@@ -254,6 +258,7 @@ struct Tail {
 }
 
 /// The group-commit machine of one log.
+#[derive(Debug)]
 pub struct Commit {
     segment_bytes: u32,
     epoch_seed: u64,
@@ -441,9 +446,14 @@ impl Commit {
     /// its size and a synced header with the epoch asked for.
     pub fn segment_ready(&mut self, segment: SegmentId) {
         assert!(
-            segment < self.unasked && segment >= self.tail_floor(),
-            "segment {segment:?} was not asked for"
+            segment < self.unasked,
+            "segment {} was not asked for",
+            segment.0
         );
+        if self.fault.is_some() {
+            // Nothing will be written to it.
+            return;
+        }
         let place = self.ready.partition_point(|&r| r < segment);
         assert!(
             self.ready.get(place) != Some(&segment),
@@ -503,6 +513,12 @@ impl Commit {
         self.durable
     }
 
+    /// The newest batch that has begun.
+    #[must_use]
+    pub fn newest(&self) -> BatchNumber {
+        self.newest
+    }
+
     /// Why the log is closed to writes.
     #[must_use]
     pub fn fault(&self) -> Option<WriteFault> {
@@ -529,9 +545,9 @@ impl Commit {
         self.written = flight.number;
         if flight.durability == Durability::None {
             assert!(flight.tickets.is_empty(), "a ticket waits for a sync");
-            return;
+        } else {
+            self.durable = flight.number;
         }
-        self.durable = flight.number;
         for (ticket, queue_id) in flight.tickets {
             let receipt = Committed { queue_id };
             self.outputs
@@ -542,18 +558,9 @@ impl Commit {
             assert_eq!(closed, Some(flight.segment), "segments close in order");
             self.outputs.push_back(Output::SegmentClosed {
                 segment: flight.segment,
-                end: flight.end,
+                end: Offset(flight.end.0 - END_BYTES),
             });
         }
-    }
-
-    /// The oldest segment that may still be reported ready.
-    fn tail_floor(&self) -> SegmentId {
-        self.flight
-            .as_ref()
-            .map(|f| f.segment)
-            .or_else(|| self.pending.front().map(|b| b.segment))
-            .unwrap_or(self.tail.segment)
     }
 
     /// Leaves an open batch at the end of `pending`.
@@ -562,9 +569,12 @@ impl Commit {
             .pending
             .back()
             .is_some_and(|b| !b.ends_segment && b.bytes.len() < BATCH_BYTES_MAX);
-        if open {
-            return;
+        if !open {
+            self.push_batch();
         }
+    }
+
+    fn push_batch(&mut self) {
         self.newest = self.newest.next();
         self.pending.push_back(Batch {
             number: self.newest,
@@ -590,17 +600,24 @@ impl Commit {
         self.pending_bytes += framed_bytes as usize;
     }
 
-    /// The tail moves to the next segment. The open batch gets the end record and
-    /// becomes the last of the old one.
+    /// The tail moves to the next segment. What is in the old one is synced, and then
+    /// the end record is written behind it: who finds that knows that all before it was
+    /// on stable storage. The end record itself may be lost, and needs no sync.
     fn close_segment(&mut self) {
         let batch = self.pending.back_mut().expect("an open batch");
         assert_eq!(
             batch.segment, self.tail.segment,
             "the open batch is at the tail"
         );
+        let all_durable = self.durable.next() == batch.number;
+        if !(batch.bytes.is_empty() && batch.tickets.is_empty() && all_durable) {
+            batch.riders = Riders::Some;
+            self.push_batch();
+        }
         let end = EndRecord {
             records: self.tail.records,
         };
+        let batch = self.pending.back_mut().expect("an open batch");
         let framed_bytes = end
             .encode(self.tail.seat(), &mut batch.bytes)
             .expect("an end record is small");
@@ -623,8 +640,7 @@ impl Commit {
             return None;
         }
         let batch = self.pending.pop_front().expect("looked at above");
-        let must_sync =
-            !batch.tickets.is_empty() || batch.riders == Riders::Some || batch.ends_segment;
+        let must_sync = !batch.tickets.is_empty() || batch.riders == Riders::Some;
         let durability = if !must_sync {
             Durability::None
         } else if self.written == self.durable && !batch.bytes.is_empty() {

@@ -10,7 +10,7 @@
 //!    the message back at the next start;
 //! 4. the seals in it that continue an older generation have outlived the segments
 //!    of that generation;
-//! 5. no newest note is in it.
+//! 5. no note in it is the newest of its key.
 //!
 //! So segments go in any order that these rules allow, and one held message does not
 //! keep those around it.
@@ -22,12 +22,13 @@
 //! needed exists as soon as more than half of all octets is wasted; so a carry copies
 //! at most as much as it frees.
 //!
-//! Relies on: a segment refers only to older ones (1, 3 and 4 cannot form a circle),
-//! and the caller says what happens in the order in which it is appended.
+//! Relies on: the caller says what happens in the order in which it is appended. A
+//! segment refers to older ones, so that rules 3 and 4 rarely form a circle; where one
+//! is formed (by an attempt that is kept for a message carried past it), emptying a
+//! segment of it opens it.
 //!
 //! What it does not do: it reads no segment, and removes none; it does not know what a
-//! recipient is. About 40 octets are kept for each live message, and 12 for each
-//! message and small record in a segment that is still there.
+//! recipient is. Some 50 octets are kept for each live message, nothing for each record.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,12 +82,13 @@ pub enum Fate {
     SetAside,
 }
 
-/// Whether a segment was whole when it was read at the start.
+/// What a segment was like when it was read at the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Condition {
-    /// Every record up to its end.
-    Whole,
-    /// There is damage in it.
+    /// As it was written, or cut off by a crash.
+    Sound,
+    /// The disk lost something of it, or there are records that are not understood. It is
+    /// not emptied, and is set aside in the end.
     Damaged,
 }
 
@@ -120,10 +122,10 @@ struct Account {
     about: BTreeMap<SegmentPlace, u64>,
     /// Segments with an older generation of messages whose seal is in it.
     ancestors: BTreeSet<SegmentPlace>,
-    /// Messages that were sealed with a record in it; they may be gone or elsewhere.
-    members: Vec<QueueId>,
-    /// Where its small records are.
-    small: Vec<Offset>,
+    /// Behind its last record; known when it is closed.
+    end: Offset,
+    /// Octets between its records that are none: a torn batch. Beginning and end.
+    holes: Vec<(Offset, Offset)>,
     /// Transmissions under way from it.
     borrowed: u32,
 }
@@ -174,22 +176,27 @@ pub struct Reclaim {
 impl Reclaim {
     /// A segment that is about to be written.
     pub fn began(&mut self, segment: SegmentPlace, size_bytes: u32) {
-        self.add(segment, size_bytes, State::Filling, Condition::Whole);
+        self.add(segment, size_bytes, State::Filling, Condition::Sound);
     }
 
-    /// A segment that was found at the start.
-    pub fn found(&mut self, segment: SegmentPlace, size_bytes: u32, condition: Condition) {
-        self.add(segment, size_bytes, State::Closed, condition);
-        self.settle(segment);
-    }
-
-    fn add(
+    /// A segment that was found at the start. Its last record ends at `end`, and between
+    /// its records are `holes`, ascending.
+    pub fn found(
         &mut self,
         segment: SegmentPlace,
         size_bytes: u32,
-        state: State,
+        end: Offset,
         condition: Condition,
+        holes: Vec<(Offset, Offset)>,
     ) {
+        self.add(segment, size_bytes, State::Closed, condition);
+        let account = self.account(segment);
+        account.end = end;
+        account.holes = holes;
+        self.settle(segment);
+    }
+
+    fn add(&mut self, segment: SegmentPlace, size_bytes: u32, state: State, condition: Condition) {
         let account = Account {
             state,
             condition,
@@ -201,8 +208,8 @@ impl Reclaim {
             ended_in: BatchNumber::START,
             about: BTreeMap::new(),
             ancestors: BTreeSet::new(),
-            members: Vec::new(),
-            small: Vec::new(),
+            end: Offset(0),
+            holes: Vec::new(),
             borrowed: 0,
         };
         self.size_bytes += u64::from(size_bytes);
@@ -211,10 +218,11 @@ impl Reclaim {
     }
 
     /// It is full and on stable storage.
-    pub fn closed(&mut self, segment: SegmentPlace) {
+    pub fn closed(&mut self, segment: SegmentPlace, end: Offset) {
         let account = self.account(segment);
         assert_eq!(account.state, State::Filling, "{segment} is closed once");
         account.state = State::Closed;
+        account.end = end;
         self.settle(segment);
     }
 
@@ -275,7 +283,6 @@ impl Reclaim {
             let account = self.account(part.segment);
             account.live += 1;
             account.live_bytes += u64::from(part.bytes);
-            account.members.push(queue_id);
             self.settle(part.segment);
         }
     }
@@ -315,50 +322,49 @@ impl Reclaim {
         }
     }
 
-    /// A done record, mark or attempt was appended, about a message whose seal is in
-    /// `about`.
-    pub fn noted(&mut self, segment: SegmentPlace, offset: Offset, bytes: u32, about: SegmentPlace) {
-        let needed = about != segment && self.segments.contains_key(&about);
-        let account = self.account(segment);
-        account.small.push(offset);
-        if needed {
+    /// A done record, mark or attempt of so many octets was appended to `segment`, about
+    /// a message whose seal is in `about`.
+    pub fn noted(&mut self, segment: SegmentPlace, bytes: u32, about: SegmentPlace) {
+        if about != segment && self.segments.contains_key(&about) {
+            let account = self.account(segment);
             *account.about.entry(about).or_default() += u64::from(bytes);
         }
+    }
+
+    /// The newest note of some key is in it.
+    pub fn note_here(&mut self, segment: SegmentPlace) {
+        self.account(segment).notes += 1;
         self.settle(segment);
     }
 
-    /// The newest note of some key moved.
-    pub fn note_moved(
-        &mut self,
-        from: Option<SegmentPlace>,
-        to: Option<SegmentPlace>,
-        batch: BatchNumber,
-    ) {
-        if let Some(to) = to {
-            self.account(to).notes += 1;
-            self.settle(to);
-        }
-        if let Some(from) = from {
-            let account = self.account(from);
-            account.notes = account.notes.checked_sub(1).expect("it was counted");
-            account.ended_in = account.ended_in.max(batch);
-            self.settle(from);
-        }
-        if let (Some(from), Some(to)) = (from, to) {
-            // The older note must not come back.
-            if from != to {
-                self.account(to).ancestors.insert(from);
-            }
-        }
+    /// That note is needed no more, since a record in `batch` says otherwise.
+    pub fn note_away(&mut self, segment: SegmentPlace, batch: BatchNumber) {
+        let account = self.account(segment);
+        account.notes = account.notes.checked_sub(1).expect("it was counted");
+        account.ended_in = account.ended_in.max(batch);
+        self.settle(segment);
     }
 
     /// Everything in it that is still needed was appended again, the last of it in
-    /// `batch`.
-    pub fn emptied(&mut self, segment: SegmentPlace, batch: BatchNumber) {
+    /// `batch`, except what keeps `ancestors` from coming back.
+    pub fn emptied(
+        &mut self,
+        segment: SegmentPlace,
+        ancestors: impl IntoIterator<Item = SegmentPlace>,
+        batch: BatchNumber,
+    ) {
+        for ancestor in ancestors {
+            self.continues(segment, ancestor);
+        }
         let account = self.account(segment);
         account.about.clear();
         account.ended_in = account.ended_in.max(batch);
         self.settle(segment);
+    }
+
+    /// It turned out to have damaged octets: it is not emptied, and will be set aside.
+    pub fn damaged(&mut self, segment: SegmentPlace) {
+        self.account(segment).condition = Condition::Damaged;
     }
 
     /// A transmission from it begins: it will not be reused before it ends.
@@ -412,8 +418,8 @@ impl Reclaim {
         account.state = State::Dead;
         let fate = match (account.condition, account.borrowed) {
             (Condition::Damaged, _) => Fate::SetAside,
-            (Condition::Whole, 0) => Fate::Reuse,
-            (Condition::Whole, _) => Fate::Remove,
+            (Condition::Sound, 0) => Fate::Reuse,
+            (Condition::Sound, _) => Fate::Remove,
         };
         Some((segment, fate))
     }
@@ -434,7 +440,11 @@ impl Reclaim {
         }
         self.segments
             .iter()
-            .filter(|(_, account)| account.state == State::Closed && account.open == 0)
+            .filter(|(_, account)| {
+                account.state == State::Closed
+                    && account.open == 0
+                    && account.condition == Condition::Sound
+            })
             .map(|(&segment, account)| (account.needed_bytes(), segment, account))
             // Nothing needed: it goes without being emptied, when it may.
             .filter(|&(needed, _, account)| {
@@ -445,29 +455,46 @@ impl Reclaim {
             .map(|(_, segment)| segment)
     }
 
-    /// The message that was the `index`-th to be sealed with a record in `segment`, and
-    /// its seal if it is live and still there; `None` behind the last.
+    /// Whether a live message has octets in `segment`.
     #[must_use]
-    pub fn member(
-        &self,
-        segment: SegmentPlace,
-        index: usize,
-    ) -> Option<(QueueId, Option<Location>)> {
-        let queue_id = *self.segments.get(&segment)?.members.get(index)?;
-        let there = self.messages.get(&queue_id).filter(|entry| {
-            entry.seal.segment_place() == segment
-                || self
+    pub fn lies_in(&self, queue_id: QueueId, segment: SegmentPlace) -> bool {
+        self.messages
+            .get(&queue_id)
+            .is_some_and(|entry| match entry.extent {
+                Extent::One(_) => entry.seal.segment_place() == segment,
+                Extent::Many => self
                     .spread
                     .get(&queue_id)
-                    .is_some_and(|parts| parts.iter().any(|p| p.segment == segment))
-        });
-        Some((queue_id, there.map(|entry| entry.seal)))
+                    .is_some_and(|parts| parts.iter().any(|part| part.segment == segment)),
+            })
     }
 
-    /// Where the `index`-th small record of a segment is; `None` behind the last.
+    /// Whether the tail may still come to a segment, or is in it.
     #[must_use]
-    pub fn small(&self, segment: SegmentPlace, index: usize) -> Option<Offset> {
-        self.segments.get(&segment)?.small.get(index).copied()
+    pub fn is_filling(&self, segment: SegmentPlace) -> bool {
+        self.segments
+            .get(&segment)
+            .is_some_and(|account| account.state == State::Filling)
+    }
+
+    /// Where the record at `offset` is, or the next one behind a hole there.
+    #[must_use]
+    pub fn behind_hole(&self, segment: SegmentPlace, offset: Offset) -> Offset {
+        let holes = self
+            .segments
+            .get(&segment)
+            .map(|account| &account.holes[..]);
+        let hole = holes.and_then(|holes| {
+            let index = holes.binary_search_by_key(&offset, |hole| hole.0).ok()?;
+            holes.get(index)
+        });
+        hole.map_or(offset, |hole| hole.1)
+    }
+
+    /// Behind the last record of a closed segment.
+    #[must_use]
+    pub fn end(&self, segment: SegmentPlace) -> Option<Offset> {
+        self.segments.get(&segment).map(|account| account.end)
     }
 
     /// Whether a record about a message that is sealed in `about` is needed.

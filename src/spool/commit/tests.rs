@@ -144,15 +144,17 @@ fn a_record_that_does_not_fit_begins_the_next_segment_and_the_old_one_is_synced(
     assert_eq!((place.segment, place.offset), (SegmentId(8), Offset(8224)));
     assert_eq!(commit.segments_ahead(), None);
     seal(&mut commit, 1);
-    assert_eq!(drain(&mut commit), ["write 7@8192+40056 Range"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+40032 Range"]);
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["write 7@48224+24 None"]);
     done(&mut commit);
     // Segment 8 is not there yet.
-    assert_eq!(drain(&mut commit), ["closed 7@48248"]);
+    assert_eq!(drain(&mut commit), ["closed 7@48224"]);
     let (segment, epoch) = commit.ask_segment();
     assert_eq!(segment, SegmentId(8));
     assert_ne!(epoch, epoch_of(1, SegmentId(7)));
     commit.segment_ready(segment);
-    assert_eq!(drain(&mut commit), ["write 8@8192+40096 Range"]);
+    assert_eq!(drain(&mut commit), ["write 8@8192+40096 File"]);
     done(&mut commit);
     assert_eq!(drain(&mut commit), ["committed 1 1"]);
 }
@@ -165,7 +167,9 @@ fn a_segment_whose_last_octets_are_written_but_dirty_is_synced_before_the_next()
     assert_eq!(drain(&mut commit), ["write 7@8192+40032 None"]);
     done(&mut commit);
     append(&mut commit, Urgency::Unsealed, 40_000);
-    assert_eq!(drain(&mut commit), ["write 7@48224+24 File"]);
+    assert_eq!(drain(&mut commit), ["write 7@48224+0 File"]);
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["write 7@48224+24 None"]);
 }
 
 #[test]

@@ -5,12 +5,17 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
-use spool_format::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentPlace};
+use spool_format::{
+    SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentPlace,
+};
 
 use super::{FileError, FileFault, Segment, read_full, write_all};
 
 /// A zero-filled segment is written in pieces of this size.
 const FILL_BYTES: usize = 1 << 20;
+
+/// What a disk that has bad places is read by.
+const PAGE_BYTES: usize = 4096;
 
 /// A summary larger than this is not ours: a segment of 64 MiB that holds nothing but
 /// the smallest messages has one of a few MiB.
@@ -313,6 +318,44 @@ impl Directory {
             u32::MAX,
             self.path_of(segment, FileKind::Segment),
         )
+    }
+
+    /// Reads up to `wanted` octets of a segment from its beginning into `buffer`, without
+    /// a map: where the disk cannot read, the rest is zeros, and the error is told.
+    ///
+    /// # Errors
+    /// `buffer` holds what could be read, and zeros for the rest.
+    pub fn read_segment(
+        &self,
+        segment: SegmentId,
+        wanted: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), FileError> {
+        buffer.clear();
+        let path = || self.path_of(segment, FileKind::Segment);
+        let error = |errno| FileError::new("reading", path(), errno);
+        let file = self.open_file(segment, FileKind::Segment, OFlags::RDONLY)?;
+        let size = rustix::fs::fstat(&file).map_err(error)?.st_size;
+        let size = usize::try_from(size).unwrap_or(0).min(wanted);
+        if size > SEGMENT_BYTES_MAX as usize {
+            let why = "it is larger than a segment can be";
+            return Err(FileError::malformed("reading", path(), why));
+        }
+        buffer.resize(size, 0);
+        let mut result = Ok(());
+        for (index, piece) in buffer.chunks_mut(FILL_BYTES).enumerate() {
+            if let Err(errno) = read_full(&file, (index * FILL_BYTES) as u64, piece) {
+                // Smaller pieces: what is beside the bad page can still be read.
+                for (page, octets) in piece.chunks_mut(PAGE_BYTES).enumerate() {
+                    let at = index * FILL_BYTES + page * PAGE_BYTES;
+                    if read_full(&file, at as u64, octets).is_err() {
+                        octets.fill(0);
+                    }
+                }
+                result = Err(error(errno));
+            }
+        }
+        result
     }
 
     /// Deletes a dead segment, its summary first. When this returns, a crash does not
