@@ -824,6 +824,12 @@ impl Log {
         files as u64 * u64::from(self.settings.segment_bytes)
     }
 
+    /// What of that is needed: live messages, and what keeps others from coming back.
+    #[must_use]
+    pub fn needed_bytes(&self) -> u64 {
+        self.reclaim.needed_bytes()
+    }
+
     /// The segments that are there.
     pub fn segments(&self) -> impl Iterator<Item = SegmentPlace> {
         self.reclaim.segments()

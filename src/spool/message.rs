@@ -345,6 +345,25 @@ impl StoredMessage {
     }
 }
 
+impl StoredMessage {
+    /// Reads the whole body, and compares its checksum with that of the seal: before it
+    /// is sent, where it may have lain on the disk for long.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn verify(&self, source: &impl SegmentSource, seal: Location) -> Result<(), ReadError> {
+        let mut checksum = Checksum::EMPTY;
+        for &extent in &self.extents {
+            checksum = checksum.append(body(source, seal, extent)?);
+        }
+        if checksum == self.checksum {
+            Ok(())
+        } else {
+            Err(ReadError::Body { at: seal })
+        }
+    }
+}
+
 /// The octets of one extent of a body in log `seal.log`.
 ///
 /// # Errors

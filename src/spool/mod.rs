@@ -11,3 +11,5 @@ pub mod recovery;
 pub mod segment;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;

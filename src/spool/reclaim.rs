@@ -424,14 +424,20 @@ impl Reclaim {
         Some((segment, fate))
     }
 
+    /// Octets of all segments that are needed.
+    #[must_use]
+    pub fn needed_bytes(&self) -> u64 {
+        self.segments.values().map(Account::needed_bytes).sum()
+    }
+
     /// The segment that is best emptied next, if that is worth it.
     #[must_use]
     pub fn victim(&self, waste: Waste, segment_bytes: u32) -> Option<SegmentPlace> {
         let (allowed, percent) = match waste {
             Waste::Relaxed => {
-                let needed: u64 = self.segments.values().map(Account::needed_bytes).sum();
                 let slack = SLACK_SEGMENTS * u64::from(segment_bytes);
-                (needed.saturating_mul(2) + slack, CARRY_NEEDED_PERCENT_MAX)
+                let allowed = self.needed_bytes().saturating_mul(2) + slack;
+                (allowed, CARRY_NEEDED_PERCENT_MAX)
             }
             Waste::Pressed => (0, CARRY_NEEDED_PERCENT_MAX_PRESSED),
         };

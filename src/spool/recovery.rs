@@ -326,7 +326,6 @@ fn end_of_records(facts: &SegmentFacts) -> Offset {
 pub fn read_directory(
     restart: &mut Restart,
     directory: &Directory,
-    log: LogId,
 ) -> Result<DirectoryFacts, FileError> {
     let listing = directory.list()?;
     directory.clean(&listing)?;
@@ -334,6 +333,7 @@ pub fn read_directory(
         listing,
         errors: Vec::new(),
     };
+    let log = directory.log();
     let place = |segment| SegmentPlace { log, segment };
     for &segment in facts.listing.damaged.iter().chain(&facts.listing.summaries) {
         restart.number_taken(place(segment));
