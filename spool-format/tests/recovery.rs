@@ -658,7 +658,10 @@ fn recovery_agrees_with_a_plain_model() {
             assert_eq!(picture(&recovered), expected, "seed {seed} round {round}");
             assert!(recovered.stamp.0 <= world.stamp);
             if seed % 3 == 0 {
-                let stamped = world.written.iter().filter(|w| !matches!(w.fact, Fact::Part));
+                let stamped = world
+                    .written
+                    .iter()
+                    .filter(|w| !matches!(w.fact, Fact::Part));
                 let newest = stamped.map(|written| written.stamp).max().unwrap_or(0);
                 assert!(recovered.stamp.0 >= newest);
                 assert_eq!(recovered.severity(), Severity::Silent);
