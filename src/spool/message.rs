@@ -368,11 +368,11 @@ impl StoredMessage {
 ///
 /// # Errors
 /// They are not there.
-pub fn body<'a>(
-    source: &'a impl SegmentSource,
+pub fn body(
+    source: &impl SegmentSource,
     seal: Location,
     extent: Extent,
-) -> Result<&'a [u8], ReadError> {
+) -> Result<&[u8], ReadError> {
     let place = SegmentPlace {
         log: seal.log,
         segment: extent.segment,
