@@ -203,10 +203,17 @@ fn place() -> (Option<tempfile::TempDir>, PathBuf) {
     }
 }
 
+/// Cargo says "--bench" when it is to be measured, and nothing in a test.
+fn segment_bytes() -> u32 {
+    let is_measured = std::env::args().any(|a| a == "--bench");
+    if is_measured { 64 << 20 } else { 2 << 20 }
+}
+
 /// One batch, durable, by way and size and kind of segment.
 fn commit(c: &mut Criterion) {
     let (_keep, path) = place();
-    let mut bench = Bench::new(&path, 64 << 20);
+    let segment_bytes = segment_bytes();
+    let mut bench = Bench::new(&path, segment_bytes);
     let mut group = c.benchmark_group("commit");
     group.sample_size(20);
     for made in Made::ALL {
@@ -224,7 +231,7 @@ fn commit(c: &mut Criterion) {
                     b.iter_custom(|rounds| {
                         let mut time = std::time::Duration::ZERO;
                         for _ in 0..rounds {
-                            if at as usize + batch.len() > 64 << 20 {
+                            if at as usize + batch.len() > segment_bytes as usize {
                                 bench.drop_segment(segment.take().unwrap(), made);
                                 segment = Some(bench.make(made));
                                 at = 8192;
@@ -262,9 +269,7 @@ fn disk_octets() -> u64 {
 
 /// Fills a segment with batches, and prints what it took.
 fn prepare(c: &mut Criterion) {
-    // Criterion times nothing here; its argument says whether this is only a test.
-    let is_test = std::env::args().any(|a| a == "--test");
-    let segment_bytes: u32 = if is_test { 1 << 20 } else { 64 << 20 };
+    let segment_bytes = segment_bytes();
     let (_keep, path) = place();
     let mut bench = Bench::new(&path.with_extension("prepare"), segment_bytes);
     let group = c.benchmark_group("prepare");

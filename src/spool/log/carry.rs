@@ -28,7 +28,8 @@ use spool_format::{
 
 use super::super::commit::{AppendError, BatchNumber, Urgency};
 use super::super::message::{ReadError, SegmentSource, body, record_at};
-use super::{Hold, Log, NOWHERE, OpenMessage, Output};
+use super::writing::{Hold, Marks, NOWHERE, OpenMessage};
+use super::{Log, Output};
 use crate::mail::QueueId;
 use crate::time::Now;
 
@@ -497,7 +498,7 @@ impl Log {
     }
 }
 
-impl super::Marks {
+impl Marks {
     pub(super) fn add(&mut self, mark: Mark<'_>) {
         match mark {
             Mark::Hold { queue_name } => {

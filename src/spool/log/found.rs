@@ -6,7 +6,8 @@ use spool_format::{LiveMessage, NoteFact, Offset, Recovered, SegmentId, SegmentP
 use super::super::commit::BatchNumber;
 use super::super::reclaim::{Condition, Part};
 use super::super::recovery::{Outline, SaidAs};
-use super::{ATTEMPTS_KEPT, Hold, Log, Marks};
+use super::Log;
+use super::writing::{ATTEMPTS_KEPT, Hold, Marks};
 use crate::mail::QueueId;
 
 /// What envelope and seal of a message take, where it was not counted.

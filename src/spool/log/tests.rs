@@ -3,10 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spool_format::{BodyForm, LiveMessage, Outcome, SegmentHeader, SummaryBuilder};
+use spool_format::{
+    BodyForm, Checksum, DoneField, LiveMessage, Mark, NoteField, Outcome, RecipientNumber,
+    SegmentHeader, SummaryBuilder,
+};
 
 use super::super::commit::WriteStep;
-use super::super::message::{SegmentSource, StoredMessage, View, body};
+use super::super::message::{
+    BodyFacts, Contents, Holding, SegmentSource, StoredMessage, View, body,
+};
 use super::super::reclaim::SLACK_SEGMENTS;
 use super::super::recovery::{Restart, Restarted};
 use super::super::simulation::{Disk, Random};

@@ -468,6 +468,14 @@ impl Directory {
         self.rename(segment, FileKind::SummaryNew, segment, FileKind::Summary)
     }
 
+    /// Deletes the summary of a segment: the next start scans it.
+    ///
+    /// # Errors
+    /// It may be there still.
+    pub fn remove_summary(&self, segment: SegmentId) -> Result<(), FileError> {
+        self.unlink(segment, FileKind::Summary)
+    }
+
     /// Octets that this process may still use on the file system.
     ///
     /// # Errors
