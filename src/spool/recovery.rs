@@ -265,6 +265,11 @@ impl Restarted {
                 facts.damage.clone(),
             );
         }
+        for facts in &self.recovered.segments {
+            if !owned.contains(&facts.place.log) {
+                found.segment_elsewhere(facts.place);
+            }
+        }
         for message in self.messages(owned) {
             found.message(message);
         }
@@ -381,6 +386,3 @@ pub struct DirectoryFacts {
     /// Files that could not be read or written. The start goes on without them.
     pub errors: Vec<FileError>,
 }
-
-#[cfg(test)]
-mod tests;
