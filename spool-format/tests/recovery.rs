@@ -392,7 +392,8 @@ impl World {
                 };
                 let (envelope, extents, parts) = self.parts(log, queue_id, 0);
                 let state = PartialState::ALL[self.random.below(3)];
-                let offset = self.random.below(1000) as u64;
+                let stored: u32 = extents.iter().map(|extent| extent.length).sum();
+                let offset = self.random.below(stored as usize + 1) as u64;
                 let text = transid.to_string();
                 let record = PartialRecord {
                     stamp: Stamp(self.stamp),
@@ -806,4 +807,14 @@ fn summaries_of_others_do_not_count() {
         check(&flipped, Some(SummaryFault::Damaged));
         flipped[bit / 8] ^= 1 << (bit % 8);
     }
+}
+
+/// A million messages have to fit beside everything else.
+#[test]
+fn a_message_in_memory_is_small() {
+    assert!(
+        size_of::<LiveMessage>() <= 160,
+        "{}",
+        size_of::<LiveMessage>()
+    );
 }
