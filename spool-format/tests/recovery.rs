@@ -168,7 +168,7 @@ impl World {
         let mut parts = vec![envelope];
         let mut extents = Vec::new();
         for sequence in 0..self.random.below(4) as u32 {
-            let body = vec![b'x'; self.random.below(300)];
+            let body = vec![b'x'; 1 + self.random.below(300)];
             let at = self.append(
                 log,
                 &ChunkRecord {
@@ -429,7 +429,8 @@ impl World {
 #[derive(Debug, PartialEq, Eq, Default)]
 struct Picture {
     live: BTreeMap<u64, String>,
-    broken: BTreeSet<u64>,
+    /// With the seal that is told of.
+    broken: BTreeMap<u64, Location>,
     notes: BTreeMap<u8, Option<u8>>,
     partials: BTreeMap<String, String>,
     done: u64,
@@ -459,14 +460,12 @@ fn picture(recovered: &Recovered) -> Picture {
         );
         (message.queue_id, text)
     });
+    let broken = recovered.broken.iter();
+    let broken = broken.map(|broken| (broken.message.queue_id, broken.message.seal));
     let notes = recovered.notes.iter();
     Picture {
         live: live.collect(),
-        broken: recovered
-            .broken
-            .iter()
-            .map(|broken| broken.message.queue_id)
-            .collect(),
+        broken: broken.collect(),
         notes_at: notes.clone().map(|note| (note.key[0], note.at)).collect(),
         notes: notes
             .map(|note| (note.key[0], note.value.as_ref().map(|value| value[0])))
@@ -523,11 +522,11 @@ fn model(written: &[&Written]) -> Picture {
             .max_by_key(|(written, seal)| (seal.generation, written.at));
         let ended = |seal: &SealFact| (0..seal.domains.len() as u32).all(|n| done.contains(&n));
         let Some((at, seal)) = newest else {
-            let (_, seal) = seals
+            let (at, seal) = seals
                 .max_by_key(|(written, seal)| (seal.generation, written.at))
                 .expect("the id came from a seal");
             if !ended(seal) {
-                picture.broken.insert(id);
+                picture.broken.insert(id, at.at);
             }
             continue;
         };
@@ -657,6 +656,11 @@ fn recovery_agrees_with_a_plain_model() {
         for round in 0..4 {
             let recovered = feed(&segments, &mut random, round % 2 == 1);
             assert_eq!(picture(&recovered), expected, "seed {seed} round {round}");
+            assert_eq!(
+                recovered.broken.len(),
+                expected.broken.len(),
+                "each is told of once"
+            );
             assert!(recovered.stamp.0 <= world.stamp);
             if seed % 3 == 0 {
                 let stamped = world
