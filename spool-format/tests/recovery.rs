@@ -168,7 +168,7 @@ impl World {
         let mut parts = vec![envelope];
         let mut extents = Vec::new();
         for sequence in 0..self.random.below(4) as u32 {
-            let body = vec![b'x'; self.random.below(300)];
+            let body = vec![b'x'; 1 + self.random.below(300)];
             let at = self.append(
                 log,
                 &ChunkRecord {
@@ -392,7 +392,8 @@ impl World {
                 };
                 let (envelope, extents, parts) = self.parts(log, queue_id, 0);
                 let state = PartialState::ALL[self.random.below(3)];
-                let offset = self.random.below(1000) as u64;
+                let stored: u32 = extents.iter().map(|extent| extent.length).sum();
+                let offset = self.random.below(stored as usize + 1) as u64;
                 let text = transid.to_string();
                 let record = PartialRecord {
                     stamp: Stamp(self.stamp),
@@ -428,7 +429,8 @@ impl World {
 #[derive(Debug, PartialEq, Eq, Default)]
 struct Picture {
     live: BTreeMap<u64, String>,
-    broken: BTreeSet<u64>,
+    /// With the seal that is told of.
+    broken: BTreeMap<u64, Location>,
     notes: BTreeMap<u8, Option<u8>>,
     partials: BTreeMap<String, String>,
     done: u64,
@@ -458,14 +460,12 @@ fn picture(recovered: &Recovered) -> Picture {
         );
         (message.queue_id, text)
     });
+    let broken = recovered.broken.iter();
+    let broken = broken.map(|broken| (broken.message.queue_id, broken.message.seal));
     let notes = recovered.notes.iter();
     Picture {
         live: live.collect(),
-        broken: recovered
-            .broken
-            .iter()
-            .map(|broken| broken.message.queue_id)
-            .collect(),
+        broken: broken.collect(),
         notes_at: notes.clone().map(|note| (note.key[0], note.at)).collect(),
         notes: notes
             .map(|note| (note.key[0], note.value.as_ref().map(|value| value[0])))
@@ -522,11 +522,11 @@ fn model(written: &[&Written]) -> Picture {
             .max_by_key(|(written, seal)| (seal.generation, written.at));
         let ended = |seal: &SealFact| (0..seal.domains.len() as u32).all(|n| done.contains(&n));
         let Some((at, seal)) = newest else {
-            let (_, seal) = seals
+            let (at, seal) = seals
                 .max_by_key(|(written, seal)| (seal.generation, written.at))
                 .expect("the id came from a seal");
             if !ended(seal) {
-                picture.broken.insert(id);
+                picture.broken.insert(id, at.at);
             }
             continue;
         };
@@ -656,6 +656,11 @@ fn recovery_agrees_with_a_plain_model() {
         for round in 0..4 {
             let recovered = feed(&segments, &mut random, round % 2 == 1);
             assert_eq!(picture(&recovered), expected, "seed {seed} round {round}");
+            assert_eq!(
+                recovered.broken.len(),
+                expected.broken.len(),
+                "each is told of once"
+            );
             assert!(recovered.stamp.0 <= world.stamp);
             if seed % 3 == 0 {
                 let stamped = world
@@ -806,4 +811,99 @@ fn summaries_of_others_do_not_count() {
         check(&flipped, Some(SummaryFault::Damaged));
         flipped[bit / 8] ^= 1 << (bit % 8);
     }
+}
+
+/// A million messages have to fit beside everything else.
+#[test]
+fn a_message_in_memory_is_small() {
+    assert!(
+        size_of::<LiveMessage>() <= 160,
+        "{}",
+        size_of::<LiveMessage>()
+    );
+}
+
+/// Records that are whole and not understood are told, and nothing else suffers.
+#[test]
+fn records_that_are_not_understood() {
+    let check = |change: &dyn Fn(&mut [u8]), kind: Option<RecordKind>, summarized: bool| {
+        let mut segment = Segment::new(header(1, 5));
+        let record = MarkRecord {
+            queue_id: 1,
+            stamp: Stamp(1),
+            mark: Mark::Release,
+        };
+        let at = segment.append(&record).offset.0 as usize;
+        let seat = Seat {
+            epoch: segment.header.epoch,
+            offset: Offset(at as u32),
+        };
+        let record = &mut segment.file[at..segment.end as usize];
+        change(record);
+        let length = u32::from_le_bytes(record[8..12].try_into().expect("four octets")) as usize;
+        let checksum = Checksum::EMPTY
+            .append(&seat.epoch.0.to_le_bytes())
+            .append(&seat.offset.0.to_le_bytes())
+            .append(&record[8..16 + length]);
+        record[4..8].copy_from_slice(&checksum.as_u32().to_le_bytes());
+        let small = Small {
+            queue_id: 1,
+            stamp: 1,
+            domains: &["a.example"],
+            body: b"x\r\n",
+        };
+        append_message(&mut segment, &small);
+        segment.close();
+        let summary = SummaryBuilder::scan(&segment.file, &segment.header);
+        assert_eq!(summary.is_some(), summarized);
+        let mut recovery = Recovery::new(None);
+        recovery.segment(place(1), &segment.file, summary.as_deref());
+        let recovered = recovery.finish();
+        assert_eq!(recovered.messages.len(), 1);
+        let facts = &recovered.segments[0];
+        assert_eq!((facts.undecodable, facts.records), (1, 6));
+        let first = facts.undecodable_first.expect("there is one");
+        assert_eq!((first.offset, first.kind), (seat.offset, kind));
+        assert_eq!(first.error.is_some(), kind.is_some());
+        assert!(
+            facts.to_string().contains("1 record was not understood"),
+            "{facts}"
+        );
+    };
+    check(&|record| record[12] = 200, None, false);
+    check(&|record| record[12] = 0, None, false);
+    check(&|record| record[13] = 1, None, false);
+    check(&|record| record[15] = 1, None, false);
+    check(&|record| record[8] -= 1, Some(RecordKind::Mark), true);
+    check(&|record| record[32] = 9, Some(RecordKind::Mark), true);
+}
+
+/// The body of a message is what was sealed, or it is told what is wrong.
+#[test]
+fn bodies_are_verified() {
+    let small = Small {
+        queue_id: 1,
+        stamp: 1,
+        domains: &["a.example"],
+        body: b"Subject: x\r\n\r\nHello.\r\n",
+    };
+    let mut segment = Segment::new(header(1, 5));
+    let (envelope, mut extents) = append_parts(&mut segment, &small);
+    let check = |extents: &[Extent], expected| {
+        let runs = runs(small.domains);
+        let mut record = seal(&small, envelope, extents, &runs);
+        record.octets = extents.iter().map(|extent| u64::from(extent.length)).sum();
+        let file = |id| (id == SegmentId(1)).then_some(&segment.file[..]);
+        assert_eq!(record.verify_body(file), expected);
+    };
+    check(&extents, Ok(()));
+    check(&extents[..1], Err(BodyFault::Checksum));
+    extents.swap(0, 1);
+    check(&extents, Err(BodyFault::Checksum));
+    extents[1].segment = SegmentId(2);
+    check(&extents, Err(BodyFault::NoSegment(SegmentId(2))));
+    extents[0].offset = Offset(SEGMENT_BYTES_MIN - 1);
+    check(&extents, Err(BodyFault::Ends(SegmentId(1))));
+    extents[0].length = u32::MAX;
+    check(&extents, Err(BodyFault::Ends(SegmentId(1))));
 }
