@@ -211,7 +211,7 @@ impl Restarted {
         let segments = &self.recovered.segments;
         segments
             .iter()
-            .filter(|facts| facts.verdict.severity != Severity::Silent)
+            .filter(|facts| facts.verdict.severity != Severity::Silent || facts.undecodable > 0)
     }
 
     /// The messages of the logs that a data core owns: to be put into its queue.
