@@ -447,6 +447,12 @@ impl Reclaim {
         Some((segment, fate))
     }
 
+    /// What the files take.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
     /// Octets of all segments that are needed.
     #[must_use]
     pub fn needed_bytes(&self) -> u64 {
@@ -549,12 +555,6 @@ impl Reclaim {
     #[must_use]
     pub fn messages_count(&self) -> usize {
         self.messages.len()
-    }
-
-    /// How many segments there are, dead ones that are not gone included.
-    #[must_use]
-    pub fn segments_count(&self) -> usize {
-        self.segments.len()
     }
 
     /// The segments that are there.
