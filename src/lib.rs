@@ -2,4 +2,5 @@
 
 pub mod mail;
 pub mod route;
+pub mod spool;
 pub mod time;
