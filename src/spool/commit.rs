@@ -34,7 +34,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use spool_format::{Offset, SegmentId};
+use spool_format::{
+    EncodeError, EndRecord, Epoch, Offset, Place, Record, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    Seat, SegmentHeader, SegmentId,
+};
 
 use crate::mail::{QueueId, Receipt};
 use crate::time::Instant;
@@ -92,15 +95,16 @@ impl Receipt for Committed {
     }
 }
 
-/// Where a record goes, and the epoch with which its checksum is seeded.
+/// Where a record was appended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
-    /// The file.
-    pub segment: SegmentId,
-    /// The epoch of that file.
-    pub epoch: u64,
-    /// Where in the file the record begins.
-    pub offset: Offset,
+pub struct Appended {
+    /// Its beginning.
+    pub place: Place,
+    /// Its batch: the record is on stable storage when [`Commit::durable`] has come
+    /// this far.
+    pub batch: BatchNumber,
+    /// What it takes in the segment.
+    pub framed_bytes: u32,
 }
 
 /// What a record wants of the batch that holds it.
@@ -160,10 +164,10 @@ pub enum AppendError {
     /// A write failed earlier. Reads go on; accept no mail for this log.
     #[error("the spool log is closed to writes since a write failed ({0})")]
     Closed(WriteFault),
-    /// The record is larger than a whole segment.
+    /// The record is larger than a segment or than the format allows.
     #[error("a record of {record_bytes} octets does not fit in a segment")]
     TooLarge {
-        /// Its size with its frame.
+        /// Its size.
         record_bytes: usize,
     },
 }
@@ -210,15 +214,6 @@ pub enum Output {
     },
 }
 
-/// Sizes that do not change while the log is open.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Geometry {
-    /// Size of a segment file.
-    pub segment_bytes: u32,
-    /// Where its first record begins.
-    pub first_offset: Offset,
-}
-
 /// A batch: records side by side, in one segment.
 struct Batch {
     number: BatchNumber,
@@ -252,13 +247,15 @@ struct Flight {
 #[derive(Clone, Copy)]
 struct Tail {
     segment: SegmentId,
-    epoch: u64,
+    epoch: Epoch,
     offset: u32,
+    /// So far, for the end record.
+    records: u32,
 }
 
 /// The group-commit machine of one log.
 pub struct Commit {
-    geometry: Geometry,
+    segment_bytes: u32,
     epoch_seed: u64,
     tail: Tail,
     /// The next segment that nobody was asked to prepare yet.
@@ -290,19 +287,15 @@ impl Commit {
     /// `epoch_seed` is new and random at each start: the epochs of the segments are
     /// made from it, and stale octets of an earlier start must not be taken for ours.
     #[must_use]
-    pub fn new(geometry: Geometry, first: SegmentId, epoch_seed: u64) -> Self {
+    pub fn new(segment_bytes: u32, first: SegmentId, epoch_seed: u64) -> Self {
         assert!(
-            geometry.first_offset.0 < geometry.segment_bytes,
-            "a segment has room behind its header"
+            (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes),
+            "a segment cannot have {segment_bytes} octets"
         );
         Self {
-            geometry,
+            segment_bytes,
             epoch_seed,
-            tail: Tail {
-                segment: first,
-                epoch: epoch_of(epoch_seed, first),
-                offset: geometry.first_offset.0,
-            },
+            tail: Tail::new(epoch_seed, first),
             unasked: first,
             ready: VecDeque::new(),
             pending: VecDeque::new(),
@@ -319,8 +312,9 @@ impl Commit {
         }
     }
 
-    /// Appends one record. `encode` appends the framed record for that place to the
-    /// buffer; it is called again for the next segment if the record does not fit.
+    /// Appends one record. `encode` appends the framed record for that seat to the
+    /// buffer, and gives the octets that it takes; it is called again, for the next
+    /// segment, if the record does not fit.
     ///
     /// # Errors
     /// [`AppendError`]. Nothing was appended then.
@@ -328,41 +322,52 @@ impl Commit {
         &mut self,
         now: Instant,
         urgency: Urgency,
-        mut encode: impl FnMut(Place, &mut Vec<u8>),
-    ) -> Result<(Place, BatchNumber), AppendError> {
+        mut encode: impl FnMut(Seat, &mut Vec<u8>) -> Result<u32, EncodeError>,
+    ) -> Result<Appended, AppendError> {
         if let Some(fault) = self.fault {
             return Err(AppendError::Closed(fault));
         }
-        let segment_bytes = self.geometry.segment_bytes as usize;
         loop {
             self.open_batch();
             let tail = self.tail;
-            let place = Place {
-                segment: tail.segment,
-                epoch: tail.epoch,
-                offset: Offset(tail.offset),
-            };
             let batch = self.pending.back_mut().expect("open_batch left one");
             let before = batch.bytes.len();
-            encode(place, &mut batch.bytes);
-            let record_bytes = batch.bytes.len() - before;
-            if tail.offset as usize + record_bytes > segment_bytes {
+            let framed_bytes = encode(tail.seat(), &mut batch.bytes).map_err(
+                |EncodeError::TooLarge { payload_bytes }| AppendError::TooLarge {
+                    record_bytes: payload_bytes,
+                },
+            )?;
+            assert_eq!(
+                batch.bytes.len() - before,
+                framed_bytes as usize,
+                "a record is as long as it says"
+            );
+            if framed_bytes > self.segment_bytes - tail.offset - END_BYTES {
                 batch.bytes.truncate(before);
-                if self.geometry.first_offset.0 as usize + record_bytes > segment_bytes {
-                    return Err(AppendError::TooLarge { record_bytes });
+                if framed_bytes > self.segment_bytes - FIRST_OFFSET - END_BYTES {
+                    return Err(AppendError::TooLarge {
+                        record_bytes: framed_bytes as usize,
+                    });
                 }
                 self.close_segment();
                 continue;
             }
-            let number = batch.number;
+            let batch_number = batch.number;
             if urgency == Urgency::Rider {
                 batch.riders = Riders::Some;
                 self.riders_due.get_or_insert(now + RIDER_DELAY_MAX);
             }
-            // It fits in a segment, and a segment's size is 32 bits.
-            self.tail.offset += u32::try_from(record_bytes).expect("checked against the segment");
-            self.pending_bytes += record_bytes;
-            return Ok((place, number));
+            self.tail.offset += framed_bytes;
+            self.tail.records += 1;
+            self.pending_bytes += framed_bytes as usize;
+            return Ok(Appended {
+                place: Place {
+                    segment: tail.segment,
+                    offset: Offset(tail.offset),
+                },
+                batch: batch_number,
+                framed_bytes,
+            });
         }
     }
 
@@ -434,7 +439,7 @@ impl Commit {
     }
 
     /// Names the next segment to be prepared, with its epoch.
-    pub fn ask_segment(&mut self) -> (SegmentId, u64) {
+    pub fn ask_segment(&mut self) -> (SegmentId, Epoch) {
         let segment = self.unasked;
         // 2^32 segments of 64 MiB are 256 PiB.
         self.unasked = SegmentId(
@@ -456,7 +461,7 @@ impl Commit {
     /// Octets that may still be appended to the segment that is being filled.
     #[must_use]
     pub fn tail_bytes(&self) -> u32 {
-        self.geometry.segment_bytes - self.tail.offset
+        self.segment_bytes - self.tail.offset - END_BYTES
     }
 
     /// The segment that is being filled.
@@ -558,28 +563,27 @@ impl Commit {
         });
     }
 
-    /// The tail moves to the next segment. The open batch becomes the last of the old
-    /// one; it may be empty, and is a sync then.
+    /// The tail moves to the next segment. The open batch gets the end record and
+    /// becomes the last of the old one.
     fn close_segment(&mut self) {
         let batch = self.pending.back_mut().expect("an open batch");
         assert_eq!(
             batch.segment, self.tail.segment,
             "the open batch is at the tail"
         );
+        let end = EndRecord {
+            records: self.tail.records,
+        };
+        let framed_bytes = end
+            .encode(self.tail.seat(), &mut batch.bytes)
+            .expect("an end record is small");
+        assert_eq!(framed_bytes, END_BYTES, "the room that is kept free for it");
+        self.pending_bytes += framed_bytes as usize;
         batch.ends_segment = true;
         self.wanted = batch.number;
-        let segment = SegmentId(
-            self.tail
-                .segment
-                .0
-                .checked_add(1)
-                .expect("segment ids do not run out"),
-        );
-        self.tail = Tail {
-            segment,
-            epoch: epoch_of(self.epoch_seed, segment),
-            offset: self.geometry.first_offset.0,
-        };
+        let next = self.tail.segment.0.checked_add(1);
+        let next = SegmentId(next.expect("segment ids do not run out"));
+        self.tail = Tail::new(self.epoch_seed, next);
     }
 
     fn next_write(&mut self) -> Option<Output> {
@@ -646,15 +650,38 @@ impl Commit {
     }
 }
 
+impl Tail {
+    fn new(epoch_seed: u64, segment: SegmentId) -> Self {
+        Self {
+            segment,
+            epoch: epoch_of(epoch_seed, segment),
+            offset: FIRST_OFFSET,
+            records: 0,
+        }
+    }
+
+    fn seat(self) -> Seat {
+        Seat {
+            epoch: self.epoch,
+            offset: Offset(self.offset),
+        }
+    }
+}
+
 /// The epoch of a segment: its id, spread over 64 bits with the seed (the finisher of
 /// splitmix64, a bijection for a given seed, so that two segments of one start never
-/// share an epoch).
-fn epoch_of(seed: u64, segment: SegmentId) -> u64 {
+/// share an epoch). Never 0.
+fn epoch_of(seed: u64, segment: SegmentId) -> Epoch {
     let mut z = seed ^ u64::from(segment.0).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+    Epoch((z ^ (z >> 31)).max(1))
 }
+
+/// Where the first record of a segment begins.
+const FIRST_OFFSET: u32 = SegmentHeader::first_offset().0;
+/// Kept free at the end of a segment for its end record.
+const END_BYTES: u32 = EndRecord::FRAMED_BYTES as u32;
 
 #[cfg(test)]
 mod tests;

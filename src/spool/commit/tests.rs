@@ -3,25 +3,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::simulation::{Disk, Random};
 use super::*;
 
-const GEOMETRY: Geometry = Geometry {
-    segment_bytes: 16 << 10,
-    first_offset: Offset(512),
-};
+const SEGMENT_BYTES: u32 = 64 << 10;
 
 fn at(millis: u64) -> Instant {
     Instant::START + Duration::from_millis(millis)
 }
 
 fn open() -> Commit {
-    let mut commit = Commit::new(GEOMETRY, SegmentId(7), 1);
+    let mut commit = Commit::new(SEGMENT_BYTES, SegmentId(7), 1);
     let (segment, _) = commit.ask_segment();
     commit.segment_ready(segment);
     commit
 }
 
-fn append(commit: &mut Commit, urgency: Urgency, bytes: usize) -> Place {
-    let encode = |_: Place, out: &mut Vec<u8>| out.extend(std::iter::repeat_n(b'r', bytes));
-    commit.append(at(0), urgency, encode).unwrap().0
+/// An "encoder" of that many octets.
+fn octets(bytes: u32) -> impl FnMut(Seat, &mut Vec<u8>) -> Result<u32, EncodeError> {
+    move |_, out| {
+        out.resize(out.len() + bytes as usize, b'r');
+        Ok(bytes)
+    }
+}
+
+fn append(commit: &mut Commit, urgency: Urgency, bytes: u32) -> Place {
+    commit.append(at(0), urgency, octets(bytes)).unwrap().place
 }
 
 /// Everything that `poll` gives, in short form.
@@ -66,12 +70,12 @@ fn seal(commit: &mut Commit, ticket: u64) {
 fn what_arrives_while_a_batch_is_in_flight_is_the_next_batch() {
     let mut commit = open();
     seal(&mut commit, 1);
-    assert_eq!(drain(&mut commit), ["write 7@512+64 Range"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+64 Range"]);
     seal(&mut commit, 2);
     seal(&mut commit, 3);
     assert_eq!(drain(&mut commit), [""; 0]);
     done(&mut commit);
-    let expected = ["committed 1 1", "write 7@576+128 Range"];
+    let expected = ["committed 1 1", "write 7@8256+128 Range"];
     assert_eq!(drain(&mut commit), expected);
     done(&mut commit);
     assert_eq!(drain(&mut commit), ["committed 2 2", "committed 3 3"]);
@@ -80,20 +84,16 @@ fn what_arrives_while_a_batch_is_in_flight_is_the_next_batch() {
 
 #[test]
 fn chunks_alone_are_written_without_a_sync_and_synced_with_the_seal() {
-    let geometry = Geometry {
-        segment_bytes: 8 << 20,
-        ..GEOMETRY
-    };
-    let mut commit = Commit::new(geometry, SegmentId(7), 1);
+    let mut commit = Commit::new(8 << 20, SegmentId(7), 1);
     let (segment, _) = commit.ask_segment();
     commit.segment_ready(segment);
     append(&mut commit, Urgency::Unsealed, 1000);
     assert_eq!(drain(&mut commit), [""; 0]);
-    append(&mut commit, Urgency::Unsealed, WRITE_AHEAD_BYTES);
-    assert_eq!(drain(&mut commit), ["write 7@512+263144 None"]);
+    append(&mut commit, Urgency::Unsealed, 256 << 10);
+    assert_eq!(drain(&mut commit), ["write 7@8192+263144 None"]);
     seal(&mut commit, 1);
     done(&mut commit);
-    assert_eq!(drain(&mut commit), ["write 7@263656+64 File"]);
+    assert_eq!(drain(&mut commit), ["write 7@271336+64 File"]);
     done(&mut commit);
     assert_eq!(drain(&mut commit), ["committed 1 1"]);
 }
@@ -104,10 +104,10 @@ fn a_ticket_for_what_is_in_flight_without_a_sync_gets_a_sync_of_its_own() {
     append(&mut commit, Urgency::Unsealed, 64);
     let second = |c: &mut Commit| c.commit(Ticket(1), QueueId::from_u64(1)).unwrap();
     commit.wanted = commit.newest;
-    assert_eq!(drain(&mut commit), ["write 7@512+64 None"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+64 None"]);
     second(&mut commit);
     done(&mut commit);
-    assert_eq!(drain(&mut commit), ["write 7@576+0 File"]);
+    assert_eq!(drain(&mut commit), ["write 7@8256+0 File"]);
     done(&mut commit);
     assert_eq!(drain(&mut commit), ["committed 1 1"]);
     // Everything is durable now: no I/O for one more ticket.
@@ -122,7 +122,7 @@ fn riders_wait_for_company_but_not_for_ever() {
     assert_eq!(drain(&mut commit), [""; 0]);
     assert_eq!(commit.deadline(), Some(at(100)));
     seal(&mut commit, 1);
-    assert_eq!(drain(&mut commit), ["write 7@512+96 Range"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+96 Range"]);
     assert_eq!(commit.deadline(), None);
     done(&mut commit);
     drain(&mut commit);
@@ -130,7 +130,7 @@ fn riders_wait_for_company_but_not_for_ever() {
     commit.timer(at(99));
     assert_eq!(drain(&mut commit), [""; 0]);
     commit.timer(at(100));
-    assert_eq!(drain(&mut commit), ["write 7@608+32 Range"]);
+    assert_eq!(drain(&mut commit), ["write 7@8288+32 Range"]);
     assert_eq!(commit.deadline(), None);
     done(&mut commit);
     assert!(commit.is_idle());
@@ -139,19 +139,20 @@ fn riders_wait_for_company_but_not_for_ever() {
 #[test]
 fn a_record_that_does_not_fit_begins_the_next_segment_and_the_old_one_is_synced() {
     let mut commit = open();
-    append(&mut commit, Urgency::Unsealed, 10_000);
-    let place = append(&mut commit, Urgency::Unsealed, 10_000);
-    assert_eq!((place.segment, place.offset), (SegmentId(8), Offset(512)));
+    append(&mut commit, Urgency::Unsealed, 40_000);
+    let place = append(&mut commit, Urgency::Unsealed, 40_000);
+    assert_eq!((place.segment, place.offset), (SegmentId(8), Offset(8192)));
     assert_eq!(commit.segments_ahead(), None);
     seal(&mut commit, 1);
-    assert_eq!(drain(&mut commit), ["write 7@512+10000 Range"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+40024 Range"]);
     done(&mut commit);
     // Segment 8 is not there yet.
-    assert_eq!(drain(&mut commit), ["closed 7@10512"]);
+    assert_eq!(drain(&mut commit), ["closed 7@48216"]);
     let (segment, epoch) = commit.ask_segment();
-    assert_eq!((segment, epoch), (SegmentId(8), place.epoch));
+    assert_eq!(segment, SegmentId(8));
+    assert_ne!(epoch, epoch_of(1, SegmentId(7)));
     commit.segment_ready(segment);
-    assert_eq!(drain(&mut commit), ["write 8@512+10064 Range"]);
+    assert_eq!(drain(&mut commit), ["write 8@8192+40064 Range"]);
     done(&mut commit);
     assert_eq!(drain(&mut commit), ["committed 1 1"]);
 }
@@ -159,26 +160,31 @@ fn a_record_that_does_not_fit_begins_the_next_segment_and_the_old_one_is_synced(
 #[test]
 fn a_segment_whose_last_octets_are_written_but_dirty_is_synced_before_the_next() {
     let mut commit = open();
-    append(&mut commit, Urgency::Unsealed, 10_000);
+    append(&mut commit, Urgency::Unsealed, 40_000);
     commit.wanted = commit.newest;
-    assert_eq!(drain(&mut commit), ["write 7@512+10000 None"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+40000 None"]);
     done(&mut commit);
-    append(&mut commit, Urgency::Unsealed, 10_000);
-    assert_eq!(drain(&mut commit), ["write 7@10512+0 File"]);
+    append(&mut commit, Urgency::Unsealed, 40_000);
+    assert_eq!(drain(&mut commit), ["write 7@48192+24 File"]);
 }
 
 #[test]
 fn a_record_larger_than_a_segment_is_refused_and_nothing_is_appended() {
     let mut commit = open();
     append(&mut commit, Urgency::Unsealed, 64);
-    let encode = |_: Place, out: &mut Vec<u8>| out.resize(out.len() + (16 << 10), 0);
-    let got = commit.append(at(0), Urgency::Unsealed, encode);
-    let record_bytes = 16 << 10;
+    let got = commit.append(at(0), Urgency::Unsealed, octets(SEGMENT_BYTES - 8192));
+    let record_bytes = (SEGMENT_BYTES - 8192) as usize;
     assert_eq!(got, Err(AppendError::TooLarge { record_bytes }));
-    assert_eq!(
-        append(&mut commit, Urgency::Unsealed, 64).offset.0,
-        512 + 64
-    );
+    let refused = |_: Seat, _: &mut Vec<u8>| Err(EncodeError::TooLarge { payload_bytes: 1 });
+    let got = commit.append(at(0), Urgency::Unsealed, refused);
+    assert_eq!(got, Err(AppendError::TooLarge { record_bytes: 1 }));
+    let place = append(&mut commit, Urgency::Unsealed, 64);
+    assert_eq!((place.segment, place.offset.0), (SegmentId(7), 8192 + 64));
+    // The largest that fits, in a segment of its own.
+    let largest = SEGMENT_BYTES - 8192 - 24;
+    let place = append(&mut commit, Urgency::Unsealed, largest);
+    assert_eq!((place.segment, place.offset.0), (SegmentId(8), 8192));
+    assert_eq!(commit.tail_bytes(), 0);
 }
 
 #[test]
@@ -200,8 +206,7 @@ fn a_failed_write_fails_everybody_once_and_closes_the_log() {
     assert_eq!(drain(&mut commit), expected);
     let closed = Err(AppendError::Closed(fault));
     assert_eq!(commit.commit(Ticket(3), QueueId::from_u64(3)), closed);
-    let encode = |_: Place, out: &mut Vec<u8>| out.push(0);
-    let got = commit.append(at(0), Urgency::Rider, encode);
+    let got = commit.append(at(0), Urgency::Rider, octets(8));
     assert_eq!(got, Err(AppendError::Closed(fault)));
     assert_eq!((drain(&mut commit), commit.deadline()), (Vec::new(), None));
 }
@@ -214,7 +219,7 @@ fn a_flush_leaves_nothing_behind() {
     append(&mut commit, Urgency::Rider, 32);
     append(&mut commit, Urgency::Unsealed, 32);
     commit.flush();
-    assert_eq!(drain(&mut commit), ["write 7@512+64 Range"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+64 Range"]);
     assert!(!commit.is_idle());
     done(&mut commit);
     assert!(commit.is_idle());
@@ -241,19 +246,12 @@ fn simulate(seed: u64) {
     let random = &mut Random::new(seed);
     // In some worlds records are large, so that chunks are written ahead of
     // their seal without a sync.
-    let (geometry, scale) = if seed.is_multiple_of(20) {
-        let segment_bytes = 2 << 20;
-        (
-            Geometry {
-                segment_bytes,
-                ..GEOMETRY
-            },
-            128,
-        )
+    let (segment_bytes, scale) = if seed.is_multiple_of(20) {
+        (2 << 20, 128)
     } else {
-        (GEOMETRY, 1)
+        (SEGMENT_BYTES, 2)
     };
-    let mut commit = Commit::new(geometry, SegmentId(0), seed);
+    let mut commit = Commit::new(segment_bytes, SegmentId(0), seed);
     let mut disk = Disk::default();
     let mut now = Instant::START;
     let mut out: Option<Out> = None;
@@ -262,7 +260,7 @@ fn simulate(seed: u64) {
     let mut committed: BTreeSet<u64> = BTreeSet::new();
     let mut failed: BTreeSet<u64> = BTreeSet::new();
     let mut waiting: BTreeSet<u64> = BTreeSet::new();
-    let mut epochs: BTreeMap<SegmentId, u64> = BTreeMap::new();
+    let mut epochs: BTreeMap<SegmentId, Epoch> = BTreeMap::new();
     let fault_in = if random.one_in(3) {
         random.below(60)
     } else {
@@ -280,13 +278,15 @@ fn simulate(seed: u64) {
                 } else {
                     Urgency::Unsealed
                 };
-                let encode = |place: Place, out: &mut Vec<u8>| {
-                    out.extend(place.epoch.to_le_bytes());
-                    out.extend(std::iter::repeat_n(octet, bytes - 8));
-                };
-                if let Ok((place, _)) = commit.append(now, urgency, encode) {
-                    let mut record = place.epoch.to_le_bytes().to_vec();
+                let mut record = Vec::new();
+                let encode = |seat: Seat, out: &mut Vec<u8>| {
+                    record = seat.epoch.0.to_le_bytes().to_vec();
                     record.resize(bytes, octet);
+                    out.extend_from_slice(&record);
+                    Ok(u32::try_from(bytes).unwrap())
+                };
+                if let Ok(appended) = commit.append(now, urgency, encode) {
+                    let place = appended.place;
                     let message = messages.last_mut().expect("one is open");
                     message.records.push((place, record));
                 }
@@ -312,8 +312,8 @@ fn simulate(seed: u64) {
                 let pick = random.below(asked.len() as u64 + 1);
                 if let Some(&segment) = asked.iter().nth(usize::try_from(pick).unwrap()) {
                     asked.remove(&segment);
-                    let stale = vec![0xEE; geometry.segment_bytes as usize];
-                    disk.create(segment, geometry.segment_bytes as usize, b"head", &stale);
+                    let stale = vec![0xEE; segment_bytes as usize];
+                    disk.create(segment, segment_bytes as usize, b"head", &stale);
                     commit.segment_ready(segment);
                 }
             }
@@ -382,7 +382,8 @@ fn simulate(seed: u64) {
             let bytes = disk.bytes(place.segment).expect("its segment is there");
             let same = bytes[from..from + record.len()] == record[..];
             assert!(same, "seed {seed}: committed, but {place:?} is lost");
-            assert_eq!(epochs[&place.segment], place.epoch, "seed {seed}");
+            let epoch = epochs[&place.segment].0.to_le_bytes();
+            assert_eq!(record[..8], epoch, "seed {seed}: epoch of {place:?}");
         }
     }
     assert!(committed.is_disjoint(&failed), "seed {seed}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
-use spool_format::SegmentId;
+use spool_format::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentPlace};
 
 use super::{FileError, FileFault, Segment, read_full, write_all};
 
@@ -205,41 +205,31 @@ impl Directory {
         Ok(())
     }
 
-    /// Makes a fresh segment of `bytes` octets that begins with `header`. When this
-    /// returns, file and name are on stable storage.
+    /// Makes the fresh segment that `header` describes. When this returns, file and
+    /// name are on stable storage.
     ///
     /// # Errors
     /// [`FileFault::NoSpace`] if the disk has not enough; nothing is left behind then.
-    pub fn prepare(
-        &self,
-        segment: SegmentId,
-        bytes: u32,
-        header: &[u8],
-        fill: Fill,
-    ) -> Result<Segment, FileError> {
-        let made = self.make(segment, bytes, header, fill);
+    pub fn prepare(&self, header: &SegmentHeader, fill: Fill) -> Result<Segment, FileError> {
+        let made = self.make(header, fill);
         if made.is_err() {
             // The first error is the one to tell; what stays is removed at the next
             // start.
-            let _ = self.unlink(segment, FileKind::New);
+            let _ = self.unlink(header.place.segment, FileKind::New);
         }
         made
     }
 
-    fn make(
-        &self,
-        segment: SegmentId,
-        bytes: u32,
-        header: &[u8],
-        fill: Fill,
-    ) -> Result<Segment, FileError> {
+    fn make(&self, header: &SegmentHeader, fill: Fill) -> Result<Segment, FileError> {
+        let segment = header.place.segment;
+        let bytes = u64::from(header.segment_bytes);
         let error =
             |doing, errno| FileError::new(doing, self.path_of(segment, FileKind::New), errno);
         let name = file_name(segment, FileKind::New);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.handle, &name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|e| error("making", e))?;
-        let allocated = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, u64::from(bytes));
+        let allocated = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes);
         let zeros = match allocated {
             Ok(()) => fill == Fill::Zeroed,
             // A file system that cannot allocate can still be written full.
@@ -249,15 +239,16 @@ impl Directory {
         if zeros {
             let block = vec![0; FILL_BYTES];
             let mut at = 0;
-            while at < u64::from(bytes) {
-                let left = usize::try_from(u64::from(bytes) - at).unwrap_or(FILL_BYTES);
+            while at < bytes {
+                let left = usize::try_from(bytes - at).unwrap_or(FILL_BYTES);
                 let piece = &block[..left.min(FILL_BYTES)];
                 write_all(&file, at, piece, ReadWriteFlags::empty())
                     .map_err(|e| error("filling", e))?;
                 at += piece.len() as u64;
             }
         }
-        write_all(&file, 0, header, ReadWriteFlags::empty()).map_err(|e| error("writing", e))?;
+        write_all(&file, 0, &header.encode()[..], ReadWriteFlags::empty())
+            .map_err(|e| error("writing", e))?;
         rustix::fs::fsync(&file).map_err(|e| error("syncing", e))?;
         if zeros {
             // Large folios that the filling left in the cache would turn a write of
@@ -266,44 +257,48 @@ impl Directory {
         }
         self.rename(segment, FileKind::New, segment, FileKind::Segment)?;
         self.sync()?;
-        Segment::map(
-            segment,
-            file,
-            header_bytes(header),
-            self.path_of(segment, FileKind::Segment),
-        )
+        let path = self.path_of(segment, FileKind::Segment);
+        Segment::map(segment, file, FIRST_FRONTIER, path)
     }
 
-    /// Makes `segment` from a dead one of the same size, whose octets are still there
-    /// behind the new header: the epoch in it makes them stale.
+    /// Makes the segment that `header` describes from a dead one of the same size. The
+    /// old octets stay behind the new header; the epoch in it makes them stale.
+    ///
+    /// The new header is on stable storage before the file gets its new name, so that
+    /// a file called `.segment` always has its own header.
     ///
     /// # Errors
-    /// The spare is not usable; it is still a spare then.
-    pub fn reuse(
-        &self,
-        spare: SegmentId,
-        segment: SegmentId,
-        bytes: u32,
-        header: &[u8],
-    ) -> Result<Segment, FileError> {
+    /// The spare is not usable: [`Directory::remove_spare`] it, and prepare a fresh one.
+    pub fn reuse(&self, spare: SegmentId, mut header: SegmentHeader) -> Result<Segment, FileError> {
+        let segment = header.place.segment;
         let path = || self.path_of(spare, FileKind::Spare);
         let error = |doing, errno| FileError::new(doing, path(), errno);
         let file = self.open_file(spare, FileKind::Spare, OFlags::RDWR)?;
         let size = rustix::fs::fstat(&file).map_err(|e| error("asking for the size of", e))?;
-        if size.st_size != i64::from(bytes) {
+        if size.st_size != i64::from(header.segment_bytes) {
             let why = "it has another size than segments have now";
             return Err(FileError::malformed("reusing", path(), why));
         }
-        write_all(&file, 0, header, ReadWriteFlags::empty()).map_err(|e| error("writing", e))?;
+        let mut old = [0; SEGMENT_HEADER_BYTES];
+        let read = read_full(&file, 0, &mut old).map_err(|e| error("reading", e))?;
+        let old_place = SegmentPlace {
+            log: header.place.log,
+            segment: spare,
+        };
+        match SegmentHeader::decode(&old[..read], old_place) {
+            Ok(old) => header.previous_epoch = old.epoch,
+            Err(fault) => {
+                let why = fault.to_string();
+                return Err(FileError::malformed("reusing", path(), &why));
+            }
+        }
+        write_all(&file, 0, &header.encode()[..], ReadWriteFlags::empty())
+            .map_err(|e| error("writing", e))?;
         rustix::fs::fdatasync(&file).map_err(|e| error("syncing", e))?;
         self.rename(spare, FileKind::Spare, segment, FileKind::Segment)?;
         self.sync()?;
-        Segment::map(
-            segment,
-            file,
-            header_bytes(header),
-            self.path_of(segment, FileKind::Segment),
-        )
+        let path = self.path_of(segment, FileKind::Segment);
+        Segment::map(segment, file, FIRST_FRONTIER, path)
     }
 
     /// Opens a segment that was written earlier. All of it may be read, none written.
@@ -438,7 +433,5 @@ impl Directory {
     }
 }
 
-/// A header's length, as a first frontier.
-fn header_bytes(header: &[u8]) -> u32 {
-    u32::try_from(header.len()).expect("a header is one page")
-}
+/// Of a new segment only the header may be read.
+const FIRST_FRONTIER: u32 = SEGMENT_HEADER_BYTES as u32;

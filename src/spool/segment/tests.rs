@@ -1,3 +1,5 @@
+use spool_format::{Epoch, LogId, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentPlace, SpoolUuid};
+
 use super::*;
 
 const MIB: u32 = 1 << 20;
@@ -6,6 +8,24 @@ fn directory() -> (tempfile::TempDir, Directory) {
     let place = tempfile::tempdir().unwrap();
     let directory = Directory::open(&place.path().join("log-0")).unwrap();
     (place, directory)
+}
+
+fn header(segment: u32) -> SegmentHeader {
+    SegmentHeader {
+        spool: SpoolUuid([7; 16]),
+        place: place(segment),
+        epoch: Epoch(1000 + u64::from(segment)),
+        previous_epoch: Epoch(0),
+        created_ms: 5,
+        segment_bytes: MIB,
+    }
+}
+
+fn place(segment: u32) -> SegmentPlace {
+    SegmentPlace {
+        log: LogId(0),
+        segment: SegmentId(segment),
+    }
 }
 
 fn fault<T: fmt::Debug>(result: Result<T, FileError>) -> FileFault {
@@ -51,11 +71,16 @@ fn what_is_written_is_read_through_the_map_and_after_opening_again() {
     let (_place, directory) = directory();
     for (number, fill) in [(1, Fill::Allocated), (2, Fill::Zeroed)] {
         let id = SegmentId(number);
-        let segment = directory.prepare(id, MIB, b"header", fill).unwrap();
-        assert_eq!(segment.bytes(0..6), Some(&b"header"[..]));
-        assert_eq!(segment.bytes(0..7), None, "not written yet");
+        let segment = directory.prepare(&header(number), fill).unwrap();
+        let first = SEGMENT_HEADER_BYTES as u32;
+        let shown = segment.bytes(0..first).unwrap();
+        assert_eq!(
+            SegmentHeader::decode(shown, place(number)),
+            Ok(header(number))
+        );
+        assert_eq!(segment.bytes(0..first + 1), None, "not written yet");
         let (mut at, all) = (
-            4096,
+            8192,
             [Durability::None, Durability::Range, Durability::File],
         );
         for durability in all {
@@ -65,10 +90,10 @@ fn what_is_written_is_read_through_the_map_and_after_opening_again() {
             at += 10;
             assert_eq!(segment.bytes(at - 10..at), Some(&b"0123456789"[..]));
         }
-        assert_eq!(segment.contents().len(), 4096 + 30);
+        assert_eq!(segment.contents().len(), 8192 + 30);
         let again = directory.open_segment(id).unwrap();
         assert_eq!(again.size_bytes(), MIB);
-        assert_eq!(again.bytes(4096..4106), Some(&b"0123456789"[..]));
+        assert_eq!(again.bytes(8192..8202), Some(&b"0123456789"[..]));
         assert_eq!(again.contents().len(), MIB as usize);
         let reversed = Range { start: 2, end: 1 };
         assert_eq!(
@@ -76,7 +101,7 @@ fn what_is_written_is_read_through_the_map_and_after_opening_again() {
             (None, None)
         );
         let mut buffer = [1; 12];
-        assert_eq!(again.read(Offset(4116), &mut buffer).unwrap(), 12);
+        assert_eq!(again.read(Offset(8212), &mut buffer).unwrap(), 12);
         assert_eq!(&buffer, b"0123456789\0\0");
         assert_eq!(again.read(Offset(MIB - 2), &mut buffer).unwrap(), 2);
         again.warm(0..u32::MAX);
@@ -89,10 +114,7 @@ fn what_is_written_is_read_through_the_map_and_after_opening_again() {
 #[should_panic(expected = "below its frontier")]
 fn what_can_be_read_is_not_written_again() {
     let (_place, directory) = directory();
-    let id = SegmentId(1);
-    let segment = directory
-        .prepare(id, MIB, b"header", Fill::Allocated)
-        .unwrap();
+    let segment = directory.prepare(&header(1), Fill::Allocated).unwrap();
     let _ = segment.write(Offset(0), b"x", Durability::None);
 }
 
@@ -100,11 +122,9 @@ fn what_can_be_read_is_not_written_again() {
 fn a_dead_segment_becomes_a_later_one_only_when_nobody_reads_it() {
     let (_place, directory) = directory();
     let id = SegmentId(1);
-    let segment = directory
-        .prepare(id, MIB, b"first", Fill::Allocated)
-        .unwrap();
+    let segment = directory.prepare(&header(1), Fill::Allocated).unwrap();
     segment
-        .write(Offset(4096), b"old", Durability::File)
+        .write(Offset(8192), b"old", Durability::File)
         .unwrap();
     directory.write_summary(id, b"summary").unwrap();
     let segment = Arc::new(segment);
@@ -114,14 +134,23 @@ fn a_dead_segment_becomes_a_later_one_only_when_nobody_reads_it() {
     segment.retire(&directory).map_err(|(_, e)| e).unwrap();
     assert_eq!(directory.list().unwrap().spares, [id]);
     assert_eq!(directory.read_summary(id).unwrap(), None);
-    let other_size = directory.reuse(id, SegmentId(9), 2 * MIB, b"again");
+    let larger = SegmentHeader {
+        segment_bytes: 2 * MIB,
+        ..header(9)
+    };
+    let other_size = directory.reuse(id, larger);
     assert_eq!(fault(other_size), FileFault::Malformed);
-    let again = directory.reuse(id, SegmentId(9), MIB, b"again").unwrap();
-    assert_eq!(again.bytes(0..5), Some(&b"again"[..]));
+    let again = directory.reuse(id, header(9)).unwrap();
+    let expected = SegmentHeader {
+        previous_epoch: header(1).epoch,
+        ..header(9)
+    };
+    let shown = SegmentHeader::decode(again.contents(), place(9));
+    assert_eq!(shown, Ok(expected));
     again
-        .write(Offset(4096), b"new", Durability::Range)
+        .write(Offset(8192), b"new", Durability::Range)
         .unwrap();
-    assert_eq!(again.bytes(4096..4099), Some(&b"new"[..]));
+    assert_eq!(again.bytes(8192..8195), Some(&b"new"[..]));
     let listing = directory.list().unwrap();
     assert_eq!(
         (listing.segments, listing.spares),
@@ -133,9 +162,7 @@ fn a_dead_segment_becomes_a_later_one_only_when_nobody_reads_it() {
 fn removing_setting_aside_and_cleaning() {
     let (place, directory) = directory();
     for number in 1..=3 {
-        directory
-            .prepare(SegmentId(number), MIB, b"h", Fill::Allocated)
-            .unwrap();
+        directory.prepare(&header(number), Fill::Allocated).unwrap();
         directory.write_summary(SegmentId(number), b"s").unwrap();
     }
     directory.remove(SegmentId(1)).unwrap();
