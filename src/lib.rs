@@ -2,5 +2,6 @@
 
 pub mod mail;
 pub mod route;
+pub mod smtp;
 pub mod spool;
 pub mod time;
