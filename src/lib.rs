@@ -1,4 +1,7 @@
 //! Turnspool: an SMTP store-and-forward relay for hosts that are not always on line.
 
+pub mod cli;
+pub mod config;
+pub mod core;
 pub mod mail;
 pub mod time;
