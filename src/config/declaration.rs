@@ -1,6 +1,6 @@
 //! How a section of the file is declared, in one place.
 //!
-//! [`section!`] declares a section as a struct: each option with its type, its
+//! `section!` declares a section as a struct: each option with its type, its
 //! documentation, its default and its bounds. From that one text come the reader,
 //! the reference that `turnspool example` prints, and the list that the tests walk.
 
@@ -104,6 +104,8 @@ pub struct OptionInfo {
     pub doc: &'static [&'static str],
     /// What kind of value, with an article.
     pub wanted: &'static str,
+    /// Some value as TOML.
+    pub sample: String,
     /// The default as TOML; `None` where there is none to write.
     pub default: Option<String>,
     /// The default in words: "required", "the system's host name".
@@ -146,6 +148,7 @@ impl OptionInfo {
             name,
             doc,
             wanted: T::WANTED,
+            sample: T::sample(),
             default,
             default_words,
             small_site: rule.small_site.as_ref().and_then(Setting::write),
@@ -184,6 +187,10 @@ macro_rules! words {
 
         impl $crate::config::setting::Setting for $Name {
             const WANTED: &'static str = $wanted;
+
+            fn sample() -> String {
+                format!("{:?}", Self::WORDS[0])
+            }
 
             fn read(
                 value: &toml::Spanned<toml::de::DeValue<'_>>,
@@ -250,6 +257,10 @@ macro_rules! section {
 
         impl $crate::config::setting::Setting for $Name {
             const WANTED: &'static str = "a section";
+
+            fn sample() -> String {
+                "{}".to_owned()
+            }
 
             fn read(
                 value: &toml::Spanned<toml::de::DeValue<'_>>,

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use super::declaration::{OptionInfo, SectionInfo};
 use super::options;
+use super::reader::Preset;
 use super::unsupported;
 
 /// What the installation is for.
@@ -207,6 +208,14 @@ impl Role {
         }
     }
 
+    /// What the first section of the example says.
+    const fn preset(self) -> Preset {
+        match self {
+            Self::SiteGateway => Preset::SmallSite,
+            Self::Relay | Self::BackupSpool => Preset::Spool,
+        }
+    }
+
     const fn sections(self) -> &'static [Section] {
         match self {
             Self::Relay => RELAY,
@@ -227,28 +236,28 @@ pub fn example(role: Role) -> String {
     comment(&mut out, role.about());
     comment(
         &mut out,
-        "Lines that begin with # are comments; an option in one shows its default. Check the \
-         file with: turnspool check --config FILE",
+        "Lines that begin with # are comments; an option in one shows its default, or a sample \
+         if there is none to write. Check the file with: turnspool check FILE",
     );
     for (path, set) in role.sections() {
         let section = known
             .iter()
             .find(|section| section.path == *path)
             .unwrap_or_else(|| panic!("the example {role:?} has a section [{path}]"));
-        write_section(&mut out, section, set);
+        write_section(&mut out, section, set, role.preset());
     }
     out
 }
 
-fn write_section(out: &mut String, section: &SectionInfo, set: &[(&str, &str)]) {
+fn write_section(out: &mut String, section: &SectionInfo, set: &[(&str, &str)], preset: Preset) {
     let refused = refused(section.path);
     let off = if refused || (set.is_empty() && needs_something(section)) {
         "# "
     } else {
         ""
     };
-    out.push('\n');
     if !section.path.is_empty() {
+        out.push('\n');
         comment(out, &text(section.doc));
         if refused {
             comment(
@@ -288,8 +297,13 @@ fn write_section(out: &mut String, section: &SectionInfo, set: &[(&str, &str)]) 
                 if unsupported::advice(&path, None).is_some() {
                     comment(out, &format!("({}.)", unsupported::SENTENCE));
                 }
-                let default = option.default.as_deref().unwrap_or("…");
-                line(out, "# ", &format!("{} = {default}", option.name));
+                let value = if preset == Preset::SmallSite && option.small_site.is_some() {
+                    &option.small_site
+                } else {
+                    &option.default
+                };
+                let value = value.as_ref().unwrap_or(&option.sample);
+                line(out, "# ", &format!("{} = {value}", option.name));
             }
         }
     }

@@ -19,6 +19,9 @@ pub trait Setting: Sized + 'static {
     /// What is expected, with an article: "a time".
     const WANTED: &'static str;
 
+    /// TOML for some value of this type, for the reference.
+    fn sample() -> String;
+
     /// Reads a value. `None` after a report.
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self>;
 
@@ -46,9 +49,13 @@ pub(super) fn quoted(text: impl fmt::Display) -> String {
 
 /// Settings that are strings in the file, with a parser that gives advice.
 macro_rules! text_setting {
-    ($ty:ty, $wanted:literal, $parse:expr, $write:expr) => {
+    ($ty:ty, $wanted:literal, $sample:literal, $parse:expr, $write:expr) => {
         impl Setting for $ty {
             const WANTED: &'static str = $wanted;
+
+            fn sample() -> String {
+                quoted($sample)
+            }
 
             fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
                 let DeValue::String(text) = value.get_ref() else {
@@ -86,34 +93,85 @@ macro_rules! text_setting {
     };
 }
 
-text_setting!(Bytes, "a size", str::parse, ToString::to_string);
-text_setting!(Duration, "a time", units::parse_duration, |time| {
+text_setting!(Bytes, "a size", "64MiB", str::parse, ToString::to_string);
+text_setting!(Duration, "a time", "10m", units::parse_duration, |time| {
     units::duration_text(*time)
 });
-text_setting!(TimeOfDay, "a time of day", str::parse, ToString::to_string);
-text_setting!(Weekdays, "a set of days", str::parse, ToString::to_string);
-text_setting!(Every, "an interval", str::parse, ToString::to_string);
-text_setting!(Money, "an amount of money", str::parse, ToString::to_string);
-text_setting!(Network, "a network", str::parse, ToString::to_string);
-text_setting!(Host, "a host", str::parse, ToString::to_string);
-text_setting!(HostPort, "a host", str::parse, ToString::to_string);
-text_setting!(NextHop, "a next hop", str::parse, ToString::to_string);
-text_setting!(DomainPattern, "a domain", str::parse, ToString::to_string);
+text_setting!(
+    TimeOfDay,
+    "a time of day",
+    "08:00",
+    str::parse,
+    ToString::to_string
+);
+text_setting!(
+    Weekdays,
+    "a set of days",
+    "mon-fri",
+    str::parse,
+    ToString::to_string
+);
+text_setting!(Every, "an interval", "1h", str::parse, ToString::to_string);
+text_setting!(
+    Money,
+    "an amount of money",
+    "0.05",
+    str::parse,
+    ToString::to_string
+);
+text_setting!(
+    Network,
+    "a network",
+    "192.0.2.0/24",
+    str::parse,
+    ToString::to_string
+);
+text_setting!(
+    Host,
+    "a host",
+    "smtp.isp.example",
+    str::parse,
+    ToString::to_string
+);
+text_setting!(
+    HostPort,
+    "a host",
+    "mail.isp.example:25",
+    str::parse,
+    ToString::to_string
+);
+text_setting!(
+    NextHop,
+    "a next hop",
+    "smtp://10.0.0.5:25",
+    str::parse,
+    ToString::to_string
+);
+text_setting!(
+    DomainPattern,
+    "a domain",
+    "branch.example",
+    str::parse,
+    ToString::to_string
+);
 text_setting!(
     DeliverTo,
     "a place to deliver to",
+    "203.0.113.9:25",
     str::parse,
     ToString::to_string
 );
 text_setting!(
     SocketAddr,
     "an address with a port",
+    "192.0.2.1:25",
     addresses::parse_socket_address,
     ToString::to_string
 );
 text_setting!(
     Domain,
     "a domain name",
+    "mail.example",
     |text| {
         text.parse()
             .map_err(|error| format!("the name {error}; write one such as \"mail.example.com\""))
@@ -123,6 +181,7 @@ text_setting!(
 text_setting!(
     Address,
     "a mail address",
+    "postmaster@mail.example",
     |text| {
         text.parse()
             .map_err(|error| format!("it {error}; write one such as \"user@mail.example\""))
@@ -132,6 +191,7 @@ text_setting!(
 text_setting!(
     PathBuf,
     "a path",
+    "/etc/turnspool/file",
     |text| {
         if text.is_empty() || text.contains('\0') {
             Err("write the path of a file".to_owned())
@@ -144,6 +204,7 @@ text_setting!(
 text_setting!(
     String,
     "a text",
+    "name",
     |text| {
         if text.is_empty() || text.chars().any(char::is_control) {
             Err("write a text of at least one character, without control characters".to_owned())
@@ -159,6 +220,10 @@ macro_rules! integer_setting {
     ($($ty:ty),+) => {$(
         impl Setting for $ty {
             const WANTED: &'static str = "a whole number";
+
+            fn sample() -> String {
+                "1".to_owned()
+            }
 
             fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
                 let DeValue::Integer(number) = value.get_ref() else {
@@ -196,6 +261,10 @@ integer_setting!(i8, u8, u16, u32, u64);
 impl Setting for f64 {
     const WANTED: &'static str = "a number";
 
+    fn sample() -> String {
+        "2.0".to_owned()
+    }
+
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
         let number = match value.get_ref() {
             DeValue::Float(number) => number.as_str().parse().ok(),
@@ -220,6 +289,10 @@ impl Setting for f64 {
 impl Setting for bool {
     const WANTED: &'static str = "true or false";
 
+    fn sample() -> String {
+        "true".to_owned()
+    }
+
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
         match value.get_ref() {
             DeValue::Boolean(value) => Some(*value),
@@ -238,6 +311,10 @@ impl Setting for bool {
 
 impl<T: Setting> Setting for Option<T> {
     const WANTED: &'static str = T::WANTED;
+
+    fn sample() -> String {
+        T::sample()
+    }
 
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
         T::read(value, reader).map(Some)
@@ -266,6 +343,10 @@ const ELEMENTS_MAX: usize = 100_000;
 
 impl<T: Setting> Setting for Vec<T> {
     const WANTED: &'static str = "a list";
+
+    fn sample() -> String {
+        format!("[{}]", T::sample())
+    }
 
     /// Elements that are wrong are reported and left out.
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {

@@ -592,12 +592,16 @@ fn the_examples_show_every_option() {
     }
 }
 
-/// A default that its own reader refuses would be a trap in every example.
+/// A default or a sample that its own reader refuses would be a trap in every
+/// example.
 #[test]
-fn defaults_are_good_values() {
+fn defaults_and_samples_are_good_values() {
     for section in options::sections() {
         for option in &section.options {
-            for value in [&option.default, &option.small_site].into_iter().flatten() {
+            let shown = option.section.is_none() && option.default.is_none();
+            let sample = shown.then_some(&option.sample);
+            let values = [option.default.as_ref(), option.small_site.as_ref(), sample];
+            for value in values.into_iter().flatten() {
                 let text = match (section.path, section.repeated) {
                     ("", _) => format!("{} = {value}", option.name),
                     (path, true) => format!("[[{path}]]\n{} = {value}", option.name),

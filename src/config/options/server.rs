@@ -97,7 +97,7 @@ section! {
         /// TLS: "none", "starttls" (by command) or "implicit" (from the start).
         tls: ListenerTls = is(ListenerTls::None);
         /// When it listens: "always", "link-up", or "schedule" (inside the windows
-        /// of [[schedule]]).
+        /// of `[[schedule]]`).
         when: ListenWhen = is(ListenWhen::Always);
     }
 }
@@ -118,7 +118,7 @@ section! {
         /// Clients that may send to anywhere.
         networks: Vec<Network> = otherwise(loopback(), "this machine only");
         /// Domains to which anybody may send, because we are their mail server or
-        /// its backup. Each needs a [[route]]. The domains of [[customer]] are
+        /// its backup. Each needs a `[[route]]`. The domains of `[[customer]]` are
         /// among them without being written here.
         domains: Vec<DomainPattern> = none("no domains");
         /// Users who may authenticate, a file of mode 0600.
