@@ -1,4 +1,5 @@
 //! Turnspool: an SMTP store-and-forward relay for hosts that are not always on line.
 
 pub mod mail;
+pub mod smtp;
 pub mod time;
