@@ -289,7 +289,7 @@ impl Exchange {
         let contents = self.queue.iter().filter(|t| t.end.is_some()).count();
         let blind_bytes: u64 = self.queue.iter().map(|t| t.blind_bytes).sum();
         let newest = self.queue.back_mut().expect("the caller looked at it");
-        let job = open_job(&mut self.jobs, newest.job);
+        let job = open_job(&self.jobs, newest.job);
         let wire = &mut *hands.wire;
         let expected = match next {
             Next::Reset => {
@@ -341,8 +341,6 @@ impl Exchange {
                             return false;
                         }
                         newest.blind_bytes = octets;
-                    } else {
-                        newest.move_again_to(job);
                     }
                     wire.octets(|out| {
                         use std::io::Write as _;
@@ -436,6 +434,11 @@ impl Exchange {
                 if oldest.take_rcpt(slot, answer) == Room::Full {
                     self.recipients_max = self.recipients_max.min(oldest.accepted as usize);
                 }
+                if slot + 1 == oldest.slots.len() {
+                    // At once, so that they are in the group behind this content.
+                    let place = place_of(&self.jobs, oldest.job);
+                    oldest.move_again_to(&mut self.jobs[place]);
+                }
             }
             Expected::Data if class == Class::Intermediate => {
                 assert!(newest_is_oldest, "nothing is said behind DATA");
@@ -459,9 +462,10 @@ impl Exchange {
                 } else if oldest.accepted > 0 {
                     oldest.refuse(Stage::End, &answer.reply());
                 }
-                oldest.standing = match (oldest.command, class) {
-                    (ContentCommand::Bdat, Class::Transient | Class::Permanent) => Standing::Open,
-                    _ => Standing::Closed,
+                let refused = class != Class::Positive || oldest.was_refused_at_end();
+                oldest.standing = match oldest.command {
+                    ContentCommand::Bdat if refused => Standing::Open,
+                    ContentCommand::Bdat | ContentCommand::Data => Standing::Closed,
                 };
             }
             Expected::Quit => unreachable!("handled above"),
@@ -482,8 +486,7 @@ impl Exchange {
         hands: &mut Hands<'_>,
     ) -> Result<(), SessionError> {
         let transaction = self.queue.front_mut().expect("DATA was answered");
-        let job = open_job(&mut self.jobs, transaction.job);
-        transaction.move_again_to(job);
+        let job = open_job(&self.jobs, transaction.job);
         let (body, tail): (_, &[u8]) = if transaction.accepted == 0 {
             if hands.settings.protocol == Protocol::Lmtp {
                 // One answer for each accepted recipient would be none at all.
@@ -510,12 +513,11 @@ impl Exchange {
     /// Reports the transactions that are over.
     fn settle(&mut self, hands: &mut Hands<'_>) {
         while self.queue.front().is_some_and(Transaction::is_over) {
-            let mut over = self.queue.pop_front().expect("it is there");
+            let over = self.queue.pop_front().expect("it is there");
             self.standing = over.standing;
             let place = place_of(&self.jobs, over.job);
             let job = &mut self.jobs[place];
             job.in_flight -= 1;
-            over.move_again_to(job);
             let recipients: Vec<_> = over
                 .slots
                 .into_iter()
@@ -732,9 +734,8 @@ fn place_of(jobs: &VecDeque<OpenJob>, id: JobId) -> usize {
         .expect("a transaction belongs to an open job")
 }
 
-fn open_job(jobs: &mut VecDeque<OpenJob>, id: JobId) -> &mut OpenJob {
-    let place = place_of(jobs, id);
-    &mut jobs[place]
+fn open_job(jobs: &VecDeque<OpenJob>, id: JobId) -> &OpenJob {
+    &jobs[place_of(jobs, id)]
 }
 
 fn notifies(peer: &Capabilities, settings: &Settings) -> Notifies {

@@ -303,7 +303,7 @@ impl Session {
             State::Auth(..) => Stage::Auth,
             State::Mail(exchange) => match exchange.stage() {
                 Stage::Quit => Stage::Quit,
-                _ if self.wire.unsent_bytes() > 0 => Stage::Sending,
+                _ if self.wire.is_leaving() => Stage::Sending,
                 stage => stage,
             },
             State::Quit | State::Over => Stage::Quit,

@@ -81,6 +81,11 @@ impl Wire {
         self.pending_bytes + self.handed_bytes
     }
 
+    /// True if octets that were taken have not left.
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.handed_bytes > 0
+    }
+
     /// True if an answer now would be one to a command that the peer can know.
     pub(super) const fn awaits_answer(&self) -> bool {
         self.answered < self.handed
