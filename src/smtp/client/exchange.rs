@@ -342,10 +342,7 @@ impl Exchange {
                         }
                         newest.blind_bytes = octets;
                     }
-                    wire.octets(|out| {
-                        use std::io::Write as _;
-                        write!(out, "BDAT {octets} LAST\r\n").expect("a vector takes it");
-                    });
+                    wire.octets(|out| commands::bdat_last(out, octets));
                     let body = whole(newest.job, &job.body, Transfer::AsStored);
                     newest.end = Some(wire.content(body, b""));
                     newest.next = Next::Nothing;
