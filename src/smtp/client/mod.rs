@@ -31,6 +31,7 @@ pub mod capabilities;
 mod commands;
 mod exchange;
 pub mod fault;
+mod fitness;
 pub mod job;
 pub mod settings;
 pub mod stage;
