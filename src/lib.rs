@@ -4,7 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod mail;
-pub mod route;
+pub mod queue;
 pub mod smtp;
 pub mod spool;
 pub mod time;

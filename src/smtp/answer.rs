@@ -192,6 +192,13 @@ impl<'a> Answer<'a> {
     #[must_use]
     pub fn reply(&self) -> Reply {
         let enhanced = self.enhanced();
+        if let Some(text) = self.plain_text(enhanced) {
+            return Reply {
+                code: self.code,
+                enhanced,
+                text: text.into(),
+            };
+        }
         let mut text = String::with_capacity(self.text.len());
         for line in self.lines() {
             let line = match (enhanced, Enhanced::parse(line)) {
@@ -213,6 +220,24 @@ impl<'a> Answer<'a> {
             code: self.code,
             enhanced,
             text: text.into(),
+        }
+    }
+}
+
+impl Answer<'_> {
+    /// The text where it can be shown as it is: one line of printable ASCII. This is
+    /// what nearly every message ends with.
+    fn plain_text(&self, enhanced: Option<Enhanced>) -> Option<&str> {
+        let text = match (enhanced, Enhanced::parse(self.text)) {
+            (Some(_), Some((_, rest))) => rest,
+            _ => self.text,
+        };
+        let is_plain = text.len() <= REPLY_TEXT_BYTES_MAX
+            && text.iter().all(|octet| (b' '..=b'~').contains(octet));
+        if is_plain {
+            std::str::from_utf8(text).ok()
+        } else {
+            None
         }
     }
 }

@@ -38,9 +38,10 @@ pub(super) fn mail(
     peer: &Capabilities,
     now: WallTime,
 ) {
-    write!(out, "MAIL FROM:{}", sender.reverse_path).expect("a vector takes it");
+    path(out, "MAIL FROM:<", sender.reverse_path.as_str());
     if let Some(size) = declared_size(body, peer.size) {
-        write!(out, " SIZE={size}").expect("a vector takes it");
+        out.extend_from_slice(b" SIZE=");
+        decimal(out, size);
     }
     let eight_bit = body.kind == BodyOctets::EightBit || sender.body == BodyKind::EightBitMime;
     if peer.eight_bit_mime && eight_bit {
@@ -77,7 +78,7 @@ pub(super) fn mail(
 
 /// RCPT with its DSN parameters where `peer` understands them.
 pub(super) fn rcpt(out: &mut Vec<u8>, recipient: &Recipient, peer: &Capabilities) {
-    write!(out, "RCPT TO:{}", recipient.forward_path).expect("a vector takes it");
+    path(out, "RCPT TO:<", recipient.forward_path.as_str());
     if peer.dsn {
         match recipient.notify {
             Notify::Unspecified => {}
@@ -99,6 +100,35 @@ pub(super) fn rcpt(out: &mut Vec<u8>, recipient: &Recipient, peer: &Capabilities
         word_parameter(out, "ORCPT", recipient.orcpt.as_deref());
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// BDAT for the whole content (RFC 3030 §2).
+pub(super) fn bdat_last(out: &mut Vec<u8>, octets: u64) {
+    out.extend_from_slice(b"BDAT ");
+    decimal(out, octets);
+    out.extend_from_slice(b" LAST\r\n");
+}
+
+/// A command up to the end of its path. Every message passes here: no formatting.
+fn path(out: &mut Vec<u8>, command: &str, path: &str) {
+    out.extend_from_slice(command.as_bytes());
+    out.extend_from_slice(path.as_bytes());
+    out.push(b'>');
+}
+
+fn decimal(out: &mut Vec<u8>, mut value: u64) {
+    // u64::MAX has twenty digits.
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
 }
 
 /// Seconds that are left of a DELIVERBY, in the nine digits of RFC 2852 §4.
@@ -198,6 +228,15 @@ mod tests {
             ..Capabilities::default()
         };
         check(&small, &stuffed, "MAIL FROM:<a@b.example> SIZE=90");
+    }
+
+    #[test]
+    fn decimals() {
+        for value in [0, 7, 10, 4096, u64::MAX] {
+            let mut out = Vec::new();
+            decimal(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+        }
     }
 
     #[test]

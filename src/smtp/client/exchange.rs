@@ -21,12 +21,12 @@
 
 use std::collections::VecDeque;
 
-use super::capabilities::{Capabilities, Size};
-use super::commands::{self, deliver_by_seconds, octets_min};
-use super::fault::{Arrival, Cause, RecipientOutcome, SessionError, Unfit};
+use super::capabilities::Capabilities;
+use super::commands;
+use super::fault::{Arrival, Cause, RecipientOutcome, SessionError};
+use super::fitness;
 use super::job::{
-    BodyEnd, BodyFacts, BodyForm, BodyOctets, Job, JobId, Notifies, Outcome, Piece, Remaining,
-    Transfer,
+    BodyEnd, BodyFacts, BodyForm, Job, JobId, Notifies, Outcome, Piece, Remaining, Transfer,
 };
 use super::settings::{Protocol, Settings, Use};
 use super::stage::Stage;
@@ -35,7 +35,7 @@ use super::transaction::{
 };
 use super::wire::Wire;
 use super::{Channel, Output};
-use crate::mail::{DeliverByMode, Recipient, RecipientIndex, Sender};
+use crate::mail::{Recipient, RecipientIndex};
 use crate::smtp::answer::{Answer, Class};
 use crate::time::Now;
 
@@ -175,7 +175,7 @@ impl Exchange {
         }
         assert_eq!(self.want, Want::Asked, "a job comes when it was asked for");
         self.want = Want::Nothing;
-        let unfit = self.take_unfit(&mut job, hands.now);
+        let unfit = fitness::take_unfit(&mut job, &self.peer, self.channel, hands.now);
         if !unfit.is_empty() {
             let remaining = if job.recipients.is_empty() {
                 Remaining::None
@@ -286,10 +286,9 @@ impl Exchange {
 
     /// Says the next command of the newest transaction. False if it must wait.
     fn say(&mut self, next: Next, hands: &mut Hands<'_>) -> bool {
-        let contents = self.queue.iter().filter(|t| t.end.is_some()).count();
-        let blind_bytes: u64 = self.queue.iter().map(|t| t.blind_bytes).sum();
+        let may_go_blind = next == Next::Content && self.may_go_blind(hands.settings);
         let newest = self.queue.back_mut().expect("the caller looked at it");
-        let job = open_job(&mut self.jobs, newest.job);
+        let job = open_job(&self.jobs, newest.job);
         let wire = &mut *hands.wire;
         let expected = match next {
             Next::Reset => {
@@ -334,20 +333,12 @@ impl Exchange {
                 ContentCommand::Bdat => {
                     let octets = job.body.octets;
                     if newest.unanswered > 0 {
-                        let settings = hands.settings;
-                        if contents >= settings.blind_contents_max.get() as usize
-                            || blind_bytes.saturating_add(octets) > settings.blind_bytes_max
-                        {
+                        if !may_go_blind {
                             return false;
                         }
                         newest.blind_bytes = octets;
-                    } else {
-                        newest.move_again_to(job);
                     }
-                    wire.octets(|out| {
-                        use std::io::Write as _;
-                        write!(out, "BDAT {octets} LAST\r\n").expect("a vector takes it");
-                    });
+                    wire.octets(|out| commands::bdat_last(out, octets));
                     let body = whole(newest.job, &job.body, Transfer::AsStored);
                     newest.end = Some(wire.content(body, b""));
                     newest.next = Next::Nothing;
@@ -359,6 +350,17 @@ impl Exchange {
         newest.unanswered += 1;
         self.expected.push_back(expected);
         true
+    }
+
+    /// Whether the content of the newest transaction may go before the answers to its
+    /// RCPTs.
+    fn may_go_blind(&self, settings: &Settings) -> bool {
+        let newest = self.queue.back().expect("the caller looked at it");
+        let contents = self.queue.iter().filter(|t| t.end.is_some()).count();
+        let blind_bytes: u64 = self.queue.iter().map(|t| t.blind_bytes).sum();
+        let octets = open_job(&self.jobs, newest.job).body.octets;
+        contents < settings.blind_contents_max.get() as usize
+            && blind_bytes.saturating_add(octets) <= settings.blind_bytes_max
     }
 
     /// QUIT rides behind the last content, but not before it is known that no
@@ -436,6 +438,11 @@ impl Exchange {
                 if oldest.take_rcpt(slot, answer) == Room::Full {
                     self.recipients_max = self.recipients_max.min(oldest.accepted as usize);
                 }
+                if slot + 1 == oldest.slots.len() {
+                    // At once, so that they are in the group behind this content.
+                    let place = place_of(&self.jobs, oldest.job);
+                    oldest.move_again_to(&mut self.jobs[place]);
+                }
             }
             Expected::Data if class == Class::Intermediate => {
                 assert!(newest_is_oldest, "nothing is said behind DATA");
@@ -459,9 +466,10 @@ impl Exchange {
                 } else if oldest.accepted > 0 {
                     oldest.refuse(Stage::End, &answer.reply());
                 }
-                oldest.standing = match (oldest.command, class) {
-                    (ContentCommand::Bdat, Class::Transient | Class::Permanent) => Standing::Open,
-                    _ => Standing::Closed,
+                let refused = class != Class::Positive || oldest.was_refused_at_end();
+                oldest.standing = match oldest.command {
+                    ContentCommand::Bdat if refused => Standing::Open,
+                    ContentCommand::Bdat | ContentCommand::Data => Standing::Closed,
                 };
             }
             Expected::Quit => unreachable!("handled above"),
@@ -482,8 +490,7 @@ impl Exchange {
         hands: &mut Hands<'_>,
     ) -> Result<(), SessionError> {
         let transaction = self.queue.front_mut().expect("DATA was answered");
-        let job = open_job(&mut self.jobs, transaction.job);
-        transaction.move_again_to(job);
+        let job = open_job(&self.jobs, transaction.job);
         let (body, tail): (_, &[u8]) = if transaction.accepted == 0 {
             if hands.settings.protocol == Protocol::Lmtp {
                 // One answer for each accepted recipient would be none at all.
@@ -510,12 +517,11 @@ impl Exchange {
     /// Reports the transactions that are over.
     fn settle(&mut self, hands: &mut Hands<'_>) {
         while self.queue.front().is_some_and(Transaction::is_over) {
-            let mut over = self.queue.pop_front().expect("it is there");
+            let over = self.queue.pop_front().expect("it is there");
             self.standing = over.standing;
             let place = place_of(&self.jobs, over.job);
             let job = &mut self.jobs[place];
             job.in_flight -= 1;
-            over.move_again_to(job);
             let recipients: Vec<_> = over
                 .slots
                 .into_iter()
@@ -629,58 +635,6 @@ impl Exchange {
             remaining,
         })
     }
-
-    /// Takes out of the job who cannot be sent to over this hop.
-    fn take_unfit(&self, job: &mut Job, now: Now) -> Vec<(RecipientIndex, RecipientOutcome)> {
-        let failed = |unfit| RecipientOutcome::Failed(Cause::Unfit(unfit));
-        if let Some(unfit) = self.unfit(&job.sender, &job.body, now) {
-            let all = job.recipients.drain(..);
-            return all.map(|(index, _)| (index, failed(unfit))).collect();
-        }
-        if self.peer.smtputf8 {
-            return Vec::new();
-        }
-        let needs_utf8 = |recipient: &Recipient| !recipient.forward_path.address().is_ascii();
-        let unfit = job
-            .recipients
-            .extract_if(.., |(_, recipient)| needs_utf8(recipient))
-            .map(|(index, _)| (index, failed(Unfit::SmtpUtf8)));
-        unfit.collect()
-    }
-
-    /// Why no recipient of the message can be sent to over this hop.
-    fn unfit(&self, sender: &Sender, body: &BodyFacts, now: Now) -> Option<Unfit> {
-        let eight_bit = body.kind == BodyOctets::EightBit;
-        // A message that was announced as SMTPUTF8 and has nothing above 127 in it
-        // needs none.
-        let utf8 = !sender.reverse_path.is_ascii() || (sender.smtputf8 && eight_bit);
-        if sender.require_tls && (self.channel == Channel::Clear || !self.peer.require_tls) {
-            return Some(Unfit::RequireTls);
-        }
-        if utf8 && !self.peer.smtputf8 {
-            return Some(Unfit::SmtpUtf8);
-        }
-        if eight_bit && !self.peer.eight_bit_mime {
-            return Some(Unfit::EightBitMime);
-        }
-        if let Size::Max(bytes_max) = self.peer.size
-            && octets_min(body) > bytes_max
-        {
-            return Some(Unfit::TooLarge { bytes_max });
-        }
-        match sender.deliver_by {
-            Some(by) if by.mode == DeliverByMode::Return => {
-                if deliver_by_seconds(by.deadline, now.wall) <= 0 {
-                    Some(Unfit::TooLate)
-                } else if self.peer.deliver_by {
-                    None
-                } else {
-                    Some(Unfit::DeliverBy)
-                }
-            }
-            _ => None,
-        }
-    }
 }
 
 /// A job that comes too late for this session.
@@ -732,9 +686,8 @@ fn place_of(jobs: &VecDeque<OpenJob>, id: JobId) -> usize {
         .expect("a transaction belongs to an open job")
 }
 
-fn open_job(jobs: &mut VecDeque<OpenJob>, id: JobId) -> &mut OpenJob {
-    let place = place_of(jobs, id);
-    &mut jobs[place]
+fn open_job(jobs: &VecDeque<OpenJob>, id: JobId) -> &OpenJob {
+    &jobs[place_of(jobs, id)]
 }
 
 fn notifies(peer: &Capabilities, settings: &Settings) -> Notifies {

@@ -31,6 +31,7 @@ pub mod capabilities;
 mod commands;
 mod exchange;
 pub mod fault;
+mod fitness;
 pub mod job;
 pub mod settings;
 pub mod stage;
@@ -303,7 +304,7 @@ impl Session {
             State::Auth(..) => Stage::Auth,
             State::Mail(exchange) => match exchange.stage() {
                 Stage::Quit => Stage::Quit,
-                _ if self.wire.unsent_bytes() > 0 => Stage::Sending,
+                _ if self.wire.is_leaving() => Stage::Sending,
                 stage => stage,
             },
             State::Quit | State::Over => Stage::Quit,

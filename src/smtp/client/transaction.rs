@@ -181,6 +181,17 @@ impl Transaction {
         self.accepted = 0;
     }
 
+    /// True if the end of data was refused for anybody.
+    pub(super) fn was_refused_at_end(&self) -> bool {
+        self.slots.iter().any(|slot| match &slot.state {
+            SlotState::Done(
+                RecipientOutcome::Deferred(Cause::Reply { stage, .. })
+                | RecipientOutcome::Failed(Cause::Reply { stage, .. }),
+            ) => *stage == Stage::End,
+            _ => false,
+        })
+    }
+
     /// Who is to be in another transaction goes back to the job. The answers to
     /// RCPT are all in: slots have their numbers no longer.
     pub(super) fn move_again_to(&mut self, job: &mut OpenJob) {

@@ -7,6 +7,10 @@
 
 use super::job::Piece;
 
+/// Room for the commands of one group, so that it grows once: RSET, MAIL and RCPT
+/// with their parameters, DATA.
+const GROUP_BYTES: usize = 320;
+
 /// Collects pieces until the shell takes them.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
@@ -55,6 +59,9 @@ impl Wire {
     /// Octets that belong to a command or content whose answer is counted elsewhere.
     pub(super) fn octets(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.text.len();
+        if self.text.capacity() == 0 {
+            self.text.reserve(GROUP_BYTES);
+        }
         write(&mut self.text);
         self.pending_bytes += (self.text.len() - before) as u64;
     }
@@ -79,6 +86,11 @@ impl Wire {
     /// Octets that have not left.
     pub(super) const fn unsent_bytes(&self) -> u64 {
         self.pending_bytes + self.handed_bytes
+    }
+
+    /// True if octets that were taken have not left.
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.handed_bytes > 0
     }
 
     /// True if an answer now would be one to a command that the peer can know.

@@ -1,0 +1,3 @@
+//! What is to be done with the mail in the spool.
+
+pub mod notification;
