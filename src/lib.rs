@@ -4,4 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod mail;
+pub mod route;
+pub mod smtp;
+pub mod spool;
 pub mod time;
