@@ -27,7 +27,7 @@ pub const SEGMENT_HEADER_BYTES: usize = 2 * HEADER_COPY_BYTES;
 /// a small disk, and some ten thousand messages of ordinary size.
 pub const SEGMENT_BYTES_DEFAULT: u32 = 64 << 20;
 /// Smaller segments hold too little besides their header.
-pub const SEGMENT_BYTES_MIN: u32 = 64 << 10;
+pub const SEGMENT_BYTES_MIN: u32 = 16 << 10;
 /// An [`Offset`] has 32 bits; the rest is room for arithmetic.
 pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 

@@ -12,6 +12,7 @@ mod recovery;
 mod scan;
 mod summary;
 mod table;
+mod text;
 
 pub use field::{DecodeError, Element, List, ListIter, Reader, Sink};
 pub use frame::{
@@ -24,11 +25,11 @@ pub use header::{
 };
 pub use place::{Epoch, Location, LogId, Offset, Place, SegmentId, SegmentPlace, Stamp};
 pub use record::{
-    AttemptRecord, Attribute, BeginRecord, BodyForm, BodyKind, CHUNK_BODY_OFFSET, ChunkRecord,
-    DeliverBy, DeliverByMode, DomainRun, DoneField, DoneRecord, EndRecord, EnvelopeRecord, Extent,
-    Mark, MarkRecord, NoteField, NoteRecord, Notify, OpenChunk, Outcome, PartialRecord,
-    PartialState, RECIPIENTS_MAX, RecipientField, RecipientNumber, Record, Ret, SealRecord,
-    SenderFields, SessionFields,
+    AttemptRecord, Attribute, BeginRecord, BodyFault, BodyForm, BodyKind, CHUNK_BODY_OFFSET,
+    ChunkRecord, DeliverBy, DeliverByMode, DomainRun, DoneField, DoneRecord, EndRecord,
+    EnvelopeRecord, Extent, Mark, MarkRecord, NoteField, NoteRecord, Notify, OpenChunk, Outcome,
+    PartialRecord, PartialState, RECIPIENTS_MAX, RecipientField, RecipientNumber, Record, Ret,
+    SealRecord, SenderFields, SessionFields,
 };
 pub use recovery::{
     AttemptFact, BrokenMessage, LiveMessage, Missing, NameId, NoteFact, PartialFact, RecipientSet,
@@ -37,3 +38,4 @@ pub use recovery::{
 pub use scan::{Damage, Item, Scanner, TailKind};
 pub use summary::{SUMMARY_MAGIC, Summary, SummaryBuilder, SummaryFault, is_summarized};
 pub use table::{Body, Fate, Kept, Look, Position, Severity, Verdict, verdict};
+pub use text::{QueueIdText, RecordText};

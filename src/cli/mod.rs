@@ -16,6 +16,7 @@ mod log;
 mod man;
 mod queue;
 mod release;
+mod spool;
 mod status;
 mod text;
 
@@ -70,6 +71,9 @@ enum Command {
     /// Changes what the running server writes to its log
     #[command(subcommand)]
     Log(log::Log),
+    /// Looks at a spool on the disk, without the server; never writes
+    #[command(subcommand)]
+    Spool(spool::Spool),
     /// Prints completions for a shell
     Completions(completions::Completions),
     /// Prints the manual page
@@ -193,6 +197,7 @@ impl Command {
             Self::Release(command) => command.run(global, out),
             Self::Status(command) => command.run(global, out),
             Self::Log(command) => command.run(global, out),
+            Self::Spool(command) => command.run(global, out),
             Self::Completions(command) => command.run(out),
             Self::Man(command) => command.run(out),
         }

@@ -197,21 +197,32 @@ impl Show {
     fn run(&self, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
         let mut connection = Connection::open(global)?;
         let now = now();
-        for (i, id) in self.ids.iter().enumerate() {
-            let response = connection.ask(Command::QueueShow { id: Text(*id) })?;
+        let mut shown = 0;
+        let mut missing = None;
+        for id in &self.ids {
+            let response = match connection.ask(Command::QueueShow { id: Text(*id) }) {
+                Ok(response) => response,
+                Err(failure) if failure.exit == Exit::Failed => {
+                    missing = missing.or(Some(failure));
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
             let Response::Message(message) = response else {
                 return Err(unexpected(&response));
             };
             if global.json {
                 print_json(out, &message)?;
             } else {
-                if i > 0 {
+                if shown > 0 {
                     writeln!(out)?;
                 }
                 show(&message, now, out)?;
             }
+            shown += 1;
         }
-        Ok(Exit::Done)
+        out.flush()?;
+        missing.map_or(Ok(Exit::Done), Err)
     }
 }
 

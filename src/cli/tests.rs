@@ -265,9 +265,16 @@ fn show_escapes_what_peers_wrote() {
         }],
         recipients_total: 3,
     };
-    let responses = vec![Response::Message(Box::new(message))];
+    let responses = vec![Response::Message(Box::new(message.clone()))];
     let (exit, out, _, _) = with_server(&["queue", "show", "0000000000001"], responses);
     assert_eq!(exit, Exit::Done);
+    // One that is not there does not hide the next.
+    let missing = Response::refused(admin::Reason::NotFound, "no message 0000000000002");
+    let responses = vec![missing, Response::Message(Box::new(message))];
+    let line = ["queue", "show", "0000000000002", "0000000000001"];
+    let (exit, other, errors, _) = with_server(&line, responses);
+    assert_eq!((exit, &other), (Exit::Failed, &out));
+    assert_eq!(errors, "turnspool: no message 0000000000002\n");
     assert!(!out.contains('\x1b') && out.contains("450 4.2.0"), "{out}");
     assert!(
         out.contains("2026-11-22T12:46:37Z") && out.contains("and 2 more"),

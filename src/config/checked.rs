@@ -49,7 +49,7 @@ pub struct Config {
 pub struct Spool {
     /// The directory.
     pub directory: PathBuf,
-    /// Octets of a segment file.
+    /// Octets of a segment file, a whole number of pages.
     pub segment_bytes: u64,
     /// Most octets on the disk. `None`: what the disk can spare.
     pub bytes_max: Option<u64>,
@@ -242,6 +242,9 @@ pub const SPOOL_DIRECTORY_DEFAULT: &str = "turnspool-spool";
 /// The name of the admin socket in the spool's directory.
 pub const ADMIN_SOCKET_NAME: &str = "admin.sock";
 
+/// The spool is mapped; a piece of a page at the end of a segment is of no use.
+const PAGE_BYTES: u64 = 4096;
+
 /// The directory of the spool.
 pub(super) fn spool_directory(file: &File, surroundings: &Surroundings) -> PathBuf {
     match (&*file.spool.directory, &surroundings.state_directory) {
@@ -265,7 +268,7 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
         hostname: hostname(file, surroundings),
         spool: Spool {
             directory: spool_directory(file, surroundings),
-            segment_bytes: file.spool.segment_size.0,
+            segment_bytes: file.spool.segment_size.0 / PAGE_BYTES * PAGE_BYTES,
             bytes_max: file.spool.size_max.map(|size| size.0),
             free_bytes_min: file.spool.free_min.0,
         },

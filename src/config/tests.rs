@@ -200,6 +200,22 @@ fn presets() {
     );
 }
 
+/// The bounds of the option are within those of the format, which asserts them.
+#[test]
+fn every_segment_size_is_one_that_the_format_takes() {
+    use spool_format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+    for size in ["1MiB", "1048577B", "1234567B", "64MB", "1GiB"] {
+        let config = parse(&format!("spool.segment_size = \"{size}\"")).unwrap();
+        let bytes = u32::try_from(config.spool.segment_bytes).unwrap();
+        assert!(bytes.is_multiple_of(4096), "{size}: {bytes}");
+        assert!(
+            (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes),
+            "{size}: {bytes}"
+        );
+    }
+    assert!(parse("spool.segment_size = \"1025MiB\"").is_err());
+}
+
 /// The promise of `turnspool check`: one run finds all.
 #[test]
 fn every_error_is_found_at_once() {

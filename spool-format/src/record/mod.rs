@@ -22,7 +22,7 @@ pub use envelope::{
 pub use outcome::{
     AttemptRecord, DoneField, DoneRecord, Mark, MarkRecord, Outcome, RecipientNumber,
 };
-pub use seal::{BodyForm, DomainRun, Extent, NoteField, SealRecord};
+pub use seal::{BodyFault, BodyForm, DomainRun, Extent, NoteField, SealRecord};
 pub use state::{BeginRecord, EndRecord, NoteRecord, PartialRecord, PartialState};
 
 use crate::field::{Count, DecodeError, Reader, Sink};

@@ -110,6 +110,20 @@ impl<'a> Element<'a> for NoteField<'a> {
     }
 }
 
+/// Why a body is not the one that was sealed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BodyFault {
+    /// A file that holds a part of it is not there.
+    #[error("segment {}, which holds a part of the body, is missing", .0.0)]
+    NoSegment(SegmentId),
+    /// A file that holds a part of it ends before that part does.
+    #[error("segment {} ends before the part of the body that it holds", .0.0)]
+    Ends(SegmentId),
+    /// The checksum is not that of the seal.
+    #[error("the checksum of the body is not that of its seal")]
+    Checksum,
+}
+
 /// The seal of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SealRecord<'a> {
@@ -160,6 +174,31 @@ pub struct SealRecord<'a> {
 }
 
 impl SealRecord<'_> {
+    /// Whether the body is what was sealed. `segment` gives the octets of a file;
+    /// bodies are read once for it, from the beginning to the end.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn verify_body<'b>(
+        &self,
+        segment: impl Fn(SegmentId) -> Option<&'b [u8]>,
+    ) -> Result<(), BodyFault> {
+        let mut checksum = Checksum::EMPTY;
+        for extent in self.extents.iter() {
+            let begin = extent.offset.0 as usize;
+            let octets = segment(extent.segment)
+                .ok_or(BodyFault::NoSegment(extent.segment))?
+                .get(begin..begin.saturating_add(extent.length as usize))
+                .ok_or(BodyFault::Ends(extent.segment))?;
+            checksum = checksum.append(octets);
+        }
+        if checksum == self.checksum {
+            Ok(())
+        } else {
+            Err(BodyFault::Checksum)
+        }
+    }
+
     /// The number of recipients.
     #[must_use]
     pub fn recipients(&self) -> u32 {

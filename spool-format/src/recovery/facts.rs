@@ -9,6 +9,7 @@ use crate::place::{Location, Offset, SegmentId, SegmentPlace, Stamp};
 use crate::record::{BodyForm, Extent, PartialState, RecipientNumber};
 use crate::summary::SummaryFault;
 use crate::table::{Look, Position, Severity, Verdict};
+use crate::text::QueueIdText;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -157,8 +158,10 @@ impl fmt::Display for BrokenMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "message {:016x} sealed at {} is not whole: {}; it is not delivered",
-            self.message.queue_id, self.message.seal, self.missing
+            "message {} sealed at {} is not whole: {}; it is not delivered",
+            QueueIdText(self.message.queue_id),
+            self.message.seal,
+            self.missing
         )?;
         f.write_str(match self.severity {
             Severity::Damage | Severity::Silent | Severity::Refusal => "",
