@@ -99,6 +99,9 @@ fn settings(random: &mut Random) -> Settings {
 const TEXTS: &[&[u8]] = &[
     b"",
     b"a\r\n",
+    b"a\r\n",
+    b"line\r\n",
+    b".\r\n.\r\n",
     b"a",
     b".",
     b"..",
@@ -218,6 +221,14 @@ fn talk(seed: u64) -> (Vec<u8>, World<ByName>) {
                     chunk.escape_ascii(),
                     got.escape_ascii()
                 );
+            }
+            // So that DATA and BDAT have something to go on.
+            2 | 3 => {
+                for line in ["MAIL FROM:<a@a.example>\r\n", "RCPT TO:<b@b.example>\r\n"] {
+                    let expected = usize::from(!world.is_closed());
+                    let got = say(&mut world, line.as_bytes());
+                    assert_eq!(replies(&got), expected, "seed {seed}: {line:?}");
+                }
             }
             _ => {
                 let line = command(&mut random);
