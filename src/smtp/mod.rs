@@ -7,6 +7,7 @@
 
 pub mod data;
 pub mod line;
+mod parameter;
 pub mod reply;
 pub mod server;
 pub mod settings;
