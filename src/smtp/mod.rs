@@ -13,6 +13,7 @@ pub mod answer;
 pub mod client;
 pub mod data;
 pub mod line;
+mod parameter;
 pub mod reply;
 pub mod server;
 pub mod settings;

@@ -26,7 +26,7 @@
 //! - The number of octets held is bounded by [`Settings::command_bytes_max`] and
 //!   [`REPLIES_BYTES_MAX`]; between commands it is zero. Message text is never held.
 //! - In each state something ends it: a deadline where we wait for the client,
-//!   the core's answer where we wait for the core.
+//!   the core's answer where we wait for the core. A handshake is the core's too.
 //!
 //! # Not here
 //!
@@ -139,14 +139,15 @@ pub enum Output {
     Send(Vec<u8>),
     /// A question: see [`Session::question`]. Answered by [`Input::Answer`].
     Ask,
-    /// A message comes. Room is to be reserved for at least `declared` octets of
-    /// text, if the client said how many. Answered by [`Input::Begun`] or
+    /// A message comes: its room is to be reserved. Answered by [`Input::Begun`] or
     /// [`Input::NotBegun`].
     Begin {
         /// At least one recipient.
         envelope: Envelope,
-        /// RFC 1870 SIZE: a hint.
-        declared: Option<u64>,
+        /// Octets of text that are to be expected, where the client said how many:
+        /// by SIZE (RFC 1870), which may be wrong, or by its first chunk, which may
+        /// be followed by more. Within [`Settings::message_bytes_max`].
+        expected: Option<u64>,
     },
     /// The trace line: stored before the text, not counted in [`MessageFacts`].
     Header(Vec<u8>),

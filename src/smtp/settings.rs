@@ -18,7 +18,8 @@ pub const AUTH_LINE_BYTES_MAX: usize = 12_288;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// Our name: in the greeting, in EHLO, in `by` of the trace line, and the
-    /// domain of `<postmaster>`.
+    /// domain of `<postmaster>`. ASCII: it stands in header fields of messages that
+    /// are no SMTPUTF8.
     pub hostname: Domain,
     /// Octets of a message; advertised as SIZE (RFC 1870).
     pub message_bytes_max: u64,

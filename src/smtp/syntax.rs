@@ -7,12 +7,8 @@
 //!
 //! Deliberately not here: what a command means in the session's state.
 
-use std::time::Duration;
-
-use crate::mail::{
-    AddressError, BodyKind, DeliverBy, DeliverByMode, Domain, ENVID_BYTES_MAX, ForwardPath, Notify,
-    ORCPT_BYTES_MAX, Priority, Recipient, Ret, ReversePath, Sender,
-};
+use crate::mail::{AddressError, Domain, ForwardPath, Recipient, ReversePath, Sender};
+use crate::smtp::parameter;
 use crate::smtp::reply::Refusal;
 use crate::smtp::settings::Offers;
 use crate::smtp::trace::HelloName;
@@ -144,7 +140,12 @@ const VERB_BYTES_MAX: usize = 8;
 /// # Errors
 /// What is wrong with it.
 pub fn parse(line: &[u8], context: &Context<'_>) -> Result<Command, SyntaxError> {
-    if line.iter().any(|octet| octet.is_ascii_control()) {
+    // Without an early exit, so that it is done many octets at a time.
+    let is_control = |octet: &u8| octet.is_ascii_control();
+    if line
+        .iter()
+        .fold(false, |any, octet| any | is_control(octet))
+    {
         return Err(SyntaxError::Character);
     }
     let line = line.trim_ascii_end();
@@ -212,69 +213,11 @@ fn mail(arguments: &[u8], context: &Context<'_>) -> Result<Command, SyntaxError>
     let path = text(path)?;
     let reverse_path: ReversePath = path.parse().map_err(SyntaxError::ReversePath)?;
     let mut sender = Sender::new(reverse_path);
-    let mut seen = Seen::default();
-    let mut size = None;
-    for parameter in words(parameters) {
-        let (keyword, value) = split_parameter(parameter);
-        let kind = MailKeyword::parse(keyword, context.offers)?;
-        seen.once(kind as u32)?;
-        match kind {
-            MailKeyword::Size => {
-                // RFC 1870 §4: at most 20 digits.
-                let octets = value.filter(|value| value.len() <= 20).and_then(decimal);
-                size = Some(octets.ok_or(SyntaxError::Parameter("want SIZE=octets"))?);
-            }
-            MailKeyword::Body => {
-                sender.body = one_of(
-                    value,
-                    &[
-                        (b"7BIT", BodyKind::SevenBit),
-                        (b"8BITMIME", BodyKind::EightBitMime),
-                    ],
-                    "want BODY=7BIT or BODY=8BITMIME",
-                )?;
-            }
-            MailKeyword::SmtpUtf8 => match value {
-                None => sender.smtputf8 = true,
-                Some(_) => return Err(SyntaxError::Parameter("SMTPUTF8 has no value")),
-            },
-            MailKeyword::Ret => {
-                let ret = one_of(
-                    value,
-                    &[(b"FULL", Ret::Full), (b"HDRS", Ret::Headers)],
-                    "want RET=FULL or RET=HDRS",
-                )?;
-                sender.ret = Some(ret);
-            }
-            MailKeyword::Envid => {
-                let envid = value.filter(|value| {
-                    !value.is_empty() && value.len() <= ENVID_BYTES_MAX && is_xtext(value)
-                });
-                let envid = envid.ok_or(SyntaxError::Parameter(
-                    "want ENVID= and up to 100 characters of xtext",
-                ))?;
-                sender.envid = Some(text(envid)?.into());
-            }
-            MailKeyword::MtPriority => {
-                let priority = value
-                    .and_then(|value| std::str::from_utf8(value).ok())
-                    .and_then(|value| value.parse().ok())
-                    .and_then(Priority::new);
-                sender.priority =
-                    Some(priority.ok_or(SyntaxError::Parameter("want MT-PRIORITY=-9 to 9"))?);
-            }
-            MailKeyword::By => {
-                let by = value.and_then(|value| deliver_by(value, context));
-                sender.deliver_by = Some(by.ok_or(SyntaxError::Parameter(
-                    "want BY=seconds;R or BY=seconds;N, and not less than the minimum",
-                ))?);
-            }
-        }
-    }
+    let declared = parameter::of_mail(&mut sender, words(parameters), context)?;
     if !sender.smtputf8 && !sender.reverse_path.is_ascii() {
         return Err(SyntaxError::NeedsUtf8);
     }
-    Ok(Command::Mail(sender, size))
+    Ok(Command::Mail(sender, declared))
 }
 
 fn rcpt(arguments: &[u8], context: &Context<'_>) -> Result<Recipient, SyntaxError> {
@@ -290,27 +233,7 @@ fn rcpt(arguments: &[u8], context: &Context<'_>) -> Result<Recipient, SyntaxErro
     };
     let forward_path = forward_path.map_err(SyntaxError::ForwardPath)?;
     let mut recipient = Recipient::new(forward_path);
-    let mut seen = Seen::default();
-    for parameter in words(parameters) {
-        let (keyword, value) = split_parameter(parameter);
-        let kind = RcptKeyword::parse(keyword)?;
-        seen.once(kind as u32)?;
-        match kind {
-            RcptKeyword::Notify => {
-                let notify = value.and_then(notify);
-                recipient.notify = notify.ok_or(SyntaxError::Parameter(
-                    "want NOTIFY=NEVER or a list of SUCCESS, FAILURE, DELAY",
-                ))?;
-            }
-            RcptKeyword::Orcpt => {
-                let orcpt = value.filter(|value| value.len() <= ORCPT_BYTES_MAX && is_orcpt(value));
-                let orcpt = orcpt.ok_or(SyntaxError::Parameter(
-                    "want ORCPT=type;address in up to 500 characters of xtext",
-                ))?;
-                recipient.orcpt = Some(text(orcpt)?.into());
-            }
-        }
-    }
+    parameter::of_rcpt(&mut recipient, words(parameters))?;
     let is_ascii = recipient.forward_path.address().is_ascii()
         && recipient
             .orcpt
@@ -391,7 +314,7 @@ fn without_source_route(path: &[u8]) -> Result<&[u8], AddressError> {
     Ok(&path[colon + 1..])
 }
 
-fn text(octets: &[u8]) -> Result<&str, SyntaxError> {
+pub(super) fn text(octets: &[u8]) -> Result<&str, SyntaxError> {
     std::str::from_utf8(octets).map_err(|_| SyntaxError::Character)
 }
 
@@ -400,193 +323,101 @@ fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|word| !word.is_empty())
 }
 
-/// `KEYWORD=value` or `KEYWORD`.
-fn split_parameter(parameter: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match memchr::memchr(b'=', parameter) {
-        Some(at) => (&parameter[..at], Some(&parameter[at + 1..])),
-        None => (parameter, None),
-    }
-}
-
 /// Digits only, and no more than fit.
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-fn one_of<T: Copy>(
-    value: Option<&[u8]>,
-    table: &[(&[u8], T)],
-    sentence: &'static str,
-) -> Result<T, SyntaxError> {
-    let value = value.ok_or(SyntaxError::Parameter(sentence))?;
-    table
-        .iter()
-        .find(|(name, _)| value.eq_ignore_ascii_case(name))
-        .map(|(_, found)| *found)
-        .ok_or(SyntaxError::Parameter(sentence))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{BodyKind, Notify};
 
-/// Parameters of MAIL. The values are bits of [`Seen`].
-#[derive(Clone, Copy)]
-enum MailKeyword {
-    Size = 1 << 0,
-    Body = 1 << 1,
-    SmtpUtf8 = 1 << 2,
-    Ret = 1 << 3,
-    Envid = 1 << 4,
-    MtPriority = 1 << 5,
-    By = 1 << 6,
-}
-
-impl MailKeyword {
-    fn parse(keyword: &[u8], offers: &Offers) -> Result<Self, SyntaxError> {
-        let table: [(&[u8], Self, bool); 7] = [
-            (b"SIZE", Self::Size, true),
-            (b"BODY", Self::Body, true),
-            (b"SMTPUTF8", Self::SmtpUtf8, true),
-            (b"RET", Self::Ret, true),
-            (b"ENVID", Self::Envid, true),
-            (b"MT-PRIORITY", Self::MtPriority, offers.mt_priority),
-            (b"BY", Self::By, offers.deliver_by.is_some()),
-        ];
-        table
-            .iter()
-            .find(|(name, _, offered)| *offered && keyword.eq_ignore_ascii_case(name))
-            .map(|(_, kind, _)| *kind)
-            .ok_or(SyntaxError::UnknownParameter)
-    }
-}
-
-/// Parameters of RCPT. The values are bits of [`Seen`].
-#[derive(Clone, Copy)]
-enum RcptKeyword {
-    Notify = 1 << 0,
-    Orcpt = 1 << 1,
-}
-
-impl RcptKeyword {
-    fn parse(keyword: &[u8]) -> Result<Self, SyntaxError> {
-        if keyword.eq_ignore_ascii_case(b"NOTIFY") {
-            Ok(Self::Notify)
-        } else if keyword.eq_ignore_ascii_case(b"ORCPT") {
-            Ok(Self::Orcpt)
-        } else {
-            Err(SyntaxError::UnknownParameter)
-        }
-    }
-}
-
-/// Which parameters a command had: each may come once (RFC 3461 §4).
-#[derive(Default)]
-struct Seen(u32);
-
-impl Seen {
-    fn once(&mut self, bit: u32) -> Result<(), SyntaxError> {
-        if self.0 & bit != 0 {
-            return Err(SyntaxError::Parameter("a parameter is given twice"));
-        }
-        self.0 |= bit;
-        Ok(())
-    }
-}
-
-/// RFC 3461 §4.1: NEVER stands alone; the others once each.
-fn notify(value: &[u8]) -> Option<Notify> {
-    if value.eq_ignore_ascii_case(b"NEVER") {
-        return Some(Notify::Never);
-    }
-    let (mut success, mut failure, mut delay) = (false, false, false);
-    for word in value.split(|&octet| octet == b',') {
-        let flag = if word.eq_ignore_ascii_case(b"SUCCESS") {
-            &mut success
-        } else if word.eq_ignore_ascii_case(b"FAILURE") {
-            &mut failure
-        } else if word.eq_ignore_ascii_case(b"DELAY") {
-            &mut delay
-        } else {
-            return None;
+    fn parse_line(line: &str) -> Result<Command, SyntaxError> {
+        let hostname = "relay.example".parse().expect("a domain");
+        let context = Context {
+            hostname: &hostname,
+            offers: &Offers::default(),
+            utf8: Utf8::Refused,
+            time: WallTime::EPOCH,
         };
-        if std::mem::replace(flag, true) {
-            return None;
-        }
+        parse(line.as_bytes(), &context)
     }
-    Some(Notify::On {
-        success,
-        failure,
-        delay,
-    })
-}
 
-/// RFC 3461 §4: printable, `+` only before two upper-case hexadecimal digits, no `=`.
-fn is_xtext(value: &[u8]) -> bool {
-    let mut rest = value.iter();
-    while let Some(octet) = rest.next() {
-        let mut hex = || matches!(rest.next(), Some(b'0'..=b'9' | b'A'..=b'F'));
-        let fits = match octet {
-            b'+' => hex() && hex(),
-            b'=' => false,
-            octet => matches!(octet, b'!'..=b'~'),
+    #[test]
+    fn verbs() {
+        let check = |line: &str, expected: Result<Command, SyntaxError>| {
+            assert_eq!(parse_line(line), expected, "{line:?}");
         };
-        if !fits {
-            return false;
-        }
+        let chunk = |octets, rank| Ok(Command::Bdat(Chunk { octets, rank }));
+        check("DATA", Ok(Command::Data));
+        check("dAtA  ", Ok(Command::Data));
+        check("DATA\t", Err(SyntaxError::Character));
+        check("DATAX", Err(SyntaxError::Unknown));
+        check("DAT", Err(SyntaxError::Unknown));
+        check("BDAT 0", chunk(0, ChunkRank::Inner));
+        check("BDAT  007  LaSt", chunk(7, ChunkRank::Last));
+        check(
+            "BDAT 18446744073709551615",
+            chunk(u64::MAX, ChunkRank::Inner),
+        );
+        check("BDAT 18446744073709551616", Err(SyntaxError::ChunkSize));
+        check("BDAT +1", Err(SyntaxError::ChunkSize));
+        check("BDAT -1", Err(SyntaxError::ChunkSize));
+        check("STARTTLS", Err(SyntaxError::NotImplemented));
+        check("STARTTLSX", Err(SyntaxError::Unknown));
+        check("MAILFROM:<a@a.example>", Err(SyntaxError::Unknown));
     }
-    true
-}
 
-/// `addr-type ";" xtext` (RFC 3461 §4.2), or `utf-8;` with UTF-8 in it (RFC 6533 §3).
-fn is_orcpt(value: &[u8]) -> bool {
-    let Some(semicolon) = memchr::memchr(b';', value) else {
-        return false;
-    };
-    let (kind, address) = (&value[..semicolon], &value[semicolon + 1..]);
-    let is_atom =
-        |octet: &u8| octet.is_ascii_alphanumeric() || b"!#$%&'*-/?^_`{|}~".contains(octet);
-    if kind.is_empty() || !kind.iter().all(is_atom) || address.is_empty() {
-        return false;
+    #[test]
+    fn paths() {
+        let check = |argument: &str, expected: Result<&str, AddressError>| {
+            let got = match parse_line(&format!("RCPT TO:{argument}")) {
+                Ok(Command::Rcpt(recipient)) => Ok(recipient.forward_path.as_str().to_owned()),
+                Err(SyntaxError::ForwardPath(error)) => Err(error),
+                other => panic!("{argument:?}: {other:?}"),
+            };
+            assert_eq!(got, expected.map(str::to_owned), "{argument:?}");
+        };
+        check("<u@d.example>", Ok("u@d.example"));
+        check("<\"a>b\"@d.example>", Ok("\"a>b\"@d.example"));
+        check("<\"a\\\">b\"@d.example>", Ok("\"a\\\">b\"@d.example"));
+        check("<@a.example:u@d.example>", Ok("u@d.example"));
+        check(
+            "<@a.example,@b.example:\"x:y\"@d.example>",
+            Ok("\"x:y\"@d.example"),
+        );
+        check("<POSTMASTER>", Ok("POSTMASTER@relay.example"));
+        check("postmaster", Ok("postmaster@relay.example"));
+        check("<@a.example:postmaster>", Ok("postmaster@relay.example"));
+        check("<@a.example:>", Err(AddressError::Empty));
+        check("<@:u@d.example>", Err(AddressError::Empty));
+        check("<u@d.example", Err(AddressError::Malformed));
+        check("<\"u@d.example>", Err(AddressError::Malformed));
+        check("<<u@d.example>>", Err(AddressError::Malformed));
+        check("u@d.example>", Err(AddressError::Character));
     }
-    if kind.eq_ignore_ascii_case(b"utf-8") {
-        // RFC 6533 writes `\x{…}` where xtext writes `+…`; both are printable.
-        address
-            .iter()
-            .all(|octet| matches!(octet, b'!'..=b'~' | 0x80..))
-    } else {
-        is_xtext(address)
-    }
-}
 
-/// RFC 2852 §4: `by-value = by-time ";" by-mode [by-trace]`, the time up to nine
-/// digits with a sign. Return needs a time above zero, and not below our minimum.
-fn deliver_by(value: &[u8], context: &Context<'_>) -> Option<DeliverBy> {
-    let value = std::str::from_utf8(value).ok()?;
-    let (time, mode) = value.split_once(';')?;
-    if time.trim_start_matches(['+', '-']).len() > 9 {
-        return None;
+    #[test]
+    fn the_null_reverse_path_and_parameters_in_any_case() {
+        let Ok(Command::Mail(sender, declared)) = parse_line("mail from:<> size=7 body=8bitmime")
+        else {
+            panic!("a command");
+        };
+        assert_eq!(sender.reverse_path, ReversePath::Null);
+        assert_eq!((sender.body, declared), (BodyKind::EightBitMime, Some(7)));
+        let Ok(Command::Rcpt(recipient)) = parse_line("RCPT TO:<a@a.example> notify=failure,DELAY")
+        else {
+            panic!("a command");
+        };
+        let notify = Notify::On {
+            success: false,
+            failure: true,
+            delay: true,
+        };
+        assert_eq!(recipient.notify, notify);
     }
-    let seconds: i64 = time.parse().ok()?;
-    let (mode, trace) = match mode.to_ascii_uppercase().as_str() {
-        "R" => (DeliverByMode::Return, false),
-        "RT" => (DeliverByMode::Return, true),
-        "N" => (DeliverByMode::Notify, false),
-        "NT" => (DeliverByMode::Notify, true),
-        _ => return None,
-    };
-    let minimum = context.offers.deliver_by.unwrap_or_default();
-    let by = Duration::from_secs(seconds.unsigned_abs());
-    let too_soon = seconds <= 0 || by < minimum;
-    if mode == DeliverByMode::Return && too_soon {
-        return None;
-    }
-    Some(DeliverBy {
-        deadline: if seconds < 0 {
-            context.time - by
-        } else {
-            context.time + by
-        },
-        mode,
-        trace,
-    })
 }

@@ -21,6 +21,7 @@ mod soup;
 mod world;
 
 use std::fs;
+use std::panic;
 use std::path::Path;
 
 use script::{Step, parse};
@@ -74,17 +75,24 @@ fn play(name: &str, text: &str, cutting: Cutting) {
 fn dialogues() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogues");
     let mut played = 0;
+    let mut failed = Vec::new();
     for entry in fs::read_dir(&directory).expect("the directory of this file") {
         let path = entry.expect("a directory entry").path();
         if path.extension().is_some_and(|extension| extension == "txt") {
             let text = fs::read_to_string(&path).expect("a dialogue in UTF-8");
             let name = path.file_name().expect("a file").to_string_lossy();
             for cutting in [Cutting::Whole, Cutting::Lines, Cutting::Octets] {
-                play(&name, &text, cutting);
+                // All that fail are shown, not only the first.
+                if panic::catch_unwind(|| play(&name, &text, cutting)).is_err() {
+                    failed.push(format!("{name}, {cutting:?}"));
+                }
             }
             played += 1;
         }
     }
     assert!(played > 0, "no dialogue in {}", directory.display());
-    println!("{played} dialogues");
+    assert!(
+        failed.is_empty(),
+        "of {played} dialogues failed: {failed:#?}"
+    );
 }

@@ -183,9 +183,9 @@ impl<C: Core> World<C> {
                 let verdict = self.core.verdict(&question);
                 self.owe(verdict, Owed::Verdict);
             }
-            Output::Begin { envelope, declared } => {
+            Output::Begin { envelope, expected } => {
                 self.told
-                    .push(format!("begin {}", show(&envelope, declared)));
+                    .push(format!("begin {}", show(&envelope, expected)));
                 self.body.clear();
                 let room = self.core.room(&envelope);
                 self.envelope = Some(envelope);
@@ -302,13 +302,13 @@ impl<C: Core> World<C> {
 }
 
 /// The envelope in the words of the wire.
-fn show(envelope: &Envelope, declared: Option<u64>) -> String {
+fn show(envelope: &Envelope, expected: Option<u64>) -> String {
     use std::fmt::Write as _;
     let sender = &envelope.sender;
     let mut text = format!("from {}", sender.reverse_path);
     let mut push = |word: std::fmt::Arguments<'_>| write!(text, " {word}").expect("a string");
-    if let Some(octets) = declared {
-        push(format_args!("SIZE={octets}"));
+    if let Some(octets) = expected {
+        push(format_args!("expecting {octets}"));
     }
     if sender.body == BodyKind::EightBitMime {
         push(format_args!("BODY=8BITMIME"));

@@ -6,7 +6,7 @@ use super::transaction::{Beginning, Gathering, Incoming, Open, Refused, Way};
 use super::{Hello, HelloKind, Output, Session, State, Unread};
 use crate::mail::{Envelope, Receipt, Recipient, Sender};
 use crate::smtp::reply::{self, Refusal, Tls};
-use crate::smtp::syntax::{self, Chunk, Command, SyntaxError, Utf8};
+use crate::smtp::syntax::{self, Chunk, ChunkRank, Command, SyntaxError, Utf8};
 use crate::smtp::trace::{self, HelloName, Protocol};
 
 impl<R: Receipt> Session<R> {
@@ -235,9 +235,16 @@ impl<R: Receipt> Session<R> {
             },
             time: self.now.wall,
         });
+        let expected = match way {
+            Way::Data => declared,
+            Way::Bdat(chunk) => match chunk.rank {
+                ChunkRank::Last => Some(chunk.octets),
+                ChunkRank::Inner => declared.max(Some(chunk.octets)),
+            },
+        };
         self.outputs.push_back(Output::Begin {
             envelope: Envelope { sender, recipients },
-            declared,
+            expected,
         });
         self.state = State::Beginning(Box::new(Beginning { draft, way }));
     }
