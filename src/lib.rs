@@ -5,6 +5,5 @@ pub mod config;
 pub mod core;
 pub mod mail;
 pub mod queue;
-pub mod smtp;
-pub mod spool;
+pub mod route;
 pub mod time;
