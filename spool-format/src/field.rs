@@ -133,6 +133,12 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
+    /// Everything that is left.
+    pub(crate) fn take_rest(&mut self, field: &'static str) -> &'a [u8] {
+        Self::reads(field, "rest");
+        std::mem::take(&mut self.rest)
+    }
+
     /// # Errors
     /// [`DecodeError::Trailing`].
     pub(crate) const fn finish(self) -> Result<(), DecodeError> {
@@ -143,6 +149,14 @@ impl<'a> Reader<'a> {
                 octets: self.rest.len(),
             })
         }
+    }
+
+    /// Which fields are read is compared with FORMAT.md by a test.
+    #[inline]
+    fn reads(field: &'static str, kind: &'static str) {
+        #[cfg(test)]
+        tests::FIELDS.with_borrow_mut(|fields| fields.push((field, kind)));
+        let _ = (field, kind);
     }
 
     #[inline]
@@ -157,26 +171,31 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
+        Self::reads(field, "u8");
         Ok(self.array::<1>(field)?[0])
     }
 
     #[inline]
     pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
+        Self::reads(field, "u16");
         Ok(u16::from_le_bytes(self.array(field)?))
     }
 
     #[inline]
     pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        Self::reads(field, "u32");
         Ok(u32::from_le_bytes(self.array(field)?))
     }
 
     #[inline]
     pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        Self::reads(field, "u64");
         Ok(u64::from_le_bytes(self.array(field)?))
     }
 
     #[inline]
     pub(crate) fn i64(&mut self, field: &'static str) -> Result<i64, DecodeError> {
+        Self::reads(field, "i64");
         Ok(i64::from_le_bytes(self.array(field)?))
     }
 
@@ -199,16 +218,14 @@ impl<'a> Reader<'a> {
         &mut self,
         field: &'static str,
     ) -> Result<Option<&'a [u8]>, DecodeError> {
-        let length = self.u32(field)?;
-        if length == ABSENT {
-            return Ok(None);
-        }
-        Ok(Some(self.take(length as usize, field)?))
+        Self::reads(field, "octets?");
+        self.length_and_octets(field)
     }
 
     #[inline]
     pub(crate) fn octets(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
-        self.octets_option(field)?
+        Self::reads(field, "octets");
+        self.length_and_octets(field)?
             .ok_or(DecodeError::Value { field })
     }
 
@@ -217,7 +234,28 @@ impl<'a> Reader<'a> {
         &mut self,
         field: &'static str,
     ) -> Result<Option<&'a str>, DecodeError> {
-        match self.octets_option(field)? {
+        Self::reads(field, "text?");
+        self.length_and_text(field)
+    }
+
+    #[inline]
+    pub(crate) fn text(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
+        Self::reads(field, "text");
+        self.length_and_text(field)?
+            .ok_or(DecodeError::Value { field })
+    }
+
+    #[inline]
+    fn length_and_octets(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, DecodeError> {
+        match u32::from_le_bytes(self.array(field)?) {
+            ABSENT => Ok(None),
+            length => Ok(Some(self.take(length as usize, field)?)),
+        }
+    }
+
+    #[inline]
+    fn length_and_text(&mut self, field: &'static str) -> Result<Option<&'a str>, DecodeError> {
+        match self.length_and_octets(field)? {
             Some(octets) => match std::str::from_utf8(octets) {
                 Ok(text) => Ok(Some(text)),
                 Err(_) => Err(DecodeError::NotText { field }),
@@ -226,16 +264,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[inline]
-    pub(crate) fn text(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
-        self.text_option(field)?.ok_or(DecodeError::Value { field })
-    }
-
     pub(crate) fn list<T: Element<'a>>(
         &mut self,
         field: &'static str,
     ) -> Result<List<'a, T>, DecodeError> {
-        let count = self.u32(field)?;
+        Self::reads(field, "list");
+        let count = u32::from_le_bytes(self.array(field)?);
         let begin = self.rest;
         // Every element takes at least one octet, so a wrong count ends here
         // after at most as many steps as the payload has octets.
@@ -446,3 +480,14 @@ macro_rules! octet_enum {
 }
 
 pub(crate) use octet_enum;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::RefCell;
+
+    thread_local! {
+        /// Every field that was read, with its type.
+        pub(crate) static FIELDS: RefCell<Vec<(&'static str, &'static str)>> =
+            const { RefCell::new(Vec::new()) };
+    }
+}

@@ -5,10 +5,9 @@
 //! first copy that reads is taken.
 //!
 //! Invariants:
-//! - A file is renamed to its new identifier before a new header is written over
-//!   the old one. So a header that names another segment than the file is called
-//!   belongs to an earlier use, and the file holds nothing.
-//! - Both copies are on stable storage before the first record is written.
+//! - A file is called a segment only while its header, on stable storage, names that
+//!   segment: what is being prepared, and what is to be used again, has another name.
+//!   So zeros, or the header of another segment, are never what a crash leaves.
 //!
 //! What this module does not do: it does not draw epochs, and does not name files.
 
@@ -64,8 +63,8 @@ pub struct SegmentHeader {
 /// Why a segment has no header that counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, thiserror::Error)]
 pub enum HeaderFault {
-    /// Zeros, or no octets at all: the file was being prepared.
-    #[error("the file was prepared and never used")]
+    /// Zeros, or no octets at all.
+    #[error("there are zeros where the segment header should be")]
     Unbegun,
     /// Neither copy reads.
     #[error("both copies of the segment header are damaged")]
@@ -79,9 +78,7 @@ pub enum HeaderFault {
         version: u32,
     },
     /// The header of another file.
-    #[error(
-        "the segment header is that of {found}: the file was about to be reused, or is misplaced"
-    )]
+    #[error("the segment header is that of {found}: the file was renamed or copied")]
     OtherSegment {
         /// What it says.
         found: SegmentPlace,

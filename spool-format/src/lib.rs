@@ -4,6 +4,8 @@
 //! out, and back. FORMAT.md describes the format itself.
 
 mod field;
+#[cfg(test)]
+mod format_text;
 mod frame;
 mod header;
 mod place;

@@ -8,8 +8,8 @@
 //! Invariants:
 //! - [`verdict`] has an answer for every look in every position, and FORMAT.md
 //!   holds the same table; a test compares them.
-//! - A file in which mail may be is never freed, and no answer asks the operator
-//!   to remove a file.
+//! - No answer frees a file: a segment goes when its messages are known to be done,
+//!   and one that cannot be read stays. No answer asks the operator to remove one.
 //! - What is not refused is started with.
 
 use crate::scan::TailKind;
@@ -87,8 +87,6 @@ pub enum Severity {
 pub enum Fate {
     /// It stays until its messages are done, as every segment.
     Reclaim,
-    /// It holds nothing: it may be used or removed at once.
-    Free,
     /// It is left alone, for the operator to look at.
     Aside,
 }
@@ -108,21 +106,20 @@ pub struct Verdict {
 #[must_use]
 pub const fn verdict(look: Look, position: Position) -> Verdict {
     use Body::{Holed, Whole};
-    use Fate::{Aside, Free, Reclaim};
+    use Fate::{Aside, Reclaim};
     use Kept::{Nothing, Records};
     use Severity::{Cut, Damage, Doubt, Refusal, Silent};
 
     let (kept, severity, fate) = match (look, position) {
-        (Look::Unbegun, Position::Last) => (Nothing, Silent, Free),
-        // Segments are begun in order. Zeros before a segment that was begun are
-        // odd, but there is nothing in them.
-        (Look::Unbegun, Position::Earlier) => (Nothing, Doubt, Free),
+        // A file gets the name of a segment only when its header is on stable
+        // storage, so that zeros were something else. At the end of the log nothing
+        // else says that it was written to.
+        (Look::Unbegun, Position::Last) => (Nothing, Doubt, Aside),
+        (Look::Unbegun, Position::Earlier) => (Nothing, Damage, Aside),
         (Look::HeaderDamaged, _) => (Nothing, Damage, Aside),
         (Look::HeaderFromSummary, _) => (Records, Damage, Reclaim),
         (Look::NewerVersion, _) => (Nothing, Refusal, Aside),
-        // A file is renamed before its new header is written.
-        (Look::OtherSegment, Position::Last) => (Nothing, Silent, Free),
-        (Look::OtherSegment, Position::Earlier) => (Nothing, Damage, Aside),
+        (Look::OtherSegment, _) => (Nothing, Damage, Aside),
         (Look::OtherSpool, _) => (Nothing, Damage, Aside),
         (Look::Records { body, tail }, _) => {
             let severity = match (body, tail) {
@@ -177,7 +174,7 @@ impl Look {
 impl fmt::Display for Look {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unbegun => f.write_str("prepared and never used"),
+            Self::Unbegun => f.write_str("zeros where its header should be"),
             Self::HeaderDamaged => f.write_str("both copies of its header are damaged"),
             Self::HeaderFromSummary => {
                 f.write_str("both copies of its header are damaged, its summary is not")
@@ -218,10 +215,7 @@ impl fmt::Display for Verdict {
         })?;
         f.write_str(match (self.kept, self.fate) {
             (Kept::Records, _) => "; every record that is whole is used",
-            (Kept::Nothing, Fate::Free) => "; it holds nothing, and the file will be used again",
-            (Kept::Nothing, Fate::Reclaim | Fate::Aside) => {
-                "; nothing of it is used, and the file is left as it is"
-            }
+            (Kept::Nothing, _) => "; nothing of it is used, and the file is left as it is",
         })
     }
 }

@@ -749,10 +749,10 @@ fn segments_that_do_not_count() {
     };
     let mut segment = Segment::new(header(1, 5));
     append_message(&mut segment, &small);
-    check(1, &[], Look::Unbegun, Fate::Free);
-    check(10, &[0; 20_000], Look::Unbegun, Fate::Free);
+    check(1, &[], Look::Unbegun, Fate::Aside);
+    check(10, &[0; 20_000], Look::Unbegun, Fate::Aside);
     check(2, &segment.file, Look::OtherSegment, Fate::Aside);
-    check(10, &segment.file, Look::OtherSegment, Fate::Free);
+    check(10, &segment.file, Look::OtherSegment, Fate::Aside);
     check(1, &segment.file[1..], Look::HeaderDamaged, Fate::Aside);
     let mut other = header(1, 5);
     other.spool = SpoolUuid([0; 16]);

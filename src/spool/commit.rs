@@ -12,9 +12,10 @@
 //! Invariants:
 //!
 //! - *One dirty segment.* Only the segment of the newest finished write may hold
-//!   octets that no sync has covered: the last batch of a segment is always synced,
-//!   with everything before it. So `durable <= written <= appended`, and a batch that
-//!   is durable makes all earlier batches durable.
+//!   records that no sync has covered, except the end record of the one before: the
+//!   last batch of a segment is always synced, with everything before it. So
+//!   `durable <= written <= appended`, and a batch that is durable makes all earlier
+//!   batches durable.
 //! - *A batch lies in one segment.* The records of a message may lie in several.
 //! - *Committed means durable.* [`Committed`] is made in one place, behind the result
 //!   of a sync.
@@ -35,8 +36,8 @@ use std::fmt;
 use std::time::Duration;
 
 use spool_format::{
-    EncodeError, EndRecord, Epoch, Offset, Place, Record, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-    Seat, SegmentHeader, SegmentId,
+    BeginRecord, EncodeError, EndRecord, Epoch, Offset, Place, Record, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN, Seat, SegmentHeader, SegmentId, Stamp, framed_bytes,
 };
 
 use crate::mail::{QueueId, Receipt};
@@ -200,11 +201,12 @@ pub enum Output {
         /// Whose.
         ticket: Ticket,
     },
-    /// This segment is full and on stable storage. Nothing is written to it again.
+    /// This segment is full, and all its records but the last, which only says so, are on
+    /// stable storage. Nothing is written to it again.
     SegmentClosed {
         /// Which.
         segment: SegmentId,
-        /// Behind its last record.
+        /// Behind its last record before the end record.
         end: Offset,
     },
     /// The log is closed to writes for ever. Told once.
@@ -215,6 +217,7 @@ pub enum Output {
 }
 
 /// A batch: records side by side, in one segment.
+#[derive(Debug)]
 struct Batch {
     number: BatchNumber,
     segment: SegmentId,
@@ -226,13 +229,14 @@ struct Batch {
     ends_segment: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Riders {
     None,
     Some,
 }
 
 /// What [`Commit::written`] needs to know of the batch in flight.
+#[derive(Debug)]
 struct Flight {
     number: BatchNumber,
     segment: SegmentId,
@@ -244,7 +248,7 @@ struct Flight {
 }
 
 /// Where the next record goes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Tail {
     segment: SegmentId,
     epoch: Epoch,
@@ -254,9 +258,11 @@ struct Tail {
 }
 
 /// The group-commit machine of one log.
+#[derive(Debug)]
 pub struct Commit {
     segment_bytes: u32,
     epoch_seed: u64,
+    begin: BeginRecord,
     tail: Tail,
     /// The next segment that nobody was asked to prepare yet.
     unasked: SegmentId,
@@ -295,6 +301,10 @@ impl Commit {
         Self {
             segment_bytes,
             epoch_seed,
+            begin: BeginRecord {
+                stamp: Stamp::START,
+                queue_id_next: 0,
+            },
             tail: Tail::new(epoch_seed, first),
             unasked: first,
             ready: VecDeque::new(),
@@ -310,6 +320,12 @@ impl Commit {
             spare_buffers: Vec::new(),
             fault: None,
         }
+    }
+
+    /// What the next segment is to begin with: what has to outlive all segments before
+    /// it. Keep it up to date before appending.
+    pub fn set_begin(&mut self, begin: BeginRecord) {
+        self.begin = begin;
     }
 
     /// Appends one record. `encode` appends the framed record for that seat to the
@@ -329,6 +345,9 @@ impl Commit {
         }
         loop {
             self.open_batch();
+            if self.tail.records == 0 {
+                self.begin_segment();
+            }
             let tail = self.tail;
             let batch = self.pending.back_mut().expect("open_batch left one");
             let before = batch.bytes.len();
@@ -344,7 +363,7 @@ impl Commit {
             );
             if framed_bytes > self.segment_bytes - tail.offset - END_BYTES {
                 batch.bytes.truncate(before);
-                if framed_bytes > self.segment_bytes - FIRST_OFFSET - END_BYTES {
+                if framed_bytes > self.segment_bytes - FIRST_OFFSET - BEGIN_BYTES - END_BYTES {
                     return Err(AppendError::TooLarge {
                         record_bytes: framed_bytes as usize,
                     });
@@ -427,9 +446,14 @@ impl Commit {
     /// its size and a synced header with the epoch asked for.
     pub fn segment_ready(&mut self, segment: SegmentId) {
         assert!(
-            segment < self.unasked && segment >= self.tail_floor(),
-            "segment {segment:?} was not asked for"
+            segment < self.unasked,
+            "segment {} was not asked for",
+            segment.0
         );
+        if self.fault.is_some() {
+            // Nothing will be written to it.
+            return;
+        }
         let place = self.ready.partition_point(|&r| r < segment);
         assert!(
             self.ready.get(place) != Some(&segment),
@@ -489,6 +513,12 @@ impl Commit {
         self.durable
     }
 
+    /// The newest batch that has begun.
+    #[must_use]
+    pub fn newest(&self) -> BatchNumber {
+        self.newest
+    }
+
     /// Why the log is closed to writes.
     #[must_use]
     pub fn fault(&self) -> Option<WriteFault> {
@@ -515,9 +545,9 @@ impl Commit {
         self.written = flight.number;
         if flight.durability == Durability::None {
             assert!(flight.tickets.is_empty(), "a ticket waits for a sync");
-            return;
+        } else {
+            self.durable = flight.number;
         }
-        self.durable = flight.number;
         for (ticket, queue_id) in flight.tickets {
             let receipt = Committed { queue_id };
             self.outputs
@@ -528,18 +558,9 @@ impl Commit {
             assert_eq!(closed, Some(flight.segment), "segments close in order");
             self.outputs.push_back(Output::SegmentClosed {
                 segment: flight.segment,
-                end: flight.end,
+                end: Offset(flight.end.0 - END_BYTES),
             });
         }
-    }
-
-    /// The oldest segment that may still be reported ready.
-    fn tail_floor(&self) -> SegmentId {
-        self.flight
-            .as_ref()
-            .map(|f| f.segment)
-            .or_else(|| self.pending.front().map(|b| b.segment))
-            .unwrap_or(self.tail.segment)
     }
 
     /// Leaves an open batch at the end of `pending`.
@@ -548,9 +569,12 @@ impl Commit {
             .pending
             .back()
             .is_some_and(|b| !b.ends_segment && b.bytes.len() < BATCH_BYTES_MAX);
-        if open {
-            return;
+        if !open {
+            self.push_batch();
         }
+    }
+
+    fn push_batch(&mut self) {
         self.newest = self.newest.next();
         self.pending.push_back(Batch {
             number: self.newest,
@@ -563,17 +587,37 @@ impl Commit {
         });
     }
 
-    /// The tail moves to the next segment. The open batch gets the end record and
-    /// becomes the last of the old one.
+    /// The first record of a segment.
+    fn begin_segment(&mut self) {
+        let batch = self.pending.back_mut().expect("an open batch");
+        let framed_bytes = self
+            .begin
+            .encode(self.tail.seat(), &mut batch.bytes)
+            .expect("a begin record is small");
+        assert_eq!(framed_bytes, BEGIN_BYTES, "its fields have fixed widths");
+        self.tail.offset += framed_bytes;
+        self.tail.records = 1;
+        self.pending_bytes += framed_bytes as usize;
+    }
+
+    /// The tail moves to the next segment. What is in the old one is synced, and then
+    /// the end record is written behind it: who finds that knows that all before it was
+    /// on stable storage. The end record itself may be lost, and needs no sync.
     fn close_segment(&mut self) {
         let batch = self.pending.back_mut().expect("an open batch");
         assert_eq!(
             batch.segment, self.tail.segment,
             "the open batch is at the tail"
         );
+        let all_durable = self.durable.next() == batch.number;
+        if !(batch.bytes.is_empty() && batch.tickets.is_empty() && all_durable) {
+            batch.riders = Riders::Some;
+            self.push_batch();
+        }
         let end = EndRecord {
             records: self.tail.records,
         };
+        let batch = self.pending.back_mut().expect("an open batch");
         let framed_bytes = end
             .encode(self.tail.seat(), &mut batch.bytes)
             .expect("an end record is small");
@@ -596,8 +640,7 @@ impl Commit {
             return None;
         }
         let batch = self.pending.pop_front().expect("looked at above");
-        let must_sync =
-            !batch.tickets.is_empty() || batch.riders == Riders::Some || batch.ends_segment;
+        let must_sync = !batch.tickets.is_empty() || batch.riders == Riders::Some;
         let durability = if !must_sync {
             Durability::None
         } else if self.written == self.durable && !batch.bytes.is_empty() {
@@ -680,6 +723,8 @@ fn epoch_of(seed: u64, segment: SegmentId) -> Epoch {
 
 /// Where the first record of a segment begins.
 const FIRST_OFFSET: u32 = SegmentHeader::first_offset().0;
+/// Its first record.
+const BEGIN_BYTES: u32 = framed_bytes(16) as u32;
 /// Kept free at the end of a segment for its end record.
 const END_BYTES: u32 = EndRecord::FRAMED_BYTES as u32;
 

@@ -4,6 +4,12 @@
 //! Nothing here knows SMTP.
 
 pub mod commit;
+pub mod log;
+pub mod message;
+pub mod reclaim;
+pub mod recovery;
 pub mod segment;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;

@@ -43,11 +43,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use hashbrown::HashMap;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::io::{Errno, ReadWriteFlags};
-use spool_format::{Offset, SegmentId};
+use spool_format::{Epoch, Offset, SegmentHeader, SegmentPlace, SummaryBuilder};
 
 use super::commit::{Durability, WriteFault, WriteStep};
+use super::message::{SegmentSource, View};
 
 mod directory;
 
@@ -56,7 +58,8 @@ pub use directory::{Directory, FileKind, Fill, Listing, file_name, parse_name};
 /// A segment file, open and mapped.
 #[derive(Debug)]
 pub struct Segment {
-    id: SegmentId,
+    place: SegmentPlace,
+    epoch: Epoch,
     /// Octets below are written, and are not written again while the map is there.
     frontier: AtomicU32,
     bytes: u32,
@@ -66,7 +69,13 @@ pub struct Segment {
 
 impl Segment {
     /// Maps the file; octets below `frontier` may be read at once. `path` is for messages.
-    fn map(id: SegmentId, file: OwnedFd, frontier: u32, path: PathBuf) -> Result<Self, FileError> {
+    fn map(
+        place: SegmentPlace,
+        file: OwnedFd,
+        frontier: u32,
+        epoch: Epoch,
+        path: PathBuf,
+    ) -> Result<Self, FileError> {
         let stat = match rustix::fs::fstat(&file) {
             Ok(stat) => stat,
             Err(errno) => return Err(FileError::new("asking for the size of", path, errno)),
@@ -88,7 +97,8 @@ impl Segment {
         // whole segments are warmed on purpose.
         let _ = map.advise(Advice::Random);
         Ok(Self {
-            id,
+            place,
+            epoch,
             frontier: AtomicU32::new(frontier.min(bytes)),
             bytes,
             map,
@@ -96,10 +106,16 @@ impl Segment {
         })
     }
 
-    /// Its number.
+    /// Which it is.
     #[must_use]
-    pub fn id(&self) -> SegmentId {
-        self.id
+    pub fn place(&self) -> SegmentPlace {
+        self.place
+    }
+
+    /// What its records are seeded with.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// The size of the file.
@@ -140,6 +156,16 @@ impl Segment {
             .expect("the frontier may be read")
     }
 
+    /// The summary of a closed segment: a pass over all its octets. `None` if it has
+    /// records that this version does not know.
+    #[must_use]
+    pub fn summary(&self) -> Option<Vec<u8>> {
+        let header = SegmentHeader::decode(self.contents(), self.place).ok()?;
+        // What is behind the frontier is not read: for the scan the file ends there, and
+        // a segment that is closed ends before.
+        SummaryBuilder::scan(self.contents(), &header)
+    }
+
     /// Writes at or above the frontier, makes it as durable as asked, and moves the
     /// frontier behind it. Blocks. Never called again for a log whose write failed.
     ///
@@ -178,8 +204,8 @@ impl Segment {
         let frontier = self.frontier.load(Ordering::Acquire);
         assert!(
             offset.0 >= frontier,
-            "write to {:?} at {} below its frontier {frontier}",
-            self.id,
+            "write to {} at {} below its frontier {frontier}",
+            self.place,
             offset.0
         );
         let end = u32::try_from(bytes)
@@ -240,17 +266,50 @@ impl Segment {
             Ok(segment) => segment,
             Err(shared) => {
                 let why = "somebody still reads it";
-                let path = directory.path_of(shared.id, FileKind::Segment);
+                let path = directory.path_of(shared.place.segment, FileKind::Segment);
                 return Err((shared, FileError::malformed("retiring", path, why)));
             }
         };
+        let id = segment.place.segment;
         let renamed = directory
-            .unlink(segment.id, FileKind::Summary)
-            .and_then(|()| {
-                directory.rename(segment.id, FileKind::Segment, segment.id, FileKind::Spare)
-            })
+            .unlink(id, FileKind::Summary)
+            .and_then(|()| directory.rename(id, FileKind::Segment, id, FileKind::Spare))
             .and_then(|()| directory.sync());
         renamed.map_err(|error| (Arc::new(segment), error))
+    }
+}
+
+/// The segments that a data core has open: where it reads from.
+#[derive(Debug, Default)]
+pub struct OpenSegments {
+    segments: HashMap<SegmentPlace, Arc<Segment>>,
+}
+
+impl OpenSegments {
+    /// One more.
+    pub fn insert(&mut self, segment: Arc<Segment>) {
+        self.segments.insert(segment.place(), segment);
+    }
+
+    /// It is dead: no new reader finds it.
+    pub fn remove(&mut self, segment: SegmentPlace) -> Option<Arc<Segment>> {
+        self.segments.remove(&segment)
+    }
+
+    /// For a write, a transmission, or to be warmed.
+    #[must_use]
+    pub fn get(&self, segment: SegmentPlace) -> Option<&Arc<Segment>> {
+        self.segments.get(&segment)
+    }
+}
+
+impl SegmentSource for OpenSegments {
+    fn view(&self, segment: SegmentPlace) -> Option<View<'_>> {
+        let segment = self.segments.get(&segment)?;
+        Some(View {
+            bytes: segment.contents(),
+            epoch: segment.epoch(),
+        })
     }
 }
 

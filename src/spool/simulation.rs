@@ -65,6 +65,15 @@ impl Disk {
         assert!(self.files.insert(segment, file).is_none(), "made twice");
     }
 
+    /// The file is gone; gives what was in it.
+    pub(super) fn remove(&mut self, segment: SegmentId) -> Vec<u8> {
+        self.files.remove(&segment).expect("removed once").cached
+    }
+
+    pub(super) fn segments(&self) -> impl Iterator<Item = SegmentId> {
+        self.files.keys().copied()
+    }
+
     pub(super) fn bytes(&self, segment: SegmentId) -> Option<&[u8]> {
         self.files.get(&segment).map(|f| &f.cached[..])
     }

@@ -44,12 +44,10 @@ impl<'a> Record<'a> for ChunkRecord<'a> {
         if reader.u32("reserved")? != 0 {
             return Err(DecodeError::Value { field: "reserved" });
         }
-        let body = reader.rest();
-        *reader = Reader::new(&[]);
         Ok(Self {
             queue_id,
             sequence,
-            body,
+            body: reader.take_rest("body"),
         })
     }
 }

@@ -288,8 +288,8 @@ impl<'a> Record<'a> for SealRecord<'a> {
             return Err(value("priority"));
         }
         let from = SegmentPlace {
-            log: LogId(reader.u8("carried from")?),
-            segment: SegmentId(reader.u32("carried from")?),
+            log: LogId(reader.u8("carried from log")?),
+            segment: SegmentId(reader.u32("carried from segment")?),
         };
         if !has(CARRIED) && (from.log.0 != 0 || from.segment.0 != 0) {
             return Err(value("carried from"));

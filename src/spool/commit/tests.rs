@@ -70,12 +70,12 @@ fn seal(commit: &mut Commit, ticket: u64) {
 fn what_arrives_while_a_batch_is_in_flight_is_the_next_batch() {
     let mut commit = open();
     seal(&mut commit, 1);
-    assert_eq!(drain(&mut commit), ["write 7@8192+64 Range"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+96 Range"]);
     seal(&mut commit, 2);
     seal(&mut commit, 3);
     assert_eq!(drain(&mut commit), [""; 0]);
     done(&mut commit);
-    let expected = ["committed 1 1", "write 7@8256+128 Range"];
+    let expected = ["committed 1 1", "write 7@8288+128 Range"];
     assert_eq!(drain(&mut commit), expected);
     done(&mut commit);
     assert_eq!(drain(&mut commit), ["committed 2 2", "committed 3 3"]);
@@ -90,10 +90,10 @@ fn chunks_alone_are_written_without_a_sync_and_synced_with_the_seal() {
     append(&mut commit, Urgency::Unsealed, 1000);
     assert_eq!(drain(&mut commit), [""; 0]);
     append(&mut commit, Urgency::Unsealed, 256 << 10);
-    assert_eq!(drain(&mut commit), ["write 7@8192+263144 None"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+263176 None"]);
     seal(&mut commit, 1);
     done(&mut commit);
-    assert_eq!(drain(&mut commit), ["write 7@271336+64 File"]);
+    assert_eq!(drain(&mut commit), ["write 7@271368+64 File"]);
     done(&mut commit);
     assert_eq!(drain(&mut commit), ["committed 1 1"]);
 }
@@ -104,10 +104,10 @@ fn a_ticket_for_what_is_in_flight_without_a_sync_gets_a_sync_of_its_own() {
     append(&mut commit, Urgency::Unsealed, 64);
     let second = |c: &mut Commit| c.commit(Ticket(1), QueueId::from_u64(1)).unwrap();
     commit.wanted = commit.newest;
-    assert_eq!(drain(&mut commit), ["write 7@8192+64 None"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+96 None"]);
     second(&mut commit);
     done(&mut commit);
-    assert_eq!(drain(&mut commit), ["write 7@8256+0 File"]);
+    assert_eq!(drain(&mut commit), ["write 7@8288+0 File"]);
     done(&mut commit);
     assert_eq!(drain(&mut commit), ["committed 1 1"]);
     // Everything is durable now: no I/O for one more ticket.
@@ -122,7 +122,7 @@ fn riders_wait_for_company_but_not_for_ever() {
     assert_eq!(drain(&mut commit), [""; 0]);
     assert_eq!(commit.deadline(), Some(at(100)));
     seal(&mut commit, 1);
-    assert_eq!(drain(&mut commit), ["write 7@8192+96 Range"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+128 Range"]);
     assert_eq!(commit.deadline(), None);
     done(&mut commit);
     drain(&mut commit);
@@ -130,7 +130,7 @@ fn riders_wait_for_company_but_not_for_ever() {
     commit.timer(at(99));
     assert_eq!(drain(&mut commit), [""; 0]);
     commit.timer(at(100));
-    assert_eq!(drain(&mut commit), ["write 7@8288+32 Range"]);
+    assert_eq!(drain(&mut commit), ["write 7@8320+32 Range"]);
     assert_eq!(commit.deadline(), None);
     done(&mut commit);
     assert!(commit.is_idle());
@@ -141,18 +141,20 @@ fn a_record_that_does_not_fit_begins_the_next_segment_and_the_old_one_is_synced(
     let mut commit = open();
     append(&mut commit, Urgency::Unsealed, 40_000);
     let place = append(&mut commit, Urgency::Unsealed, 40_000);
-    assert_eq!((place.segment, place.offset), (SegmentId(8), Offset(8192)));
+    assert_eq!((place.segment, place.offset), (SegmentId(8), Offset(8224)));
     assert_eq!(commit.segments_ahead(), None);
     seal(&mut commit, 1);
-    assert_eq!(drain(&mut commit), ["write 7@8192+40024 Range"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+40032 Range"]);
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["write 7@48224+24 None"]);
     done(&mut commit);
     // Segment 8 is not there yet.
-    assert_eq!(drain(&mut commit), ["closed 7@48216"]);
+    assert_eq!(drain(&mut commit), ["closed 7@48224"]);
     let (segment, epoch) = commit.ask_segment();
     assert_eq!(segment, SegmentId(8));
     assert_ne!(epoch, epoch_of(1, SegmentId(7)));
     commit.segment_ready(segment);
-    assert_eq!(drain(&mut commit), ["write 8@8192+40064 Range"]);
+    assert_eq!(drain(&mut commit), ["write 8@8192+40096 File"]);
     done(&mut commit);
     assert_eq!(drain(&mut commit), ["committed 1 1"]);
 }
@@ -162,10 +164,12 @@ fn a_segment_whose_last_octets_are_written_but_dirty_is_synced_before_the_next()
     let mut commit = open();
     append(&mut commit, Urgency::Unsealed, 40_000);
     commit.wanted = commit.newest;
-    assert_eq!(drain(&mut commit), ["write 7@8192+40000 None"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+40032 None"]);
     done(&mut commit);
     append(&mut commit, Urgency::Unsealed, 40_000);
-    assert_eq!(drain(&mut commit), ["write 7@48192+24 File"]);
+    assert_eq!(drain(&mut commit), ["write 7@48224+0 File"]);
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["write 7@48224+24 None"]);
 }
 
 #[test]
@@ -179,11 +183,11 @@ fn a_record_larger_than_a_segment_is_refused_and_nothing_is_appended() {
     let got = commit.append(at(0), Urgency::Unsealed, refused);
     assert_eq!(got, Err(AppendError::TooLarge { record_bytes: 1 }));
     let place = append(&mut commit, Urgency::Unsealed, 64);
-    assert_eq!((place.segment, place.offset.0), (SegmentId(7), 8192 + 64));
+    assert_eq!((place.segment, place.offset.0), (SegmentId(7), 8224 + 64));
     // The largest that fits, in a segment of its own.
-    let largest = SEGMENT_BYTES - 8192 - 24;
+    let largest = SEGMENT_BYTES - 8224 - 24;
     let place = append(&mut commit, Urgency::Unsealed, largest);
-    assert_eq!((place.segment, place.offset.0), (SegmentId(8), 8192));
+    assert_eq!((place.segment, place.offset.0), (SegmentId(8), 8224));
     assert_eq!(commit.tail_bytes(), 0);
 }
 
@@ -219,7 +223,7 @@ fn a_flush_leaves_nothing_behind() {
     append(&mut commit, Urgency::Rider, 32);
     append(&mut commit, Urgency::Unsealed, 32);
     commit.flush();
-    assert_eq!(drain(&mut commit), ["write 7@8192+64 Range"]);
+    assert_eq!(drain(&mut commit), ["write 7@8192+96 Range"]);
     assert!(!commit.is_idle());
     done(&mut commit);
     assert!(commit.is_idle());

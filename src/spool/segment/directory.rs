@@ -5,12 +5,18 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
-use spool_format::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentPlace};
+use spool_format::{
+    Epoch, LogId, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentPlace,
+    Summary,
+};
 
 use super::{FileError, FileFault, Segment, read_full, write_all};
 
 /// A zero-filled segment is written in pieces of this size.
 const FILL_BYTES: usize = 1 << 20;
+
+/// What a disk that has bad places is read by.
+const PAGE_BYTES: usize = 4096;
 
 /// A summary larger than this is not ours: a segment of 64 MiB that holds nothing but
 /// the smallest messages has one of a few MiB.
@@ -106,16 +112,17 @@ pub struct Listing {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    log: LogId,
     /// The directory itself; it holds the lock.
     handle: OwnedFd,
 }
 
 impl Directory {
-    /// Opens and locks the directory; makes it (mode 0700) if it is not there.
+    /// Opens and locks the directory of a log; makes it (mode 0700) if it is not there.
     ///
     /// # Errors
     /// [`FileFault::InUse`] if another process has it.
-    pub fn open(path: &Path) -> Result<Self, FileError> {
+    pub fn open(path: &Path, log: LogId) -> Result<Self, FileError> {
         let error = |doing, errno| FileError::new(doing, path.to_owned(), errno);
         match rustix::fs::mkdir(path, Mode::RWXU) {
             Ok(()) => {
@@ -144,8 +151,15 @@ impl Directory {
         })?;
         Ok(Self {
             path: path.to_owned(),
+            log,
             handle,
         })
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn log(&self) -> LogId {
+        self.log
     }
 
     /// Where it is.
@@ -257,8 +271,7 @@ impl Directory {
         }
         self.rename(segment, FileKind::New, segment, FileKind::Segment)?;
         self.sync()?;
-        let path = self.path_of(segment, FileKind::Segment);
-        Segment::map(segment, file, FIRST_FRONTIER, path)
+        self.map(header.place, file, FIRST_FRONTIER, header.epoch)
     }
 
     /// Makes the segment that `header` describes from a dead one of the same size. The
@@ -281,11 +294,7 @@ impl Directory {
         }
         let mut old = [0; SEGMENT_HEADER_BYTES];
         let read = read_full(&file, 0, &mut old).map_err(|e| error("reading", e))?;
-        let old_place = SegmentPlace {
-            log: header.place.log,
-            segment: spare,
-        };
-        match SegmentHeader::decode(&old[..read], old_place) {
+        match SegmentHeader::decode(&old[..read], self.place(spare)) {
             Ok(old) => header.previous_epoch = old.epoch,
             Err(fault) => {
                 let why = fault.to_string();
@@ -297,22 +306,96 @@ impl Directory {
         rustix::fs::fdatasync(&file).map_err(|e| error("syncing", e))?;
         self.rename(spare, FileKind::Spare, segment, FileKind::Segment)?;
         self.sync()?;
-        let path = self.path_of(segment, FileKind::Segment);
-        Segment::map(segment, file, FIRST_FRONTIER, path)
+        self.map(header.place, file, FIRST_FRONTIER, header.epoch)
     }
 
     /// Opens a segment that was written earlier. All of it may be read, none written.
     ///
     /// # Errors
-    /// It is missing, empty, too large, or cannot be mapped.
+    /// It is missing, empty, too large, cannot be mapped, or nothing tells its epoch.
     pub fn open_segment(&self, segment: SegmentId) -> Result<Segment, FileError> {
         let file = self.open_file(segment, FileKind::Segment, OFlags::RDONLY)?;
-        Segment::map(
+        let place = self.place(segment);
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        let read = read_full(&file, 0, &mut header).map_err(|errno| {
+            FileError::new("reading", self.path_of(segment, FileKind::Segment), errno)
+        })?;
+        let epoch = match SegmentHeader::decode(&header[..read], place) {
+            Ok(header) => header.epoch,
+            // The summary has a copy of the header.
+            Err(fault) => {
+                let summary = self.read_summary(segment)?;
+                let summary = summary.as_deref().map(Summary::decode);
+                match summary {
+                    Some(Ok(summary)) if summary.header.place == place => summary.header.epoch,
+                    _ => {
+                        let path = self.path_of(segment, FileKind::Segment);
+                        return Err(FileError::malformed("opening", path, &fault.to_string()));
+                    }
+                }
+            }
+        };
+        self.map(place, file, u32::MAX, epoch)
+    }
+
+    fn map(
+        &self,
+        place: SegmentPlace,
+        file: OwnedFd,
+        frontier: u32,
+        epoch: Epoch,
+    ) -> Result<Segment, FileError> {
+        assert_eq!(
+            place.log, self.log,
+            "a segment is in the directory of its log"
+        );
+        let path = self.path_of(place.segment, FileKind::Segment);
+        Segment::map(place, file, frontier, epoch, path)
+    }
+
+    fn place(&self, segment: SegmentId) -> SegmentPlace {
+        SegmentPlace {
+            log: self.log,
             segment,
-            file,
-            u32::MAX,
-            self.path_of(segment, FileKind::Segment),
-        )
+        }
+    }
+
+    /// Reads up to `wanted` octets of a segment from its beginning into `buffer`, without
+    /// a map: where the disk cannot read, the rest is zeros, and the error is told.
+    ///
+    /// # Errors
+    /// `buffer` holds what could be read, and zeros for the rest.
+    pub fn read_segment(
+        &self,
+        segment: SegmentId,
+        wanted: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), FileError> {
+        buffer.clear();
+        let path = || self.path_of(segment, FileKind::Segment);
+        let error = |errno| FileError::new("reading", path(), errno);
+        let file = self.open_file(segment, FileKind::Segment, OFlags::RDONLY)?;
+        let size = rustix::fs::fstat(&file).map_err(error)?.st_size;
+        let size = usize::try_from(size).unwrap_or(0).min(wanted);
+        if size > SEGMENT_BYTES_MAX as usize {
+            let why = "it is larger than a segment can be";
+            return Err(FileError::malformed("reading", path(), why));
+        }
+        buffer.resize(size, 0);
+        let mut result = Ok(());
+        for (index, piece) in buffer.chunks_mut(FILL_BYTES).enumerate() {
+            if let Err(errno) = read_full(&file, (index * FILL_BYTES) as u64, piece) {
+                // Smaller pieces: what is beside the bad page can still be read.
+                for (page, octets) in piece.chunks_mut(PAGE_BYTES).enumerate() {
+                    let at = index * FILL_BYTES + page * PAGE_BYTES;
+                    if read_full(&file, at as u64, octets).is_err() {
+                        octets.fill(0);
+                    }
+                }
+                result = Err(error(errno));
+            }
+        }
+        result
     }
 
     /// Deletes a dead segment, its summary first. When this returns, a crash does not
@@ -383,6 +466,14 @@ impl Directory {
         write_all(&file, 0, bytes, ReadWriteFlags::empty()).map_err(|e| error("writing", e))?;
         rustix::fs::fdatasync(&file).map_err(|e| error("syncing", e))?;
         self.rename(segment, FileKind::SummaryNew, segment, FileKind::Summary)
+    }
+
+    /// Deletes the summary of a segment: the next start scans it.
+    ///
+    /// # Errors
+    /// It may be there still.
+    pub fn remove_summary(&self, segment: SegmentId) -> Result<(), FileError> {
+        self.unlink(segment, FileKind::Summary)
     }
 
     /// Octets that this process may still use on the file system.

@@ -1,4 +1,4 @@
-use spool_format::{Epoch, LogId, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentPlace, SpoolUuid};
+use spool_format::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SpoolUuid};
 
 use super::*;
 
@@ -6,7 +6,7 @@ const MIB: u32 = 1 << 20;
 
 fn directory() -> (tempfile::TempDir, Directory) {
     let place = tempfile::tempdir().unwrap();
-    let directory = Directory::open(&place.path().join("log-0")).unwrap();
+    let directory = Directory::open(&place.path().join("log-0"), LogId(0)).unwrap();
     (place, directory)
 }
 
@@ -60,10 +60,10 @@ fn names_are_read_as_they_are_written() {
 #[test]
 fn a_directory_has_one_user() {
     let (place, directory) = directory();
-    let second = Directory::open(&place.path().join("log-0"));
+    let second = Directory::open(&place.path().join("log-0"), LogId(0));
     assert_eq!(fault(second), FileFault::InUse);
     drop(directory);
-    Directory::open(&place.path().join("log-0")).unwrap();
+    Directory::open(&place.path().join("log-0"), LogId(0)).unwrap();
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn a_file_that_is_no_segment_is_an_error_and_not_a_signal() {
     let error = directory.open_segment(SegmentId(4)).unwrap_err();
     assert_eq!(error.fault, FileFault::Malformed);
     let text = error.to_string();
-    assert!(text.starts_with("spool: mapping /"), "{text}");
+    assert!(text.starts_with("spool: opening /"), "{text}");
     assert!(text.ends_with("; the rest of the spool is used"), "{text}");
 }
 
