@@ -328,6 +328,64 @@ fn every_torn_write_keeps_what_was_written_before() {
     }
 }
 
+/// What is behind the last record is told by any place in it.
+#[test]
+fn tails() {
+    let check = |change: &dyn Fn(&mut Segment), expected: TailKind| {
+        let mut segment = segment(header(1, 77));
+        change(&mut segment);
+        let (_, damages, tail) = scan(&segment.file, &segment.header);
+        assert_eq!((damages, tail), (vec![], expected));
+    };
+    let end = |segment: &Segment| segment.end as usize;
+    check(&|_| {}, TailKind::Zeros);
+    check(&Segment::close, TailKind::Ended);
+    check(
+        &|segment| {
+            let end = end(segment);
+            segment.file[end] = 1;
+        },
+        TailKind::Unreadable,
+    );
+    check(
+        &|segment| *segment.file.last_mut().expect("it is long") = 1,
+        TailKind::Unreadable,
+    );
+    check(
+        &|segment| {
+            let end = end(segment);
+            segment.file.truncate(end)
+        },
+        TailKind::Short,
+    );
+    check(&|segment| segment.file.push(1), TailKind::Zeros);
+    let torn = |segment: &mut Segment, lost: usize| {
+        let begin = end(segment);
+        for _ in 0..2 {
+            segment.append(&done(3, 21, &[delivered(1)]));
+        }
+        segment.file[begin + 20..begin + 30].fill(9);
+        let last = end(segment) - 20;
+        segment.file[last..].fill(0);
+        segment.file[begin..begin + lost].fill(0);
+    };
+    check(&|segment| torn(segment, 0), TailKind::Torn);
+    // Of the first record the header is missing, of the second the end.
+    check(&|segment| torn(segment, 16), TailKind::Torn);
+    check(&|segment| torn(segment, 64), TailKind::Unreadable);
+    let full = |segment: &mut Segment, room: usize| {
+        let body = segment.file.len() - end(segment) - CHUNK_BODY_OFFSET - room;
+        segment.append(&ChunkRecord {
+            queue_id: 9,
+            sequence: 0,
+            body: &vec![1; body],
+        });
+    };
+    check(&|segment| full(segment, 0), TailKind::Full);
+    check(&|segment| full(segment, 8), TailKind::Full);
+    check(&|segment| full(segment, 16), TailKind::Zeros);
+}
+
 /// The sectors of a batch reach the disk in any order: each subset of them.
 #[test]
 fn every_subset_of_sectors_keeps_what_is_whole() {

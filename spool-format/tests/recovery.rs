@@ -168,7 +168,7 @@ impl World {
         let mut parts = vec![envelope];
         let mut extents = Vec::new();
         for sequence in 0..self.random.below(4) as u32 {
-            let body = vec![b'x'; self.random.below(300)];
+            let body = vec![b'x'; 1 + self.random.below(300)];
             let at = self.append(
                 log,
                 &ChunkRecord {
@@ -392,7 +392,8 @@ impl World {
                 };
                 let (envelope, extents, parts) = self.parts(log, queue_id, 0);
                 let state = PartialState::ALL[self.random.below(3)];
-                let offset = self.random.below(1000) as u64;
+                let stored: u32 = extents.iter().map(|extent| extent.length).sum();
+                let offset = self.random.below(stored as usize + 1) as u64;
                 let text = transid.to_string();
                 let record = PartialRecord {
                     stamp: Stamp(self.stamp),
@@ -428,7 +429,8 @@ impl World {
 #[derive(Debug, PartialEq, Eq, Default)]
 struct Picture {
     live: BTreeMap<u64, String>,
-    broken: BTreeSet<u64>,
+    /// With the seal that is told of.
+    broken: BTreeMap<u64, Location>,
     notes: BTreeMap<u8, Option<u8>>,
     partials: BTreeMap<String, String>,
     done: u64,
@@ -458,14 +460,12 @@ fn picture(recovered: &Recovered) -> Picture {
         );
         (message.queue_id, text)
     });
+    let broken = recovered.broken.iter();
+    let broken = broken.map(|broken| (broken.message.queue_id, broken.message.seal));
     let notes = recovered.notes.iter();
     Picture {
         live: live.collect(),
-        broken: recovered
-            .broken
-            .iter()
-            .map(|broken| broken.message.queue_id)
-            .collect(),
+        broken: broken.collect(),
         notes_at: notes.clone().map(|note| (note.key[0], note.at)).collect(),
         notes: notes
             .map(|note| (note.key[0], note.value.as_ref().map(|value| value[0])))
@@ -522,11 +522,11 @@ fn model(written: &[&Written]) -> Picture {
             .max_by_key(|(written, seal)| (seal.generation, written.at));
         let ended = |seal: &SealFact| (0..seal.domains.len() as u32).all(|n| done.contains(&n));
         let Some((at, seal)) = newest else {
-            let (_, seal) = seals
+            let (at, seal) = seals
                 .max_by_key(|(written, seal)| (seal.generation, written.at))
                 .expect("the id came from a seal");
             if !ended(seal) {
-                picture.broken.insert(id);
+                picture.broken.insert(id, at.at);
             }
             continue;
         };
@@ -656,6 +656,11 @@ fn recovery_agrees_with_a_plain_model() {
         for round in 0..4 {
             let recovered = feed(&segments, &mut random, round % 2 == 1);
             assert_eq!(picture(&recovered), expected, "seed {seed} round {round}");
+            assert_eq!(
+                recovered.broken.len(),
+                expected.broken.len(),
+                "each is told of once"
+            );
             assert!(recovered.stamp.0 <= world.stamp);
             if seed % 3 == 0 {
                 let stamped = world
@@ -806,4 +811,14 @@ fn summaries_of_others_do_not_count() {
         check(&flipped, Some(SummaryFault::Damaged));
         flipped[bit / 8] ^= 1 << (bit % 8);
     }
+}
+
+/// A million messages have to fit beside everything else.
+#[test]
+fn a_message_in_memory_is_small() {
+    assert!(
+        size_of::<LiveMessage>() <= 160,
+        "{}",
+        size_of::<LiveMessage>()
+    );
 }

@@ -43,12 +43,22 @@ pub struct PartialRecord<'a> {
     pub eight_bit: bool,
     /// CRC-32C over the octets so far, as stored.
     pub checksum: Checksum,
-    /// The body so far, in order.
+    /// The body so far, in order: no fewer octets than `offset`, as dot-stuffing only
+    /// adds some. Also when complete, for a seal that did not reach the disk.
     pub extents: List<'a, Extent>,
 }
 
 impl<'a> Record<'a> for PartialRecord<'a> {
     const KIND: RecordKind = RecordKind::Partial;
+
+    fn is_consistent(&self) -> bool {
+        let stored: u64 = self
+            .extents
+            .iter()
+            .map(|extent| u64::from(extent.length))
+            .sum();
+        self.state == PartialState::Forgotten || stored >= self.offset
+    }
 
     fn write_fields<S: Sink>(&self, sink: &mut S) {
         sink.i64(self.stamp.0);

@@ -283,7 +283,10 @@ pub struct SegmentFacts {
 impl fmt::Display for SegmentFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}; {}", self.place, self.look, self.verdict)?;
-        if let Some(fault) = self.header_fault {
+        // The other faults are the look.
+        if let Some(fault @ (HeaderFault::NewerVersion { .. } | HeaderFault::OtherSegment { .. })) =
+            self.header_fault
+        {
             write!(f, "; {fault}")?;
         }
         if let Some((begin, end)) = self.damage.first() {
@@ -294,8 +297,13 @@ impl fmt::Display for SegmentFacts {
                 .sum();
             write!(
                 f,
-                "; {octets} octets in {} places are damaged, the first from {} to {}",
+                "; {octets} octets are damaged, in {} {}, the first from {} to {}",
                 self.damage.len(),
+                if self.damage.len() == 1 {
+                    "place"
+                } else {
+                    "places"
+                },
                 begin.0,
                 end.0
             )?;
@@ -303,8 +311,14 @@ impl fmt::Display for SegmentFacts {
         if let Some(first) = self.undecodable_first {
             write!(
                 f,
-                "; {} records were not understood, the first at offset {}",
-                self.undecodable, first.offset.0
+                "; {} {} not understood, the first at offset {}",
+                self.undecodable,
+                if self.undecodable == 1 {
+                    "record was"
+                } else {
+                    "records were"
+                },
+                first.offset.0
             )?;
             match (first.kind, first.error) {
                 (Some(kind), Some(error)) => write!(f, " ({kind}): {error}")?,

@@ -34,8 +34,8 @@ use crate::frame::{RECORD_HEADER_BYTES, RecordKind};
 use crate::header::{HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader, SpoolUuid};
 use crate::place::{Location, LogId, Offset, Place, SegmentId, SegmentPlace, Stamp};
 use crate::record::{
-    AttemptRecord, BeginRecord, CHUNK_BODY_OFFSET, DoneRecord, Extent, Mark, MarkRecord,
-    NoteRecord, PartialRecord, PartialState, Record, SealRecord,
+    AttemptRecord, BeginRecord, DoneRecord, Extent, Mark, MarkRecord, NoteRecord, PartialRecord,
+    PartialState, Record, SealRecord,
 };
 use crate::scan::{Item, Scanner};
 use crate::summary::{Summary, SummaryFault};
@@ -768,12 +768,10 @@ fn missing_part<'a>(
         u64::from(envelope.offset.0),
         u64::from(envelope.offset.0) + RECORD_HEADER_BYTES as u64,
     );
+    // Damage is whole records: it holds the octets of a chunk if it hits the chunk.
     let bodies = extents.map(|extent| {
         let begin = u64::from(extent.offset.0);
-        // The header of the chunk belongs to it: if it is damaged, the octets were
-        // not checked.
-        let header = begin.saturating_sub(CHUNK_BODY_OFFSET as u64);
-        (extent.segment, header, begin + u64::from(extent.length))
+        (extent.segment, begin, begin + u64::from(extent.length))
     });
     std::iter::once(envelope)
         .chain(bodies)
