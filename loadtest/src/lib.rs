@@ -3,11 +3,12 @@
 //! It shares nothing with the relay under test: its own SMTP, its own parser,
 //! its own checksums, so that one misunderstanding cannot hide in both.
 //!
-//! Reading order: [`generate`] and [`sink`] are the two ends; `client` and
-//! `sink::session` are their SMTP, machines without I/O; `message` is what goes
-//! between them; `kernel` is the ring that carries it.
+//! Reading order: [`generate`] and [`sink`] are the two ends, [`link`] may lie
+//! between them; `client` and `sink::session` are their SMTP, machines without
+//! I/O; `message` is what is sent; `kernel` is the ring that carries it.
 
 pub mod generate;
+pub mod link;
 pub mod process;
 pub mod sink;
 pub mod sizes;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{generate, sink};
+use loadtest::{generate, link, sink};
 use serde::Serialize;
 
 #[global_allocator]
@@ -24,6 +24,7 @@ struct Command {
 enum Task {
     Generate(Box<generate::Options>),
     Sink(Box<sink::Options>),
+    Link(Box<link::Options>),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
         }
         Task::Sink(options) => {
             sink::run(options).and_then(|report| print(&report, options.json.as_deref()))
+        }
+        Task::Link(options) => {
+            link::run(options).and_then(|report| print(&report, options.json.as_deref()))
         }
     };
     match done {

@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 pub use options::Options;
+pub(crate) use options::parse_server;
 pub use report::{Ceiling, GenerateReport, HoldFigures, ServerCost};
 
 use crate::client::{Dialogue, Purpose};

@@ -216,7 +216,7 @@ impl<'a> Thread<'a> {
                 self.flush(id);
             }
             Event::Ended(id, error) => self.ended(now, id, error.as_ref()),
-            Event::Accepted(_) | Event::AcceptFailed(_) => unreachable!("nothing listens here"),
+            Event::Accepted(..) | Event::AcceptFailed(_) => unreachable!("nothing listens here"),
         }
     }
 
@@ -475,7 +475,7 @@ impl<'a> Hold<'a> {
                     .lost(&mut self.tally);
                 self.close(id);
             }
-            Event::Accepted(_) | Event::AcceptFailed(_) => unreachable!("nothing listens here"),
+            Event::Accepted(..) | Event::AcceptFailed(_) => unreachable!("nothing listens here"),
         }
     }
 

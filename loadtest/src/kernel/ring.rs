@@ -59,8 +59,8 @@ impl ConnectionId {
 /// What happened.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A listener took a connection.
-    Accepted(ConnectionId),
+    /// A listener took a connection: which, in the order of [`Ring::listen`].
+    Accepted(ConnectionId, usize),
     /// A connection that [`Ring::connect`] began is there.
     Connected(ConnectionId),
     /// Octets came. Read them with [`Ring::bytes`], give the buffer back with
@@ -341,7 +341,7 @@ impl Ring {
         // SAFETY: a completion of accept that is not negative is a descriptor
         // that belongs to nobody yet; each completion is seen once.
         let socket = unsafe { OwnedFd::from_raw_fd(result) };
-        Some(Event::Accepted(self.adopt(socket)))
+        Some(Event::Accepted(self.adopt(socket), listener))
     }
 
     fn adopt(&mut self, socket: OwnedFd) -> ConnectionId {

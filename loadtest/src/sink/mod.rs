@@ -293,7 +293,7 @@ impl<'a> Thread<'a> {
     fn event(&mut self, event: Event) {
         let now = Instant::now();
         match event {
-            Event::Accepted(id) => {
+            Event::Accepted(id, _) => {
                 let mut out = Vec::new();
                 let mut around = Surroundings {
                     manner: &self.manner,
