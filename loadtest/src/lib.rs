@@ -5,21 +5,24 @@
 //!
 //! Reading order: [`generate`] and [`sink`] are the two ends, [`link`] may lie
 //! between them; `client` and `sink::session` are their SMTP, machines without
-//! I/O; `message` is what is sent; `kernel` is the ring that carries it.
+//! I/O; [`compare`] runs both around several servers; `message` is what is sent; `kernel` is the ring that carries it.
 
+pub mod compare;
 pub mod generate;
 pub mod link;
+pub mod plot;
 pub mod process;
 pub mod sink;
 pub mod sizes;
 
 mod client;
+mod dialogue;
 mod kernel;
 mod message;
 mod tally;
 mod thread;
 
-pub use client::Pipelining;
+pub use dialogue::Pipelining;
 pub use kernel::{catch_stop_signals, raise_descriptor_limit};
 pub use message::Transfer;
 pub use tally::{LatencyFigures, TimelineFigures};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{generate, link, sink};
+use loadtest::{compare, generate, link, sink};
 use serde::Serialize;
 
 #[global_allocator]
@@ -25,6 +25,7 @@ enum Task {
     Generate(Box<generate::Options>),
     Sink(Box<sink::Options>),
     Link(Box<link::Options>),
+    Compare(Box<compare::Options>),
 }
 
 fn main() -> ExitCode {
@@ -32,15 +33,21 @@ fn main() -> ExitCode {
     loadtest::catch_stop_signals();
     loadtest::raise_descriptor_limit();
     let done = match &command.task {
-        Task::Generate(options) => {
-            generate::run(options).and_then(|report| print(&report, options.json.as_deref()))
-        }
-        Task::Sink(options) => {
-            sink::run(options).and_then(|report| print(&report, options.json.as_deref()))
-        }
+        Task::Generate(options) => generate::run(options).and_then(|report| {
+            plot(options.svg.as_deref(), || loadtest::plot::generate(&report))?;
+            print(&report, options.json.as_deref())
+        }),
+        Task::Sink(options) => sink::run(options).and_then(|report| {
+            plot(options.svg.as_deref(), || loadtest::plot::sink(&report))?;
+            print(&report, options.json.as_deref())
+        }),
         Task::Link(options) => {
             link::run(options).and_then(|report| print(&report, options.json.as_deref()))
         }
+        Task::Compare(options) => compare::run(options).and_then(|report| {
+            plot(options.svg.as_deref(), || report.plot())?;
+            print(&report, options.json.as_deref())
+        }),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,10 +65,18 @@ fn print(report: &(impl Serialize + Display), json: Option<&Path>) -> io::Result
         None => writeln!(io::stdout(), "{report}"),
         Some(path) if path == Path::new("-") => writeln!(io::stdout(), "{}", text()?),
         Some(path) => {
-            std::fs::write(path, text()?).map_err(|error| {
-                io::Error::new(error.kind(), format!("writing {}: {error}", path.display()))
-            })?;
+            write(path, &text()?)?;
             writeln!(io::stdout(), "{report}")
         }
     }
+}
+
+fn plot(svg: Option<&Path>, drawn: impl FnOnce() -> String) -> io::Result<()> {
+    svg.map_or(Ok(()), |path| write(path, &drawn()))
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    std::fs::write(path, text).map_err(|error| {
+        io::Error::new(error.kind(), format!("writing {}: {error}", path.display()))
+    })
 }

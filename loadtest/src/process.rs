@@ -11,6 +11,9 @@ pub struct Watch {
     /// descendants are counted with it. May be given several times.
     #[arg(long = "pid")]
     pub pids: Vec<u32>,
+    /// All processes that descend from this one, without it, are the server.
+    #[arg(skip)]
+    pub(crate) own_descendants: bool,
     /// Block device of the server's spool (as in /proc/diskstats, "vda"), for
     /// the octets that really reach it. Synced before and after.
     #[arg(long)]
@@ -33,7 +36,7 @@ pub(crate) struct Usage {
 impl Watch {
     /// Whether there is anything to watch.
     pub(crate) fn any(&self) -> bool {
-        !self.pids.is_empty() || self.disk.is_some()
+        !self.pids.is_empty() || self.own_descendants || self.disk.is_some()
     }
 
     /// The counters now. What cannot be read (a process that has gone, another
@@ -48,10 +51,19 @@ impl Watch {
                 .and_then(|text| device(&text, disk));
         }
         let ticks = rustix::param::clock_ticks_per_second() as f64;
-        for pid in self.processes() {
+        let mut processes = descendants(&self.pids);
+        if self.own_descendants {
+            processes.extend(Self::descendants());
+            // Of those that have ended and were waited for.
+            let own = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+            if let Some(stat) = parse_stat(&own) {
+                usage.cpu_seconds += stat.ticks_of_children as f64 / ticks;
+            }
+        }
+        for pid in processes {
             let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}"));
             if let Some(stat) = read("stat").ok().as_deref().and_then(parse_stat) {
-                usage.cpu_seconds += stat.ticks as f64 / ticks;
+                usage.cpu_seconds += (stat.ticks + stat.ticks_of_children) as f64 / ticks;
             }
             usage.written_bytes += field(&read("io").unwrap_or_default(), "write_bytes:");
             usage.resident_bytes += field(&read("status").unwrap_or_default(), "VmRSS:") * 1024;
@@ -59,35 +71,47 @@ impl Watch {
         usage
     }
 
-    fn processes(&self) -> HashSet<u32> {
-        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            else {
-                continue;
-            };
-            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            if let Some(stat) = parse_stat(&stat) {
-                children.entry(stat.parent).or_default().push(pid);
-            }
-        }
-        let mut all = HashSet::new();
-        let mut to_visit = self.pids.clone();
-        while let Some(pid) = to_visit.pop() {
-            if all.insert(pid) {
-                to_visit.extend(children.get(&pid).into_iter().flatten());
-            }
-        }
+    /// The processes that descend from this one, without it.
+    pub(crate) fn descendants() -> HashSet<u32> {
+        let own = std::process::id();
+        let mut all = descendants(&[own]);
+        all.remove(&own);
         all
     }
 }
 
+/// The processes `pids` and all that descend from them.
+fn descendants(pids: &[u32]) -> HashSet<u32> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        if let Some(stat) = parse_stat(&stat) {
+            children.entry(stat.parent).or_default().push(pid);
+        }
+    }
+    let mut all = HashSet::new();
+    let mut to_visit = pids.to_vec();
+    while let Some(pid) = to_visit.pop() {
+        if all.insert(pid) {
+            to_visit.extend(children.get(&pid).into_iter().flatten());
+        }
+    }
+    all
+}
+
 struct Stat {
     parent: u32,
+    /// User and system.
     ticks: u64,
+    /// The same of children that were waited for.
+    ticks_of_children: u64,
 }
 
 /// proc(5): the command in parentheses may contain anything, parentheses too.
@@ -97,8 +121,9 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     Some(Stat {
         parent: u32::try_from(number(1)?).ok()?,
-        // utime, stime, cutime, cstime
-        ticks: (11..15).map(number).sum::<Option<u64>>()?,
+        // utime, stime; cutime, cstime
+        ticks: number(11)? + number(12)?,
+        ticks_of_children: number(13)? + number(14)?,
     })
 }
 
@@ -129,7 +154,10 @@ mod tests {
     fn a_stat_line_with_a_nasty_command() {
         let line = "7 (a) b (c)) S 3 7 7 0 -1 0 1 2 3 4 10 20 30 40 20 0 1 0 5 6 7";
         let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.parent, stat.ticks), (3, 100));
+        assert_eq!(
+            (stat.parent, stat.ticks, stat.ticks_of_children),
+            (3, 30, 70)
+        );
         assert!(parse_stat("7 (a").is_none());
     }
 
@@ -145,7 +173,7 @@ mod tests {
     fn our_own_process_has_memory() {
         let watch = Watch {
             pids: vec![std::process::id()],
-            disk: None,
+            ..Watch::default()
         };
         assert!(watch.usage().resident_bytes > 0);
     }

@@ -110,8 +110,12 @@ impl Timeline {
         }
     }
 
+    pub(crate) fn since_start(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.start)
+    }
+
     pub(crate) fn count(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.start);
+        let since = self.since_start(now);
         let step = (since.as_nanos() / STEP.as_nanos()).min(STEPS_MAX as u128 - 1) as usize;
         if self.steps.len() <= step {
             self.steps.resize(step + 1, 0);

@@ -1,6 +1,7 @@
 //! The generator: sessions on threads with a ring each, and the account of what
 //! came of it.
 
+mod hold;
 mod options;
 mod report;
 mod source;
@@ -11,17 +12,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-pub use options::Options;
 pub(crate) use options::parse_server;
+pub use options::{Options, Work};
 pub use report::{Ceiling, GenerateReport, HoldFigures, ServerCost};
 
-use crate::client::{Dialogue, Purpose};
+use crate::dialogue::{Dialogue, Purpose};
 use crate::process::Usage;
 use crate::sink::{self, Sink, message_clock};
 use crate::sizes::Draws;
 use crate::tally::Tally;
+use hold::Hold;
 use source::{Extent, Source};
-use thread::{Hold, Lanes, Thread};
+use thread::{Lanes, Thread};
 
 /// Without a count or a duration.
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
@@ -36,16 +38,17 @@ const CEILING_DURATION: Duration = Duration::from_secs(2);
 pub fn run(options: &Options) -> io::Result<GenerateReport> {
     let mut report = load(options)?;
     if options.ceiling {
-        report.ceiling = Some(ceiling(options)?);
+        report.ceiling = Some(ceiling(&options.work)?);
     }
     Ok(report)
 }
 
 fn load(options: &Options) -> io::Result<GenerateReport> {
     let dialogue = options
+        .work
         .dialogue(message_clock())
         .map_err(io::Error::other)?;
-    let seed = options.seed.unwrap_or_else(drawn_seed);
+    let seed = options.work.seed.unwrap_or_else(drawn_seed);
     // The run's id is drawn even where the seed is given: a sink that saw the
     // run before must not count this one as its duplicates.
     let run = Draws::new(drawn_seed()).next() as u32;
@@ -91,7 +94,7 @@ fn load(options: &Options) -> io::Result<GenerateReport> {
             .any()
             .then(|| ServerCost::new(before, after, &tally));
         Ok(GenerateReport::new(
-            options,
+            &options.work,
             run,
             seed,
             seconds,
@@ -111,20 +114,21 @@ fn load_threads(
     seed: u64,
     start: Instant,
 ) -> io::Result<(Tally, f64)> {
-    let threads = u32::from(options.threads);
-    let purpose = if options.etrn.is_some() {
+    let work = &options.work;
+    let threads = u32::from(work.threads);
+    let purpose = if work.etrn.is_some() {
         Purpose::Etrn
     } else {
         Purpose::Send
     };
-    let duration = match (options.duration, options.messages) {
+    let duration = match (work.duration, work.messages) {
         (None, None) => Some(DEFAULT_DURATION),
         (duration, _) => duration,
     };
     let extent = Extent {
-        messages: options.messages,
+        messages: work.messages,
         until: duration.map(|duration| start + duration),
-        rate: options.rate,
+        rate: work.rate,
     };
     std::thread::scope(|scope| {
         let mut running = Vec::new();
@@ -135,22 +139,22 @@ fn load_threads(
                 total / threads + usize::from(thread < total % threads)
             };
             let lanes = Lanes {
-                count: share(options.sessions),
-                slow: share(options.slow.min(options.sessions)),
-                slow_rate: options.slow_rate,
+                count: share(work.sessions),
+                slow: share(work.slow.min(work.sessions)),
+                slow_rate: work.slow_rate,
                 purpose,
-                timeout: options.timeout,
-                failures_max: options.failures_max,
+                timeout: work.timeout,
+                failures_max: work.failures_max,
             };
             let source = Source::new(
                 run,
                 (thread, threads),
                 extent,
                 start,
-                options.size.clone(),
+                work.size.clone(),
                 seed,
             );
-            let cpu = crate::thread::cpu_of(&options.cpu, thread as usize);
+            let cpu = crate::thread::cpu_of(&work.cpu, thread as usize);
             running.push(scope.spawn(move || {
                 crate::thread::pin(cpu)?;
                 let thread = Thread::new(options.server, dialogue, lanes, source, start)?;
@@ -179,32 +183,33 @@ fn load_threads(
 }
 
 /// The same work against the built-in sink: what this generator could do.
-fn ceiling(options: &Options) -> io::Result<Ceiling> {
+///
+/// # Errors
+/// As [`run`].
+pub fn ceiling(work: &Work) -> io::Result<Ceiling> {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // The sink gets the CPUs that the generator was not pinned to.
-    let free: Vec<usize> = (0..cpus).filter(|cpu| !options.cpu.contains(cpu)).collect();
+    let free: Vec<usize> = (0..cpus).filter(|cpu| !work.cpu.contains(cpu)).collect();
     let sink = Sink::start(&sink::Options {
-        cpu: if options.cpu.is_empty() {
+        cpu: if work.cpu.is_empty() {
             Vec::new()
         } else {
             free
         },
         ..sink::Options::default()
     })?;
-    let mut same = options.clone();
-    same.server = sink.address();
-    same.watch = crate::process::Watch::default();
-    same.hold = 0;
-    same.rate = None;
-    same.slow = 0;
-    same.duration = Some(
-        options
-            .duration
-            .unwrap_or(CEILING_DURATION)
-            .min(CEILING_DURATION),
-    );
-    same.messages = None;
-    let report = load(&same)?;
+    let same = Work {
+        rate: None,
+        slow: 0,
+        duration: Some(
+            work.duration
+                .unwrap_or(CEILING_DURATION)
+                .min(CEILING_DURATION),
+        ),
+        messages: None,
+        ..work.clone()
+    };
+    let report = load(&Options::new(sink.address(), same))?;
     let sink = sink.finish()?;
     Ok(Ceiling {
         per_second: report.timeline.steady_per_second,

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::client::{Dialogue, MessageClock, Pipelining};
+use crate::dialogue::{Dialogue, MessageClock, Pipelining};
 use crate::message::{Template, TemplateOptions, Transfer};
 use crate::process::Watch;
 use crate::sizes::{Sizes, parse_bytes, parse_duration};
@@ -19,6 +19,31 @@ pub struct Options {
     /// The server, host:port.
     #[arg(value_parser = parse_server)]
     pub server: SocketAddr,
+    /// Besides, hold so many connections that say EHLO and then nothing. With
+    /// --pid, the server's memory for each is reported.
+    #[arg(long, default_value_t = 0)]
+    pub hold: usize,
+    /// Measure this generator alone too, with the same work against the
+    /// built-in sink, and report it beside the result.
+    #[arg(long)]
+    pub ceiling: bool,
+    /// Report as JSON to this file ("-": standard output, instead of text).
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Plot to this SVG file.
+    #[arg(long)]
+    pub svg: Option<PathBuf>,
+    /// The server to watch.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// What to do.
+    #[command(flatten)]
+    pub work: Work,
+}
+
+/// The work of a generator, whatever the server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Work {
     /// Sessions at a time, over all threads.
     #[arg(long, default_value_t = 20)]
     pub sessions: usize,
@@ -79,10 +104,6 @@ pub struct Options {
     /// Octets a second of a slow session.
     #[arg(long, default_value = "1k", value_parser = parse_bytes)]
     pub slow_rate: u64,
-    /// Besides, hold so many connections that say EHLO and then nothing. With
-    /// --pid, the server's memory for each is reported.
-    #[arg(long, default_value_t = 0)]
-    pub hold: usize,
     /// Instead of messages send ETRN for this node name; {} becomes a number.
     #[arg(long)]
     pub etrn: Option<String>,
@@ -104,22 +125,25 @@ pub struct Options {
     /// Seed of all that is random; without it, drawn and reported.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Measure this generator alone too, with the same work against the
-    /// built-in sink, and report it beside the result.
-    #[arg(long)]
-    pub ceiling: bool,
-    /// Report as JSON to this file ("-": standard output, instead of text).
-    #[arg(long)]
-    pub json: Option<PathBuf>,
-    /// Plot to this SVG file.
-    #[arg(long)]
-    pub svg: Option<PathBuf>,
-    /// The server to watch.
-    #[command(flatten)]
-    pub watch: Watch,
 }
 
 impl Options {
+    /// This work for that server, and nothing besides.
+    #[must_use]
+    pub fn new(server: SocketAddr, work: Work) -> Self {
+        Self {
+            server,
+            hold: 0,
+            ceiling: false,
+            json: None,
+            svg: None,
+            watch: Watch::default(),
+            work,
+        }
+    }
+}
+
+impl Work {
     /// What the sessions need to know.
     ///
     /// # Errors

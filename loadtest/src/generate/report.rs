@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Options;
+use super::Work;
 use crate::process::Usage;
 use crate::sink::per;
 use crate::tally::{LatencyFigures, Tally, TimelineFigures};
@@ -146,7 +146,7 @@ impl GenerateReport {
         reason = "the parts of a report, put together once"
     )]
     pub(super) fn new(
-        options: &Options,
+        work: &Work,
         run: u32,
         seed: u64,
         seconds: f64,
@@ -158,7 +158,7 @@ impl GenerateReport {
         Self {
             run: format!("{run:08x}"),
             seed,
-            work: work(options),
+            work: in_words(work),
             accepted: tally.accepted,
             accepted_bytes: tally.accepted_bytes,
             refused: tally.refused.clone(),
@@ -198,31 +198,28 @@ impl GenerateReport {
     }
 }
 
-fn work(options: &Options) -> String {
-    let mut text = format!("{} sessions", options.sessions);
-    if let Some(messages) = options.messages_per_session {
+fn in_words(work: &Work) -> String {
+    let mut text = format!("{} sessions", work.sessions);
+    if let Some(messages) = work.messages_per_session {
         text += &format!(" of {messages}");
     }
-    match &options.etrn {
+    match &work.etrn {
         Some(node) => text += &format!(", ETRN {node}"),
         None => {
             text += &format!(
                 ", {} octets, {:?}, pipelining {}",
-                options.size, options.transfer, options.pipelining
+                work.size, work.transfer, work.pipelining
             );
         }
     }
-    if options.recipients > 1 {
-        text += &format!(", {} recipients", options.recipients);
+    if work.recipients > 1 {
+        text += &format!(", {} recipients", work.recipients);
     }
-    if let Some(rate) = options.rate {
+    if let Some(rate) = work.rate {
         text += &format!(", {rate} a second");
     }
-    if options.slow > 0 {
-        text += &format!(
-            ", {} slow at {} octets a second",
-            options.slow, options.slow_rate
-        );
+    if work.slow > 0 {
+        text += &format!(", {} slow at {} octets a second", work.slow, work.slow_rate);
     }
     text
 }

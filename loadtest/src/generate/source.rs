@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::{Job, Next, Work};
+use crate::dialogue::{Job, Next, Work};
 use crate::kernel::signal;
 use crate::message::MessageId;
 use crate::sizes::{Draws, Sizes};

@@ -26,7 +26,7 @@ pub use rule::Rule;
 pub(crate) use tally::per;
 pub use tally::{RunFigures, SinkReport};
 
-use crate::client::MessageClock;
+use crate::dialogue::MessageClock;
 use crate::kernel::buffers::PoolSize;
 use crate::kernel::ring::{Closing, ConnectionId, Event, Ring, listener};
 use crate::kernel::signal;
@@ -107,6 +107,7 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Sink {
     address: SocketAddr,
+    started: Instant,
     messages: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<io::Result<(SinkTally, f64)>>>,
@@ -147,6 +148,7 @@ impl Sink {
             .collect::<io::Result<_>>()?;
         Ok(Self {
             address,
+            started: start,
             messages,
             stop,
             threads,
@@ -157,6 +159,11 @@ impl Sink {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its timeline begins.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
     }
 
     /// Messages taken up to now.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::client::MessageClock;
+use crate::dialogue::MessageClock;
 use crate::message::Verdict;
 use crate::tally::{Latency, LatencyFigures, Timeline, TimelineFigures};
 
@@ -47,6 +47,8 @@ struct Run {
     counts: Vec<u16>,
     /// How many it was to come for.
     recipients: u16,
+    /// When the first and the last came, since the sink started.
+    times: Option<(Duration, Duration)>,
 }
 
 impl SinkTally {
@@ -106,7 +108,7 @@ impl SinkTally {
                 generated_nanoseconds,
                 recipients,
             } => {
-                let now = self.clock.nanoseconds(now);
+                let (instant, now) = (now, self.clock.nanoseconds(now));
                 self.transit
                     .record_nanoseconds(now.saturating_sub(generated_nanoseconds));
                 if id.number >= NUMBER_MAX
@@ -116,6 +118,7 @@ impl SinkTally {
                 }
                 let run = self.runs.entry(id.run).or_default();
                 run.recipients = recipients;
+                run.came(self.timeline.since_start(instant));
                 let at = id.number as usize;
                 if run.counts.len() <= at {
                     run.counts.resize(at + 1, 0);
@@ -151,6 +154,13 @@ impl SinkTally {
         for (run, theirs) in &other.runs {
             let mine = self.runs.entry(*run).or_default();
             mine.recipients = theirs.recipients;
+            for time in theirs
+                .times
+                .iter()
+                .flat_map(|(first, last)| [*first, *last])
+            {
+                mine.came(time);
+            }
             if mine.counts.len() < theirs.counts.len() {
                 mine.counts.resize(theirs.counts.len(), 0);
             }
@@ -191,10 +201,19 @@ impl SinkTally {
 }
 
 impl Run {
+    fn came(&mut self, at: Duration) {
+        let (first, last) = self.times.unwrap_or((at, at));
+        self.times = Some((first.min(at), last.max(at)));
+    }
+
     fn figures(&self, id: u32) -> RunFigures {
         let expected = self.recipients;
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let (first, last) = self.times.unwrap_or_default();
         let mut figures = RunFigures {
             run: format!("{id:08x}"),
+            first_ms: ms(first),
+            last_ms: ms(last),
             ..RunFigures::default()
         };
         for count in &self.counts {
@@ -324,7 +343,7 @@ impl fmt::Display for SinkReport {
 }
 
 /// The messages of one generator's run.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct RunFigures {
     /// Which run, as in the generator's report.
     pub run: String,
@@ -336,6 +355,10 @@ pub struct RunFigures {
     pub duplicates: u64,
     /// See [`SinkReport::missing`].
     pub missing: u64,
+    /// From the sink's start to the first of them.
+    pub first_ms: f64,
+    /// From the sink's start to the last of them.
+    pub last_ms: f64,
 }
 
 #[cfg(test)]
@@ -372,7 +395,9 @@ mod tests {
                 whole: 2,
                 partly: 1,
                 duplicates: 2,
-                missing: 1
+                missing: 1,
+                first_ms: 0.0,
+                last_ms: 0.0
             }]
         );
     }
