@@ -1,3 +1,7 @@
-//! Turnspool.
+//! Turnspool: the program. Everything is in the library; see there.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    turnspool::cli::run()
+}

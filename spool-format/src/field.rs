@@ -181,6 +181,20 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
+    pub(crate) fn take(
+        &mut self,
+        length: usize,
+        field: &'static str,
+    ) -> Result<&'a [u8], DecodeError> {
+        let (octets, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(DecodeError::Ends { field })?;
+        self.rest = rest;
+        Ok(octets)
+    }
+
+    #[inline]
     pub(crate) fn octets_option(
         &mut self,
         field: &'static str,
@@ -189,12 +203,7 @@ impl<'a> Reader<'a> {
         if length == ABSENT {
             return Ok(None);
         }
-        let (octets, rest) = self
-            .rest
-            .split_at_checked(length as usize)
-            .ok_or(DecodeError::Ends { field })?;
-        self.rest = rest;
-        Ok(Some(octets))
+        Ok(Some(self.take(length as usize, field)?))
     }
 
     #[inline]
@@ -376,18 +385,6 @@ impl<'a, T: Element<'a>> Iterator for ListIter<'a, T> {
 }
 
 impl<'a, T: Element<'a>> ExactSizeIterator for ListIter<'a, T> {}
-
-impl Element<'_> for u32 {
-    #[inline]
-    fn write<S: Sink>(&self, sink: &mut S) {
-        SinkExt::u32(sink, *self);
-    }
-
-    #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.u32("number in a list")
-    }
-}
 
 /// One bit of an octet of flags.
 pub(crate) const fn flag(set: bool, bit: u8) -> u8 {

@@ -50,6 +50,8 @@ octet_enum! {
         Note = 8, "note";
         /// [`EndRecord`](crate::EndRecord): the last of a segment that was closed in order.
         End = 9, "end of segment";
+        /// [`BeginRecord`](crate::BeginRecord): the first of a segment.
+        Begin = 10, "beginning of segment";
     }
 }
 

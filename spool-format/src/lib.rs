@@ -8,6 +8,10 @@ mod frame;
 mod header;
 mod place;
 mod record;
+mod recovery;
+mod scan;
+mod summary;
+mod table;
 
 pub use field::{DecodeError, Element, List, ListIter, Reader, Sink};
 pub use frame::{
@@ -20,8 +24,16 @@ pub use header::{
 };
 pub use place::{Epoch, Location, LogId, Offset, Place, SegmentId, SegmentPlace, Stamp};
 pub use record::{
-    AttemptRecord, Attribute, BodyForm, BodyKind, CHUNK_BODY_OFFSET, ChunkRecord, DeliverBy,
-    DeliverByMode, DomainRun, DoneField, DoneRecord, EndRecord, EnvelopeRecord, Extent, Mark,
-    MarkRecord, NoteField, NoteRecord, Notify, OpenChunk, Outcome, PartialRecord, PartialState,
-    RecipientField, Record, Ret, SealRecord, SenderFields, SessionFields,
+    AttemptRecord, Attribute, BeginRecord, BodyForm, BodyKind, CHUNK_BODY_OFFSET, ChunkRecord,
+    DeliverBy, DeliverByMode, DomainRun, DoneField, DoneRecord, EndRecord, EnvelopeRecord, Extent,
+    Mark, MarkRecord, NoteField, NoteRecord, Notify, OpenChunk, Outcome, PartialRecord,
+    PartialState, RECIPIENTS_MAX, RecipientField, RecipientNumber, Record, Ret, SealRecord,
+    SenderFields, SessionFields,
 };
+pub use recovery::{
+    AttemptFact, BrokenMessage, LiveMessage, Missing, NameId, NoteFact, PartialFact, RecipientSet,
+    Recovered, Recovery, SegmentFacts, Source, Undecodable,
+};
+pub use scan::{Damage, Item, Scanner, TailKind};
+pub use summary::{SUMMARY_MAGIC, Summary, SummaryBuilder, SummaryFault, is_summarized};
+pub use table::{Body, Fate, Kept, Look, Position, Severity, Verdict, verdict};

@@ -19,12 +19,26 @@ pub use envelope::{
     Attribute, BodyKind, DeliverBy, DeliverByMode, EnvelopeRecord, Notify, RecipientField, Ret,
     SenderFields, SessionFields,
 };
-pub use outcome::{AttemptRecord, DoneField, DoneRecord, Mark, MarkRecord, Outcome};
+pub use outcome::{
+    AttemptRecord, DoneField, DoneRecord, Mark, MarkRecord, Outcome, RecipientNumber,
+};
 pub use seal::{BodyForm, DomainRun, Extent, NoteField, SealRecord};
-pub use state::{EndRecord, NoteRecord, PartialRecord, PartialState};
+pub use state::{BeginRecord, EndRecord, NoteRecord, PartialRecord, PartialState};
 
 use crate::field::{Count, DecodeError, Reader, Sink};
 use crate::frame::{EncodeError, OpenFrame, PAYLOAD_BYTES_MAX, RecordKind, Seat, framed_bytes};
+
+/// Recipients of one message: more than any client sends in one transaction, and
+/// few enough that a number out of range cannot make a reader reserve much memory.
+pub const RECIPIENTS_MAX: u32 = 1 << 20;
+
+/// The number of a recipient, in range.
+pub(crate) fn recipient_number(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
+    match reader.u32("recipient")? {
+        number if number < RECIPIENTS_MAX => Ok(number),
+        _ => Err(DecodeError::Value { field: "recipient" }),
+    }
+}
 
 /// What all records have in common.
 pub trait Record<'a>: Sized {

@@ -1,7 +1,7 @@
 //! What became of a message: recipients done, delivery attempts, and what the
 //! operator wants with it.
 
-use super::Record;
+use super::{Record, recipient_number};
 use crate::field::{DecodeError, Element, List, Reader, Sink, SinkExt, octet_enum};
 use crate::frame::RecordKind;
 use crate::place::{LogId, SegmentId, SegmentPlace, Stamp};
@@ -26,11 +26,27 @@ octet_enum! {
     }
 }
 
+/// The number of a recipient in the envelope, below [`RECIPIENTS_MAX`](crate::RECIPIENTS_MAX).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RecipientNumber(pub u32);
+
+impl Element<'_> for RecipientNumber {
+    #[inline]
+    fn write<S: Sink>(&self, sink: &mut S) {
+        sink.u32(self.0);
+    }
+
+    #[inline]
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self(recipient_number(reader)?))
+    }
+}
+
 /// What became of one recipient.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DoneField {
     /// Its number in the envelope.
-    pub recipient: u32,
+    pub recipient: RecipientNumber,
     /// Why nothing more is to be done.
     pub outcome: Outcome,
 }
@@ -38,14 +54,14 @@ pub struct DoneField {
 impl Element<'_> for DoneField {
     #[inline]
     fn write<S: Sink>(&self, sink: &mut S) {
-        sink.u32(self.recipient);
+        self.recipient.write(sink);
         sink.u8(self.outcome.octet());
     }
 
     #[inline]
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            recipient: reader.u32("recipient")?,
+            recipient: RecipientNumber::read(reader)?,
             outcome: Outcome::read(reader)?,
         })
     }
@@ -176,7 +192,7 @@ pub struct AttemptRecord<'a> {
     /// Not before this; milliseconds since 1970.
     pub next_attempt_ms: i64,
     /// Which recipients, by their numbers in the envelope.
-    pub recipients: List<'a, u32>,
+    pub recipients: List<'a, RecipientNumber>,
     /// What the next hop said, or what kept us from it. For people, and for the
     /// Diagnostic-Code of a notification.
     pub error: &'a str,

@@ -5,7 +5,7 @@
 //! restart nor a listing reads envelopes, and it carries the notes that must be
 //! true exactly if the message is here.
 
-use super::Record;
+use super::{RECIPIENTS_MAX, RecipientNumber, Record};
 use crate::field::{DecodeError, Element, List, Reader, Sink, SinkExt, flag, octet_enum};
 use crate::frame::{Checksum, RecordKind};
 use crate::place::{LogId, Offset, Place, SegmentId, SegmentPlace, Stamp};
@@ -154,7 +154,7 @@ pub struct SealRecord<'a> {
     /// number of recipients.
     pub domains: List<'a, DomainRun<'a>>,
     /// Recipients that were done before this generation, ascending.
-    pub done: List<'a, u32>,
+    pub done: List<'a, RecipientNumber>,
     /// What has to be true exactly if this message was taken.
     pub notes: List<'a, NoteField<'a>>,
 }
@@ -187,13 +187,13 @@ impl<'a> Record<'a> for SealRecord<'a> {
         }
         let recipients = self.recipients();
         let mut done_from = 0;
-        for recipient in self.done.iter() {
+        for RecipientNumber(recipient) in self.done.iter() {
             if recipient < done_from || recipient >= recipients {
                 return false;
             }
             done_from = recipient + 1;
         }
-        octets == self.octets
+        octets == self.octets && recipients <= RECIPIENTS_MAX
     }
 
     fn write_fields<S: Sink>(&self, sink: &mut S) {

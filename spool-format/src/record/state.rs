@@ -124,6 +124,31 @@ impl<'a> Record<'a> for NoteRecord<'a> {
     }
 }
 
+/// The first record of a segment: what has to outlive all segments before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BeginRecord {
+    /// The last stamp that was given.
+    pub stamp: Stamp,
+    /// No queue id of this writer from this one on was ever given.
+    pub queue_id_next: u64,
+}
+
+impl Record<'_> for BeginRecord {
+    const KIND: RecordKind = RecordKind::Begin;
+
+    fn write_fields<S: Sink>(&self, sink: &mut S) {
+        sink.i64(self.stamp.0);
+        sink.u64(self.queue_id_next);
+    }
+
+    fn read_fields(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            stamp: Stamp(reader.i64("stamp")?),
+            queue_id_next: reader.u64("next queue id")?,
+        })
+    }
+}
+
 /// The last record of a segment that was closed in order: everything before it
 /// was on stable storage. A segment without one was cut off by a crash, a failed
 /// write, or is still being written.

@@ -209,7 +209,7 @@ fn seals() {
     record.queue_name = Some("q");
     record.next_hop = Some("lmtp://[::1]:24");
     record.domains = List::new(&domains);
-    record.done = List::new(&[1, 3]);
+    record.done = List::new(&[RecipientNumber(1), RecipientNumber(3)]);
     record.notes = List::new(&notes);
     assert_eq!(record.recipients(), 4);
     let mut out = Vec::new();
@@ -280,11 +280,11 @@ fn outcomes() {
     for &outcome in Outcome::ALL {
         let recipients = [
             DoneField {
-                recipient: 0,
+                recipient: RecipientNumber(0),
                 outcome,
             },
             DoneField {
-                recipient: u32::MAX,
+                recipient: RecipientNumber(RECIPIENTS_MAX - 1),
                 outcome: Outcome::Failed,
             },
         ];
@@ -319,7 +319,7 @@ fn outcomes() {
         stamp: Stamp(4),
         attempts: 5,
         next_attempt_ms: 6,
-        recipients: List::new(&[7, 8]),
+        recipients: List::new(&[RecipientNumber(7), RecipientNumber(8)]),
         error: "451 4.3.0 later",
     };
     check(&record, &mut Vec::new());
@@ -360,6 +360,11 @@ fn states() {
         };
         check(&record, &mut Vec::new());
     }
+    let record = BeginRecord {
+        stamp: Stamp(1),
+        queue_id_next: 2,
+    };
+    check(&record, &mut Vec::new());
     let record = EndRecord { records: 1 };
     assert_eq!(record.framed_bytes(), EndRecord::FRAMED_BYTES);
     check(&record, &mut Vec::new());

@@ -1,0 +1,3 @@
+//! The machines joined together.
+
+pub mod admin;
