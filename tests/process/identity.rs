@@ -132,7 +132,7 @@ fn texts() -> Vec<Text> {
         let mut octets = header.to_vec();
         while octets.len() < size {
             let rest = size - octets.len();
-            let take = rest.min(78).max(2);
+            let take = rest.clamp(2, 78);
             octets.extend(std::iter::repeat_n(b'y', take - 2));
             octets.extend_from_slice(b"\r\n");
         }
@@ -395,7 +395,7 @@ fn a_large_message_in_little_memory() {
     while octets.len() < BODY_BYTES {
         // Each line is another, so that a piece in the wrong place is seen; some
         // begin with a dot.
-        let dot = if line % 1000 == 0 { "." } else { "" };
+        let dot = if line.is_multiple_of(1000) { "." } else { "" };
         octets.extend_from_slice(format!("{dot}line {line:010} {}\r\n", "x".repeat(58)).as_bytes());
         line += 1;
     }

@@ -1,7 +1,7 @@
 //! An SMTP client that writes exactly what it is told.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -192,14 +192,6 @@ impl Client {
             Ok(_) => assert!(rest.is_empty(), "still said: {}", rest.escape_ascii()),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}"),
         }
-    }
-
-    /// Nothing more will be written.
-    pub(crate) fn end_writing(&self) {
-        self.stream
-            .get_ref()
-            .shutdown(Shutdown::Write)
-            .expect("the connection is there");
     }
 }
 

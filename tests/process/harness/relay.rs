@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::Client;
@@ -47,6 +48,16 @@ impl Relay {
     /// Starts on the same spool, after [`Self::kill`] or [`Self::stop`].
     #[track_caller]
     pub(crate) fn start_again(&mut self) {
+        self.spawn();
+        eventually("the relay takes connections", || {
+            self.assert_running();
+            TcpStream::connect(self.address()).ok()
+        });
+    }
+
+    /// Starts, and does not wait until it is there.
+    #[track_caller]
+    pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         self.write_configuration();
         let mut words = self.setup.wrapper.clone();
@@ -68,10 +79,6 @@ impl Relay {
             .spawn()
             .expect("the program starts");
         self.child = Some(child);
-        eventually("the relay takes connections", || {
-            self.assert_running();
-            TcpStream::connect(self.address()).ok()
-        });
     }
 
     /// The setup that [`Self::start_again`] and [`Self::reload`] will use.
@@ -177,6 +184,15 @@ impl Relay {
         }
     }
 
+    /// The state of the process as in `/proc/PID/stat`: `T` is stopped.
+    pub(crate) fn state(&self) -> char {
+        let path = format!("/proc/{}/stat", self.pid());
+        let stat = fs::read_to_string(path).expect("the process is there");
+        // Behind the name, which may hold anything, in parentheses.
+        let (_, rest) = stat.rsplit_once(") ").expect("a line as in proc(5)");
+        rest.chars().next().expect("a state")
+    }
+
     /// A number of `/proc/PID/status` in KiB, such as `RssAnon`.
     pub(crate) fn memory_kib(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
@@ -202,21 +218,38 @@ impl Relay {
         Finished::from(output)
     }
 
-    /// A subcommand of `queue` with `--json`, which must succeed.
+    /// A subcommand that prints facts, with `--json`; it must succeed. `queue list`
+    /// prints one object a message, the others one in all.
     #[track_caller]
-    pub(crate) fn queue(&self, arguments: &[&str]) -> serde_json::Value {
-        let arguments: Vec<&str> = ["queue"].iter().chain(arguments).copied().collect();
-        let arguments = [arguments, vec!["--json"]].concat();
+    pub(crate) fn facts(&self, arguments: &[&str]) -> Vec<Value> {
+        let arguments = [arguments, &["--json"]].concat();
         let finished = self.run(&arguments);
         assert_eq!(finished.code, Some(0), "{arguments:?}: {finished:?}");
-        serde_json::from_str(&finished.stdout)
+        serde_json::Deserializer::from_str(&finished.stdout)
+            .into_iter()
+            .collect::<Result<_, _>>()
             .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {finished:?}"))
     }
 
     /// The queue ids that `queue list` shows.
     #[track_caller]
     pub(crate) fn queued(&self) -> Vec<String> {
-        queue_ids(&self.queue(&["list"]))
+        let id = |entry: &Value| entry["id"].as_str().map(str::to_owned);
+        let entries = self.facts(&["queue", "list"]);
+        entries
+            .iter()
+            .map(|entry| id(entry).expect("an id"))
+            .collect()
+    }
+
+    /// A counter of `status`.
+    #[track_caller]
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        let status = self.facts(&["status"]);
+        let value = &status[0]["counters"][name];
+        value
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {name} in {status:?}"))
     }
 
     /// Waits until nothing is queued.
@@ -261,18 +294,5 @@ impl From<std::process::Output> for Finished {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
-    }
-}
-
-/// The queue ids of a listing: the `queue_id` of each object in it.
-fn queue_ids(listing: &serde_json::Value) -> Vec<String> {
-    use serde_json::Value;
-    match listing {
-        Value::Array(entries) => entries.iter().flat_map(queue_ids).collect(),
-        Value::Object(fields) => match fields.get("queue_id") {
-            Some(Value::String(id)) => vec![id.clone()],
-            _ => fields.values().flat_map(queue_ids).collect(),
-        },
-        _ => Vec::new(),
     }
 }

@@ -29,6 +29,9 @@ pub(crate) const EVERYTHING: &[&str] = &[
 /// Longest line that is read. A message line may be as long as a relay lets through.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
+/// Command lines that are kept for the report of a failure.
+const COMMANDS_SHOWN_MAX: usize = 40;
+
 /// How the text of a message came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Transfer {
@@ -39,8 +42,6 @@ pub(crate) enum Transfer {
 /// A message that was taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Mail {
-    /// Which session brought it, counted from 0.
-    pub(crate) session: u32,
     /// The argument of MAIL with its parameters.
     pub(crate) mail: String,
     /// The argument of each accepted RCPT with its parameters.
@@ -177,7 +178,7 @@ impl Sink {
                     state.mail.len(),
                     state.sessions,
                     state.breaches,
-                    &state.commands[state.commands.len().saturating_sub(30)..]
+                    state.commands
                 );
                 drop(state);
                 panic!("{report}");
@@ -208,11 +209,6 @@ impl Sink {
     /// How many messages it has taken so far.
     pub(crate) fn count(&self) -> usize {
         self.shared.state().mail.len()
-    }
-
-    /// Every command line so far, each with the number of its session in front.
-    pub(crate) fn commands(&self) -> Vec<String> {
-        self.shared.state().commands.clone()
     }
 
     /// How many sessions were opened so far.
@@ -355,6 +351,8 @@ impl Session<'_> {
         let mut state = self.shared.state();
         let noted = format!("{} {line}", self.number);
         state.commands.push(noted);
+        let surplus = state.commands.len().saturating_sub(COMMANDS_SHOWN_MAX);
+        state.commands.drain(..surplus);
     }
 
     fn breach(&self, what: &str, line: &str) {
@@ -661,7 +659,6 @@ impl Session<'_> {
             self.breach("8-bit text that was not offered in the message of", &mail);
         }
         let mail = Mail {
-            session: self.number,
             mail,
             recipients,
             transfer,
