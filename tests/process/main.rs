@@ -6,6 +6,7 @@ mod harness;
 
 mod fixture;
 mod identity;
+mod idle;
 mod job;
 mod limits;
 mod next_hop;
