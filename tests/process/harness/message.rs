@@ -54,6 +54,13 @@ pub(crate) fn shown(octets: &[u8]) -> String {
     format!("\"{}\" ({} octets)", beginning.escape_ascii(), octets.len())
 }
 
+/// Whether the text stands anywhere in the octets.
+pub(crate) fn contains(octets: &[u8], text: &str) -> bool {
+    octets
+        .windows(text.len())
+        .any(|part| part == text.as_bytes())
+}
+
 /// DATA's way to write a message: dots at line starts doubled, CRLF added where
 /// the last line has none, without the final dot (RFC 5321 §4.5.2).
 pub(crate) fn stuffed(octets: &[u8]) -> Vec<u8> {
