@@ -16,6 +16,7 @@ mod log;
 mod man;
 mod queue;
 mod release;
+mod serve;
 mod spool;
 mod status;
 mod text;
@@ -57,6 +58,8 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs the server until SIGTERM
+    Serve(serve::Serve),
     /// Checks a configuration file and prints everything that is wrong with it
     Check(check::Check),
     /// Prints a commented configuration file for a role
@@ -191,6 +194,7 @@ pub fn run_with(
 impl Command {
     fn run(&self, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
         match self {
+            Self::Serve(command) => command.run(global),
             Self::Check(command) => command.run(global, out),
             Self::Example(command) => command.run(out),
             Self::Queue(command) => command.run(global, out),

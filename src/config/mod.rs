@@ -26,6 +26,7 @@ pub mod reader;
 pub mod report;
 pub mod secret;
 pub mod setting;
+mod settings;
 pub mod surroundings;
 pub mod units;
 mod unsupported;
