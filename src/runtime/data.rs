@@ -23,7 +23,7 @@ use crate::report::Fact;
 use crate::runtime::clock::Clock;
 use crate::runtime::log::report;
 use crate::runtime::mailboxes::Mailboxes;
-use crate::runtime::net::{Bell, Listener, Progress, Socket};
+use crate::runtime::net::{Bell, Ended, Listener, Progress, Socket};
 use crate::runtime::outgoing::Outgoing;
 use crate::runtime::segments::Segments;
 use crate::runtime::storeroom::Storeroom;
@@ -34,6 +34,11 @@ use crate::time::Instant;
 /// Octets that one receive takes at most. Large enough that a big body costs few
 /// system calls, small enough to stay in the second-level cache. One per core.
 const RECEIVE_BYTES_MAX: usize = 128 * 1024;
+
+/// How long a peer may go on after our last words, and how much it may send: one round
+/// trip of a slow line, and what a client has in flight on it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// Pause after an accept that failed for want of descriptors or memory: long
 /// enough for something to be freed, short enough not to be noticed.
@@ -187,7 +192,9 @@ impl Shell {
             Operation::Close { connection } => {
                 if let Some(socket) = self.connections.remove(&connection) {
                     socket.closed.set(true);
-                    socket.socket.hang_up();
+                    if socket.socket.finish(&mut self.receive_buffer) == Ended::PeerGoesOn {
+                        monoio::spawn(linger(Rc::clone(shared), socket));
+                    }
                 }
             }
             Operation::Write {
@@ -423,6 +430,26 @@ async fn send(shared: Shared, connection: Rc<Connection>, id: ConnectionId, mut 
             }
         }
     }
+}
+
+/// Reads over what the peer still sends after our last words. A socket that is closed
+/// with unread octets resets the connection, and the reset overtakes the words.
+async fn linger(shared: Shared, connection: Rc<Connection>) {
+    let timed = Rc::clone(&connection);
+    monoio::spawn(async move {
+        monoio::time::sleep(LINGER).await;
+        timed.socket.hang_up();
+    });
+    let mut octets = 0;
+    while octets < LINGER_BYTES_MAX && connection.socket.readable().await.is_ok() {
+        let buffer = &mut shared.borrow_mut().receive_buffer;
+        match connection.socket.receive(buffer) {
+            Ok(Progress::Octets(0)) | Err(_) => break,
+            Ok(Progress::Octets(n)) => octets += n,
+            Ok(Progress::Wait) => {}
+        }
+    }
+    connection.socket.hang_up();
 }
 
 /// Waits for the outcome of a connect.

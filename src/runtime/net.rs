@@ -187,6 +187,20 @@ impl Socket {
         let _ = rustix::net::shutdown(self.fd(), Shutdown::Both);
     }
 
+    /// We have said our last words. Whether the connection is over, or the peer may be
+    /// sending still; `buffer` is for what it has sent.
+    pub fn finish(&self, buffer: &mut [u8]) -> Ended {
+        // Not connected any more: then the receive says so.
+        let _ = rustix::net::shutdown(self.fd(), Shutdown::Write);
+        match self.receive(buffer) {
+            Ok(Progress::Octets(0)) | Err(_) => {
+                self.hang_up();
+                Ended::Over
+            }
+            Ok(Progress::Octets(_) | Progress::Wait) => Ended::PeerGoesOn,
+        }
+    }
+
     /// Our end.
     ///
     /// # Errors
@@ -199,6 +213,15 @@ impl Socket {
     fn fd(&self) -> BorrowedFd<'_> {
         borrow(&self.0)
     }
+}
+
+/// What is left of a connection after our last words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// Nothing.
+    Over,
+    /// The peer has not closed its end yet.
+    PeerGoesOn,
 }
 
 /// Whether more octets follow the ones of a send at once (`MSG_MORE`), so that a
