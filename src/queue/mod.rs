@@ -1,0 +1,37 @@
+//! The queue of one data core: what is to be done with the messages in its spool.
+//!
+//! In reading order:
+//! - [`schedule`]: the machine that decides what goes where when;
+//! - [`destination`]: a next hop, the mail that waits for it, its health;
+//! - [`index`]: the messages, compactly, and their listing;
+//! - [`rank`]: the order on the wire;
+//! - [`retry`]: when to try again, when to give up;
+//! - [`permits`]: limits on connections, shared by the cores;
+//! - [`sessions`]: limits on server sessions, shared by the cores;
+//! - [`notification`]: what the sender is told.
+//!
+//! The queue knows no addresses and no bodies: they are in the spool, at the location
+//! that it keeps for each message. It knows no SMTP. It never resolves a name.
+
+pub mod destination;
+mod handles;
+pub mod index;
+pub mod notification;
+mod pages;
+pub mod permits;
+pub mod rank;
+pub mod retry;
+pub mod schedule;
+pub mod sessions;
+
+pub use destination::{Gate, Health, Policies, Policy};
+pub use index::{
+    DestinationId, Entry, HoldState, Index, MessageFacts, Recipients, ShareEntry, ShareState, Told,
+};
+pub use permits::{CoreNumber, CoreSet, DestinationKey, Permits};
+pub use retry::Retry;
+pub use schedule::{
+    ConnectionFailure, ConnectionId, Job, JobId, NewMessage, NewRecipient, Output,
+    RecipientOutcome, Schedule, Selection, Settings, Take,
+};
+pub use sessions::Sessions;

@@ -1,0 +1,569 @@
+//! Connections and jobs: handing out work, and what comes of it.
+
+use smallvec::SmallVec;
+use spool_format::Location;
+
+use super::expiry::ExpiryReason;
+use super::{
+    ConnectionId, ConnectionState, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Output,
+    RELEASE_FAILURES_MAX, ReleaseEnd, Schedule, TURN_JOBS, TURN_TIME, YIELD_PAUSE,
+};
+use crate::mail::{QueueId, RecipientIndex};
+use crate::queue::destination::{CONNECTIONS_FIRST, Destination, Gate, Health, Turn};
+use crate::queue::index::{DestinationId, HoldState, Index, Recipients, ShareSlot, ShareState};
+use crate::time::{Instant, Now};
+
+/// Deferred shares that become ready at once: enough to keep their order right, and
+/// few enough to cost nothing.
+const PROMOTED_AT_ONCE: usize = 64;
+
+/// What a worker is to do.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Take {
+    /// Send this.
+    Job(Job),
+    /// Nothing now. Keep the session; [`Output::Work`] will ask to take again.
+    Wait,
+    /// Finish what is in flight, then QUIT and report the connection closed.
+    Quit,
+}
+
+/// A message to be sent to some of its recipients.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Job {
+    /// To be named in the outcome.
+    pub id: JobId,
+    /// The message.
+    pub queue_id: QueueId,
+    /// Its seal.
+    pub location: Location,
+    /// Octets of its body as stored.
+    pub octets: u64,
+    /// Where it goes.
+    pub destination: DestinationId,
+    /// Who of the envelope.
+    pub recipients: Recipients,
+    /// How often it was tried before.
+    pub attempts: u16,
+}
+
+/// How it went for one recipient, by whose doing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RecipientOutcome {
+    /// The next hop took it (2xx).
+    Delivered,
+    /// It never will (5xx, or we cannot send this there).
+    Failed,
+    /// Not now, it said (4xx).
+    Deferred,
+    /// The session ended before there was an answer. It may have been delivered. An
+    /// attempt like any other, so that a message that breaks sessions does not stand
+    /// in the way of the others, but no sign that the next hop takes mail.
+    Interrupted,
+    /// It was not tried. No attempt is counted.
+    Returned,
+}
+
+/// What happened to a connection, by how far it reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ConnectionFailure {
+    /// No session could be had: not reached, no greeting, refused at the greeting or
+    /// before the first transaction. Reaches the destination.
+    Unusable,
+    /// The session broke off. Reaches the destination only if it delivered nothing.
+    Lost,
+    /// The next hop wants no more mail for now (421). Reaches the destination.
+    Busy,
+}
+
+impl Schedule {
+    /// A session can take (more) work. Asked of a connection that is not there any
+    /// more, the answer is to quit.
+    pub fn take(&mut self, now: Now, id: ConnectionId) -> Take {
+        self.begin(now);
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return Take::Quit;
+        };
+        let destination = &mut self.destinations[connection.destination];
+        let destination_id = connection.destination;
+        match connection.state {
+            ConnectionState::Quitting => return Take::Quit,
+            ConnectionState::Connecting | ConnectionState::Asked => destination.expectant -= 1,
+            ConnectionState::Idle => destination.idle.retain(|other| *other != id.0),
+            ConnectionState::Working | ConnectionState::Hungry => {}
+        }
+        connection.state = ConnectionState::Working;
+        if self.stopping || destination.gate == Gate::Held || self.gives_way(id) {
+            return self.take_quit(id);
+        }
+        let taken = self.take_job(id);
+        let take = match taken {
+            Some(job) => Take::Job(job),
+            None => self.no_work(id),
+        };
+        self.reconsider(destination_id);
+        take
+    }
+
+    fn take_quit(&mut self, id: ConnectionId) -> Take {
+        let connection = self.connection_mut(id);
+        connection.state = ConnectionState::Quitting;
+        Take::Quit
+    }
+
+    /// Whether a connection has had its turn and others wait.
+    fn gives_way(&mut self, id: ConnectionId) -> bool {
+        let now = self.now.instant;
+        let Some(connection) = self.connections.get(id.0) else {
+            return false;
+        };
+        let over = connection.taken >= TURN_JOBS || now >= connection.since + TURN_TIME;
+        let Some(permit) = connection.permit.as_ref().filter(|_| over) else {
+            return false;
+        };
+        let elsewhere = self.permits.is_contended(self.core, permit);
+        if elsewhere {
+            self.line.not_before = now + YIELD_PAUSE;
+        }
+        elsewhere || self.line_waits_for_total()
+    }
+
+    fn line_waits_for_total(&self) -> bool {
+        self.line.full && !self.line.queued.is_empty()
+    }
+
+    /// The connection is without work: it waits, or makes room for those who do.
+    fn no_work(&mut self, id: ConnectionId) -> Take {
+        let permit = self.connections.get(id.0).and_then(|c| c.permit.as_ref());
+        let contended = self.line_waits_for_total()
+            || permit.is_some_and(|permit| self.permits.is_contended(self.core, permit));
+        let now = self.now.instant;
+        let connection = self.connection_mut(id);
+        if !connection.jobs.is_empty() {
+            connection.state = ConnectionState::Hungry;
+            return Take::Wait;
+        }
+        if contended {
+            return self.take_quit(id);
+        }
+        connection.state = ConnectionState::Idle;
+        connection.idle_since = now;
+        let listed = std::mem::replace(&mut connection.idle_listed, true);
+        let destination = connection.destination;
+        if !listed {
+            self.idle.push_back((now, id));
+        }
+        self.destinations[destination].idle.push(id.0);
+        Take::Wait
+    }
+
+    /// The next share of the connection's destination, as a job.
+    fn take_job(&mut self, id: ConnectionId) -> Option<Job> {
+        let now = self.now.instant;
+        let connection = self.connections.get(id.0)?;
+        let destination_id = connection.destination;
+        let destination = &mut self.destinations[destination_id];
+        // Nothing is sent behind a large message where other connections can take it.
+        let behind_large = connection.large_jobs > 0 && destination.limit() > 1;
+        if connection.jobs.len() >= JOBS_PER_CONNECTION_MAX
+            || behind_large
+            || !destination.is_open()
+        {
+            return None;
+        }
+        promote(destination, &mut self.index, now);
+        let turn = self.pick(id)?;
+        let destination = &mut self.destinations[destination_id];
+        let message = self.index.message_of(turn.share);
+        let large = message.is_large();
+        let set = if large {
+            &mut destination.large
+        } else {
+            &mut destination.small
+        };
+        let was_there = set.remove(&turn);
+        assert!(was_there, "a share was not where it was found");
+        let (queue_id, location, octets) = (message.queue_id, message.location, message.octets);
+        let share = self.index.share_mut(turn.share);
+        share.state = ShareState::InFlight;
+        let (recipients, attempts) = (share.recipients.clone(), share.attempts);
+        let job = JobId(self.jobs.insert(InFlight {
+            share: turn.share,
+            connection: id,
+            large,
+        }));
+        let connection = self.connection_mut(id);
+        connection.jobs.push(job);
+        connection.taken = connection.taken.saturating_add(1);
+        if large {
+            connection.large_jobs += 1;
+            if connection.large_jobs == 1 {
+                self.destinations[destination_id].large_connections += 1;
+            }
+        }
+        Some(Job {
+            id: job,
+            queue_id,
+            location,
+            octets,
+            destination: destination_id,
+            recipients,
+            attempts,
+        })
+    }
+
+    /// The first in the order that this connection may carry.
+    fn pick(&mut self, id: ConnectionId) -> Option<Turn> {
+        let connection = self.connections.get(id.0)?;
+        let destination = &self.destinations[connection.destination];
+        let small = destination.small.first().copied();
+        let large = destination
+            .large
+            .first()
+            .copied()
+            .filter(|_| connection.large_jobs > 0 || destination.room_for_large() > 0);
+        let (small, large) = match (small, large) {
+            (small, None) => return small,
+            (None, Some(large)) => (None, large),
+            // A probe is small if it can be: it is to find out, not to carry.
+            (Some(small), Some(_)) if destination.health == Health::Probing => {
+                return Some(small);
+            }
+            (Some(small), Some(large)) if small < large => return Some(small),
+            (Some(small), Some(large)) => (Some(small), large),
+        };
+        if self.may_carry_large(id) {
+            Some(large)
+        } else {
+            small
+        }
+    }
+
+    /// One of all connections is kept from large messages.
+    fn may_carry_large(&mut self, id: ConnectionId) -> bool {
+        let core = self.core;
+        let connection = self
+            .connections
+            .get_mut(id.0)
+            .expect("the connection that takes is there");
+        if connection.permit.is_none() || connection.large_permit {
+            return true;
+        }
+        connection.large_permit = self.permits.try_large(core);
+        if !connection.large_permit {
+            self.destinations[connection.destination].large_blocked = true;
+            self.line.large_blocked.push(connection.destination);
+        }
+        self.connection_mut(id).large_permit
+    }
+
+    /// What came of a job. Recipients that are not mentioned were
+    /// [`RecipientOutcome::Interrupted`]; recipients that are not of the job are
+    /// passed over. A job whose connection was reported gone is over already, and a
+    /// late outcome does nothing.
+    pub fn outcome(
+        &mut self,
+        now: Now,
+        job: JobId,
+        results: &[(RecipientIndex, RecipientOutcome)],
+    ) {
+        self.begin(now);
+        let Some(in_flight) = self.jobs.remove(job.0) else {
+            return;
+        };
+        let id = in_flight.connection;
+        let connection = self.connection_mut(id);
+        connection.jobs.retain(|other| *other != job);
+        let destination = connection.destination;
+        if in_flight.large {
+            self.large_done(id);
+        }
+        let taken = results.iter().any(|(_, outcome)| {
+            matches!(
+                outcome,
+                RecipientOutcome::Delivered | RecipientOutcome::Failed
+            )
+        });
+        if taken {
+            self.connection_mut(id).proven = true;
+            self.succeeded(destination);
+        }
+        self.settle(in_flight.share, results);
+        let connection = self.connection_mut(id);
+        if connection.jobs.is_empty()
+            && connection.state == ConnectionState::Hungry
+            && self.no_work(id) == Take::Quit
+        {
+            self.outputs.push_back(Output::Quit { connection: id });
+        }
+        self.reconsider(destination);
+    }
+
+    fn large_done(&mut self, id: ConnectionId) {
+        let connection = self.connection_mut(id);
+        connection.large_jobs -= 1;
+        if connection.large_jobs > 0 {
+            return;
+        }
+        let destination = connection.destination;
+        let permit = std::mem::take(&mut connection.large_permit);
+        self.destinations[destination].large_connections -= 1;
+        if permit {
+            let cores = self.permits.release_large();
+            self.free(cores);
+        }
+    }
+
+    /// Ends, defers or returns the recipients of a share that was in flight.
+    fn settle(&mut self, slot: ShareSlot, results: &[(RecipientIndex, RecipientOutcome)]) {
+        let mut again = SmallVec::<[RecipientIndex; 8]>::new();
+        let mut returned = SmallVec::<[RecipientIndex; 8]>::new();
+        let sorted = results.is_sorted_by_key(|(recipient, _)| *recipient);
+        let share = self.index.share(slot);
+        for &recipient in share.recipients.as_slice() {
+            let found = if sorted {
+                let place = results.binary_search_by_key(&recipient, |(other, _)| *other);
+                place.ok().map(|place| results[place].1)
+            } else {
+                let mut all = results.iter();
+                all.find(|(other, _)| *other == recipient).map(|(_, o)| *o)
+            };
+            match found.unwrap_or(RecipientOutcome::Interrupted) {
+                RecipientOutcome::Delivered | RecipientOutcome::Failed => {}
+                RecipientOutcome::Deferred | RecipientOutcome::Interrupted => again.push(recipient),
+                RecipientOutcome::Returned => returned.push(recipient),
+            }
+        }
+        match (Recipients::new(&again), Recipients::new(&returned)) {
+            (None, None) => self.end_share(slot),
+            (Some(again), None) => self.try_later(slot, again),
+            (None, Some(returned)) => self.put_back(slot, returned),
+            (Some(again), Some(returned)) => {
+                let (message, destination) = (share.message, share.destination);
+                let (attempts, told) = (share.attempts, share.told);
+                let other = self
+                    .index
+                    .add_share(message, destination, returned.clone(), attempts);
+                self.index.share_mut(other).told = told;
+                self.admit(other);
+                self.put_back(other, returned);
+                self.try_later(slot, again);
+            }
+        }
+    }
+
+    /// Not tried: ready again, unless its time is over.
+    fn put_back(&mut self, slot: ShareSlot, recipients: Recipients) {
+        self.index.share_mut(slot).recipients = recipients;
+        if !self.end_if_over(slot) {
+            self.set_clock(slot);
+            self.make_ready(slot);
+        }
+    }
+
+    /// Tried: deferred, unless its time or its tries are over.
+    fn try_later(&mut self, slot: ShareSlot, recipients: Recipients) {
+        let share = self.index.share_mut(slot);
+        share.recipients = recipients;
+        share.attempts = share.attempts.saturating_add(1);
+        if self.end_if_over(slot) {
+            return;
+        }
+        if self.tries_are_over(slot) {
+            self.expire(slot, ExpiryReason::Tries);
+            return;
+        }
+        self.set_clock(slot);
+        let share = self.index.share(slot);
+        let policy = &self.destinations[share.destination].policy;
+        let pause = policy.retry.pause(share.attempts, &mut self.jitter);
+        self.outputs.push_back(Output::Deferred {
+            queue_id: self.index.message(share.message).queue_id,
+            recipients: share.recipients.clone(),
+            attempts: share.attempts,
+            until: self.now.wall + pause,
+        });
+        self.defer_until(slot, self.now.instant + pause);
+    }
+
+    /// Deleted or expired while it was in flight.
+    fn end_if_over(&mut self, slot: ShareSlot) -> bool {
+        let message = self.index.message_of(slot);
+        if message.hold == HoldState::Deleted {
+            let (queue_id, share) = (message.queue_id, self.index.share(slot));
+            self.outputs.push_back(Output::Deleted {
+                queue_id,
+                recipients: share.recipients.clone(),
+            });
+            self.end_share(slot);
+            return true;
+        }
+        let (expires, reason) = self.expires(slot);
+        if expires > self.now.wall {
+            return false;
+        }
+        self.expire(slot, reason);
+        true
+    }
+
+    /// The next hop takes mail.
+    fn succeeded(&mut self, id: DestinationId) {
+        let now = self.now.instant;
+        let destination = &mut self.destinations[id];
+        let limit = destination.limit();
+        destination.health = match destination.health {
+            Health::Open { .. } if now < destination.no_growth_before => destination.health,
+            Health::Open { allowed } => Health::Open {
+                allowed: allowed.saturating_add(1).min(limit),
+            },
+            Health::Probing | Health::Closed { .. } => Health::Open {
+                allowed: CONNECTIONS_FIRST.min(limit),
+            },
+        };
+        if std::mem::take(&mut destination.failures) > 0 {
+            self.outputs
+                .push_back(Output::DestinationOpened { destination: id });
+        }
+        if let Gate::Released { failures } = &mut self.destinations[id].gate {
+            *failures = 0;
+        }
+    }
+
+    /// A connection came to its end in good order: we quit, or the peer closed between
+    /// two transactions. Jobs without an outcome are
+    /// [`RecipientOutcome::Interrupted`].
+    pub fn connection_closed(&mut self, now: Now, id: ConnectionId) {
+        self.begin(now);
+        let Some(connection) = self.connections.get(id.0) else {
+            return;
+        };
+        // A peer that greets and goes away, each time, is not to be called at once
+        // again and again.
+        let hasty = !connection.proven
+            && !self.stopping
+            && !matches!(
+                connection.state,
+                ConnectionState::Quitting | ConnectionState::Idle
+            );
+        self.end_connection(id, hasty);
+    }
+
+    /// A connection failed, or could not be had.
+    pub fn connection_failed(&mut self, now: Now, id: ConnectionId, how: ConnectionFailure) {
+        self.begin(now);
+        let Some(connection) = self.connections.get(id.0) else {
+            return;
+        };
+        let reaches_destination = match how {
+            ConnectionFailure::Unusable | ConnectionFailure::Busy => true,
+            ConnectionFailure::Lost => !connection.proven,
+        };
+        let quitting = connection.state == ConnectionState::Quitting;
+        self.end_connection(id, reaches_destination && !quitting);
+    }
+
+    fn end_connection(&mut self, id: ConnectionId, failed: bool) {
+        let jobs = self.connection_mut(id).jobs.clone();
+        for job in jobs {
+            let in_flight = self.jobs.remove(job.0).expect("a job in flight is there");
+            if in_flight.large {
+                self.large_done(id);
+            }
+            self.settle(in_flight.share, &[]);
+        }
+        self.forget_idle(id);
+        let connection = self
+            .connections
+            .remove(id.0)
+            .expect("the connection that ends is there");
+        let destination = &mut self.destinations[connection.destination];
+        destination.connections -= 1;
+        if matches!(
+            connection.state,
+            ConnectionState::Connecting | ConnectionState::Asked
+        ) {
+            destination.expectant -= 1;
+        }
+        if failed {
+            // A message that was tried has its attempt counted; the others are to have
+            // theirs only if it was the destination that failed them all.
+            self.failed(connection.destination, connection.taken == 0);
+        }
+        if let Some(permit) = connection.permit {
+            let cores = self.permits.release(permit);
+            // Also if nobody is registered: this core may have been told of a place by
+            // a notice that is still on its way.
+            self.look_again();
+            self.free(cores);
+        }
+        self.reconsider(connection.destination);
+    }
+
+    /// A connection to this destination failed. While others are open it is they who
+    /// show how many it takes; with the last it is closed for a while.
+    fn failed(&mut self, id: DestinationId, is_attempt_for_all: bool) {
+        let now = self.now;
+        let destination = &mut self.destinations[id];
+        if destination.connections > 0 {
+            if let Health::Open { allowed } = &mut destination.health {
+                *allowed = destination.connections.min(*allowed).max(1);
+            }
+            // Else the next success would try one more at once, and so on.
+            let pause = destination.policy.retry.probe_pause(1, &mut self.jitter);
+            destination.no_growth_before = now.instant + pause;
+            return;
+        }
+        destination.failures = destination.failures.saturating_add(1);
+        let failures = destination.failures;
+        let retry = destination.policy.retry;
+        let pause = retry.probe_pause(failures, &mut self.jitter);
+        destination.health = Health::Closed {
+            until: now.instant + pause,
+        };
+        self.outputs.push_back(Output::DestinationClosed {
+            destination: id,
+            failures,
+            until: now.wall + pause,
+        });
+        if is_attempt_for_all {
+            destination.failures_total = destination.failures_total.wrapping_add(1);
+            if retry.tries().is_some() {
+                self.start_sweep(id);
+            }
+        }
+        if let Gate::Released { failures } = &mut self.destinations[id].gate {
+            *failures += 1;
+            if *failures >= RELEASE_FAILURES_MAX {
+                self.end_release(id, ReleaseEnd::Unreachable);
+            }
+        }
+    }
+
+    fn connection_mut(&mut self, id: ConnectionId) -> &mut super::Connection {
+        self.connections
+            .get_mut(id.0)
+            .expect("a connection with jobs or in a call is there")
+    }
+}
+
+/// Makes ready what was released and what is due, some at a time.
+fn promote(destination: &mut Destination, index: &mut Index, now: Instant) {
+    for _ in 0..PROMOTED_AT_ONCE {
+        let turn = if let Some(turn) = destination.released.pop_first() {
+            turn
+        } else if destination.is_due(now) {
+            destination.deferred.pop_first().expect("one is due")
+        } else {
+            return;
+        };
+        let message = index.message_of(turn.share);
+        let ranked = Turn::ranked(message.rank(), turn.share);
+        let set = if message.is_large() {
+            &mut destination.large
+        } else {
+            &mut destination.small
+        };
+        set.insert(ranked);
+        index.share_mut(turn.share).state = ShareState::Ready;
+    }
+}

@@ -1,0 +1,263 @@
+//! The clocks of a share: the warning that it is late, and its end.
+//!
+//! They run on the wall clock, since a message's age must survive a restart. A share
+//! has one entry in the clock, for whichever comes next.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::time::Duration;
+
+use super::{Output, Schedule, Sweep};
+use crate::mail::DeliverByMode;
+use crate::queue::destination::{Destination, Turn};
+use crate::queue::index::{DestinationId, NO_CLOCK, ShareSlot, ShareState, Told};
+use crate::time::WallTime;
+
+/// Why recipients were given up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ExpiryReason {
+    /// Too old for the policy: 4.4.7.
+    Age,
+    /// The sender's deadline (RFC 2852 `R`): 5.4.7.
+    Deadline,
+    /// Tried often enough.
+    Tries,
+}
+
+/// The sets of a destination that a sweep goes through, in this order. What an
+/// operator stopped is not being tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum SweepSet {
+    Small,
+    Large,
+    Deferred,
+    Released,
+}
+
+/// Shares that one step of bulk work looks at.
+const SWEEP_STEP: usize = 64;
+
+impl SweepSet {
+    fn of(self, destination: &Destination) -> &BTreeSet<Turn> {
+        match self {
+            Self::Small => &destination.small,
+            Self::Large => &destination.large,
+            Self::Deferred => &destination.deferred,
+            Self::Released => &destination.released,
+        }
+    }
+
+    const fn next(self) -> Option<Self> {
+        match self {
+            Self::Small => Some(Self::Large),
+            Self::Large => Some(Self::Deferred),
+            Self::Deferred => Some(Self::Released),
+            Self::Released => None,
+        }
+    }
+}
+
+impl Schedule {
+    /// When a share is given up.
+    pub(super) fn expires(&self, slot: ShareSlot) -> (WallTime, ExpiryReason) {
+        let share = self.index.share(slot);
+        let message = self.index.message(share.message);
+        let policy = &self.destinations[share.destination].policy;
+        let age = message.arrival + policy.retry.give_up();
+        match message.deadline() {
+            Some((deadline, DeliverByMode::Return)) if deadline < age => {
+                (deadline, ExpiryReason::Deadline)
+            }
+            _ => (age, ExpiryReason::Age),
+        }
+    }
+
+    /// When the sender is to be told something, if there is anything left to tell.
+    fn warning(&self, slot: ShareSlot) -> Option<(WallTime, Told)> {
+        let share = self.index.share(slot);
+        let message = self.index.message(share.message);
+        let policy = &self.destinations[share.destination].policy;
+        let delay = policy
+            .warn
+            .filter(|_| !share.told.contains(Told::DELAY))
+            .map(|age| (message.arrival + age, Told::DELAY));
+        let deadline = message
+            .deadline()
+            .filter(|(_, mode)| *mode == DeliverByMode::Notify)
+            .filter(|_| !share.told.contains(Told::DEADLINE))
+            .map(|(deadline, _)| (deadline, Told::DEADLINE));
+        [delay, deadline]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+
+    /// Enters a share in the clock.
+    pub(super) fn set_clock(&mut self, slot: ShareSlot) {
+        let (expires, _) = self.expires(slot);
+        let next = self
+            .warning(slot)
+            .map_or(expires, |(at, _)| at.min(expires));
+        let second = second_after(next);
+        let share = self.index.share_mut(slot);
+        let before = std::mem::replace(&mut share.clock_second, second);
+        if before == second {
+            return;
+        }
+        if before != NO_CLOCK {
+            self.clock.remove(&(before, slot));
+        }
+        self.clock.insert((second, slot));
+    }
+
+    pub(super) fn clear_clock(&mut self, slot: ShareSlot) {
+        let share = self.index.share_mut(slot);
+        let before = std::mem::replace(&mut share.clock_second, NO_CLOCK);
+        if before != NO_CLOCK {
+            self.clock.remove(&(before, slot));
+        }
+    }
+
+    /// One share whose time has come.
+    pub(super) fn step_clock(&mut self) -> bool {
+        let Some(&(second, slot)) = self.clock.first() else {
+            return false;
+        };
+        if i64::from(second) > self.now.wall.as_seconds() {
+            return false;
+        }
+        let (expires, reason) = self.expires(slot);
+        if expires <= self.now.wall {
+            self.clear_clock(slot);
+            let share = self.index.share(slot);
+            let destination = share.destination;
+            // What is on the wire is asked again when it comes back.
+            if share.state != ShareState::InFlight {
+                self.unlink(slot);
+                self.expire(slot, reason);
+                self.reconsider(destination);
+            }
+            return true;
+        }
+        if let Some((at, what)) = self.warning(slot)
+            && at <= self.now.wall
+        {
+            let share = self.index.share_mut(slot);
+            share.told = share.told.and(what);
+            let (destination, recipients) = (share.destination, share.recipients.clone());
+            let message = self.index.message_of(slot);
+            self.outputs.push_back(Output::Warn {
+                queue_id: message.queue_id,
+                location: message.location,
+                destination,
+                recipients,
+                what,
+                expires,
+            });
+        }
+        self.set_clock(slot);
+        true
+    }
+
+    /// Gives up a share that stands nowhere.
+    pub(super) fn expire(&mut self, slot: ShareSlot, reason: ExpiryReason) {
+        let share = self.index.share(slot);
+        let message = self.index.message(share.message);
+        self.outputs.push_back(Output::Expired {
+            queue_id: message.queue_id,
+            location: message.location,
+            destination: share.destination,
+            recipients: share.recipients.clone(),
+            reason,
+        });
+        self.end_share(slot);
+    }
+
+    /// Whether attempts are counted and this share has had all of them: its own, and
+    /// the failures of its destination since it came.
+    pub(super) fn tries_are_over(&self, slot: ShareSlot) -> bool {
+        let share = self.index.share(slot);
+        let destination = &self.destinations[share.destination];
+        let failures = destination.failures_total.wrapping_sub(share.failures_seen);
+        destination
+            .policy
+            .retry
+            .tries()
+            .is_some_and(|tries| failures.saturating_add(u32::from(share.attempts)) >= tries)
+    }
+
+    /// A failure was an attempt for everything that waits at a destination.
+    pub(super) fn start_sweep(&mut self, destination: DestinationId) {
+        // One that is still going on starts again from the beginning.
+        self.sweeps.retain(|sweep| sweep.destination != destination);
+        self.sweeps.push_back(Sweep {
+            destination,
+            set: SweepSet::Small,
+            after: None,
+        });
+    }
+
+    /// Some shares of the first sweep.
+    pub(super) fn step_sweep(&mut self) -> bool {
+        let Some(mut sweep) = self.sweeps.pop_front() else {
+            return false;
+        };
+        let id = sweep.destination;
+        // Gone, and perhaps another in its place: for that one it finds nothing to do.
+        let Some(destination) = self.destinations.get(id) else {
+            return true;
+        };
+        let from = sweep.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let turns: Vec<Turn> = sweep
+            .set
+            .of(destination)
+            .range((from, Bound::Unbounded))
+            .take(SWEEP_STEP)
+            .copied()
+            .collect();
+        for turn in &turns {
+            if self.tries_are_over(turn.share) {
+                self.unlink(turn.share);
+                self.expire(turn.share, ExpiryReason::Tries);
+            }
+        }
+        match (turns.last(), sweep.set.next()) {
+            (Some(last), _) => sweep.after = Some(*last),
+            (None, Some(set)) => (sweep.set, sweep.after) = (set, None),
+            (None, None) => {
+                self.reconsider(id);
+                return true;
+            }
+        }
+        self.sweeps.push_front(sweep);
+        true
+    }
+
+    /// Some messages after a change of policy.
+    pub(super) fn step_reclock(&mut self) -> bool {
+        let Some(after) = self.reclock_after else {
+            return false;
+        };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let slots = self.index.slots(from, SWEEP_STEP);
+        let Some((last, _)) = slots.last() else {
+            self.reclock_after = None;
+            return true;
+        };
+        self.reclock_after = Some(Some(*last));
+        for (_, message) in slots {
+            for share in self.index.shares_of(message) {
+                if self.index.share(share).clock_second != NO_CLOCK {
+                    self.set_clock(share);
+                }
+            }
+        }
+        true
+    }
+}
+
+/// The first second that is not before `time`; the year 2106 stands for all after it.
+fn second_after(time: WallTime) -> u32 {
+    let seconds = (time + Duration::from_millis(999)).as_seconds();
+    u32::try_from(seconds.max(0)).map_or(NO_CLOCK - 1, |second| second.min(NO_CLOCK - 1))
+}

@@ -1,0 +1,405 @@
+//! What an operator, a customer or the link controller does to the queue: release,
+//! hold, delete, requeue, list.
+
+use std::ops::ControlFlow;
+
+use super::{Output, Schedule};
+use crate::mail::QueueId;
+use crate::queue::destination::{Gate, Health};
+use crate::queue::index::{
+    DestinationId, Entry, HoldState, MessageSlot, Recipients, ShareSlot, ShareState,
+};
+use crate::route::{CustomerName, NextHop, NextHopRef};
+use crate::time::{Now, WallTime};
+
+/// Messages that one call of [`Schedule::page`] looks at. A listing that finds little
+/// comes back with what it has and goes on with the next call, so that no listing
+/// holds up the core: a millisecond or so.
+pub const PAGE_SCAN_MAX: usize = 10_000;
+
+/// What is to be released, held or counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Selection<'a> {
+    /// One message.
+    Message(QueueId),
+    /// One destination. For ETRN of a domain: what the routes say about that domain.
+    NextHop(NextHopRef<'a>),
+    /// All that is held for a customer (ETRN `#queue`).
+    Customer(&'a CustomerName),
+    /// What is held for a customer at this domain and below it (ETRN `@domain`).
+    CustomerBelow(&'a CustomerName, &'a str),
+}
+
+/// What a selection comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Waiting {
+    /// Messages; one with recipients at several of the destinations counts at each.
+    pub messages: u64,
+    /// Octets of their bodies.
+    pub octets: u64,
+}
+
+/// Which messages a listing shows. Everything that is said must hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Filter {
+    /// Arrived before this.
+    pub before: Option<WallTime>,
+    /// At least this many octets.
+    pub octets_min: Option<u64>,
+    /// With recipients at this destination.
+    pub destination: Option<DestinationId>,
+    /// In this state of hold.
+    pub hold: Option<HoldState>,
+}
+
+/// A part of a listing.
+#[derive(Debug)]
+pub struct Page<'a> {
+    /// In the order of their ids.
+    pub entries: Vec<Entry<'a>>,
+    /// There may be more behind this id; it need not be one of the entries.
+    pub next: Option<QueueId>,
+}
+
+/// A destination, as it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct DestinationFacts<'a> {
+    /// Its number.
+    pub id: DestinationId,
+    /// Where it leads.
+    pub next_hop: &'a NextHop,
+    /// Whether mail may go.
+    pub gate: Gate,
+    /// Whether it can.
+    pub health: Health,
+    /// Failures in a row.
+    pub failures: u16,
+    /// What waits and what is in flight.
+    pub waiting: Waiting,
+    /// Of those: put off to a time.
+    pub deferred: usize,
+    /// Of those: stopped one by one.
+    pub held: usize,
+    /// Connections now.
+    pub connections: u16,
+}
+
+impl Filter {
+    fn matches(&self, entry: &Entry<'_>) -> bool {
+        self.before.is_none_or(|before| entry.arrival() < before)
+            && self.octets_min.is_none_or(|min| entry.octets() >= min)
+            && self.hold.is_none_or(|hold| entry.hold() == hold)
+            && self
+                .destination
+                .is_none_or(|id| entry.shares().any(|share| share.destination == id))
+    }
+}
+
+impl Schedule {
+    /// Lets mail go: held mail, and mail or destinations that wait for their time.
+    /// Mail held for a customer goes until all of it was tried once. Says what there is.
+    pub fn release(&mut self, now: Now, selection: Selection<'_>) -> Waiting {
+        self.begin(now);
+        let waiting = self.waiting(selection);
+        match selection {
+            Selection::Message(queue_id) => self.release_message(queue_id),
+            _ => {
+                for id in self.selected(selection) {
+                    self.release_destination(id);
+                }
+            }
+        }
+        waiting
+    }
+
+    /// Stops mail, until it is released. What is on the wire is not stopped. Says what
+    /// there is.
+    pub fn hold(&mut self, now: Now, selection: Selection<'_>) -> Waiting {
+        self.begin(now);
+        let waiting = self.waiting(selection);
+        if let Selection::Message(queue_id) = selection {
+            self.hold_message(queue_id);
+        } else {
+            if let Selection::NextHop(next_hop) = selection {
+                // Also before its first message.
+                self.destination(next_hop);
+            }
+            for id in self.selected(selection) {
+                self.destinations[id].gate = Gate::Held;
+                while let Some(handle) = self.destinations[id].idle.pop() {
+                    self.quit(super::ConnectionId(handle));
+                }
+                self.reconsider(id);
+            }
+        }
+        waiting
+    }
+
+    /// What there is of a selection.
+    #[must_use]
+    pub fn waiting(&self, selection: Selection<'_>) -> Waiting {
+        if let Selection::Message(queue_id) = selection {
+            return match self.index.get(queue_id) {
+                Some(entry) => Waiting {
+                    messages: 1,
+                    octets: entry.octets(),
+                },
+                None => Waiting::default(),
+            };
+        }
+        let mut sum = Waiting::default();
+        for id in self.selected(selection) {
+            let destination = &self.destinations[id];
+            sum.messages += u64::from(destination.shares);
+            sum.octets += destination.octets;
+        }
+        sum
+    }
+
+    /// Deletes a message. Recipients that are on the wire are still delivered if the
+    /// next hop takes them; the others end with [`Output::Deleted`]. False: not there.
+    pub fn delete(&mut self, now: Now, queue_id: QueueId) -> bool {
+        self.begin(now);
+        let Some(message) = self.index.slot(queue_id) else {
+            return false;
+        };
+        self.index.message_mut(message).hold = HoldState::Deleted;
+        for slot in self.index.shares_of(message) {
+            let share = self.index.share(slot);
+            if share.state == ShareState::InFlight {
+                continue;
+            }
+            let (destination, recipients) = (share.destination, share.recipients.clone());
+            self.outputs.push_back(Output::Deleted {
+                queue_id,
+                recipients,
+            });
+            // The hold state does not say where it stands: its own state does.
+            self.unlink(slot);
+            self.end_share(slot);
+            self.reconsider(destination);
+        }
+        true
+    }
+
+    /// Sends what is not on the wire to another next hop, afresh: attempts are not
+    /// counted on. False: not there, or all on the wire.
+    pub fn requeue(&mut self, now: Now, queue_id: QueueId, next_hop: NextHopRef<'_>) -> bool {
+        self.begin(now);
+        let Some(message) = self.index.slot(queue_id) else {
+            return false;
+        };
+        let mut recipients = Vec::new();
+        let mut moved = Vec::new();
+        for slot in self.index.shares_of(message) {
+            let share = self.index.share(slot);
+            if share.state != ShareState::InFlight {
+                recipients.extend_from_slice(share.recipients.as_slice());
+                moved.push(slot);
+            }
+        }
+        recipients.sort_unstable();
+        let Some(recipients) = Recipients::new(&recipients) else {
+            return false;
+        };
+        let told = self.index.share(moved[0]).told;
+        let id = self.destination(next_hop);
+        let share = self.index.add_share(message, id, recipients, 0);
+        self.index.share_mut(share).told = told;
+        self.admit(share);
+        self.make_ready(share);
+        for slot in moved {
+            let destination = self.index.share(slot).destination;
+            self.unlink(slot);
+            self.end_share(slot);
+            self.reconsider(destination);
+        }
+        // Last: its own old share may have been at the same destination.
+        self.reconsider(id);
+        true
+    }
+
+    /// A part of a listing, of at most `limit` messages behind `after`.
+    #[must_use]
+    pub fn page<'a>(&'a self, after: Option<QueueId>, limit: usize, filter: &Filter) -> Page<'a> {
+        let few = filter
+            .destination
+            .and_then(|id| self.few_at(id))
+            .map(|messages| self.page_of(messages, after));
+        let mut entries = Vec::new();
+        let mut next = None;
+        let mut add = |entry: Entry<'a>| {
+            let queue_id = entry.queue_id();
+            if filter.matches(&entry) {
+                entries.push(entry);
+            }
+            if entries.len() >= limit.max(1) {
+                next = Some(queue_id);
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        if let Some(few) = few {
+            let _ = few.into_iter().try_for_each(add);
+            return Page { entries, next };
+        }
+        let mut last = None;
+        let mut scanned = 0;
+        let ended = self
+            .index
+            .iter(after)
+            .take(PAGE_SCAN_MAX)
+            .try_for_each(|entry| {
+                last = Some(entry.queue_id());
+                scanned += 1;
+                add(entry)
+            });
+        if ended.is_continue() && scanned == PAGE_SCAN_MAX {
+            next = last;
+        }
+        Page { entries, next }
+    }
+
+    /// The destinations, each with its state.
+    pub fn destinations(&self) -> impl Iterator<Item = DestinationFacts<'_>> {
+        self.destinations
+            .iter()
+            .map(|(id, destination)| DestinationFacts {
+                id,
+                next_hop: &destination.next_hop,
+                gate: destination.gate,
+                health: destination.health,
+                failures: destination.failures,
+                waiting: Waiting {
+                    messages: u64::from(destination.shares),
+                    octets: destination.octets,
+                },
+                deferred: destination.deferred.len() + destination.released.len(),
+                held: destination.held.len(),
+                connections: destination.connections,
+            })
+    }
+
+    /// The number of a destination that has mail or is remembered.
+    #[must_use]
+    pub fn find(&self, next_hop: NextHopRef<'_>) -> Option<DestinationId> {
+        self.destinations.find(next_hop)
+    }
+
+    /// The messages at a destination, if it is cheaper to look at them alone.
+    fn few_at(&self, id: DestinationId) -> Option<Vec<MessageSlot>> {
+        let Some(destination) = self.destinations.get(id) else {
+            return Some(Vec::new());
+        };
+        if destination.shares as usize > PAGE_SCAN_MAX {
+            return None;
+        }
+        let waiting = destination
+            .small
+            .iter()
+            .chain(&destination.large)
+            .chain(&destination.deferred)
+            .chain(&destination.released)
+            .chain(&destination.held)
+            .map(|turn| turn.share);
+        let in_flight = self.jobs.iter().map(|job| job.share);
+        let here = |slot: &ShareSlot| self.index.share(*slot).destination == id;
+        let slots = waiting.chain(in_flight.filter(here));
+        Some(slots.map(|slot| self.index.share(slot).message).collect())
+    }
+
+    fn page_of(&self, messages: Vec<MessageSlot>, after: Option<QueueId>) -> Vec<Entry<'_>> {
+        let entries = messages.into_iter().map(|slot| self.index.entry(slot));
+        let mut entries: Vec<_> = entries
+            .filter(|entry| after.is_none_or(|after| entry.queue_id() > after))
+            .collect();
+        entries.sort_unstable_by_key(Entry::queue_id);
+        entries.dedup_by_key(|entry| entry.queue_id());
+        entries
+    }
+
+    fn selected(&self, selection: Selection<'_>) -> Vec<DestinationId> {
+        match selection {
+            Selection::Message(_) => Vec::new(),
+            Selection::NextHop(next_hop) => self.destinations.find(next_hop).into_iter().collect(),
+            Selection::Customer(customer) => self.destinations.of_customer(customer).to_vec(),
+            Selection::CustomerBelow(customer, top) => {
+                let ids = self.destinations.of_customer(customer).iter();
+                let below = |id: &&DestinationId| match &self.destinations[**id].next_hop {
+                    NextHop::Hold { domain, .. } => is_at_or_below(domain.as_str(), top),
+                    _ => false,
+                };
+                ids.filter(below).copied().collect()
+            }
+        }
+    }
+
+    fn release_destination(&mut self, id: DestinationId) {
+        let destination = &mut self.destinations[id];
+        let is_hold = matches!(destination.next_hop, NextHop::Hold { .. });
+        if is_hold && destination.shares == 0 {
+            return;
+        }
+        destination.gate = if is_hold {
+            Gate::Released { failures: 0 }
+        } else {
+            Gate::Open
+        };
+        if destination.released.is_empty() {
+            std::mem::swap(&mut destination.released, &mut destination.deferred);
+        } else {
+            destination.released.append(&mut destination.deferred);
+        }
+        if let Health::Closed { .. } = destination.health {
+            destination.health = Health::Probing;
+        }
+        self.reconsider(id);
+    }
+
+    fn release_message(&mut self, queue_id: QueueId) {
+        let Some(message) = self.index.slot(queue_id) else {
+            return;
+        };
+        let facts = self.index.message_mut(message);
+        if facts.hold == HoldState::Held {
+            facts.hold = HoldState::Free;
+        }
+        for slot in self.index.shares_of(message) {
+            let share = self.index.share(slot);
+            let destination = share.destination;
+            if matches!(share.state, ShareState::Held | ShareState::Deferred) {
+                self.unlink(slot);
+                self.make_ready(slot);
+                self.reconsider(destination);
+            }
+        }
+    }
+
+    fn hold_message(&mut self, queue_id: QueueId) {
+        let Some(message) = self.index.slot(queue_id) else {
+            return;
+        };
+        let facts = self.index.message_mut(message);
+        if facts.hold != HoldState::Free {
+            return;
+        }
+        facts.hold = HoldState::Held;
+        for slot in self.index.shares_of(message) {
+            let share = self.index.share(slot);
+            let destination = share.destination;
+            if matches!(share.state, ShareState::Ready | ShareState::Deferred) {
+                self.unlink(slot);
+                self.make_ready(slot);
+                self.reconsider(destination);
+            }
+        }
+    }
+}
+
+/// Whether `domain` is `top` or a name below it.
+fn is_at_or_below(domain: &str, top: &str) -> bool {
+    domain
+        .strip_suffix(top)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}

@@ -1,0 +1,528 @@
+//! Domain → next hop, and who may relay.
+//!
+//! [`Routes`] answers "where does mail for this domain go next", [`RelayRules`]
+//! answers "may this client send to this domain at all". Both are built once from
+//! the configuration, never change, and answer without allocating.
+//!
+//! Invariants:
+//! - The longest match wins: `mail.branch.example`, then `.branch.example`, then
+//!   `.example`, then the delivery mode. `.branch.example` is the names *below*
+//!   `branch.example`, not that name itself.
+//! - [`NextHop`] and [`NextHopRef`] hash and compare alike, so that a table keyed
+//!   by the one is searched with the other.
+//! - Without any rule only loopback may relay. There is no rule that lets the whole
+//!   Internet relay: a network of prefix length 0 is refused when it is parsed.
+//!
+//! What this module does not do: it never resolves a name, it does not know which
+//! recipients exist, and it does not know how a connection is made.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use hashbrown::{Equivalent, HashMap, HashSet};
+
+use crate::mail::Domain;
+
+pub mod exchangers;
+mod network;
+
+pub use network::{Network, NetworkError};
+
+/// The hash of our own tables: fixed, so that a run can be repeated. The keys are
+/// the operator's, so nobody can choose them to collide.
+type Build = foldhash::fast::FixedState;
+
+/// Longest name of a customer or queue, in octets. It stands in log lines and in
+/// replies, and must leave room there.
+pub const CUSTOMER_NAME_BYTES_MAX: usize = 64;
+
+/// The name of a customer: letters, digits, `-`, `_`, `.`, in lower case.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CustomerName(Box<str>);
+
+/// The text is no name of a customer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a customer's name is 1 to 64 of the characters a-z 0-9 - _ .")]
+pub struct CustomerNameError;
+
+impl CustomerName {
+    /// The text, lower case.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CustomerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for CustomerName {
+    type Err = CustomerNameError;
+
+    fn from_str(text: &str) -> Result<Self, CustomerNameError> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if text.is_empty() || text.len() > CUSTOMER_NAME_BYTES_MAX || !text.bytes().all(allowed) {
+            return Err(CustomerNameError);
+        }
+        Ok(Self(text.to_ascii_lowercase().into_boxed_str()))
+    }
+}
+
+/// Which list of smarthosts, by its place in the configuration. The hosts in it are
+/// tried in order; that is the business of whoever opens the connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SmarthostGroup(pub u16);
+
+/// A host that we were told to connect to.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum HostName {
+    /// To be resolved to addresses (A, AAAA), never by MX.
+    Name(Domain),
+    /// Needs no DNS.
+    Address(IpAddr),
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// What is spoken to a next hop.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Protocol {
+    /// RFC 5321.
+    #[default]
+    Smtp,
+    /// RFC 2033: an answer for each recipient after the body.
+    Lmtp,
+}
+
+/// How much TLS a next hop must offer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum TlsPolicy {
+    /// In clear, also where STARTTLS is offered.
+    None,
+    /// STARTTLS where offered; in clear otherwise.
+    #[default]
+    Opportunistic,
+    /// Not without TLS; any certificate will do.
+    Required,
+    /// Not without TLS and a certificate that names the host.
+    Verified,
+}
+
+/// A host with all that is needed to speak to it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Host {
+    /// Which.
+    pub host: HostName,
+    /// TCP port.
+    pub port: u16,
+    /// SMTP or LMTP.
+    pub protocol: Protocol,
+    /// TLS.
+    pub tls: TlsPolicy,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.protocol {
+            Protocol::Smtp => "smtp",
+            Protocol::Lmtp => "lmtp",
+        };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+/// Where a message goes next. Messages with an equal next hop share a destination of
+/// the queue: its connections, its limits and its back-off.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NextHop {
+    /// One of a list of smarthosts.
+    Smarthost(SmarthostGroup),
+    /// A host of a static route.
+    Host(Host),
+    /// The mail exchangers of a domain, or the address in a literal (RFC 5321 §5.1).
+    Mx(Domain),
+    /// Kept until the customer calls. The domain is part of the key, so that a
+    /// release of one domain touches only that domain's mail.
+    Hold {
+        /// Whose.
+        customer: CustomerName,
+        /// The recipient's domain.
+        domain: Domain,
+    },
+    /// Accepted and thrown away.
+    Discard,
+    /// Written to a Maildir on this machine.
+    Maildir(PathBuf),
+}
+
+/// A [`NextHop`] that borrows: what a lookup gives, and what a table is searched with.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum NextHopRef<'a> {
+    /// See [`NextHop::Smarthost`].
+    Smarthost(SmarthostGroup),
+    /// See [`NextHop::Host`].
+    Host(&'a Host),
+    /// See [`NextHop::Mx`]. The text of a [`Domain`].
+    Mx(&'a str),
+    /// See [`NextHop::Hold`].
+    Hold {
+        /// Whose.
+        customer: &'a CustomerName,
+        /// The text of the recipient's [`Domain`].
+        domain: &'a str,
+    },
+    /// See [`NextHop::Discard`].
+    Discard,
+    /// See [`NextHop::Maildir`].
+    Maildir(&'a Path),
+}
+
+impl NextHop {
+    /// The same, borrowed.
+    #[must_use]
+    pub fn as_ref(&self) -> NextHopRef<'_> {
+        match self {
+            Self::Smarthost(group) => NextHopRef::Smarthost(*group),
+            Self::Host(host) => NextHopRef::Host(host),
+            Self::Mx(domain) => NextHopRef::Mx(domain.as_str()),
+            Self::Hold { customer, domain } => NextHopRef::Hold {
+                customer,
+                domain: domain.as_str(),
+            },
+            Self::Discard => NextHopRef::Discard,
+            Self::Maildir(path) => NextHopRef::Maildir(path),
+        }
+    }
+
+    /// Whether a connection over the network is needed to get there, so that
+    /// connection limits apply.
+    #[must_use]
+    pub const fn is_remote(&self) -> bool {
+        !matches!(self, Self::Discard | Self::Maildir(_))
+    }
+}
+
+impl Hash for NextHop {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_ref().hash(state);
+    }
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Smarthost(group) => write!(f, "smarthost {}", group.0),
+            Self::Host(host) => host.fmt(f),
+            Self::Mx(domain) => write!(f, "mx of {domain}"),
+            Self::Hold { customer, domain } => write!(f, "held for {customer} ({domain})"),
+            Self::Discard => f.write_str("discard"),
+            Self::Maildir(path) => {
+                write!(f, "maildir:{}", path.display().to_string().escape_debug())
+            }
+        }
+    }
+}
+
+impl NextHopRef<'_> {
+    /// A value of its own.
+    ///
+    /// # Panics
+    /// If a domain in it is not the text of a [`Domain`]: an error of ours, since a
+    /// lookup is only ever asked with one.
+    #[must_use]
+    pub fn to_owned(self) -> NextHop {
+        let parsed = |text: &str| -> Domain {
+            text.parse()
+                .expect("a next hop is looked up with the text of a Domain")
+        };
+        match self {
+            Self::Smarthost(group) => NextHop::Smarthost(group),
+            Self::Host(host) => NextHop::Host(host.clone()),
+            Self::Mx(domain) => NextHop::Mx(parsed(domain)),
+            Self::Hold { customer, domain } => NextHop::Hold {
+                customer: customer.clone(),
+                domain: parsed(domain),
+            },
+            Self::Discard => NextHop::Discard,
+            Self::Maildir(path) => NextHop::Maildir(path.to_owned()),
+        }
+    }
+}
+
+impl Equivalent<NextHop> for NextHopRef<'_> {
+    fn equivalent(&self, key: &NextHop) -> bool {
+        *self == key.as_ref()
+    }
+}
+
+/// What a rule covers: `branch.example`, or `.branch.example` for the names below it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Scope {
+    /// Exactly this name.
+    Name(Domain),
+    /// Every name below this one, at any depth, and not the name itself.
+    Below(Domain),
+}
+
+impl FromStr for Scope {
+    type Err = crate::mail::AddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix('.') {
+            Some(rest) => rest.parse().map(Self::Below),
+            None => text.parse().map(Self::Name),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(domain) => domain.fmt(f),
+            Self::Below(domain) => write!(f, ".{domain}"),
+        }
+    }
+}
+
+/// Where a static route leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// To one host.
+    Host(Host),
+    /// To the domain's own mail exchangers, whatever the delivery mode says.
+    Mx,
+    /// To a list of smarthosts.
+    Smarthost(SmarthostGroup),
+    /// Kept for a customer.
+    Hold(CustomerName),
+    /// Nowhere.
+    Discard,
+    /// To a Maildir.
+    Maildir(PathBuf),
+}
+
+/// What happens to domains without a route of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DeliveryMode {
+    /// By MX.
+    #[default]
+    Mx,
+    /// Everything to this list of smarthosts.
+    Smarthost(SmarthostGroup),
+    /// By MX, and to the smarthosts what could not be delivered so
+    /// ([`Routes::fallback`]).
+    MxThenSmarthost(SmarthostGroup),
+}
+
+/// Whether static routes count in smarthost mode (FEATURES D2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RoutesInSmarthostMode {
+    /// Everything but held mail goes to the smarthost.
+    #[default]
+    Ignored,
+    /// As in the other modes.
+    Used,
+}
+
+/// Why a table of routes cannot be built.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RouteError {
+    /// Two rules say where the same names go.
+    #[error("{0} has two routes; remove one of them")]
+    Twice(Scope),
+}
+
+/// Scopes to values; the longest match wins.
+#[derive(Clone, Debug)]
+struct ScopeTable<V> {
+    names: HashMap<Box<str>, V, Build>,
+    below: HashMap<Box<str>, V, Build>,
+}
+
+impl<V> ScopeTable<V> {
+    fn new() -> Self {
+        Self {
+            names: HashMap::with_hasher(Build::default()),
+            below: HashMap::with_hasher(Build::default()),
+        }
+    }
+
+    fn insert(&mut self, scope: &Scope, value: V) -> Option<V> {
+        match scope {
+            Scope::Name(domain) => self.names.insert(domain.as_str().into(), value),
+            Scope::Below(domain) => self.below.insert(domain.as_str().into(), value),
+        }
+    }
+
+    /// At most one look for each of the labels of a domain, of which 255 octets
+    /// hold at most 127.
+    fn get(&self, domain: &str) -> Option<&V> {
+        if let Some(found) = self.names.get(domain) {
+            return Some(found);
+        }
+        if self.below.is_empty() || domain.starts_with('[') {
+            return None;
+        }
+        let mut rest = domain;
+        while let Some((_, parent)) = rest.split_once('.') {
+            if let Some(found) = self.below.get(parent) {
+                return Some(found);
+            }
+            rest = parent;
+        }
+        None
+    }
+}
+
+/// Domain → next hop.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    mode: DeliveryMode,
+    table: ScopeTable<Target>,
+}
+
+impl Routes {
+    /// From the configuration. `held` are the customers' domains: they are held in
+    /// every mode. `static_routes` are left out in smarthost mode unless
+    /// `in_smarthost_mode` says otherwise.
+    ///
+    /// # Errors
+    /// If the same names are routed twice, also where a customer's domain has a
+    /// static route: which of the two is meant only the operator can say.
+    pub fn new(
+        mode: DeliveryMode,
+        in_smarthost_mode: RoutesInSmarthostMode,
+        held: impl IntoIterator<Item = (Scope, CustomerName)>,
+        static_routes: impl IntoIterator<Item = (Scope, Target)>,
+    ) -> Result<Self, RouteError> {
+        let ignored = matches!(mode, DeliveryMode::Smarthost(_))
+            && in_smarthost_mode == RoutesInSmarthostMode::Ignored;
+        let mut table = ScopeTable::new();
+        let mut seen = HashSet::with_hasher(Build::default());
+        let held = held.into_iter().map(|(s, c)| (s, Target::Hold(c), false));
+        let routes = static_routes.into_iter().map(|(s, t)| (s, t, ignored));
+        for (scope, target, left_out) in held.chain(routes) {
+            if !left_out {
+                table.insert(&scope, target);
+            }
+            // A contradiction is one also while the route is ignored: it would
+            // come alive when the mode changes.
+            if let Some(scope) = seen.replace(scope) {
+                return Err(RouteError::Twice(scope));
+            }
+        }
+        Ok(Self { mode, table })
+    }
+
+    /// Where mail for `domain`, the text of a [`Domain`], goes next.
+    #[must_use]
+    pub fn next_hop<'a>(&'a self, domain: &'a str) -> NextHopRef<'a> {
+        match self.table.get(domain) {
+            Some(Target::Host(host)) => NextHopRef::Host(host),
+            Some(Target::Mx) => NextHopRef::Mx(domain),
+            Some(Target::Smarthost(group)) => NextHopRef::Smarthost(*group),
+            Some(Target::Hold(customer)) => NextHopRef::Hold { customer, domain },
+            Some(Target::Discard) => NextHopRef::Discard,
+            Some(Target::Maildir(path)) => NextHopRef::Maildir(path),
+            None => match self.mode {
+                DeliveryMode::Mx | DeliveryMode::MxThenSmarthost(_) => NextHopRef::Mx(domain),
+                DeliveryMode::Smarthost(group) => NextHopRef::Smarthost(group),
+            },
+        }
+    }
+
+    /// Where mail goes for which direct delivery to `next_hop` did not succeed.
+    /// Only by MX, and only in the mode that says so (FEATURES D1).
+    #[must_use]
+    pub fn fallback(&self, next_hop: &NextHop) -> Option<NextHop> {
+        match (self.mode, next_hop) {
+            (DeliveryMode::MxThenSmarthost(group), NextHop::Mx(_)) => {
+                Some(NextHop::Smarthost(group))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why a client may relay. For the log and the counters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RelayReason {
+    /// It is in a listed network.
+    Network,
+    /// It authenticated.
+    User,
+    /// We hold or relay mail for this domain, from anybody.
+    Domain,
+}
+
+/// Whether a client may send to a domain.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Verdict {
+    /// It may.
+    Relay(RelayReason),
+    /// It may not: `550 5.7.1`.
+    Refuse,
+}
+
+/// Who may relay (FEATURES R6).
+#[derive(Clone, Debug)]
+pub struct RelayRules {
+    networks: Box<[Network]>,
+    domains: ScopeTable<()>,
+}
+
+/// Only loopback may relay.
+impl Default for RelayRules {
+    fn default() -> Self {
+        Self::new(None, [])
+    }
+}
+
+impl RelayRules {
+    /// `networks` may send to anywhere; where the configuration says nothing about
+    /// them it is loopback, and an empty list means that none may. `domains` are
+    /// held or relayed: anybody may send to them.
+    #[must_use]
+    pub fn new(networks: Option<Vec<Network>>, domains: impl IntoIterator<Item = Scope>) -> Self {
+        let mut table = ScopeTable::new();
+        for scope in domains {
+            table.insert(&scope, ());
+        }
+        Self {
+            networks: networks.unwrap_or_else(Network::loopback).into(),
+            domains: table,
+        }
+    }
+
+    /// Whether the client at `client`, authenticated as `user` if at all, may send to
+    /// `domain`, the text of a [`Domain`]. An empty user name is nobody's.
+    #[must_use]
+    pub fn may_relay(&self, client: IpAddr, user: Option<&str>, domain: &str) -> Verdict {
+        if self.domains.get(domain).is_some() {
+            Verdict::Relay(RelayReason::Domain)
+        } else if self.networks.iter().any(|network| network.contains(client)) {
+            Verdict::Relay(RelayReason::Network)
+        } else if user.is_some_and(|user| !user.is_empty()) {
+            Verdict::Relay(RelayReason::User)
+        } else {
+            Verdict::Refuse
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
