@@ -215,7 +215,7 @@ impl DataCore {
                 let mut flow = Flow::new(id);
                 let octets = reply::turned_away(&common.settings.hostname);
                 flow.send([Piece::Octets(octets)]);
-                flow.finish();
+                flow.finish(now.instant);
                 flow.advance(Appetite::Sated, &mut common.operations);
                 self.connections.insert(id, Connection::TurnedAway(flow));
             }

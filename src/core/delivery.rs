@@ -318,7 +318,9 @@ impl Delivery {
                     self.client.handle(now, Input::TlsFailed(why));
                 }
                 Output::SessionFailed(error) => self.failure = Some(error),
-                Output::Close => self.flow.finish(),
+                // Whatever is still leaving is of no use: QUIT was answered, or the session
+                // failed, perhaps because the host does not read.
+                Output::Close => self.flow.abort(&mut common.operations),
             }
         }
         self.fill(common, spool);
