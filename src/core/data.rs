@@ -103,6 +103,14 @@ impl DataCore {
                     Connection::TurnedAway(_) => {}
                 });
             }
+            Completion::Progress { connection } => {
+                self.with(now, connection, |connection, common| match connection {
+                    Connection::Delivery(delivery) => delivery.progress(now, common, spool),
+                    // What we say to clients is short; what they take to read it is
+                    // counted from the last command, or from our last words.
+                    Connection::Reception { .. } | Connection::TurnedAway(_) => {}
+                });
+            }
             Completion::Sent { connection } => {
                 self.with(now, connection, |connection, common| match connection {
                     Connection::Reception { reception, .. } => reception.sent(common),

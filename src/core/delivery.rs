@@ -247,6 +247,11 @@ impl Delivery {
         self.say(now, common, spool, input);
     }
 
+    /// Some of the last send has left.
+    pub(super) fn progress(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        self.say(now, common, spool, Input::Progress);
+    }
+
     /// The last send has left.
     pub(super) fn sent(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
         self.flow.sent();
