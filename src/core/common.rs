@@ -636,6 +636,8 @@ impl Common {
     pub(super) fn configure(&mut self, now: Now, settings: Arc<Settings>) {
         self.queue
             .reconfigure(now, settings.policies.clone(), settings.idle);
+        // A new limit of connections has struck out who waited for the old one.
+        self.queue.permits_freed(now);
         self.hosts.forget_answers();
         self.settings = settings;
     }
