@@ -43,6 +43,7 @@ mod flow;
 mod hosts;
 mod incoming;
 mod inquiry;
+mod lending;
 mod notifying;
 mod outcome;
 mod reception;
