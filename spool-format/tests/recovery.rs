@@ -822,3 +822,88 @@ fn a_message_in_memory_is_small() {
         size_of::<LiveMessage>()
     );
 }
+
+/// Records that are whole and not understood are told, and nothing else suffers.
+#[test]
+fn records_that_are_not_understood() {
+    let check = |change: &dyn Fn(&mut [u8]), kind: Option<RecordKind>, summarized: bool| {
+        let mut segment = Segment::new(header(1, 5));
+        let record = MarkRecord {
+            queue_id: 1,
+            stamp: Stamp(1),
+            mark: Mark::Release,
+        };
+        let at = segment.append(&record).offset.0 as usize;
+        let seat = Seat {
+            epoch: segment.header.epoch,
+            offset: Offset(at as u32),
+        };
+        let record = &mut segment.file[at..segment.end as usize];
+        change(record);
+        let length = u32::from_le_bytes(record[8..12].try_into().expect("four octets")) as usize;
+        let checksum = Checksum::EMPTY
+            .append(&seat.epoch.0.to_le_bytes())
+            .append(&seat.offset.0.to_le_bytes())
+            .append(&record[8..16 + length]);
+        record[4..8].copy_from_slice(&checksum.as_u32().to_le_bytes());
+        let small = Small {
+            queue_id: 1,
+            stamp: 1,
+            domains: &["a.example"],
+            body: b"x\r\n",
+        };
+        append_message(&mut segment, &small);
+        segment.close();
+        let summary = SummaryBuilder::scan(&segment.file, &segment.header);
+        assert_eq!(summary.is_some(), summarized);
+        let mut recovery = Recovery::new(None);
+        recovery.segment(place(1), &segment.file, summary.as_deref());
+        let recovered = recovery.finish();
+        assert_eq!(recovered.messages.len(), 1);
+        let facts = &recovered.segments[0];
+        assert_eq!((facts.undecodable, facts.records), (1, 6));
+        let first = facts.undecodable_first.expect("there is one");
+        assert_eq!((first.offset, first.kind), (seat.offset, kind));
+        assert_eq!(first.error.is_some(), kind.is_some());
+        assert!(
+            facts.to_string().contains("1 record was not understood"),
+            "{facts}"
+        );
+    };
+    check(&|record| record[12] = 200, None, false);
+    check(&|record| record[12] = 0, None, false);
+    check(&|record| record[13] = 1, None, false);
+    check(&|record| record[15] = 1, None, false);
+    check(&|record| record[8] -= 1, Some(RecordKind::Mark), true);
+    check(&|record| record[32] = 9, Some(RecordKind::Mark), true);
+}
+
+/// The body of a message is what was sealed, or it is told what is wrong.
+#[test]
+fn bodies_are_verified() {
+    let small = Small {
+        queue_id: 1,
+        stamp: 1,
+        domains: &["a.example"],
+        body: b"Subject: x\r\n\r\nHello.\r\n",
+    };
+    let mut segment = Segment::new(header(1, 5));
+    let (envelope, mut extents) = append_parts(&mut segment, &small);
+    let check = |extents: &[Extent], expected| {
+        let runs = runs(small.domains);
+        let mut record = seal(&small, envelope, extents, &runs);
+        record.octets = extents.iter().map(|extent| u64::from(extent.length)).sum();
+        let file = |id| (id == SegmentId(1)).then_some(&segment.file[..]);
+        assert_eq!(record.verify_body(file), expected);
+    };
+    check(&extents, Ok(()));
+    check(&extents[..1], Err(BodyFault::Checksum));
+    extents.swap(0, 1);
+    check(&extents, Err(BodyFault::Checksum));
+    extents[1].segment = SegmentId(2);
+    check(&extents, Err(BodyFault::NoSegment(SegmentId(2))));
+    extents[0].offset = Offset(SEGMENT_BYTES_MIN - 1);
+    check(&extents, Err(BodyFault::Ends(SegmentId(1))));
+    extents[0].length = u32::MAX;
+    check(&extents, Err(BodyFault::Ends(SegmentId(1))));
+}

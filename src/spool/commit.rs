@@ -31,15 +31,20 @@
 //! What it does not do: it knows no messages, only records and tickets; it decides
 //! nothing about disk space (`log` does); it never touches a file.
 
+mod batch;
+mod fault;
+
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Duration;
 
 use spool_format::{
     BeginRecord, EncodeError, EndRecord, Epoch, Offset, Place, Record, SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_MIN, Seat, SegmentHeader, SegmentId, Stamp, framed_bytes,
+    SEGMENT_BYTES_MIN, Seat, SegmentId, Stamp,
 };
 
+pub use self::batch::BatchNumber;
+use self::batch::{BEGIN_BYTES, Batch, END_BYTES, FIRST_OFFSET, Flight, Riders, Tail, epoch_of};
+pub use self::fault::{AppendError, WriteFault, WriteStep};
 use crate::mail::{QueueId, Receipt};
 use crate::time::Instant;
 
@@ -70,19 +75,6 @@ const SPARE_BUFFERS_MAX: usize = 2;
 /// What wakes whom: chosen by the caller, given back as it was.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Ticket(pub u64);
-
-/// The number of a batch. Batches become durable in their order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct BatchNumber(u64);
-
-impl BatchNumber {
-    /// Before the first batch: what was durable when the log was opened.
-    pub const START: Self = Self(0);
-
-    fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
 
 /// The proof that a message is on stable storage. Only this module makes one.
 #[derive(PartialEq, Eq, Hash, Debug)]
@@ -128,51 +120,6 @@ pub enum Durability {
     File,
 }
 
-/// Which step failed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum WriteStep {
-    /// The positioned write, or less was written than was asked for.
-    Write,
-    /// The sync behind it.
-    Sync,
-}
-
-/// Why a write failed. It closes the log to writes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct WriteFault {
-    /// Which step.
-    pub step: WriteStep,
-    /// The system's error number, where there was one.
-    pub os_error: Option<i32>,
-}
-
-impl fmt::Display for WriteFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let step = match self.step {
-            WriteStep::Write => "write",
-            WriteStep::Sync => "sync",
-        };
-        match self.os_error {
-            Some(number) => write!(f, "{step}: {}", std::io::Error::from_raw_os_error(number)),
-            None => write!(f, "{step}: incomplete"),
-        }
-    }
-}
-
-/// Why a record was not appended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum AppendError {
-    /// A write failed earlier. Reads go on; accept no mail for this log.
-    #[error("the spool log is closed to writes since a write failed ({0})")]
-    Closed(WriteFault),
-    /// The record is larger than a segment or than the format allows.
-    #[error("a record of {record_bytes} octets does not fit in a segment")]
-    TooLarge {
-        /// Its size.
-        record_bytes: usize,
-    },
-}
-
 /// What the machine wants done, or tells.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Output {
@@ -214,47 +161,6 @@ pub enum Output {
         /// Why.
         fault: WriteFault,
     },
-}
-
-/// A batch: records side by side, in one segment.
-#[derive(Debug)]
-struct Batch {
-    number: BatchNumber,
-    segment: SegmentId,
-    offset: Offset,
-    bytes: Vec<u8>,
-    tickets: Vec<(Ticket, QueueId)>,
-    riders: Riders,
-    /// Nothing follows it in its segment.
-    ends_segment: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Riders {
-    None,
-    Some,
-}
-
-/// What [`Commit::written`] needs to know of the batch in flight.
-#[derive(Debug)]
-struct Flight {
-    number: BatchNumber,
-    segment: SegmentId,
-    end: Offset,
-    bytes: usize,
-    durability: Durability,
-    tickets: Vec<(Ticket, QueueId)>,
-    ends_segment: bool,
-}
-
-/// Where the next record goes.
-#[derive(Clone, Copy, Debug)]
-struct Tail {
-    segment: SegmentId,
-    epoch: Epoch,
-    offset: u32,
-    /// So far, for the end record.
-    records: u32,
 }
 
 /// The group-commit machine of one log.
@@ -692,41 +598,6 @@ impl Commit {
         }
     }
 }
-
-impl Tail {
-    fn new(epoch_seed: u64, segment: SegmentId) -> Self {
-        Self {
-            segment,
-            epoch: epoch_of(epoch_seed, segment),
-            offset: FIRST_OFFSET,
-            records: 0,
-        }
-    }
-
-    fn seat(self) -> Seat {
-        Seat {
-            epoch: self.epoch,
-            offset: Offset(self.offset),
-        }
-    }
-}
-
-/// The epoch of a segment: its id, spread over 64 bits with the seed (the finisher of
-/// splitmix64, a bijection for a given seed, so that two segments of one start never
-/// share an epoch). Never 0.
-fn epoch_of(seed: u64, segment: SegmentId) -> Epoch {
-    let mut z = seed ^ u64::from(segment.0).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    Epoch((z ^ (z >> 31)).max(1))
-}
-
-/// Where the first record of a segment begins.
-const FIRST_OFFSET: u32 = SegmentHeader::first_offset().0;
-/// Its first record.
-const BEGIN_BYTES: u32 = framed_bytes(16) as u32;
-/// Kept free at the end of a segment for its end record.
-const END_BYTES: u32 = EndRecord::FRAMED_BYTES as u32;
 
 #[cfg(test)]
 mod tests;

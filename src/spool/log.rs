@@ -368,8 +368,8 @@ impl Log {
     /// What the segment files take, spares included.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        let files = self.reclaim.segments_count() + self.spares.len();
-        files as u64 * u64::from(self.settings.segment_bytes)
+        let spares = self.spares.len() as u64 * u64::from(self.settings.segment_bytes);
+        self.reclaim.size_bytes() + spares
     }
 
     /// What of that is needed: live messages, and what keeps others from coming back.

@@ -235,6 +235,19 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// The segment that is damaged, where it is one.
+    #[must_use]
+    pub fn segment(&self) -> Option<SegmentPlace> {
+        match self {
+            Self::Damaged { at, .. }
+            | Self::OtherKind { at, .. }
+            | Self::Undecodable { at, .. } => Some(at.segment_place()),
+            Self::NoSegment(_) | Self::Address { .. } | Self::Body { .. } => None,
+        }
+    }
+}
+
 /// What of the session is kept; owned. See [`SessionFields`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct StoredSession {

@@ -87,6 +87,9 @@ pub enum Fate {
 pub enum Condition {
     /// As it was written, or cut off by a crash.
     Sound,
+    /// A message in it lies partly in a damaged segment: it is not emptied until that
+    /// message is finished.
+    Stuck,
     /// The disk lost something of it, or there are records that are not understood. It is
     /// not emptied, and is set aside in the end.
     Damaged,
@@ -171,9 +174,18 @@ pub struct Reclaim {
     /// What was durable then.
     looked_at: Option<BatchNumber>,
     size_bytes: u64,
+    /// Segments that another data core owns, and that were there at the start: records
+    /// about messages in them are kept as long as this process runs, since nobody tells
+    /// when they go.
+    others: BTreeSet<SegmentPlace>,
 }
 
 impl Reclaim {
+    /// A segment of a log that another data core owns was found.
+    pub fn found_elsewhere(&mut self, segment: SegmentPlace) {
+        self.others.insert(segment);
+    }
+
     /// A segment that is about to be written.
     pub fn began(&mut self, segment: SegmentPlace, size_bytes: u32) {
         self.add(segment, size_bytes, State::Filling, Condition::Sound);
@@ -271,9 +283,7 @@ impl Reclaim {
         let old_parts = self.spread.remove(&queue_id);
         if let Some(old) = self.messages.insert(queue_id, entry) {
             let from = old.seal.segment_place();
-            if from != place && self.segments.contains_key(&from) {
-                self.account(place).ancestors.insert(from);
-            }
+            self.continues(place, from);
             self.bury(old, old_parts, batch);
         }
         if matches!(extent, Extent::Many) {
@@ -289,7 +299,7 @@ impl Reclaim {
 
     /// Found at the start: the seal in `segment` continues one in `ancestor`.
     pub fn continues(&mut self, segment: SegmentPlace, ancestor: SegmentPlace) {
-        if segment != ancestor && self.segments.contains_key(&ancestor) {
+        if segment != ancestor && self.is_there(ancestor) {
             self.account(segment).ancestors.insert(ancestor);
         }
     }
@@ -317,6 +327,9 @@ impl Reclaim {
             let account = self.account(part.segment);
             account.live = account.live.checked_sub(1).expect("it was sealed");
             account.live_bytes -= u64::from(part.bytes);
+            if account.condition == Condition::Stuck {
+                account.condition = Condition::Sound;
+            }
             account.ended_in = account.ended_in.max(batch);
             self.settle(part.segment);
         }
@@ -325,7 +338,7 @@ impl Reclaim {
     /// A done record, mark or attempt of so many octets was appended to `segment`, about
     /// a message whose seal is in `about`.
     pub fn noted(&mut self, segment: SegmentPlace, bytes: u32, about: SegmentPlace) {
-        if about != segment && self.segments.contains_key(&about) {
+        if about != segment && self.is_there(about) {
             let account = self.account(segment);
             *account.about.entry(about).or_default() += u64::from(bytes);
         }
@@ -362,9 +375,19 @@ impl Reclaim {
         self.settle(segment);
     }
 
-    /// It turned out to have damaged octets: it is not emptied, and will be set aside.
+    /// It turned out to have damaged octets.
     pub fn damaged(&mut self, segment: SegmentPlace) {
-        self.account(segment).condition = Condition::Damaged;
+        if let Some(account) = self.segments.get_mut(&segment) {
+            account.condition = Condition::Damaged;
+        }
+    }
+
+    /// It cannot be emptied.
+    pub fn stuck(&mut self, segment: SegmentPlace) {
+        let account = self.account(segment);
+        if account.condition == Condition::Sound {
+            account.condition = Condition::Stuck;
+        }
     }
 
     /// A transmission from it begins: it will not be reused before it ends.
@@ -418,10 +441,16 @@ impl Reclaim {
         account.state = State::Dead;
         let fate = match (account.condition, account.borrowed) {
             (Condition::Damaged, _) => Fate::SetAside,
-            (Condition::Sound, 0) => Fate::Reuse,
-            (Condition::Sound, _) => Fate::Remove,
+            (_, 0) => Fate::Reuse,
+            (_, _) => Fate::Remove,
         };
         Some((segment, fate))
+    }
+
+    /// What the files take.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
     }
 
     /// Octets of all segments that are needed.
@@ -506,7 +535,13 @@ impl Reclaim {
     /// Whether a record about a message that is sealed in `about` is needed.
     #[must_use]
     pub fn is_there(&self, about: SegmentPlace) -> bool {
-        self.segments.contains_key(&about)
+        self.segments.contains_key(&about) || self.others.contains(&about)
+    }
+
+    /// Whether a segment is there, and is in the balance.
+    #[must_use]
+    pub fn is_ours(&self, segment: SegmentPlace) -> bool {
+        self.segments.contains_key(&segment)
     }
 
     /// Where the seal of a live message is, and its generation.
@@ -520,12 +555,6 @@ impl Reclaim {
     #[must_use]
     pub fn messages_count(&self) -> usize {
         self.messages.len()
-    }
-
-    /// How many segments there are, dead ones that are not gone included.
-    #[must_use]
-    pub fn segments_count(&self) -> usize {
-        self.segments.len()
     }
 
     /// The segments that are there.

@@ -211,7 +211,7 @@ impl Restarted {
         let segments = &self.recovered.segments;
         segments
             .iter()
-            .filter(|facts| facts.verdict.severity != Severity::Silent)
+            .filter(|facts| facts.verdict.severity != Severity::Silent || facts.undecodable > 0)
     }
 
     /// The messages of the logs that a data core owns: to be put into its queue.
@@ -264,6 +264,11 @@ impl Restarted {
                 self.condition(facts),
                 facts.damage.clone(),
             );
+        }
+        for facts in &self.recovered.segments {
+            if !owned.contains(&facts.place.log) {
+                found.segment_elsewhere(facts.place);
+            }
         }
         for message in self.messages(owned) {
             found.message(message);
@@ -381,6 +386,3 @@ pub struct DirectoryFacts {
     /// Files that could not be read or written. The start goes on without them.
     pub errors: Vec<FileError>,
 }
-
-#[cfg(test)]
-mod tests;

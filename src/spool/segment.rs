@@ -15,10 +15,19 @@
 //!
 //! *Preparing.* Space is allocated before a segment is used, so that a full disk is
 //! an error of the preparation, and not of a write with somebody's mail in it.
-//! Measured on ext4 with 64 MiB segments (see `benches/commit.rs`): filling with zeros
-//! writes every octet twice; allocated extents cost one journal commit more a sync.
-//! A reused segment costs neither. So fresh segments are allocated only, and dead ones
-//! are reused where that is safe.
+//! Measured on ext4 with segments of 64 MiB (`benches/commit.rs`), octets that reached the
+//! disk for each octet of mail, preparation included, and time for a durable batch:
+//!
+//! | segment | preparing | 1 message of 4 KiB | 16 at once | 128 at once |
+//! |---|---|---|---|---|
+//! | allocated | 0.6 ms | 5.8 | 1.11, 360 µs | 1.01, 590 µs |
+//! | filled with zeros | 40 ms | 6.0, 240 µs | 2.06, 330 µs | 2.01, 390 µs |
+//! | reused | 0.4 ms | 1.9, 180 µs | 1.06, 190 µs | 1.01, 330 µs |
+//!
+//! (Times are of a busy machine: compare them within the table.) An extent that was only
+//! allocated is converted when it is first written, at the price of a journal commit;
+//! zeros are written twice over. So dead segments are reused where that is safe, which in
+//! the steady state is nearly always, and fresh ones are allocated only.
 //!
 //! *Reading.* [`Segment::bytes`] gives slices of the map, and only of octets below the
 //! *frontier*: those that are written and will never be written again. This is the

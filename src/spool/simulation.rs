@@ -137,6 +137,13 @@ impl Disk {
         }
     }
 
+    /// The disk loses a bit of what it had stored.
+    pub(super) fn flip(&mut self, segment: SegmentId, offset: usize) {
+        let file = self.files.get_mut(&segment).expect("it is there");
+        file.cached[offset] ^= 1;
+        file.stable[offset] ^= 1;
+    }
+
     /// The power goes: each dirty sector has reached the disk or not.
     pub(super) fn crash(&mut self, random: &mut Random) {
         for file in self.files.values_mut() {

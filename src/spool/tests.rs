@@ -1,10 +1,11 @@
 //! The spool on real files.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use spool_format::{
-    BodyForm, DoneField, LogId, Outcome, RecipientNumber, SessionFields, SpoolUuid,
+    BodyForm, DoneField, LogId, Outcome, RecipientNumber, SegmentPlace, SessionFields, SpoolUuid,
 };
 
 use super::commit::Ticket;
@@ -22,14 +23,12 @@ const SETTINGS: Settings = Settings {
     size_max: 1 << 30,
     free_min: 0,
 };
-const IDENTITY: Identity = Identity {
-    spool: SpoolUuid([1; 16]),
-    log: LOG,
-};
+const SPOOL: SpoolUuid = SpoolUuid([1; 16]);
 
 /// A shell that does everything at once, and waits.
 struct Shell {
-    directory: Directory,
+    own: LogId,
+    directories: BTreeMap<LogId, Directory>,
     open: OpenSegments,
     log: Log,
     committed: Vec<Ticket>,
@@ -37,22 +36,39 @@ struct Shell {
 }
 
 fn start(path: &Path) -> (Shell, Restarted) {
-    let directory = Directory::open(path, LOG).unwrap();
-    let mut restart = Restart::new(Some(IDENTITY.spool));
-    let facts = read_directory(&mut restart, &directory).unwrap();
-    assert!(facts.errors.is_empty(), "{:?}", facts.errors);
+    start_core(path, LOG, &[LOG], &[])
+}
+
+/// A data core that writes to log `own` and has the directories of all `owned`; other
+/// cores have `others`.
+fn start_core(path: &Path, own: LogId, owned: &[LogId], others: &[LogId]) -> (Shell, Restarted) {
+    let mut restart = Restart::new(Some(SPOOL));
+    let mut directories = BTreeMap::new();
+    let mut files = 0;
+    for &log in owned.iter().chain(others) {
+        let directory = Directory::open(&path.join(format!("log-{}", log.0)), log).unwrap();
+        let facts = read_directory(&mut restart, &directory).unwrap();
+        assert!(facts.errors.is_empty(), "{:?}", facts.errors);
+        files += facts.listing.segments.len() as u64;
+        directories.insert(log, directory);
+    }
     let restarted = restart.finish();
-    let free_bytes = directory.free_bytes().unwrap();
+    let free_bytes = directories[&own].free_bytes().unwrap();
+    let identity = Identity {
+        spool: SPOOL,
+        log: own,
+    };
     // A test is the same each time, so the seed is the number of files.
-    let seed = 77 + facts.listing.segments.len() as u64;
-    let log = restarted.log(IDENTITY, SETTINGS, &[LOG], seed, free_bytes);
+    let log = restarted.log(identity, SETTINGS, owned, 77 + files, free_bytes);
     let mut open = OpenSegments::default();
-    for segment in restarted.segments(&[LOG]) {
-        let segment = directory.open_segment(segment.place.segment).unwrap();
+    for segment in restarted.segments(owned) {
+        let place = segment.place;
+        let segment = directories[&place.log].open_segment(place.segment).unwrap();
         open.insert(Arc::new(segment));
     }
     let shell = Shell {
-        directory,
+        own,
+        directories,
         open,
         log,
         committed: Vec::new(),
@@ -62,6 +78,10 @@ fn start(path: &Path) -> (Shell, Restarted) {
 }
 
 impl Shell {
+    fn directory(&self) -> &Directory {
+        &self.directories[&self.own]
+    }
+
     /// Does what the log wants until it wants nothing.
     fn drive(&mut self) {
         let now = Now::default();
@@ -73,7 +93,10 @@ impl Shell {
                     bytes,
                     durability,
                 } => {
-                    let place = spool_format::SegmentPlace { log: LOG, segment };
+                    let place = SegmentPlace {
+                        log: self.own,
+                        segment,
+                    };
                     let file = self.open.get(place).expect("it was prepared");
                     let result = file.write(offset, &bytes, durability);
                     self.log.written(result, bytes);
@@ -81,31 +104,35 @@ impl Shell {
                 Output::Committed { ticket, .. } => self.committed.push(ticket),
                 Output::SegmentNeeded { header, spare } => {
                     let prepared = match spare {
-                        Some(spare) => self.directory.reuse(spare, header),
-                        None => self.directory.prepare(&header, Fill::Allocated),
+                        Some(spare) => self.directory().reuse(spare, header),
+                        None => self.directory().prepare(&header, Fill::Allocated),
                     };
                     self.open.insert(Arc::new(prepared.unwrap()));
                     self.log.segment_ready(header.place.segment);
                 }
                 Output::SegmentClosed { segment } => {
-                    let place = spool_format::SegmentPlace { log: LOG, segment };
+                    let place = SegmentPlace {
+                        log: self.own,
+                        segment,
+                    };
                     let file = self.open.get(place).expect("it is open");
                     let summary = file.summary().expect("its records are ours");
-                    self.directory.write_summary(segment, &summary).unwrap();
+                    self.directory().write_summary(segment, &summary).unwrap();
                 }
                 Output::SegmentDead { segment, fate } => {
                     let file = self.open.remove(segment).expect("it is open");
+                    let directory = &self.directories[&segment.log];
                     let gone = match fate {
                         Fate::Reuse => {
-                            file.retire(&self.directory).map_err(|(_, e)| e).unwrap();
+                            file.retire(directory).map_err(|(_, e)| e).unwrap();
                             Gone::Spare
                         }
                         Fate::Remove => {
-                            self.directory.remove(segment.segment).unwrap();
+                            directory.remove(segment.segment).unwrap();
                             Gone::Removed
                         }
                         Fate::SetAside => {
-                            self.directory.set_aside(segment.segment).unwrap();
+                            directory.set_aside(segment.segment).unwrap();
                             Gone::Removed
                         }
                     };
@@ -201,8 +228,8 @@ const FACTS: BodyFacts = BodyFacts {
 #[test]
 fn what_was_committed_is_there_after_a_restart_and_what_was_done_is_not() {
     let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("log-0");
-    let (mut shell, restarted) = start(&path);
+    let path = place.path();
+    let (mut shell, restarted) = start(path);
     assert!(restarted.recovered.messages.is_empty());
     let small = shell.store("small", 5_000);
     let large = shell.store("large", 3_000_000);
@@ -211,7 +238,7 @@ fn what_was_committed_is_there_after_a_restart_and_what_was_done_is_not() {
     assert_eq!(shell.text_of(large.seal).unwrap().len(), 3_000_000);
     drop(shell);
 
-    let (mut shell, restarted) = start(&path);
+    let (mut shell, restarted) = start(path);
     assert!(restarted.reports().next().is_none());
     let found: Vec<u64> = restarted
         .recovered
@@ -229,11 +256,11 @@ fn what_was_committed_is_there_after_a_restart_and_what_was_done_is_not() {
     }
     drop(shell);
 
-    let (mut shell, restarted) = start(&path);
+    let (mut shell, restarted) = start(path);
     assert!(restarted.recovered.messages.is_empty());
     shell.drive();
     // Nothing is needed: spares and prepared segments are all that is left.
-    let listing = shell.directory.list().unwrap();
+    let listing = shell.directory().list().unwrap();
     assert!(listing.damaged.is_empty());
     assert!(
         listing.spares.len() + listing.segments.len() <= 8,
@@ -244,14 +271,14 @@ fn what_was_committed_is_there_after_a_restart_and_what_was_done_is_not() {
 #[test]
 fn disk_space_is_won_back_while_one_message_is_held() {
     let place = tempfile::tempdir().unwrap();
-    let (mut shell, _) = start(&place.path().join("log-0"));
+    let (mut shell, _) = start(place.path());
     let held = shell.store("held", 3_000);
     for _ in 0..200 {
         let sealed = shell.store("x", 300_000);
         shell.finish(sealed.queue_id);
     }
     // 60 MB went through segments of 1 MiB.
-    let files = shell.directory.list().unwrap();
+    let files = shell.directory().list().unwrap();
     assert!(files.segments.len() + files.spares.len() < 20, "{files:?}");
     let seal = shell.log.message(held.queue_id).unwrap();
     assert_eq!(shell.text_of(seal).unwrap(), b"held".repeat(750));
@@ -260,18 +287,20 @@ fn disk_space_is_won_back_while_one_message_is_held() {
 #[test]
 fn a_damaged_body_is_found_and_the_rest_is_delivered() {
     let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("log-0");
-    let (mut shell, _) = start(&path);
+    let path = place.path();
+    let (mut shell, _) = start(path);
     let first = shell.store("first", 50_000);
     let hit = shell.store("hit", 50_000);
     let last = shell.store("last", 50_000);
-    let file = shell.directory.path_of(hit.seal.segment, FileKind::Segment);
+    let file = shell
+        .directory()
+        .path_of(hit.seal.segment, FileKind::Segment);
     drop(shell);
     let mut octets = std::fs::read(&file).unwrap();
     octets[hit.seal.offset.0 as usize - 10_000] ^= 1;
     std::fs::write(&file, &octets).unwrap();
 
-    let (mut shell, restarted) = start(&path);
+    let (mut shell, restarted) = start(path);
     let recovered = &restarted.recovered;
     let found: Vec<u64> = recovered.messages.iter().map(|m| m.queue_id).collect();
     assert_eq!(found, [first.queue_id.as_u64(), last.queue_id.as_u64()]);
@@ -289,29 +318,71 @@ fn a_damaged_body_is_found_and_the_rest_is_delivered() {
     }
     shell.drive();
     drop(shell);
-    let (_, restarted) = start(&path);
+    let (_, restarted) = start(path);
     assert!(restarted.recovered.messages.is_empty() && restarted.recovered.broken.is_empty());
 }
 
 #[test]
 fn a_lost_header_is_no_lost_mail_where_there_is_a_summary() {
     let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("log-0");
-    let (mut shell, _) = start(&path);
+    let path = place.path();
+    let (mut shell, _) = start(path);
     let sealed: Vec<Sealed> = (0..8).map(|_| shell.store("x", 200_000)).collect();
     let first = sealed[0].seal.segment;
-    assert!(shell.directory.read_summary(first).unwrap().is_some());
-    let file = shell.directory.path_of(first, FileKind::Segment);
+    assert!(shell.directory().read_summary(first).unwrap().is_some());
+    let file = shell.directory().path_of(first, FileKind::Segment);
     drop(shell);
     let mut octets = std::fs::read(&file).unwrap();
     octets[..8192].fill(0xFF);
     std::fs::write(&file, &octets).unwrap();
 
-    let (shell, restarted) = start(&path);
+    let (shell, restarted) = start(path);
     assert_eq!(restarted.recovered.messages.len(), sealed.len());
     assert_eq!(restarted.reports().count(), 1);
     for sealed in &sealed {
         assert!(shell.text_of(sealed.seal).is_ok());
     }
     assert!(first.0 < sealed[7].seal.segment.0);
+}
+
+#[test]
+fn with_fewer_cores_a_core_drains_the_logs_of_the_others() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path();
+    let other = LogId(1);
+    let (mut shell, _) = start_core(path, other, &[other], &[]);
+    let sealed: Vec<Sealed> = (0..30).map(|_| shell.store("y", 100_000)).collect();
+    drop(shell);
+
+    // One core for both: what is in log 1 is finished by records in log 0.
+    let (mut shell, restarted) = start_core(path, LOG, &[LOG, other], &[]);
+    assert_eq!(restarted.recovered.messages.len(), 30);
+    let kept = sealed[17];
+    for sealed in &sealed {
+        assert_eq!(shell.text_of(sealed.seal).unwrap().len(), 100_000);
+        if sealed.queue_id != kept.queue_id {
+            shell.finish(sealed.queue_id);
+        }
+    }
+    let left = shell.directories[&other].list().unwrap();
+    assert_eq!(left.segments, [kept.seal.segment]);
+    drop(shell);
+
+    // Two cores again. The one that wrote down what was done in the log of the other
+    // keeps that, however much else goes through its log.
+    let (mut shell, _) = start_core(path, LOG, &[LOG], &[other]);
+    for _ in 0..100 {
+        let sealed = shell.store("x", 300_000);
+        shell.finish(sealed.queue_id);
+    }
+    drop(shell);
+    let (shell, restarted) = start_core(path, other, &[other], &[LOG]);
+    let found: Vec<u64> = restarted
+        .recovered
+        .messages
+        .iter()
+        .map(|m| m.queue_id)
+        .collect();
+    assert_eq!(found, [kept.queue_id.as_u64()]);
+    assert_eq!(shell.text_of(kept.seal).unwrap().len(), 100_000);
 }

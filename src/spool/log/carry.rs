@@ -21,9 +21,9 @@ use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
 use spool_format::{
-    AttemptRecord, Checksum, DoneRecord, EnvelopeRecord, Extent, List, Location, Mark, MarkRecord,
-    NoteRecord, Offset, RecipientNumber, Record, RecordKind, SealRecord, Seat, SegmentHeader,
-    SegmentPlace, read_frame,
+    AttemptRecord, CHUNK_BODY_OFFSET, Checksum, ChunkRecord, DoneRecord, EnvelopeRecord, Extent,
+    List, Location, Mark, MarkRecord, NoteRecord, Offset, RecipientNumber, Record, RecordKind,
+    SealRecord, Seat, SegmentHeader, SegmentPlace, read_frame,
 };
 
 use super::super::commit::{AppendError, BatchNumber, Urgency};
@@ -137,9 +137,12 @@ impl Log {
                 return;
             }
             Err(Stop::Append(AppendError::Closed(_))) => {}
-            Err(Stop::Append(AppendError::TooLarge { .. })) => self.reclaim.damaged(carry.segment),
+            Err(Stop::Append(AppendError::TooLarge { .. })) => self.reclaim.stuck(carry.segment),
             Err(Stop::Read(queue_id, error)) => {
-                self.reclaim.damaged(carry.segment);
+                self.reclaim.stuck(carry.segment);
+                if let Some(place) = error.segment() {
+                    self.reclaim.damaged(place);
+                }
                 self.outputs
                     .push_back(Output::CarryFailed { queue_id, error });
             }
@@ -323,8 +326,8 @@ impl Log {
         let Some(&extent) = copying.extents.get(copying.extent) else {
             return self.seal_copy(now, source, carry, copying);
         };
-        let octets = match body(source, copying.seal, extent) {
-            Ok(octets) => &octets[copying.copied as usize..],
+        let octets = match checked_body(source, copying.seal, extent, copying.copied) {
+            Ok(octets) => octets,
             Err(error) => {
                 self.abort(copying.message);
                 return Err(Stop::Read(Some(queue_id), error));
@@ -496,6 +499,25 @@ impl Log {
         carry.batch = carry.batch.max(appended.batch);
         Ok(())
     }
+}
+
+/// The octets of an extent from `from` on. At its beginning the record is checked that
+/// they lie in: so it is known which one is damaged.
+fn checked_body(
+    source: &impl SegmentSource,
+    seal: Location,
+    extent: Extent,
+    from: u32,
+) -> Result<&[u8], ReadError> {
+    if from == 0 {
+        let chunk = Location {
+            log: seal.log,
+            segment: extent.segment,
+            offset: Offset(extent.offset.0.saturating_sub(CHUNK_BODY_OFFSET as u32)),
+        };
+        record_at::<ChunkRecord<'_>>(source, chunk)?;
+    }
+    Ok(&body(source, seal, extent)?[from as usize..])
 }
 
 impl Marks {

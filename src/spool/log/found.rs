@@ -39,6 +39,10 @@ impl<'a> Found<'a> {
             .found(place, size_bytes, end, condition, holes);
     }
 
+    pub(in crate::spool) fn segment_elsewhere(&mut self, place: SegmentPlace) {
+        self.log.reclaim.found_elsewhere(place);
+    }
+
     pub(in crate::spool) fn message(&mut self, message: &LiveMessage) {
         let queue_id = QueueId::from_u64(message.queue_id);
         let log = message.seal.log;
@@ -51,7 +55,8 @@ impl<'a> Found<'a> {
                 log,
                 segment: SegmentId(number),
             };
-            if self.log.reclaim.is_there(segment) {
+            // All generations of a message are in logs of one owner.
+            if self.log.reclaim.is_ours(segment) {
                 parts.push(Part { segment, bytes: 0 });
             }
         }
@@ -105,7 +110,7 @@ impl<'a> Found<'a> {
     }
 
     pub(in crate::spool) fn outline(&mut self, place: SegmentPlace, outline: &Outline) {
-        if !self.log.reclaim.is_there(place) {
+        if !self.log.reclaim.is_ours(place) {
             return;
         }
         for (&about, &bytes) in &outline.about {
@@ -128,13 +133,13 @@ impl<'a> Found<'a> {
 
     pub(in crate::spool) fn note(&mut self, note: &NoteFact, with_notes: &[SegmentPlace]) {
         let place = note.at.segment_place();
-        if !self.log.reclaim.is_there(place) {
+        if !self.log.reclaim.is_ours(place) {
             return;
         }
         let older = with_notes
             .iter()
             .copied()
-            .filter(|&other| other != place && self.log.reclaim.is_there(other))
+            .filter(|&other| other != place && self.log.reclaim.is_ours(other))
             .collect();
         let name = (note.tag, note.key.clone());
         let log = &mut *self.log;

@@ -5,7 +5,8 @@
 //! to outlive the segments with older ones; a note that takes another back (without a
 //! value) is forgotten when all those are gone.
 
-use hashbrown::HashMap;
+use std::collections::BTreeMap;
+
 use smallvec::SmallVec;
 use spool_format::{SegmentPlace, Stamp};
 
@@ -25,7 +26,8 @@ pub(super) type Name = (u16, Box<[u8]>);
 /// All notes.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    newest: HashMap<Name, Note>,
+    /// In order, so that the same world runs the same way each time.
+    newest: BTreeMap<Name, Note>,
 }
 
 impl Notes {

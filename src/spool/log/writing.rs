@@ -205,6 +205,10 @@ impl Log {
     /// Stores a piece of the body, in wire form. Several slices become one chunk where
     /// that is not too long.
     ///
+    /// A message that is being received keeps every segment in which it has a piece: a
+    /// client that sends an octet a minute should not get a piece for each. Gather some
+    /// KiB, or until the connection has nothing more.
+    ///
     /// # Errors
     /// There is no room for more than was declared, or the log is closed. Abort the
     /// message then.

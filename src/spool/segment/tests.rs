@@ -28,6 +28,13 @@ fn place(segment: u32) -> SegmentPlace {
     }
 }
 
+/// Segments are prepared by the control core, and used by a data core.
+const _: fn() = || {
+    fn can_be_shared<T: Send + Sync>() {}
+    can_be_shared::<Directory>();
+    can_be_shared::<Segment>();
+};
+
 fn fault<T: fmt::Debug>(result: Result<T, FileError>) -> FileFault {
     result.unwrap_err().fault
 }
