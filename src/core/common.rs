@@ -12,7 +12,7 @@ use crate::core::delivery::{Aftermath, Candidates};
 use crate::core::hosts::HostCache;
 use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::{Forget, Lending};
-use crate::core::notifying::Pending;
+use crate::core::notifying::{Debts, Pending};
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Notice, Operation};
 use crate::mail::{QueueId, RecipientIndex};
@@ -82,6 +82,8 @@ pub(super) struct Common {
     pub(super) random: Jitter,
     /// Done records that wait for the commit of a notification, by message.
     notifying: HashMap<QueueId, Unfinished>,
+    /// Notifications that found no room.
+    pub(super) debts: Debts,
     /// New mail was refused for want of room, and the operator was told.
     full: bool,
     stop: Stop,
@@ -148,6 +150,7 @@ impl Common {
             last_job: 0,
             random: Jitter::new(seed),
             notifying: HashMap::new(),
+            debts: Debts::default(),
             full: false,
             stop: Stop::No,
         }
@@ -171,6 +174,7 @@ impl Common {
             self.log.deadline(),
             self.queue.deadline(),
             self.hosts.deadline(),
+            self.debts.deadline(),
             stop,
         ]
         .into_iter()

@@ -265,6 +265,7 @@ impl DataCore {
     /// Lets the log and the queue go on, until nothing follows from anything.
     fn advance(&mut self, now: Now, spool: &impl SegmentSource) {
         self.common.timer(now);
+        self.common.pay_debts(now, spool);
         loop {
             let mut moved = false;
             while let Some((ticket, settled)) = self.common.advance_log(now) {
