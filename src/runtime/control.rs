@@ -242,14 +242,15 @@ impl Control {
                 let storeroom = Arc::clone(&self.0.borrow().storeroom);
                 self.in_background(
                     move || storeroom.retire(segment, fate),
-                    move |(gone, result)| {
-                        let retired = ControlCompletion::SegmentRetired {
-                            core,
-                            segment,
-                            gone,
-                        };
-                        let trouble = result.err().map(|what| ControlCompletion::Trouble { what });
-                        std::iter::once(retired).chain(trouble).collect()
+                    move |retired| {
+                        vec![match retired {
+                            Ok(gone) => ControlCompletion::SegmentRetired {
+                                core,
+                                segment,
+                                gone,
+                            },
+                            Err(what) => ControlCompletion::Trouble { what },
+                        }]
                     },
                 );
             }

@@ -99,6 +99,8 @@ pub struct Start {
     pub mailboxes: Arc<Mailboxes>,
     /// The process's.
     pub clock: Clock,
+    /// To be told when it serves.
+    pub started: std::sync::mpsc::Sender<Result<(), String>>,
 }
 
 /// Runs a data core on the present monoio runtime. Never returns.
@@ -114,6 +116,7 @@ pub async fn run(start: Start) -> io::Result<()> {
         listeners,
         mailboxes,
         clock,
+        started,
     } = start;
     let mut segments = Segments::new(LogId(id.0), storeroom);
     for segment in found {
@@ -137,6 +140,8 @@ pub async fn run(start: Start) -> io::Result<()> {
         let number = ListenerId(u16::try_from(number).expect("checked by the configuration"));
         monoio::spawn(accept(Rc::clone(&shared), Listener::new(listener)?, number));
     }
+    // The receiver is gone if another core could not start; then the process ends.
+    let _ = started.send(Ok(()));
     // What recovery left to do.
     turn(&shared, Completion::Timer);
     read_notices(shared, bell).await

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use spool_format::{LogId, Offset, SegmentId, SegmentPlace};
 
 use crate::runtime::storeroom::Storeroom;
@@ -13,20 +14,14 @@ use crate::spool::commit::{Durability, WriteFault, WriteStep};
 use crate::spool::message::{SegmentSource, View};
 use crate::spool::segment::{OpenSegments, Segment};
 
-/// The segment that is written, as the ring syncs it.
-#[derive(Debug)]
-struct Tail {
-    segment: SegmentId,
-    file: Rc<monoio::fs::File>,
-}
-
 /// Open segments by their place. Made on its core's thread: the ring's files stay there.
 #[derive(Debug)]
 pub struct Segments {
     own: LogId,
     storeroom: Arc<Storeroom>,
     open: OpenSegments,
-    tail: Option<Tail>,
+    /// Prepared segments of the own log that are not full yet, as the ring syncs them.
+    files: HashMap<SegmentId, Rc<monoio::fs::File>>,
 }
 
 impl Segments {
@@ -37,7 +32,7 @@ impl Segments {
             own,
             storeroom,
             open: OpenSegments::default(),
-            tail: None,
+            files: HashMap::new(),
         }
     }
 
@@ -46,10 +41,12 @@ impl Segments {
         self.open.insert(segment);
     }
 
-    /// Takes a segment of the own log that was prepared.
+    /// Takes a segment of the own log that was prepared. Everything that its writes need
+    /// is got here: where it fails, the preparation is tried again, while a write that
+    /// fails closes the log.
     ///
     /// # Errors
-    /// It was not: an error of ours, told as a failed preparation.
+    /// It was not prepared, which is an error of ours; or there is no descriptor left.
     pub fn take(&mut self, segment: SegmentId) -> Result<(), String> {
         let place = SegmentPlace {
             log: self.own,
@@ -59,6 +56,12 @@ impl Segments {
             .storeroom
             .segment(place)
             .ok_or("the file is not there")?;
+        let file = prepared
+            .as_fd()
+            .try_clone_to_owned()
+            .and_then(|fd| monoio::fs::File::from_std(std::fs::File::from(fd)))
+            .map_err(|error| format!("taking over {place} failed: {error}"))?;
+        self.files.insert(segment, Rc::new(file));
         self.open.insert(prepared);
         Ok(())
     }
@@ -66,8 +69,9 @@ impl Segments {
     /// Drops a segment; its map goes when nobody else has it.
     pub fn forget(&mut self, place: SegmentPlace) {
         self.open.remove(place);
-        self.tail
-            .take_if(|tail| place.log == self.own && tail.segment == place.segment);
+        if place.log == self.own {
+            self.files.remove(&place.segment);
+        }
     }
 
     /// Octets of a segment.
@@ -123,25 +127,15 @@ impl Segments {
         if durability == Durability::None {
             return Ok(None);
         }
-        if let Some(tail) = &self.tail
-            && tail.segment == segment
-        {
-            return Ok(Some(Rc::clone(&tail.file)));
-        }
-        let file = open
-            .as_fd()
-            .try_clone_to_owned()
-            .and_then(|fd| monoio::fs::File::from_std(std::fs::File::from(fd)))
-            .map_err(|error| WriteFault {
+        // Segments are filled one after the other: the ones before are full.
+        self.files.retain(|&other, _| other >= segment);
+        match self.files.get(&segment) {
+            Some(file) => Ok(Some(Rc::clone(file))),
+            None => Err(WriteFault {
                 step: WriteStep::Sync,
-                os_error: error.raw_os_error(),
-            })?;
-        let file = Rc::new(file);
-        self.tail = Some(Tail {
-            segment,
-            file: Rc::clone(&file),
-        });
-        Ok(Some(file))
+                os_error: None,
+            }),
+        }
     }
 }
 

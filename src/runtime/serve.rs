@@ -71,6 +71,7 @@ struct Ground {
 /// Why it does not start.
 pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     let clock = Clock::new();
+    raise_descriptors();
     let settings = config
         .settings()
         .map_err(|error| ServeError(error.to_string()))?;
@@ -106,25 +107,29 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
         config,
     };
     let cpus = threads::cpus();
-    let (failed, failures) = std::sync::mpsc::channel();
+    let (started, starts) = std::sync::mpsc::channel();
     for core in (0..data_cores).map(CoreId) {
         let own = listeners.remove(0);
-        let start = ground.data_core(core, own, took)?;
+        let start = ground.data_core(core, own, took, started.clone())?;
         let placement = if ground.config.cores.pin && cpus.len() > 1 {
             Placement::Pinned(cpus[usize::from(core.0) % cpus.len()])
         } else {
             Placement::Anywhere
         };
-        let failed = failed.clone();
+        let failed = started.clone();
         threads::spawn(core, placement, start, data::run, move |why| {
             // The receiver is gone when the server has ended anyway.
-            let _ = failed.send(why);
+            let _ = failed.send(Err(why));
         })
         .map_err(|error| ServeError(format!("starting data core {} failed: {error}", core.0)))?;
     }
-    // A ring that cannot be made is known at once; wait for it no longer than that.
-    if let Ok(why) = failures.recv_timeout(Duration::from_millis(50)) {
-        return Err(ServeError(why));
+    drop(started);
+    for _ in 0..data_cores {
+        // Each thread says one thing, or goes down with its sender.
+        starts
+            .recv()
+            .unwrap_or_else(|_| Err("a data core ended before it had started".to_owned()))
+            .map_err(ServeError)?;
     }
     report_control(&Fact::Started {
         listeners: ground
@@ -146,6 +151,7 @@ impl Ground {
         core: CoreId,
         listeners: Vec<std::net::TcpListener>,
         took: Duration,
+        started: std::sync::mpsc::Sender<Result<(), String>>,
     ) -> Result<data::Start, ServeError> {
         let own = LogId(core.0);
         let owned: Vec<LogId> = self
@@ -217,6 +223,7 @@ impl Ground {
             listeners,
             mailboxes: Arc::clone(&self.mailboxes),
             clock: self.clock,
+            started,
         })
     }
 
@@ -317,11 +324,8 @@ fn open_spool(
     logs.dedup();
     let mut directories = HashMap::new();
     for &log in &logs {
-        let directory = Directory::open(&log_path(path, log), log).map_err(|error| {
-            ServeError(format!(
-                "{error}; is another turnspool running on this spool?"
-            ))
-        })?;
+        let directory = Directory::open(&log_path(path, log), log)
+            .map_err(|error| ServeError(error.to_string()))?;
         directories.insert(log, Arc::new(directory));
     }
     // Under the lock of the logs: nobody else makes one now.
@@ -390,6 +394,19 @@ fn read_logs(spool: SpoolUuid, directories: &Directories) -> Result<Restarted, S
         });
     }
     Ok(restarted)
+}
+
+/// Asks for as many descriptors as we may have. The usual soft limit of 1024 is for
+/// programs that use `select`; a spool of 64 GiB has as many segments, and each is open.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Where it is not allowed the old limit holds, and what it makes fail is told then.
+    let _ = setrlimit(Resource::Nofile, raised);
 }
 
 /// Binds every address once for each data core.

@@ -75,25 +75,26 @@ impl Storeroom {
         self.segments().get(&place).cloned()
     }
 
-    /// Does with a dead segment as its fate says. What cannot be done is told, and the
-    /// segment counts as gone all the same: the next start finds it and finishes.
-    pub fn retire(&self, place: SegmentPlace, fate: Fate) -> (Gone, Result<(), String>) {
+    /// Does with a dead segment as its fate says, and tells what it is now.
+    ///
+    /// # Errors
+    /// For the operator. The file may still be there, so the segment does not count as
+    /// gone: what keeps its messages from coming back at the next start is kept too.
+    pub fn retire(&self, place: SegmentPlace, fate: Fate) -> Result<Gone, String> {
         let segment = self.segments().remove(&place);
-        let directory = match self.directory(place.log) {
-            Ok(directory) => directory,
-            Err(error) => return (Gone::Removed, Err(error)),
-        };
+        let directory = self.directory(place.log)?;
         if fate == Fate::Reuse
             && let Some(segment) = segment
             && segment.retire(&directory).is_ok()
         {
-            return (Gone::Spare, Ok(()));
+            return Ok(Gone::Spare);
         }
-        let done = match fate {
+        match fate {
             Fate::Reuse | Fate::Remove => directory.remove(place.segment),
             Fate::SetAside => directory.set_aside(place.segment),
-        };
-        (Gone::Removed, done.map_err(|error| error.to_string()))
+        }
+        .map(|()| Gone::Removed)
+        .map_err(|error| format!("{error}; the dead segment {place} stays until the next start"))
     }
 
     /// Writes the summary of a full segment, so that a restart need not scan it.
