@@ -64,7 +64,6 @@ pub async fn hosts(
 }
 
 /// The answer for a lookup that took too long.
-#[must_use]
 pub fn timed_out(next_hop: &NextHop) -> (Result<Vec<Host>, Unresolved>, Duration) {
     let why = format!("looking up the hosts of {next_hop} took too long");
     (Err(Unresolved::Later(why)), RETRY_AFTER)

@@ -67,8 +67,7 @@ struct Session {
 
 #[derive(Debug)]
 struct Model {
-    core: usize,
-    /// When each recipient ended.
+    /// Each recipient.
     ended: Vec<bool>,
     arrival: WallTime,
     return_by: Option<WallTime>,
@@ -338,7 +337,6 @@ impl World {
         self.messages.insert(
             queue_id,
             Model {
-                core,
                 ended: vec![false; count as usize],
                 arrival: self.now.wall,
                 return_by: deliver_by

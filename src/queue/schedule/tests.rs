@@ -1,1 +1,1217 @@
+use std::collections::HashMap;
 
+use spool_format::{LogId, Offset, SegmentId};
+
+use super::*;
+use crate::mail::{DeliverBy, DeliverByMode, Priority};
+use crate::queue::destination::CONNECTIONS_FIRST;
+use crate::queue::retry::Retry;
+use crate::queue::{Entry, Gate, Policy};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+const NOON: WallTime = WallTime::from_millis(1_795_305_600_000);
+
+/// A schedule with a clock, and what it said last.
+struct Desk {
+    schedule: Schedule,
+    now: Now,
+    sequence: u64,
+}
+
+/// What a message of these tests is like where nothing is said.
+#[derive(Clone, Copy)]
+struct Mail<'a> {
+    to: &'a [&'a str],
+    octets: u64,
+    priority: i8,
+    deliver_by: Option<(Duration, DeliverByMode)>,
+    not_before: Option<Duration>,
+}
+
+const PLAIN: Mail<'_> = Mail {
+    to: &["d.example"],
+    octets: 1000,
+    priority: 0,
+    deliver_by: None,
+    not_before: None,
+};
+
+fn to(domain: &str) -> NextHop {
+    // A domain that begins with `held` is one.
+    if domain.starts_with("held") {
+        NextHop::Hold {
+            customer: "c".parse().unwrap(),
+            domain: domain.parse().unwrap(),
+        }
+    } else {
+        NextHop::Mx(domain.parse().unwrap())
+    }
+}
+
+fn policy(connections: u16) -> Policy {
+    Policy {
+        retry: Retry::Exponential {
+            first: 10 * MINUTE,
+            factor: 2.0,
+            longest: 4 * HOUR,
+            give_up: 5 * DAY,
+            jitter: 0.0,
+        },
+        warn: Some(4 * HOUR),
+        connections,
+    }
+}
+
+fn schedule(core: u8, permits: &Arc<Permits>, policy: Policy, now: Now) -> Schedule {
+    let settings = Settings {
+        core: CoreNumber(core),
+        policies: Policies {
+            default: Arc::new(policy),
+            ..Policies::default()
+        },
+        idle: 5 * SECOND,
+        seed: 1,
+    };
+    Schedule::new(settings, Arc::clone(permits), now)
+}
+
+impl Desk {
+    fn new(total: u16, policy: Policy) -> Self {
+        let permits = Arc::new(Permits::new(total, 1));
+        Self::on_core(0, &permits, policy)
+    }
+
+    fn on_core(core: u8, permits: &Arc<Permits>, policy: Policy) -> Self {
+        let now = Now {
+            instant: Instant::START + HOUR,
+            wall: NOON,
+        };
+        Self {
+            schedule: schedule(core, permits, policy, now),
+            now,
+            sequence: 0,
+        }
+    }
+
+    fn enqueue(&mut self, mail: Mail<'_>) -> QueueId {
+        self.sequence += 1;
+        let queue_id = QueueId::new(0, self.sequence);
+        let message = NewMessage {
+            facts: MessageFacts {
+                queue_id,
+                location: Location {
+                    log: LogId(0),
+                    segment: SegmentId(0),
+                    offset: Offset(8 * self.sequence as u32),
+                },
+                octets: mail.octets,
+                arrival: self.now.wall,
+                priority: Priority::new(mail.priority).unwrap(),
+                deliver_by: mail.deliver_by.map(|(after, mode)| DeliverBy {
+                    deadline: self.now.wall + after,
+                    mode,
+                    trace: false,
+                }),
+                hold: HoldState::Free,
+            },
+            told: Told::NOTHING,
+        };
+        let next_hops: Vec<_> = mail.to.iter().map(|domain| to(domain)).collect();
+        let recipients = next_hops.iter().zip(0..).map(|(next_hop, i)| NewRecipient {
+            recipient: RecipientIndex(i),
+            next_hop: next_hop.as_ref(),
+            attempts: 0,
+            not_before: mail.not_before.map(|after| self.now.wall + after),
+        });
+        self.schedule.enqueue(self.now, &message, recipients);
+        queue_id
+    }
+
+    fn poll(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.schedule.poll()).collect()
+    }
+
+    /// The connections that were asked for.
+    fn connects(&mut self) -> Vec<ConnectionId> {
+        let connects = self.poll().into_iter().filter_map(|output| match output {
+            Output::Connect { connection, .. } => Some(connection),
+            _ => None,
+        });
+        connects.collect()
+    }
+
+    /// The one connection that was asked for.
+    fn connect(&mut self) -> ConnectionId {
+        let connects = self.connects();
+        assert_eq!(connects.len(), 1, "{connects:?}");
+        connects[0]
+    }
+
+    fn job(&mut self, connection: ConnectionId) -> Job {
+        match self.schedule.take(self.now, connection) {
+            Take::Job(job) => job,
+            other => panic!("{other:?} instead of a job"),
+        }
+    }
+
+    fn ends(&mut self, job: &Job, outcome: RecipientOutcome) {
+        let all = job.recipients.as_slice().iter();
+        let results: Vec<_> = all.map(|recipient| (*recipient, outcome)).collect();
+        self.schedule.outcome(self.now, job.id, &results);
+    }
+
+    /// The next input or the deadline, whichever comes first; says how long it was.
+    fn wait(&mut self) -> Duration {
+        let at = self.schedule.deadline().expect("something to wait for");
+        let pause = at.since(self.now.instant);
+        self.pass(pause);
+        pause
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+        self.schedule.timer(self.now);
+    }
+
+    /// Nothing but time, until there is a connection; says how long it was.
+    fn wait_for_connection(&mut self) -> (Duration, ConnectionId) {
+        let start = self.now.instant;
+        loop {
+            if let [connection] = self.connects()[..] {
+                return (self.now.instant.since(start), connection);
+            }
+            self.wait();
+        }
+    }
+
+    /// Nothing but time, until this is over: all that was said.
+    fn pass_by(&mut self, time: Duration) -> Vec<Output> {
+        let end = self.now.instant + time;
+        let mut said = self.poll();
+        while let Some(at) = self.schedule.deadline().filter(|at| *at <= end) {
+            self.pass(at.since(self.now.instant));
+            said.extend(self.poll());
+        }
+        self.pass(end.since(self.now.instant));
+        said.extend(self.poll());
+        said
+    }
+
+    /// Takes and delivers all that one connection can get now.
+    fn order(&mut self, connection: ConnectionId) -> Vec<QueueId> {
+        let mut order = Vec::new();
+        while let Take::Job(job) = self.schedule.take(self.now, connection) {
+            order.push(job.queue_id);
+            self.ends(&job, RecipientOutcome::Delivered);
+        }
+        self.poll();
+        order
+    }
+
+    fn id(&self, domain: &str) -> DestinationId {
+        self.schedule.find(to(domain).as_ref()).unwrap()
+    }
+}
+
+#[test]
+fn one_connection_means_one_order() {
+    let mut desk = Desk::new(1, policy(1));
+    let bulk = desk.enqueue(Mail {
+        priority: -3,
+        ..PLAIN
+    });
+    let large = desk.enqueue(Mail {
+        octets: 50 << 20,
+        ..PLAIN
+    });
+    let medium = desk.enqueue(Mail {
+        octets: 100_000,
+        ..PLAIN
+    });
+    let first = desk.enqueue(PLAIN);
+    let second = desk.enqueue(PLAIN);
+    let deadline = Some((HOUR, DeliverByMode::Notify));
+    let late = desk.enqueue(Mail {
+        octets: 9 << 20,
+        deliver_by: deadline,
+        ..PLAIN
+    });
+    let urgent = desk.enqueue(Mail {
+        octets: 9 << 20,
+        priority: 4,
+        ..PLAIN
+    });
+    let connection = desk.connect();
+    let order = desk.order(connection);
+    assert_eq!(order, [urgent, late, first, second, medium, large, bulk]);
+}
+
+#[test]
+fn what_was_large_and_old_goes_before_what_is_small_and_new() {
+    let mut desk = Desk::new(1, policy(1));
+    let large = desk.enqueue(Mail {
+        octets: 50 << 20,
+        ..PLAIN
+    });
+    let connection = desk.connect();
+    desk.pass(HOUR);
+    let small = desk.enqueue(PLAIN);
+    desk.pass(4 * HOUR);
+    let new = desk.enqueue(PLAIN);
+    assert_eq!(desk.order(connection), [small, large, new]);
+}
+
+/// The next hop shows that it takes mail, so that all its connections may be used.
+fn proven(desk: &mut Desk, successes: usize) -> Vec<ConnectionId> {
+    let mut connections = Vec::new();
+    for _ in 0..successes {
+        desk.enqueue(PLAIN);
+        connections.extend(desk.connects());
+        desk.order(connections[0]);
+    }
+    connections
+}
+
+#[test]
+fn large_messages_leave_a_connection_to_the_small() {
+    let mut desk = Desk::new(20, policy(4));
+    let mut connections = proven(&mut desk, 9);
+    assert_eq!(connections.len(), 1);
+    for _ in 0..6 {
+        desk.enqueue(Mail {
+            octets: 50 << 20,
+            ..PLAIN
+        });
+    }
+    connections.extend(desk.connects());
+    let mut jobs = Vec::new();
+    for &connection in &connections {
+        match desk.schedule.take(desk.now, connection) {
+            Take::Job(job) => jobs.push(job),
+            other => assert_eq!(other, Take::Wait),
+        }
+    }
+    assert_eq!(jobs.len(), 3, "three of four carry large ones");
+    // Behind a large message in flight nothing is sent on its connection.
+    desk.enqueue(PLAIN);
+    let free: Vec<_> = connections
+        .iter()
+        .filter(|c| {
+            jobs.iter()
+                .all(|job| desk.schedule.jobs.get(job.id.0).unwrap().connection != **c)
+        })
+        .copied()
+        .collect();
+    for busy in connections.iter().filter(|c| !free.contains(c)) {
+        assert_eq!(desk.schedule.take(desk.now, *busy), Take::Wait);
+    }
+    let free = free.first().copied().or_else(|| desk.connects().pop());
+    let small = desk.job(free.expect("a connection for the small one"));
+    assert_eq!(small.octets, 1000);
+    // Nor does it take one of the waiting large ones after that.
+    desk.ends(&small, RecipientOutcome::Delivered);
+    assert_eq!(desk.schedule.take(desk.now, free.unwrap()), Take::Wait);
+    // One large ends: another may go.
+    let done = jobs.pop().unwrap();
+    let connection = desk.schedule.jobs.get(done.id.0).unwrap().connection;
+    desk.ends(&done, RecipientOutcome::Delivered);
+    assert_eq!(desk.job(connection).octets, 50 << 20);
+}
+
+#[test]
+fn large_messages_leave_one_of_all_connections() {
+    let mut desk = Desk::new(2, policy(5));
+    for domain in ["a.example", "b.example", "c.example"] {
+        desk.enqueue(Mail {
+            to: &[domain],
+            octets: 50 << 20,
+            ..PLAIN
+        });
+    }
+    let connections = desk.connects();
+    assert_eq!(connections.len(), 2);
+    let large = desk.job(connections[0]);
+    // The second may not; with nothing else to do it makes room for others.
+    assert_eq!(desk.schedule.take(desk.now, connections[1]), Take::Quit);
+    desk.schedule.connection_closed(desk.now, connections[1]);
+    let small = desk.enqueue(Mail {
+        to: &["e.example"],
+        ..PLAIN
+    });
+    let mut sent = None;
+    for _ in 0..4 {
+        for connection in desk.connects() {
+            match desk.schedule.take(desk.now, connection) {
+                Take::Job(job) => sent = Some(job.queue_id),
+                _ => desk.schedule.connection_closed(desk.now, connection),
+            }
+        }
+        desk.pass(6 * SECOND);
+    }
+    assert_eq!(sent, Some(small));
+    // When the large one is through the next may go.
+    desk.ends(&large, RecipientOutcome::Delivered);
+    desk.poll();
+    assert_eq!(desk.schedule.take(desk.now, connections[0]), Take::Quit);
+    desk.schedule.connection_closed(desk.now, connections[0]);
+    let next = desk.connect();
+    assert_eq!(desk.job(next).octets, 50 << 20);
+}
+
+#[test]
+fn connections_grow_with_success_up_to_the_limit() {
+    let mut desk = Desk::new(100, policy(6));
+    for _ in 0..100 {
+        desk.enqueue(PLAIN);
+    }
+    let mut connections = desk.connects();
+    assert_eq!(connections.len(), usize::from(CONNECTIONS_FIRST));
+    for expected in [3, 4, 5, 6, 6] {
+        let job = desk.job(connections[0]);
+        desk.ends(&job, RecipientOutcome::Delivered);
+        connections.extend(desk.connects());
+        assert_eq!(connections.len(), expected);
+    }
+    // One is refused while others are open: no more than those, for a while.
+    let last = connections.pop().unwrap();
+    desk.schedule
+        .connection_failed(desk.now, last, ConnectionFailure::Unusable);
+    for _ in 0..3 {
+        let job = desk.job(connections[0]);
+        desk.ends(&job, RecipientOutcome::Delivered);
+        assert_eq!(desk.connects(), []);
+    }
+    desk.pass(2 * MINUTE);
+    desk.poll();
+    let job = desk.job(connections[0]);
+    desk.ends(&job, RecipientOutcome::Delivered);
+    assert_eq!(desk.connects().len(), 1);
+}
+
+#[test]
+fn a_destination_that_fails_is_probed_by_one_connection_at_longer_and_longer_intervals() {
+    let mut desk = Desk::new(100, policy(6));
+    for _ in 0..100 {
+        desk.enqueue(PLAIN);
+    }
+    let connections = desk.connects();
+    assert_eq!(connections.len(), 2);
+    desk.schedule
+        .connection_failed(desk.now, connections[0], ConnectionFailure::Unusable);
+    assert_eq!(desk.poll(), [], "the other may do it");
+    let mut failing = connections[1];
+    for minutes in [1, 2, 4, 8, 16, 32, 64, 128, 240, 240] {
+        desk.schedule
+            .connection_failed(desk.now, failing, ConnectionFailure::Unusable);
+        let said = desk.poll();
+        let until = desk.now.wall + minutes * MINUTE;
+        let closed =
+            |o: &Output| matches!(o, Output::DestinationClosed { until: u, .. } if *u == until);
+        assert!(said.iter().any(closed), "{said:?}");
+        let end = desk.now.instant + minutes * MINUTE;
+        let said = desk.pass_by(minutes * MINUTE - SECOND);
+        assert!(!said.iter().any(|o| matches!(o, Output::Connect { .. })));
+        desk.pass(end.since(desk.now.instant));
+        failing = desk.connect();
+    }
+    let job = desk.job(failing);
+    desk.ends(&job, RecipientOutcome::Delivered);
+    assert_eq!(desk.connects().len(), 1, "slow start: two in all");
+}
+
+/// A message that breaks every session must not stand in the way of the others.
+#[test]
+fn a_poisonous_message_does_not_block_its_destination() {
+    let mut desk = Desk::new(1, policy(1));
+    let poison = desk.enqueue(PLAIN);
+    let good = desk.enqueue(PLAIN);
+    let connection = desk.connect();
+    assert_eq!(desk.job(connection).queue_id, poison);
+    desk.schedule
+        .connection_failed(desk.now, connection, ConnectionFailure::Lost);
+    desk.poll();
+    desk.wait();
+    let connection = desk.connect();
+    assert_eq!(desk.order(connection), [good]);
+}
+
+#[test]
+fn a_peer_that_always_closes_is_not_called_in_a_loop() {
+    let mut desk = Desk::new(1, policy(1));
+    desk.enqueue(PLAIN);
+    let connection = desk.connect();
+    let job = desk.job(connection);
+    desk.ends(&job, RecipientOutcome::Returned);
+    desk.schedule.connection_closed(desk.now, connection);
+    assert_eq!(desk.connects(), []);
+    assert_eq!(desk.wait(), MINUTE);
+    assert_eq!(desk.connects().len(), 1);
+}
+
+#[test]
+fn recipients_end_one_by_one_and_the_message_with_the_last() {
+    let mut desk = Desk::new(10, policy(1));
+    let mail = Mail {
+        to: &["a.example", "b.example", "a.example", "a.example"],
+        ..PLAIN
+    };
+    let queue_id = desk.enqueue(mail);
+    let connections = desk.connects();
+    assert_eq!(connections.len(), 2, "one copy for each destination");
+    let (first, second) = (desk.job(connections[0]), desk.job(connections[1]));
+    let three = [0, 2, 3].map(RecipientIndex);
+    assert_eq!(first.recipients.as_slice(), three);
+    assert_eq!(second.recipients.as_slice(), [RecipientIndex(1)]);
+    // One taken, one refused, one put off.
+    let results = [
+        (three[2], RecipientOutcome::Deferred),
+        (three[0], RecipientOutcome::Delivered),
+        (three[1], RecipientOutcome::Failed),
+    ];
+    desk.schedule.outcome(desk.now, first.id, &results);
+    let expected = Output::Deferred {
+        queue_id,
+        recipients: Recipients::One(three[2]),
+        attempts: 1,
+        until: desk.now.wall + 10 * MINUTE,
+    };
+    assert!(desk.poll().contains(&expected));
+    desk.ends(&second, RecipientOutcome::Delivered);
+    assert!(desk.schedule.index().get(queue_id).is_some());
+    for connection in connections {
+        desk.schedule.connection_closed(desk.now, connection);
+    }
+    desk.pass_by(10 * MINUTE - SECOND);
+    desk.pass(SECOND);
+    let connection = desk.connect();
+    let again = desk.job(connection);
+    assert_eq!(again.recipients.as_slice(), [three[2]]);
+    assert_eq!(again.attempts, 1);
+    desk.ends(&again, RecipientOutcome::Delivered);
+    let location = again.location;
+    assert!(
+        desk.poll()
+            .contains(&Output::Finished { queue_id, location })
+    );
+    assert!(desk.schedule.index().is_empty());
+    // A late report of a job that is over does nothing.
+    desk.ends(&again, RecipientOutcome::Delivered);
+    assert_eq!(desk.poll(), []);
+}
+
+#[test]
+fn a_part_that_was_not_tried_goes_at_once_and_a_part_that_was_put_off_later() {
+    let mut desk = Desk::new(10, policy(1));
+    desk.enqueue(Mail {
+        to: &["a.example", "a.example"],
+        ..PLAIN
+    });
+    let connection = desk.connect();
+    let job = desk.job(connection);
+    let results = [
+        (RecipientIndex(0), RecipientOutcome::Deferred),
+        (RecipientIndex(1), RecipientOutcome::Returned),
+    ];
+    desk.schedule.outcome(desk.now, job.id, &results);
+    let job = desk.job(connection);
+    assert_eq!(job.recipients.as_slice(), [RecipientIndex(1)]);
+    assert_eq!(job.attempts, 0);
+    assert_eq!(desk.schedule.take(desk.now, connection), Take::Wait);
+}
+
+/// In every state in which a message can be: the clock runs.
+#[test]
+fn expiry_is_a_clock_that_runs_in_every_state() {
+    let check = |name: &str, prepare: &dyn Fn(&mut Desk) -> QueueId| {
+        let mut desk = Desk::new(1, policy(1));
+        let queue_id = prepare(&mut desk);
+        let expires = NOON + 5 * DAY;
+        let left = expires.since(desk.now.wall);
+        // Connections are never answered.
+        let early = desk.pass_by(left - SECOND);
+        let ends = |o: &Output| matches!(o, Output::Expired { queue_id: q, .. } if *q == queue_id);
+        assert!(!early.iter().any(ends), "{name}: too early");
+        let warned = |o: &&Output| matches!(o, Output::Warn { queue_id: q, .. } if *q == queue_id);
+        assert_eq!(
+            early.iter().filter(warned).count(),
+            1,
+            "{name}: one warning"
+        );
+        let late = desk.pass_by(SECOND);
+        assert_eq!(
+            late.iter().filter(|o| ends(o)).count(),
+            1,
+            "{name}: {late:?}"
+        );
+        let gone = |o: &Output| matches!(o, Output::Finished { queue_id: q, .. } if *q == queue_id);
+        assert!(late.iter().any(gone), "{name}");
+        assert!(desk.schedule.index().get(queue_id).is_none(), "{name}");
+    };
+    check("ready, connecting", &|desk| desk.enqueue(PLAIN));
+    check("no permit", &|desk| {
+        desk.enqueue(Mail {
+            to: &["other.example"],
+            ..PLAIN
+        });
+        desk.connect();
+        desk.enqueue(PLAIN)
+    });
+    check("destination closed", &|desk| {
+        let queue_id = desk.enqueue(PLAIN);
+        let connection = desk.connect();
+        desk.schedule
+            .connection_failed(desk.now, connection, ConnectionFailure::Unusable);
+        queue_id
+    });
+    check("deferred", &|desk| {
+        let queue_id = desk.enqueue(PLAIN);
+        let connection = desk.connect();
+        let job = desk.job(connection);
+        desk.ends(&job, RecipientOutcome::Deferred);
+        queue_id
+    });
+    check("not before", &|desk| {
+        desk.enqueue(Mail {
+            not_before: Some(9 * DAY),
+            ..PLAIN
+        })
+    });
+    check("held for a customer", &|desk| {
+        desk.enqueue(Mail {
+            to: &["held.example"],
+            ..PLAIN
+        })
+    });
+    check("held by an operator", &|desk| {
+        let queue_id = desk.enqueue(PLAIN);
+        desk.schedule.hold(desk.now, Selection::Message(queue_id));
+        queue_id
+    });
+    check("destination held by an operator", &|desk| {
+        let next_hop = to("d.example");
+        desk.schedule
+            .hold(desk.now, Selection::NextHop(next_hop.as_ref()));
+        desk.enqueue(PLAIN)
+    });
+}
+
+#[test]
+fn what_is_on_the_wire_expires_only_when_it_comes_back() {
+    for (outcome, expires) in [
+        (RecipientOutcome::Delivered, false),
+        (RecipientOutcome::Deferred, true),
+        (RecipientOutcome::Interrupted, true),
+        (RecipientOutcome::Returned, true),
+    ] {
+        let mut desk = Desk::new(1, policy(1));
+        desk.enqueue(PLAIN);
+        let connection = desk.connect();
+        let job = desk.job(connection);
+        let expired = |said: &[Output]| said.iter().any(|o| matches!(o, Output::Expired { .. }));
+        assert!(!expired(&desk.pass_by(6 * DAY)));
+        desk.ends(&job, outcome);
+        assert_eq!(expired(&desk.poll()), expires, "{outcome:?}");
+        assert!(desk.schedule.index().is_empty());
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_forward_is_noticed_within_a_minute() {
+    let mut desk = Desk::new(1, policy(1));
+    desk.enqueue(Mail {
+        to: &["held.example"],
+        ..PLAIN
+    });
+    desk.poll();
+    desk.now.wall = desk.now.wall + 6 * DAY;
+    assert!(desk.wait() <= WALL_CHECK);
+    let said = desk.poll();
+    assert!(said.iter().any(|o| matches!(o, Output::Expired { .. })));
+}
+
+#[test]
+fn deadlines_of_the_sender() {
+    let mut desk = Desk::new(1, policy(1));
+    let held = |after, mode| Mail {
+        to: &["held.example"],
+        deliver_by: Some((after, mode)),
+        ..PLAIN
+    };
+    let returned = desk.enqueue(held(HOUR, DeliverByMode::Return));
+    let told = desk.enqueue(held(2 * HOUR, DeliverByMode::Notify));
+    let said = desk.pass_by(3 * HOUR);
+    let expired = said.iter().filter_map(|o| match o {
+        Output::Expired {
+            queue_id, reason, ..
+        } => Some((*queue_id, *reason)),
+        _ => None,
+    });
+    assert_eq!(
+        expired.collect::<Vec<_>>(),
+        [(returned, ExpiryReason::Deadline)]
+    );
+    let warned = |said: &[Output]| -> Vec<_> {
+        let warned = said.iter().filter_map(|o| match o {
+            Output::Warn { queue_id, what, .. } => Some((*queue_id, *what)),
+            _ => None,
+        });
+        warned.collect()
+    };
+    assert_eq!(warned(&said), [(told, Told::DEADLINE)]);
+    assert_eq!(warned(&desk.pass_by(4 * DAY)), [(told, Told::DELAY)]);
+}
+
+#[test]
+fn with_counted_tries_a_failed_connection_is_one_for_all_that_wait() {
+    let retry = Retry::Fixed {
+        tries: 3,
+        every: 5 * MINUTE,
+        give_up: 5 * DAY,
+    };
+    let mut desk = Desk::new(
+        5,
+        Policy {
+            retry,
+            warn: None,
+            connections: 1,
+        },
+    );
+    let early: Vec<_> = (0..300).map(|_| desk.enqueue(PLAIN)).collect();
+    let mut late = None;
+    for attempt in 1..=3 {
+        let (pause, connection) = desk.wait_for_connection();
+        assert_eq!(
+            pause,
+            if attempt == 1 {
+                Duration::ZERO
+            } else {
+                5 * MINUTE
+            }
+        );
+        if attempt == 2 {
+            late = Some(desk.enqueue(PLAIN));
+        }
+        desk.schedule
+            .connection_failed(desk.now, connection, ConnectionFailure::Unusable);
+        let said = desk.poll();
+        let expired: Vec<_> = said
+            .iter()
+            .filter_map(|o| match o {
+                Output::Expired {
+                    queue_id, reason, ..
+                } => Some((*queue_id, *reason)),
+                _ => None,
+            })
+            .collect();
+        if attempt < 3 {
+            assert_eq!(expired, []);
+        } else {
+            let all: Vec<_> = early.iter().map(|id| (*id, ExpiryReason::Tries)).collect();
+            assert_eq!(expired, all);
+        }
+    }
+    // The one that came later has tries left; its own attempts count too.
+    let (_, connection) = desk.wait_for_connection();
+    let job = desk.job(connection);
+    assert_eq!(Some(job.queue_id), late);
+    desk.ends(&job, RecipientOutcome::Deferred);
+    let said = desk.poll();
+    assert!(
+        said.iter().any(|o| matches!(o, Output::Expired { .. })),
+        "{said:?}"
+    );
+}
+
+/// One connection in all, three destinations with more than anybody can send: each has
+/// its turn, and none waits longer than the others' turns.
+#[test]
+fn destinations_take_turns() {
+    let mut desk = Desk::new(1, policy(5));
+    let domains = ["a.example", "b.example", "c.example"];
+    for domain in domains {
+        for _ in 0..500 {
+            desk.enqueue(Mail {
+                to: &[domain],
+                ..PLAIN
+            });
+        }
+    }
+    let mut turns = Vec::new();
+    while !desk.schedule.index().is_empty() {
+        let connection = desk.connect();
+        let job = desk.job(connection);
+        turns.push((job.destination, 0));
+        let mut next = Some(job);
+        while let Some(job) = next.take() {
+            turns.last_mut().unwrap().1 += 1;
+            desk.ends(&job, RecipientOutcome::Delivered);
+            match desk.schedule.take(desk.now, connection) {
+                Take::Job(job) => next = Some(job),
+                Take::Quit => {}
+                Take::Wait => {
+                    let quit = Output::Quit { connection };
+                    assert!(desk.pass_by(6 * SECOND).contains(&quit));
+                }
+            }
+        }
+        desk.schedule.connection_closed(desk.now, connection);
+    }
+    assert_eq!(turns.len(), 30);
+    assert!(turns.iter().all(|(_, sent)| *sent == TURN_JOBS));
+    for round in turns.chunks(3) {
+        let of: std::collections::BTreeSet<_> = round.iter().map(|(id, _)| id).collect();
+        assert_eq!(of.len(), 3, "{turns:?}");
+    }
+}
+
+/// Two cores, one connection to the one destination: the second gets its turn.
+#[test]
+fn cores_take_turns() {
+    let permits = Arc::new(Permits::new(5, 1));
+    let mut desks = [0, 1].map(|core| Desk::on_core(core, &permits, policy(1)));
+    for desk in &mut desks {
+        for _ in 0..200 {
+            desk.enqueue(PLAIN);
+        }
+    }
+    let [mine, other] = &mut desks;
+    let connection = mine.connect();
+    let said = other.poll();
+    assert!(
+        matches!(said[..], [Output::PermitWanted { key: Some(_) }]),
+        "{said:?}"
+    );
+    let mut sent = 0;
+    while let Take::Job(job) = mine.schedule.take(mine.now, connection) {
+        mine.ends(&job, RecipientOutcome::Delivered);
+        sent += 1;
+    }
+    assert_eq!(sent, TURN_JOBS);
+    mine.schedule.connection_closed(mine.now, connection);
+    let said = mine.poll();
+    let told =
+        |o: &Output| matches!(o, Output::PermitsFreed { cores } if cores.contains(CoreNumber(1)));
+    assert!(said.iter().any(told), "{said:?}");
+    // It gives the other a moment before it wants the connection again.
+    assert!(!said.iter().any(|o| matches!(o, Output::Connect { .. })));
+    other.schedule.permits_freed(other.now);
+    other.connect();
+    assert_eq!(mine.wait(), YIELD_PAUSE);
+    let said = mine.poll();
+    assert!(
+        matches!(said[..], [Output::PermitWanted { key: Some(_) }]),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn an_idle_connection_waits_for_more_and_makes_room_when_asked() {
+    let mut desk = Desk::new(1, policy(5));
+    let first = desk.enqueue(PLAIN);
+    let connection = desk.connect();
+    assert_eq!(desk.order(connection), [first]);
+    // More mail soon after goes over the same connection.
+    desk.pass(3 * SECOND);
+    let second = desk.enqueue(PLAIN);
+    assert_eq!(desk.poll()[..], [Output::Work { connection }]);
+    assert_eq!(desk.order(connection), [second]);
+    desk.pass(4 * SECOND);
+    assert_eq!(desk.poll(), [], "five seconds from the last work");
+    // Another destination needs the one connection.
+    desk.enqueue(Mail {
+        to: &["e.example"],
+        ..PLAIN
+    });
+    assert_eq!(desk.poll()[..], [Output::Quit { connection }]);
+    desk.schedule.connection_closed(desk.now, connection);
+    let other = desk.connect();
+    desk.order(other);
+    // Another core wants it.
+    desk.schedule.permit_wanted(desk.now, None);
+    assert!(desk.poll().contains(&Output::Quit { connection: other }));
+}
+
+#[test]
+fn held_mail_goes_when_it_is_released_and_only_that() {
+    let mut desk = Desk::new(5, policy(1));
+    let mut held = |domain| {
+        desk.enqueue(Mail {
+            to: &[domain],
+            ..PLAIN
+        })
+    };
+    let (a, b) = (held("held.example"), held("held.b.example"));
+    assert_eq!(desk.pass_by(HOUR), []);
+    let next_hop = to("held.example");
+    let waiting = desk
+        .schedule
+        .release(desk.now, Selection::NextHop(next_hop.as_ref()));
+    assert_eq!((waiting.messages, waiting.octets), (1, 1000));
+    let connection = desk.connect();
+    let job = desk.job(connection);
+    assert_eq!(job.queue_id, a);
+    // Put off: it waits for the next release, not for a time.
+    desk.ends(&job, RecipientOutcome::Deferred);
+    let said = desk.poll();
+    let ended = Output::ReleaseEnded {
+        destination: desk.id("held.example"),
+        end: ReleaseEnd::Drained,
+    };
+    assert!(said.contains(&ended), "{said:?}");
+    assert_eq!(desk.schedule.take(desk.now, connection), Take::Quit);
+    desk.schedule.connection_closed(desk.now, connection);
+    let said = desk.pass_by(2 * HOUR);
+    assert!(
+        !said.iter().any(|o| matches!(o, Output::Connect { .. })),
+        "{said:?}"
+    );
+    // All of the customer's, in one connection after the other: the site allows one.
+    let customer = "c".parse().unwrap();
+    let waiting = desk
+        .schedule
+        .release(desk.now, Selection::Customer(&customer));
+    assert_eq!(waiting.messages, 2);
+    let mut sent = Vec::new();
+    for _ in 0..2 {
+        let connection = desk.connect();
+        sent.extend(desk.order(connection));
+        desk.poll();
+        desk.schedule.connection_closed(desk.now, connection);
+    }
+    sent.sort_unstable();
+    assert_eq!(sent, [a, b]);
+    // Nothing waits: the answer says so, and nothing opens.
+    let waiting = desk
+        .schedule
+        .release(desk.now, Selection::Customer(&customer));
+    assert_eq!(waiting, Waiting::default());
+    let gate = |d: DestinationFacts<'_>| d.gate;
+    assert!(
+        desk.schedule
+            .destinations()
+            .map(gate)
+            .all(|g| g == Gate::Held)
+    );
+}
+
+#[test]
+fn names_below_are_released_together() {
+    let mut desk = Desk::new(50, policy(1));
+    let domains = [
+        "held.example",
+        "held.x.held.example",
+        "heldy.example",
+        "held.a.example",
+    ];
+    for domain in domains {
+        desk.enqueue(Mail {
+            to: &[domain],
+            ..PLAIN
+        });
+    }
+    let customer = "c".parse().unwrap();
+    let below = Selection::CustomerBelow(&customer, "held.example");
+    assert_eq!(desk.schedule.waiting(below).messages, 2);
+    desk.schedule.release(desk.now, below);
+    let released = desk
+        .schedule
+        .destinations()
+        .filter(|d| d.gate != Gate::Held);
+    let mut released: Vec<_> = released.map(|d| d.next_hop.to_string()).collect();
+    released.sort_unstable();
+    let expected = [
+        "held for c (held.example)",
+        "held for c (held.x.held.example)",
+    ];
+    assert_eq!(released, expected);
+}
+
+#[test]
+fn a_released_site_that_is_not_there_is_held_again() {
+    let mut desk = Desk::new(5, policy(1));
+    desk.enqueue(Mail {
+        to: &["held.example"],
+        ..PLAIN
+    });
+    let next_hop = to("held.example");
+    desk.schedule
+        .release(desk.now, Selection::NextHop(next_hop.as_ref()));
+    for _ in 0..RELEASE_FAILURES_MAX {
+        let (_, connection) = desk.wait_for_connection();
+        desk.schedule
+            .connection_failed(desk.now, connection, ConnectionFailure::Unusable);
+    }
+    let said = desk.pass_by(3 * HOUR);
+    let end = ReleaseEnd::Unreachable;
+    let ended = |o: &Output| matches!(o, Output::ReleaseEnded { end: e, .. } if *e == end);
+    assert!(said.iter().any(ended), "{said:?}");
+    assert!(
+        !said.iter().any(|o| matches!(o, Output::Connect { .. })),
+        "{said:?}"
+    );
+    // The next release does not wait for the end of the pause.
+    desk.schedule
+        .release(desk.now, Selection::NextHop(next_hop.as_ref()));
+    desk.connect();
+}
+
+#[test]
+fn one_message_is_held_and_released() {
+    let mut desk = Desk::new(5, policy(1));
+    let (a, b) = (desk.enqueue(PLAIN), desk.enqueue(PLAIN));
+    desk.schedule.hold(desk.now, Selection::Message(a));
+    let connection = desk.connect();
+    assert_eq!(desk.order(connection), [b]);
+    desk.schedule.release(desk.now, Selection::Message(a));
+    assert!(desk.poll().contains(&Output::Work { connection }));
+    let job = desk.job(connection);
+    assert_eq!(job.queue_id, a);
+    // Held on the wire: it comes back and stays.
+    desk.schedule.hold(desk.now, Selection::Message(a));
+    desk.ends(&job, RecipientOutcome::Deferred);
+    let said = desk.pass_by(HOUR);
+    assert!(
+        !said.iter().any(|o| matches!(o, Output::Connect { .. })),
+        "{said:?}"
+    );
+    let entry = desk.schedule.index().get(a).unwrap();
+    assert_eq!(entry.shares().next().unwrap().state, ShareState::Held);
+    // An operator who releases does not want to wait for the time of the next try.
+    desk.schedule.connection_closed(desk.now, connection);
+    desk.schedule.release(desk.now, Selection::Message(a));
+    let connection = desk.connect();
+    assert_eq!(desk.order(connection), [a]);
+}
+
+#[test]
+fn deletion_ends_what_is_not_on_the_wire() {
+    let mut desk = Desk::new(1, policy(1));
+    let queue_id = desk.enqueue(Mail {
+        to: &["a.example", "b.example"],
+        ..PLAIN
+    });
+    let connection = desk.connect();
+    let job = desk.job(connection);
+    let other = RecipientIndex(1 - job.recipients.as_slice()[0].0);
+    assert!(desk.schedule.delete(desk.now, queue_id));
+    let deleted = |one| Output::Deleted {
+        queue_id,
+        recipients: Recipients::One(one),
+    };
+    assert!(desk.poll().contains(&deleted(other)));
+    desk.ends(&job, RecipientOutcome::Deferred);
+    let said = desk.poll();
+    assert!(
+        said.contains(&deleted(job.recipients.as_slice()[0])),
+        "{said:?}"
+    );
+    assert!(said.iter().any(|o| matches!(o, Output::Finished { .. })));
+    assert!(!desk.schedule.delete(desk.now, queue_id));
+}
+
+#[test]
+fn mail_is_sent_to_another_next_hop_and_joins_what_is_there() {
+    let mut desk = Desk::new(5, policy(1));
+    let mail = Mail {
+        to: &["b.example", "held.example", "b.example"],
+        ..PLAIN
+    };
+    let queue_id = desk.enqueue(mail);
+    let next_hop = to("b.example");
+    assert!(desk.schedule.requeue(desk.now, queue_id, next_hop.as_ref()));
+    let connection = desk.connect();
+    let job = desk.job(connection);
+    let all = [0, 1, 2].map(RecipientIndex);
+    assert_eq!(job.recipients.as_slice(), all);
+    // On the wire: nothing can be moved.
+    assert!(!desk.schedule.requeue(desk.now, queue_id, next_hop.as_ref()));
+    desk.ends(&job, RecipientOutcome::Delivered);
+    let said = desk.poll();
+    assert_eq!(
+        said.iter()
+            .filter(|o| matches!(o, Output::Finished { .. }))
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn after_recovery_the_time_of_the_next_try_is_kept() {
+    let mut desk = Desk::new(5, policy(1));
+    desk.enqueue(Mail {
+        not_before: Some(20 * MINUTE),
+        ..PLAIN
+    });
+    assert_eq!(desk.pass_by(20 * MINUTE - SECOND), []);
+    desk.pass(SECOND);
+    desk.connect();
+}
+
+#[test]
+fn a_listing_comes_in_pages() {
+    let mut desk = Desk::new(5, policy(1));
+    let mut expected: HashMap<&str, Vec<QueueId>> = HashMap::new();
+    for i in 0..3 * PAGE_SCAN_MAX {
+        let domain = if i % 1000 == 0 {
+            "rare.example"
+        } else {
+            "common.example"
+        };
+        let octets = if i % 5000 == 4999 { 1 << 20 } else { 1 };
+        let queue_id = desk.enqueue(Mail {
+            to: &[domain],
+            octets,
+            ..PLAIN
+        });
+        expected.entry(domain).or_default().push(queue_id);
+    }
+    let all = |filter: Filter, limit: usize| {
+        let (mut ids, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = desk.schedule.page(after, limit, &filter);
+            assert!(page.entries.len() <= limit);
+            ids.extend(page.entries.iter().map(Entry::queue_id));
+            pages += 1;
+            after = page.next;
+            if after.is_none() {
+                return (ids, pages);
+            }
+        }
+    };
+    let at = |domain| Filter {
+        destination: Some(desk.id(domain)),
+        ..Filter::default()
+    };
+    // Few: only they are looked at.
+    assert_eq!(
+        all(at("rare.example"), 100),
+        (expected["rare.example"].clone(), 1)
+    );
+    assert_eq!(all(at("rare.example"), 7).0, expected["rare.example"]);
+    assert_eq!(
+        all(at("common.example"), 1000).0,
+        expected["common.example"]
+    );
+    let large = Filter {
+        octets_min: Some(2),
+        ..Filter::default()
+    };
+    let (ids, pages) = all(large, 100);
+    assert_eq!(ids.len(), 6);
+    assert!((3..=4).contains(&pages), "bounded work for each: {pages}");
+    let none = Filter {
+        before: Some(NOON),
+        ..Filter::default()
+    };
+    assert_eq!(all(none, 100).0, []);
+    let held = Filter {
+        hold: Some(HoldState::Held),
+        ..Filter::default()
+    };
+    assert_eq!(all(held, 100).0, []);
+    assert_eq!(all(Filter::default(), 999).0.len(), 3 * PAGE_SCAN_MAX);
+}
+
+/// What a tick costs is counted in steps, of which a portion has [`PORTION`].
+#[test]
+fn a_tick_costs_the_same_with_much_mail_behind_a_dead_host() {
+    let mut desk = Desk::new(5, policy(5));
+    for _ in 0..50_000 {
+        desk.enqueue(PLAIN);
+    }
+    for connection in desk.connects() {
+        desk.schedule
+            .connection_failed(desk.now, connection, ConnectionFailure::Unusable);
+    }
+    desk.poll();
+    let mut steps = 0;
+    let mut ticks = 0;
+    while desk.now.wall < NOON + 3 * HOUR {
+        desk.wait();
+        let said = desk.poll();
+        steps += PORTION - desk.schedule.portion_left;
+        for output in said {
+            if let Output::Connect { connection, .. } = output {
+                desk.schedule
+                    .connection_failed(desk.now, connection, ConnectionFailure::Unusable);
+                desk.poll();
+                steps += PORTION - desk.schedule.portion_left;
+            }
+        }
+        ticks += 1;
+    }
+    assert!(ticks < 250, "{ticks}: one a minute, and the probes");
+    assert!(steps < 4 * ticks, "{steps} steps in {ticks} ticks");
+}
+
+#[test]
+fn bulk_work_is_done_in_portions() {
+    let mut desk = Desk::new(5, policy(5));
+    for _ in 0..3 * PORTION {
+        desk.enqueue(Mail {
+            to: &["held.example"],
+            ..PLAIN
+        });
+    }
+    desk.pass(6 * DAY);
+    let mut portions = 0;
+    while !desk.schedule.index().is_empty() {
+        let said = desk.poll();
+        assert!(said.len() <= 2 * PORTION as usize);
+        assert_eq!(desk.wait(), Duration::ZERO, "there is more to do");
+        portions += 1;
+    }
+    assert_eq!(portions, 3);
+}
+
+#[test]
+fn a_shorter_life_counts_for_mail_that_waits() {
+    let mut desk = Desk::new(5, policy(5));
+    for _ in 0..1000 {
+        desk.enqueue(Mail {
+            to: &["held.example"],
+            ..PLAIN
+        });
+    }
+    desk.poll();
+    let shorter = Policy {
+        retry: Retry::Fixed {
+            tries: 5,
+            every: MINUTE,
+            give_up: HOUR,
+        },
+        warn: None,
+        connections: 5,
+    };
+    let policies = Policies {
+        default: Arc::new(shorter),
+        ..Policies::default()
+    };
+    desk.schedule.reconfigure(desk.now, policies, SECOND);
+    let said = desk.pass_by(HOUR);
+    let expired = said.iter().filter(|o| matches!(o, Output::Expired { .. }));
+    assert_eq!(expired.count(), 1000);
+}
+
+#[test]
+fn a_stop_ends_idle_connections_and_gives_no_more_work() {
+    let mut desk = Desk::new(5, policy(5));
+    desk.enqueue(PLAIN);
+    let connection = desk.connect();
+    desk.order(connection);
+    desk.schedule.stop(desk.now);
+    assert_eq!(desk.poll()[..], [Output::Quit { connection }]);
+    desk.enqueue(PLAIN);
+    assert_eq!(desk.poll(), []);
+    assert_eq!(desk.schedule.take(desk.now, connection), Take::Quit);
+    desk.schedule.connection_closed(desk.now, connection);
+    let said = desk.poll();
+    assert!(
+        !said.iter().any(|o| matches!(o, Output::Connect { .. })),
+        "{said:?}"
+    );
+}

@@ -1,0 +1,178 @@
+//! What a million queued messages cost, counted by the allocator.
+//!
+//! One test in a process of its own: other tests would be counted too.
+
+// The trait of an allocator is unsafe to implement. This one hands every call on, and
+// keeps the sum.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use spool_format::{Location, LogId, Offset, SegmentId};
+use turnspool::mail::{Priority, QueueId, RecipientIndex};
+use turnspool::queue::{
+    ConnectionFailure, CoreNumber, HoldState, MessageFacts, NewMessage, NewRecipient, Output,
+    Permits, Policies, RecipientOutcome, Schedule, Settings, Take, Told,
+};
+use turnspool::route::{NextHop, NextHopRef};
+use turnspool::time::{Instant, Now, WallTime};
+
+struct Counting;
+
+static OCTETS: AtomicUsize = AtomicUsize::new(0);
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all four hand their arguments to `System` as they came and return what it
+// returned; the counters do not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        OCTETS.fetch_add(layout.size(), Ordering::Relaxed);
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises about `layout` are those that `System` needs.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        OCTETS.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: `pointer` came from `System` by `alloc` above, with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const MESSAGES: u64 = 1_000_000;
+const OCTETS_A_MESSAGE_MAX: usize = 200;
+
+fn message(number: u64, arrival: WallTime) -> NewMessage {
+    NewMessage {
+        facts: MessageFacts {
+            queue_id: QueueId::new(0, number),
+            location: Location {
+                log: LogId(0),
+                segment: SegmentId((number >> 14) as u32),
+                offset: Offset(((number & 0x3FFF) << 12) as u32),
+            },
+            octets: 4096,
+            arrival,
+            priority: Priority::default(),
+            deliver_by: None,
+            hold: HoldState::Free,
+        },
+        told: Told::NOTHING,
+    }
+}
+
+fn recipient(next_hop: NextHopRef<'_>) -> NewRecipient<'_> {
+    NewRecipient {
+        recipient: RecipientIndex(0),
+        next_hop,
+        attempts: 0,
+        not_before: None,
+    }
+}
+
+fn per_message(before: usize) -> usize {
+    (OCTETS.load(Ordering::Relaxed) - before) / MESSAGES as usize
+}
+
+#[test]
+fn a_million_messages_behind_a_dead_host() {
+    let mut now = Now {
+        instant: Instant::START,
+        wall: WallTime::from_millis(1_795_305_600_000),
+    };
+    let settings = Settings {
+        core: CoreNumber(0),
+        policies: Policies::default(),
+        idle: Duration::from_secs(5),
+        seed: 1,
+    };
+    let permits = Arc::new(Permits::new(20, 1));
+    let mut schedule = Schedule::new(settings, permits, now);
+    let next_hop = NextHop::Mx("d.example".parse().unwrap());
+
+    let before = OCTETS.load(Ordering::Relaxed);
+    for number in 0..MESSAGES {
+        // Twenty a millisecond.
+        now.wall = WallTime::from_millis(1_795_305_600_000 + number as i64 / 20);
+        let recipient = recipient(next_hop.as_ref());
+        schedule.enqueue(now, &message(number, now.wall), [recipient]);
+    }
+    let ready = per_message(before);
+
+    // The host is dead: what it costs to wait for it.
+    let fail = |schedule: &mut Schedule, now: Now| {
+        let mut failed = 0;
+        while let Some(output) = schedule.poll() {
+            if let Output::Connect { connection, .. } = output {
+                schedule.connection_failed(now, connection, ConnectionFailure::Unusable);
+                failed += 1;
+            }
+        }
+        failed
+    };
+    assert_eq!(fail(&mut schedule, now), 1);
+    let calls = CALLS.load(Ordering::Relaxed);
+    let (mut ticks, mut probes) = (0, 0);
+    let end = now.instant + Duration::from_secs(3 * 3600);
+    while let Some(at) = schedule.deadline().filter(|at| *at < end) {
+        let passed = at.since(now.instant);
+        now = now.after(passed);
+        schedule.timer(now);
+        probes += fail(&mut schedule, now);
+        ticks += 1;
+    }
+    let calls = CALLS.load(Ordering::Relaxed) - calls;
+    println!(
+        "{ready} octets a message ready; {calls} allocations in {ticks} ticks with {probes} probes"
+    );
+    assert!(ready <= OCTETS_A_MESSAGE_MAX, "{ready}");
+    assert!(ticks <= 200 && (5..10).contains(&probes));
+    assert!(calls < 500, "{calls}");
+
+    // It is back, and puts everything off.
+    let mut waiting = MESSAGES;
+    let mut connection = None;
+    while waiting > 0 {
+        while let Some(output) = schedule.poll() {
+            match output {
+                Output::Connect { connection: id, .. } | Output::Work { connection: id } => {
+                    connection = connection.or(Some(id));
+                }
+                Output::Deferred { .. } => waiting -= 1,
+                _ => {}
+            }
+        }
+        match connection.map(|id| schedule.take(now, id)) {
+            Some(Take::Job(job)) => {
+                let put_off = (RecipientIndex(0), RecipientOutcome::Deferred);
+                schedule.outcome(now, job.id, &[put_off]);
+            }
+            Some(_) => break,
+            None => {
+                let at = schedule.deadline().expect("a probe");
+                let passed = at.since(now.instant);
+                now = now.after(passed);
+                schedule.timer(now);
+            }
+        }
+    }
+    assert_eq!(waiting, 0);
+    let deferred = per_message(before);
+    println!("{deferred} octets a message deferred");
+    assert!(deferred <= OCTETS_A_MESSAGE_MAX, "{deferred}");
+
+    // Nothing is left of them.
+    for number in 0..MESSAGES {
+        assert!(schedule.delete(now, QueueId::new(0, number)));
+        while schedule.poll().is_some() {}
+    }
+    let left = OCTETS.load(Ordering::Relaxed) - before;
+    println!("{left} octets left");
+    assert!(left < 2 << 20, "{left}");
+}
