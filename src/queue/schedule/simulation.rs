@@ -9,6 +9,7 @@ use spool_format::{LogId, Offset, SegmentId};
 
 use super::*;
 use crate::mail::{DeliverBy, DeliverByMode, Priority};
+use crate::queue::index::{HoldState, ShareState};
 use crate::queue::retry::Retry;
 use crate::queue::{MessageFacts, Policy};
 use crate::route::{CustomerName, Host, HostName, Protocol, TlsPolicy};

@@ -5,6 +5,7 @@ use spool_format::{LogId, Offset, SegmentId};
 use super::*;
 use crate::mail::{DeliverBy, DeliverByMode, Priority};
 use crate::queue::destination::CONNECTIONS_FIRST;
+use crate::queue::index::{HoldState, ShareState};
 use crate::queue::retry::Retry;
 use crate::queue::{Entry, Gate, Policy};
 
