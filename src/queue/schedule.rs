@@ -9,9 +9,10 @@
 //!
 //! # How a message goes out
 //! [`Output::Connect`] asks for a session; a permit for it has been taken. When the
-//! session can take work, and again each time it can take more, its worker calls
-//! [`Schedule::take`]. [`Take::Wait`] means that there is nothing: the session stays
-//! open and [`Output::Work`] asks it to `take` again. Each job ends with
+//! session can take work, and again each time it can take more (during a job, so that
+//! commands are pipelined, or after its outcome), its worker calls [`Schedule::take`].
+//! [`Take::Wait`] means that there is nothing: the session stays open and
+//! [`Output::Work`] asks it to `take` again. Each job ends with
 //! [`Schedule::outcome`], each connection with [`Schedule::connection_closed`] or
 //! [`Schedule::connection_failed`].
 //!

@@ -175,7 +175,12 @@ impl Schedule {
             return true;
         };
         connection.idle_listed = false;
-        if connection.state != ConnectionState::Idle {
+        let unused = match connection.state {
+            ConnectionState::Idle => true,
+            ConnectionState::Working => connection.jobs.is_empty() && connection.taken > 0,
+            _ => false,
+        };
+        if !unused {
             return true;
         }
         if connection.idle_since > since {
