@@ -26,6 +26,7 @@ use hashbrown::{Equivalent, HashMap, HashSet};
 
 use crate::mail::Domain;
 
+pub mod exchangers;
 mod network;
 
 pub use network::{Network, NetworkError};

@@ -7,7 +7,8 @@
 //! - [`rank`]: the order on the wire;
 //! - [`retry`]: when to try again, when to give up;
 //! - [`permits`]: limits on connections, shared by the cores;
-//! - [`sessions`]: limits on server sessions, shared by the cores.
+//! - [`sessions`]: limits on server sessions, shared by the cores;
+//! - [`notification`]: what the sender is told.
 //!
 //! The queue knows no addresses and no bodies: they are in the spool, at the location
 //! that it keeps for each message. It knows no SMTP. It never resolves a name.
@@ -15,6 +16,7 @@
 pub mod destination;
 mod handles;
 pub mod index;
+pub mod notification;
 mod pages;
 pub mod permits;
 pub mod rank;

@@ -1,0 +1,177 @@
+//! What a message costs in the machines that read it.
+//!
+//! Questions: is the end-of-data scan, which looks at every octet, small beside
+//! the copy of the same octets into the batch (some 10 GB/s)? And does a whole
+//! pipelined transaction stay within the 2 µs that leave room for 50,000 messages
+//! a second and core?
+//!
+//! Workloads: text of 76-octet lines as base64 has them, prose lines of mixed
+//! length, and lines of dots, all by DATA in inputs of 16 KiB; the command lines of
+//! a usual transaction; and {MAIL RCPT DATA} {text of 4 KiB} against a core that
+//! says yes at once.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use turnspool::mail::{QueueId, Receipt};
+use turnspool::smtp::data::{BareNewline, Framing, Scanned, Scanner};
+use turnspool::smtp::server::{Input, Output, PeerFacts, Session, Verdict};
+use turnspool::smtp::settings::Settings;
+use turnspool::smtp::syntax::{self, Context, Utf8};
+use turnspool::time::Now;
+
+/// As the program has it: half of a transaction's cost here is allocation.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+struct Stored(QueueId);
+
+impl Receipt for Stored {
+    fn queue_id(&self) -> QueueId {
+        self.0
+    }
+}
+
+fn settings() -> Settings {
+    Settings::new("relay.example".parse().expect("a domain"))
+}
+
+/// Lines of these lengths in turn, to about `octets`.
+fn text(octets: usize, line: &str, lengths: &[usize]) -> Vec<u8> {
+    let mut text = b"Received: from a by b; some day\r\nSubject: bench\r\n\r\n".to_vec();
+    for length in lengths.iter().cycle() {
+        if text.len() >= octets {
+            break;
+        }
+        text.extend_from_slice(&line.as_bytes()[..*length]);
+        text.extend_from_slice(b"\r\n");
+    }
+    text
+}
+
+fn scan(c: &mut Criterion) {
+    const INPUT_BYTES: usize = 16 << 10;
+    const MESSAGE_BYTES: usize = 1 << 20;
+    let mut group = c.benchmark_group("scan");
+    let letters =
+        "The quick brown fox jumps over the lazy dog and over all the others that lie there.";
+    let dots = ".".repeat(80);
+    let cases: [(&str, &str, &[usize]); 3] = [
+        ("lines of 76", letters, &[76]),
+        ("prose", letters, &[70, 12, 55, 0, 66, 71, 3, 68]),
+        ("dots", &dots, &[76, 2, 40]),
+    ];
+    for (name, line, lengths) in cases {
+        let message = text(MESSAGE_BYTES, line, lengths);
+        group.throughput(Throughput::Bytes(message.len() as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let limits = settings().data_limits();
+                let mut scanner = Scanner::new(Framing::Dots, BareNewline::Refuse, limits);
+                for input in message.chunks(INPUT_BYTES) {
+                    let scanned = scanner.scan(black_box(input), |piece| {
+                        black_box(piece);
+                    });
+                    assert!(matches!(scanned, Scanned::More(_)));
+                }
+                assert_eq!(scanner.fault(), None);
+                scanner.facts().octets
+            });
+        });
+    }
+    group.finish();
+}
+
+fn commands(c: &mut Criterion) {
+    let settings = settings();
+    let context = Context {
+        hostname: &settings.hostname,
+        offers: &settings.offers,
+        utf8: Utf8::Refused,
+        time: Now::default().wall,
+    };
+    let mut group = c.benchmark_group("parse");
+    for line in [
+        "MAIL FROM:<some.sender@mail.example.org> SIZE=4096 BODY=8BITMIME",
+        "RCPT TO:<some.recipient@customer.example.net>",
+        "RCPT TO:<b@b.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;b@b.example",
+        "DATA",
+    ] {
+        group.bench_function(line, |b| {
+            b.iter(|| syntax::parse(black_box(line.as_bytes()), &context).expect("a command"));
+        });
+    }
+    group.finish();
+}
+
+/// Octets in, as the shell gives them; a core that says yes.
+fn feed(session: &mut Session<Stored>, now: Now, octets: &[u8], sent: &mut usize) {
+    let mut rest = octets;
+    while !rest.is_empty() {
+        let taken = session.handle(now, Input::Received(rest));
+        while let Some(output) = session.poll() {
+            match output {
+                Output::Send(octets) => *sent += octets.len(),
+                Output::Ask => {
+                    session.handle(now, Input::Answer(Verdict::Accept));
+                }
+                Output::Begin { envelope, .. } => {
+                    black_box(envelope);
+                    session.handle(now, Input::Begun(QueueId::new(0, 1)));
+                }
+                Output::End(facts) => {
+                    black_box(facts);
+                    session.handle(now, Input::Stored(Stored(QueueId::new(0, 1))));
+                }
+                Output::Header(octets) => {
+                    black_box(octets);
+                }
+                Output::Body(range) => {
+                    black_box(&rest[range]);
+                }
+                other => panic!("{other:?} in a good session"),
+            }
+        }
+        rest = &rest[taken..];
+    }
+}
+
+fn transactions(c: &mut Criterion) {
+    let now = Now::default();
+    let address = "192.0.2.1:1025".parse().expect("an address");
+    let start = || {
+        let peer = PeerFacts { address, tls: None };
+        let mut session = Session::new(Arc::new(settings()), peer, now);
+        feed(&mut session, now, b"EHLO client.example\r\n", &mut 0);
+        session
+    };
+    let envelope = "MAIL FROM:<some.sender@mail.example.org> SIZE=4096\r\n\
+                    RCPT TO:<some.recipient@customer.example.net>\r\n";
+    let mut message = text(4096, &"x".repeat(76), &[76]);
+    let chunk = format!("{envelope}BDAT {} LAST\r\n", message.len());
+    let chunk = [chunk.as_bytes(), &message].concat();
+    message.extend_from_slice(b".\r\n");
+    let mut group = c.benchmark_group("transaction of 4 KiB");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("DATA", |b| {
+        let mut session = start();
+        let commands = format!("{envelope}DATA\r\n");
+        let mut sent = 0;
+        b.iter(|| {
+            feed(&mut session, now, commands.as_bytes(), &mut sent);
+            feed(&mut session, now, &message, &mut sent);
+        });
+        assert!(sent > 0);
+    });
+    group.bench_function("BDAT", |b| {
+        let mut session = start();
+        let mut sent = 0;
+        b.iter(|| feed(&mut session, now, &chunk, &mut sent));
+        assert!(sent > 0);
+    });
+    group.finish();
+}
+
+criterion_group!(benches, scan, commands, transactions);
+criterion_main!(benches);

@@ -1,0 +1,264 @@
+//! The directories and files of a spool, for reading only.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use rustix::fs::FlockOperation;
+use spool_format::{
+    HeaderFault, LogId, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId,
+    SegmentPlace, Summary,
+};
+
+use crate::cli::{Exit, Failure, Global, shown};
+use crate::spool::segment::{FileKind, file_name, parse_name};
+
+/// A summary larger than this is not ours: it holds some hundred octets a message
+/// of a segment.
+const SUMMARY_BYTES_MAX: u64 = SEGMENT_BYTES_MAX as u64;
+
+/// Which spool.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// The directory of the spool, or of one of its logs; without it, that of the
+    /// configuration
+    directory: Option<PathBuf>,
+}
+
+/// The directory of one log.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// Its directory.
+    pub(super) path: PathBuf,
+    /// As its headers say, else as the directory is called.
+    pub(super) id: LogId,
+    /// Segments, ascending.
+    pub(super) segments: Vec<SegmentId>,
+    /// Dead segments that may be used again.
+    pub(super) spares: u64,
+    /// Files that were set aside for the operator.
+    pub(super) set_aside: Vec<String>,
+    /// A server has locked it.
+    pub(super) in_use: bool,
+}
+
+fn failed(doing: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(
+        Exit::Failed,
+        format!(
+            "{doing} {}: {error}\n    name the directory of a spool, and read it as the user of \
+             the server or as root",
+            shown(path)
+        ),
+    )
+}
+
+impl Place {
+    /// The logs of the spool, ascending. Never empty.
+    pub(super) fn logs(&self, global: &Global) -> Result<Vec<Log>, Failure> {
+        let directory = match &self.directory {
+            Some(directory) => directory.clone(),
+            None => global.config()?.spool.directory,
+        };
+        let listed = |path: &Path| {
+            fs::read_dir(path)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .map_err(|error| failed("reading the directory", path, &error))
+        };
+        let mut logs = Vec::new();
+        let entries = listed(&directory)?;
+        logs.extend(Log::among(&directory, &entries));
+        for entry in &entries {
+            let path = entry.path();
+            if path.is_dir() {
+                logs.extend(Log::among(&path, &listed(&path)?));
+            }
+        }
+        logs.sort_by(|a, b| (a.id, &a.path).cmp(&(b.id, &b.path)));
+        if logs.is_empty() {
+            let text = format!(
+                "{} holds no segments\n    name the directory of a spool; a server that never \
+                 ran has none",
+                shown(&directory)
+            );
+            return Err(Failure::new(Exit::Failed, text));
+        }
+        if let Some(pair) = logs.windows(2).find(|pair| pair[0].id == pair[1].id) {
+            let text = format!(
+                "{} and {} are the same log\n    name one of the two, or the directory of one \
+                 spool",
+                shown(&pair[0].path),
+                shown(&pair[1].path)
+            );
+            return Err(Failure::new(Exit::Failed, text));
+        }
+        Ok(logs)
+    }
+}
+
+impl Log {
+    /// A directory with segments in it.
+    fn among(path: &Path, entries: &[fs::DirEntry]) -> Option<Self> {
+        let mut log = Self {
+            path: path.to_owned(),
+            id: LogId(0),
+            segments: Vec::new(),
+            spares: 0,
+            set_aside: Vec::new(),
+            in_use: false,
+        };
+        for entry in entries {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            match parse_name(&name) {
+                Some((segment, FileKind::Segment)) => log.segments.push(segment),
+                Some((_, FileKind::Spare)) => log.spares += 1,
+                Some((_, FileKind::Damaged)) => log.set_aside.push(name),
+                _ => {}
+            }
+        }
+        if log.segments.is_empty() {
+            return None;
+        }
+        log.segments.sort_unstable();
+        log.set_aside.sort_unstable();
+        log.id = log.id_from_headers().unwrap_or_else(|| log.id_from_name());
+        log.in_use = log.is_locked();
+        Some(log)
+    }
+
+    /// The first header that can be read and is that of its file says it.
+    fn id_from_headers(&self) -> Option<LogId> {
+        self.segments.iter().find_map(|segment| {
+            let header = self.header_octets(*segment).ok()?;
+            let expected = SegmentPlace {
+                log: LogId(0),
+                segment: *segment,
+            };
+            match SegmentHeader::decode(&header, expected) {
+                Ok(header) => Some(header.place.log),
+                Err(HeaderFault::OtherSegment { found }) if found.segment == *segment => {
+                    Some(found.log)
+                }
+                Err(_) => None,
+            }
+        })
+    }
+
+    /// The number at the end of the directory's name.
+    fn id_from_name(&self) -> LogId {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let letters = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        LogId(name[letters..].parse().unwrap_or(0))
+    }
+
+    fn is_locked(&self) -> bool {
+        let Ok(directory) = File::open(&self.path) else {
+            return false;
+        };
+        let tried = rustix::fs::flock(&directory, FlockOperation::NonBlockingLockShared);
+        // A lock that was got goes with the handle, at the end of this function.
+        tried == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+
+    /// A segment of this log.
+    pub(super) fn place(&self, segment: SegmentId) -> SegmentPlace {
+        SegmentPlace {
+            log: self.id,
+            segment,
+        }
+    }
+
+    fn file(&self, segment: SegmentId, kind: FileKind) -> PathBuf {
+        self.path.join(file_name(segment, kind))
+    }
+
+    /// The octets of both copies of the header; fewer of a shorter file.
+    pub(super) fn header_octets(&self, segment: SegmentId) -> Result<Vec<u8>, Failure> {
+        self.read(segment, FileKind::Segment, SEGMENT_HEADER_BYTES as u64)
+    }
+
+    /// A whole segment file. It is read into memory: [`SEGMENT_BYTES_MAX`] at most.
+    pub(super) fn segment_octets(&self, segment: SegmentId) -> Result<Vec<u8>, Failure> {
+        self.read(segment, FileKind::Segment, u64::from(SEGMENT_BYTES_MAX))
+    }
+
+    /// The summary of a segment, if there is one.
+    pub(super) fn summary_octets(&self, segment: SegmentId) -> Result<Option<Vec<u8>>, Failure> {
+        if self.file(segment, FileKind::Summary).exists() {
+            self.read(segment, FileKind::Summary, SUMMARY_BYTES_MAX)
+                .map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn read(&self, segment: SegmentId, kind: FileKind, limit: u64) -> Result<Vec<u8>, Failure> {
+        let path = self.file(segment, kind);
+        let mut octets = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(limit).read_to_end(&mut octets))
+            .map_err(|error| failed("reading", &path, &error))?;
+        Ok(octets)
+    }
+
+    /// What recovery needs of a segment: its summary with the header where that
+    /// will do, else all of it.
+    pub(super) fn for_recovery(
+        &self,
+        segment: SegmentId,
+    ) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
+        let header_octets = self.header_octets(segment)?;
+        let summary = self.summary_octets(segment)?;
+        let header = SegmentHeader::decode(&header_octets, self.place(segment)).ok();
+        let enough = (summary.as_deref())
+            .and_then(|octets| Summary::decode(octets).ok())
+            .is_some_and(|summary| Some(summary.header) == header);
+        if enough {
+            Ok((header_octets, summary))
+        } else {
+            Ok((self.segment_octets(segment)?, summary))
+        }
+    }
+
+    /// A piece of a segment file. `None` if the file ends before.
+    pub(super) fn piece(
+        &self,
+        segment: SegmentId,
+        offset: u32,
+        bytes: u32,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let path = self.file(segment, FileKind::Segment);
+        let read = || -> std::io::Result<Option<Vec<u8>>> {
+            let file = File::open(&path)?;
+            // Before memory is taken for a length that came from the disk.
+            if file.metadata()?.len() < u64::from(offset) + u64::from(bytes) {
+                return Ok(None);
+            }
+            let mut octets = vec![0; bytes as usize];
+            file.read_exact_at(&mut octets, u64::from(offset))?;
+            Ok(Some(octets))
+        };
+        read().map_err(|error| failed("reading", &path, &error))
+    }
+
+    /// Octets of the segment files on the disk.
+    pub(super) fn octets_on_disk(&self) -> u64 {
+        let size = |segment: &SegmentId| {
+            let path = self.file(*segment, FileKind::Segment);
+            fs::metadata(path).map_or(0, |metadata| metadata.len())
+        };
+        self.segments.iter().map(size).sum()
+    }
+
+    /// A sentence for a log that a server is writing to.
+    pub(super) fn note(&self) -> Option<String> {
+        self.in_use.then(|| {
+            format!(
+                "a server is using {}: what it is writing now may look cut",
+                shown(&self.path)
+            )
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! `turnspool spool verify|dump|stat DIR`: looks at a spool without the server.
+//!
+//! Never writes, and takes no lock: it may run beside a server, whose last batch
+//! may then look cut. Files are read, not mapped, so that a disk that cannot read
+//! gives an error and no signal.
+
+mod dump;
+mod files;
+mod stat;
+mod verify;
+
+use std::io::Write;
+
+use clap::Subcommand;
+
+use super::{Exit, Failure, Global};
+
+/// Looks at a spool on the disk.
+#[derive(Debug, Subcommand)]
+pub(super) enum Spool {
+    /// Reads everything and reports damage; exit code 1 if there is any
+    Verify(verify::Verify),
+    /// Prints every record, without the bodies
+    Dump(dump::Dump),
+    /// Counts segments, messages and octets
+    Stat(stat::Stat),
+}
+
+impl Spool {
+    /// Reads the directory.
+    pub(super) fn run(&self, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
+        match self {
+            Self::Verify(verify) => verify.run(global, out),
+            Self::Dump(dump) => dump.run(global, out),
+            Self::Stat(stat) => stat.run(global, out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,407 @@
+//! The configuration as the program uses it: plain values, nothing left to check.
+//!
+//! Made only by [`super::parse`] and its kin, after every check has passed. The
+//! integrating code turns these values into the settings of each module.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::addresses::{DomainPattern, Host, Network, NextHop};
+use super::options::{self, DeliveryModeWord, File};
+use super::secret::SecretFile;
+use super::surroundings::Surroundings;
+use crate::mail::Domain;
+
+pub use super::options::{ListenWhen, ListenerRole, ListenerTls, LogFormat, SmarthostTls};
+
+/// Everything that `serve` needs to know.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// For the greeting, EHLO and trace lines.
+    pub hostname: Domain,
+    /// Where mail is kept.
+    pub spool: Spool,
+    /// Threads that carry mail.
+    pub cores: Cores,
+    /// What clients may use.
+    pub limits: Limits,
+    /// Never empty.
+    pub listeners: Vec<Listener>,
+    /// Who may send, and to where.
+    pub relay: Relay,
+    /// How names are resolved.
+    pub dns: Dns,
+    /// How mail leaves.
+    pub delivery: Delivery,
+    /// Static routes; no domain twice.
+    pub routes: Vec<Route>,
+    /// When a delivery is tried again.
+    pub retry: Retry,
+    /// For the commands.
+    pub admin: Admin,
+    /// What is written about the work.
+    pub log: Log,
+}
+
+/// See `[spool]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spool {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Octets of a segment file, a whole number of pages.
+    pub segment_bytes: u64,
+    /// Most octets on the disk. `None`: what the disk can spare.
+    pub bytes_max: Option<u64>,
+    /// Octets left free on the disk.
+    pub free_bytes_min: u64,
+}
+
+/// See `[cores]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cores {
+    /// Data cores, 1 to 128.
+    pub data: u8,
+    /// Each on its own CPU.
+    pub pin: bool,
+}
+
+/// See `[limits]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Sessions at once.
+    pub sessions_max: u32,
+    /// Sessions at once from one address.
+    pub sessions_per_client_max: u32,
+    /// Octets of a message.
+    pub message_bytes_max: u64,
+    /// Recipients of a message.
+    pub recipients_max: u32,
+}
+
+/// See `[[listener]]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// Where.
+    pub address: SocketAddr,
+    /// What for.
+    pub role: ListenerRole,
+    /// With which TLS.
+    pub tls: ListenerTls,
+    /// When.
+    pub when: ListenWhen,
+}
+
+/// See `[relay]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Relay {
+    /// Clients that may send to anywhere.
+    pub networks: Vec<Network>,
+    /// Domains to which anybody may send. Each has a route.
+    pub domains: Vec<DomainPattern>,
+}
+
+/// See `[dns]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dns {
+    /// Empty: the system's.
+    pub servers: Vec<SocketAddr>,
+    /// Whether the system's are asked when none of these answers.
+    pub fallback_to_system: bool,
+}
+
+/// See `[delivery]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    /// For mail without a static route.
+    pub mode: DeliveryMode,
+    /// Connections at once, all destinations together.
+    pub connections_max: u32,
+    /// Connections at once to one destination; at most `connections_max`.
+    pub connections_per_destination_max: u32,
+    /// Whether static routes count in smarthost mode.
+    pub routes_in_smarthost_mode: bool,
+}
+
+/// How mail leaves that has no static route. The lists are never empty.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DeliveryMode {
+    /// By MX records.
+    Mx,
+    /// To the first of these that takes it.
+    Smarthost(Vec<Smarthost>),
+    /// By MX records, then to these.
+    MxThenSmarthost(Vec<Smarthost>),
+}
+
+/// See `[[delivery.smarthost]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Smarthost {
+    /// Name or address.
+    pub host: Host,
+    /// Where it listens.
+    pub port: u16,
+    /// With which TLS.
+    pub tls: SmarthostTls,
+    /// User name and where the password is.
+    pub login: Option<Login>,
+}
+
+/// A user name and where its password is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Login {
+    /// As it is sent.
+    pub user: String,
+    /// Read when it is used.
+    pub password_file: SecretFile,
+}
+
+/// See `[[route]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// For which names.
+    pub domain: DomainPattern,
+    /// Where to.
+    pub next_hop: NextHop,
+}
+
+/// See `[retry]`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Retry {
+    /// Growing intervals.
+    Exponential {
+        /// The first interval.
+        first: Duration,
+        /// 1.0 to 10.0.
+        factor: f64,
+        /// The longest interval.
+        longest: Duration,
+        /// From arrival to the failure notice.
+        give_up: Duration,
+        /// From arrival to the delay notice, if there is one.
+        warn: Option<Duration>,
+    },
+    /// A number of tries.
+    Fixed {
+        /// At least 1.
+        tries: u32,
+        /// Between two tries.
+        every: Duration,
+        /// From arrival to the delay notice, if there is one.
+        warn: Option<Duration>,
+    },
+}
+
+/// See `[admin]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admin {
+    /// The Unix socket, mode 0600.
+    pub socket: PathBuf,
+}
+
+/// See `[log]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Log {
+    /// How a line is written.
+    pub format: LogFormat,
+    /// Where to.
+    pub to: LogTarget,
+    /// More detail for a component.
+    pub detail: LogDetail,
+}
+
+/// Where the log goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LogTarget {
+    /// Standard error.
+    Stderr,
+    /// The system's journal.
+    Journald,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// More detail for a component.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LogDetail {
+    /// Commands and replies.
+    pub smtp: bool,
+    /// Questions and answers.
+    pub dns: bool,
+    /// Steps of the link.
+    pub link: bool,
+}
+
+/// Where we listen if nothing is said: out of reach of anybody else.
+pub const LISTENER_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2525);
+
+/// The spool's directory if nothing is said and we are no service.
+pub const SPOOL_DIRECTORY_DEFAULT: &str = "turnspool-spool";
+
+/// The name of the admin socket in the spool's directory.
+pub const ADMIN_SOCKET_NAME: &str = "admin.sock";
+
+/// The spool is mapped; a piece of a page at the end of a segment is of no use.
+const PAGE_BYTES: u64 = 4096;
+
+/// The directory of the spool.
+pub(super) fn spool_directory(file: &File, surroundings: &Surroundings) -> PathBuf {
+    match (&*file.spool.directory, &surroundings.state_directory) {
+        (Some(written), _) => written.clone(),
+        (None, Some(state)) => state.join("spool"),
+        (None, None) => SPOOL_DIRECTORY_DEFAULT.into(),
+    }
+}
+
+/// The admin socket.
+pub(super) fn admin_socket(file: &File, surroundings: &Surroundings) -> PathBuf {
+    match &*file.admin.socket {
+        Some(written) => written.clone(),
+        None => spool_directory(file, surroundings).join(ADMIN_SOCKET_NAME),
+    }
+}
+
+/// From a file in which every check has passed.
+pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
+    Config {
+        hostname: hostname(file, surroundings),
+        spool: Spool {
+            directory: spool_directory(file, surroundings),
+            segment_bytes: file.spool.segment_size.0 / PAGE_BYTES * PAGE_BYTES,
+            bytes_max: file.spool.size_max.map(|size| size.0),
+            free_bytes_min: file.spool.free_min.0,
+        },
+        cores: Cores {
+            data: file
+                .cores
+                .data
+                .unwrap_or_else(|| u8::try_from(surroundings.cpus.clamp(1, 128)).unwrap_or(1)),
+            pin: *file.cores.pin,
+        },
+        limits: Limits {
+            sessions_max: *file.limits.sessions,
+            sessions_per_client_max: (*file.limits.sessions_per_client).min(*file.limits.sessions),
+            message_bytes_max: file.limits.message_size.0,
+            recipients_max: *file.limits.recipients,
+        },
+        listeners: listeners(file),
+        relay: Relay {
+            networks: file.relay.networks.value.clone(),
+            domains: file.relay.domains.value.clone(),
+        },
+        dns: Dns {
+            servers: file.dns.servers.value.clone(),
+            fallback_to_system: *file.dns.fallback_to_system,
+        },
+        delivery: delivery(&file.delivery, surroundings),
+        routes: file
+            .route
+            .iter()
+            .map(|route| Route {
+                domain: route.domain.value.clone(),
+                next_hop: route.next_hop.value.clone(),
+            })
+            .collect(),
+        retry: retry(&file.retry),
+        admin: Admin {
+            socket: admin_socket(file, surroundings),
+        },
+        log: log(&file.log),
+    }
+}
+
+/// The name that was written, else the system's if it is one, else the name that
+/// every host has.
+fn hostname(file: &File, surroundings: &Surroundings) -> Domain {
+    let system = || surroundings.host_name.parse().ok();
+    match (*file.hostname).clone().or_else(system) {
+        Some(name) => name,
+        None => "localhost".parse().expect("localhost is a domain"),
+    }
+}
+
+fn listeners(file: &File) -> Vec<Listener> {
+    let mut listeners: Vec<Listener> = file
+        .listener
+        .iter()
+        .map(|listener| Listener {
+            address: *listener.address,
+            role: *listener.role,
+            tls: *listener.tls,
+            when: *listener.when,
+        })
+        .collect();
+    if listeners.is_empty() {
+        listeners.push(Listener {
+            address: LISTENER_DEFAULT,
+            role: ListenerRole::Mx,
+            tls: ListenerTls::None,
+            when: ListenWhen::Always,
+        });
+    }
+    listeners
+}
+
+fn delivery(delivery: &options::Delivery, surroundings: &Surroundings) -> Delivery {
+    let smarthosts = || {
+        delivery
+            .smarthost
+            .iter()
+            .map(|smarthost| Smarthost {
+                host: smarthost.host.value.clone(),
+                port: *smarthost.port,
+                tls: *smarthost.tls,
+                login: (smarthost.user.as_ref())
+                    .zip(smarthost.password_file.as_ref())
+                    .map(|(user, path)| Login {
+                        user: user.clone(),
+                        password_file: SecretFile::new(path, surroundings),
+                    }),
+            })
+            .collect()
+    };
+    Delivery {
+        mode: match *delivery.mode {
+            DeliveryModeWord::Mx => DeliveryMode::Mx,
+            DeliveryModeWord::Smarthost => DeliveryMode::Smarthost(smarthosts()),
+            DeliveryModeWord::MxThenSmarthost => DeliveryMode::MxThenSmarthost(smarthosts()),
+        },
+        connections_max: *delivery.connections,
+        connections_per_destination_max: (*delivery.connections_per_destination)
+            .min(*delivery.connections),
+        routes_in_smarthost_mode: *delivery.routes_in_smarthost_mode,
+    }
+}
+
+fn retry(retry: &options::Retry) -> Retry {
+    let warn = (!retry.warn.is_zero()).then_some(*retry.warn);
+    // Under a preset with a number of tries, a written interval means growing ones.
+    let growing = super::consistency::writes_growing_intervals(retry);
+    match (*retry.tries, *retry.every) {
+        (Some(tries), Some(every)) if !growing => Retry::Fixed { tries, every, warn },
+        _ => Retry::Exponential {
+            first: *retry.first,
+            factor: *retry.factor,
+            longest: *retry.longest,
+            give_up: *retry.give_up,
+            warn,
+        },
+    }
+}
+
+fn log(log: &options::Log) -> Log {
+    Log {
+        format: *log.format,
+        to: match log.to.as_str() {
+            "stderr" => LogTarget::Stderr,
+            "journald" => LogTarget::Journald,
+            path => LogTarget::File(path.into()),
+        },
+        detail: LogDetail {
+            smtp: *log.detail.smtp,
+            dns: *log.detail.dns,
+            link: *log.detail.link,
+        },
+    }
+}

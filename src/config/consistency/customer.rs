@@ -1,0 +1,82 @@
+//! Contradictions of the provider's side.
+
+use std::collections::HashMap;
+
+use super::Checks;
+use crate::config::addresses::{DeliverTo, DomainPattern, Network};
+use crate::config::options::{Customer, File};
+
+impl Checks<'_> {
+    pub(super) fn customers(&mut self, file: &File) {
+        self.unique("customer.name", file.customer.iter().map(|c| &c.name));
+        let mut domains: HashMap<&DomainPattern, &str> = HashMap::new();
+        let mut queues: HashMap<&str, &str> = HashMap::new();
+        for customer in &**file.customer {
+            self.customer(customer);
+            for domain in &**customer.domains {
+                if let Some(other) = domains.insert(domain, &customer.name) {
+                    let what = format!("{domain} belongs to {other:?} already");
+                    let instead = "write each domain for one customer only";
+                    self.wrong("customer.domains", &customer.domains, what, instead);
+                }
+            }
+            let queue = customer.queue.as_ref().unwrap_or(&customer.name);
+            if let Some(other) = queues.insert(queue, &customer.name)
+                && other != customer.name.as_str()
+            {
+                let what = format!("{queue:?} is the queue of {other:?} already");
+                let instead = "give each customer a queue name of its own";
+                self.wrong("customer.queue", &customer.queue, what, instead);
+            }
+        }
+        let routed = file
+            .route
+            .iter()
+            .filter(|r| domains.contains_key(&*r.domain));
+        for route in routed.collect::<Vec<_>>() {
+            let what = format!("{} is held for a customer", *route.domain);
+            let instead = "remove the route; `deliver_to` of the customer says where it goes";
+            self.wrong("route.domain", &route.domain, what, instead);
+        }
+    }
+
+    fn customer(&mut self, customer: &Customer) {
+        let release = &customer.release;
+        self.login("customer", &customer.user, &customer.password_file);
+        if customer.domains.is_empty() && customer.domains.is_sound() {
+            let instead = "write at least one domain";
+            self.wrong("customer.domains", &customer.domains, "is empty", instead);
+        }
+        if *customer.deliver_to == DeliverTo::Caller && !*release.auth {
+            let what = "\"caller\" is for those who authenticate: anybody could fetch the mail";
+            let instead = "write the address of the customer's host, or `auth = true`";
+            self.wrong("customer.deliver_to", &customer.deliver_to, what, instead);
+        }
+        if release.auth.is_written() && *release.auth && customer.user.is_none() {
+            let instead = "add `user` and `password_file`";
+            self.wrong(
+                "customer.release.auth",
+                &release.auth,
+                "there is no user",
+                instead,
+            );
+        }
+        if *release.on_connect && release.clients.is_empty() && release.clients.is_sound() {
+            let instead = "list the customer's addresses in `clients`";
+            let what = "nobody is known by address";
+            self.wrong(
+                "customer.release.on_connect",
+                &release.on_connect,
+                what,
+                instead,
+            );
+        }
+        let anybody = |network: &&Network| network.is_anybody();
+        if let Some(network) = release.clients.iter().find(anybody) {
+            let what = format!("{network} would let anybody release the queue");
+            let instead = "list the customer's own addresses";
+            self.wrong("customer.release.clients", &release.clients, what, instead);
+        }
+        self.program("customer.wake_command", &customer.wake_command);
+    }
+}

@@ -1,0 +1,142 @@
+//! Contradictions of the site's side.
+
+use super::Checks;
+use crate::config::options::{Collect, CollectKind, Link, LinkKind, Schedule};
+use crate::config::units::TimeOfDay;
+
+impl Checks<'_> {
+    pub(super) fn link(&mut self, link: &Link) {
+        self.login("link", &link.user, &link.password_file);
+        let named = matches!(
+            *link.kind,
+            LinkKind::Pppd | LinkKind::NetworkManager | LinkKind::External
+        );
+        if named && link.entry.is_none() && link.entry.is_sound() {
+            let instead = "add `entry = \"…\"`";
+            self.wrong(
+                "link.kind",
+                &link.kind,
+                "needs the name of an entry",
+                instead,
+            );
+        }
+        let commands = [
+            ("link.up", &link.up),
+            ("link.down", &link.down),
+            ("link.status", &link.status),
+        ];
+        for (option, command) in commands {
+            self.program(option, command);
+            if *link.kind != LinkKind::Command && command.is_written() && link.kind.is_sound() {
+                let instead = "remove it, or write `kind = \"command\"`";
+                self.wrong(option, command, "is for kind \"command\" only", instead);
+            }
+        }
+        if *link.kind == LinkKind::Command && link.up.is_empty() && link.up.is_sound() {
+            let instead = "add `up = [\"/path/of/program\"]`, and `down` to hang up";
+            self.wrong("link.kind", &link.kind, "needs a command to go up", instead);
+        }
+        let hang_up = &link.hang_up;
+        if let Some(at_most) = *hang_up.at_most
+            && hang_up.idle.is_sound()
+            && at_most < *hang_up.idle
+        {
+            let instead = "write at least the time of `idle`";
+            self.wrong(
+                "link.hang_up.at_most",
+                &hang_up.at_most,
+                "is less than `idle`",
+                instead,
+            );
+        }
+        let Some(budget) = &*link.budget else {
+            return;
+        };
+        if budget.cost_max.is_some() && budget.cost_per_minute.is_none() {
+            let instead = "add `cost_per_minute = \"0.05\"`";
+            let what = "cannot be counted without a price";
+            self.wrong("link.budget.cost_max", &budget.cost_max, what, instead);
+        }
+        if budget.seconds.is_none() && budget.bytes.is_none() && budget.cost_max.is_none() {
+            let instead = "add `seconds`, `bytes` or `cost_max`, or remove the budget";
+            self.wrong("link.budget", &link.budget, "limits nothing", instead);
+        }
+    }
+
+    pub(super) fn collect(&mut self, collect: &Collect) {
+        self.login("collect", &collect.user, &collect.password_file);
+        let kind = *collect.kind;
+        let needs_server = kind != CollectKind::Command;
+        if needs_server && collect.server.is_none() && collect.server.is_sound() {
+            let instead = "add `server = \"host:port\"`";
+            self.wrong("collect.kind", &collect.kind, "needs a server", instead);
+        }
+        let needs_login = matches!(kind, CollectKind::Pop3 | CollectKind::Atrn);
+        if needs_login && collect.user.is_none() && collect.user.is_sound() {
+            let instead = "add `user` and `password_file`";
+            self.wrong("collect.kind", &collect.kind, "needs a user", instead);
+        }
+        if kind == CollectKind::Etrn && collect.names.is_empty() && collect.names.is_sound() {
+            let instead = "add `names = [\"branch.example\"]`";
+            self.wrong(
+                "collect.kind",
+                &collect.kind,
+                "needs names to ask for",
+                instead,
+            );
+        }
+        if kind != CollectKind::Pop3 {
+            let instead = "remove it, or write `kind = \"pop3\"`";
+            let what = "is for kind \"pop3\" only";
+            let mailbox = [
+                ("collect.domain_mailbox", collect.domain_mailbox.place()),
+                ("collect.keep", collect.keep.place()),
+                ("collect.size_max", collect.size_max.place()),
+                ("collect.oversize", collect.oversize.place()),
+            ];
+            for (option, place) in mailbox {
+                if place.is_some() && collect.kind.is_sound() {
+                    self.wrong_at(option, place, what, instead);
+                }
+            }
+        }
+    }
+
+    pub(super) fn schedule(&mut self, row: &Schedule) {
+        if row.every.is_written() == row.at.is_written() {
+            let (what, option, place) = if row.every.is_written() {
+                ("contradicts `at`", "schedule.every", row.every.place())
+            } else {
+                let written = [row.days.place(), row.from.place(), row.r#do.place()];
+                let place = written.into_iter().flatten().next();
+                ("has no times", "schedule", place)
+            };
+            self.wrong_at(option, place, what, "write either `every` or `at`");
+        }
+        if row.from == row.to && row.from.is_sound() && row.to.is_sound() {
+            let instead = "write two times; \"00:00\" to \"24:00\" is the whole day";
+            self.wrong("schedule.to", &row.to, "is the same as `from`", instead);
+        }
+        let (from, to) = (*row.from, *row.to);
+        let outside = |time: TimeOfDay| {
+            if from <= to {
+                time < from || time > to
+            } else {
+                time < from && time > to
+            }
+        };
+        if let Some(time) = row.at.iter().find(|time| outside(**time)) {
+            let what = format!("{time} is not between {from} and {to}");
+            self.wrong(
+                "schedule.at",
+                &row.at,
+                what,
+                "write a time inside the window",
+            );
+        }
+        if row.r#do.is_empty() && row.r#do.is_sound() {
+            let instead = "write at least one of \"send\" and \"collect\"";
+            self.wrong("schedule.do", &row.r#do, "is empty", instead);
+        }
+    }
+}

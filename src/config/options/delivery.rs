@@ -1,0 +1,130 @@
+//! Options of delivery: DNS, mode, smarthosts, routes, retry.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::addresses::{DomainPattern, Host, NextHop};
+use crate::config::declaration::{is, needed, none, section, unset, words};
+
+/// So many minutes.
+const fn minutes(n: u64) -> Duration {
+    Duration::from_secs(n * 60)
+}
+
+/// So many hours.
+const fn hours(n: u64) -> Duration {
+    minutes(n * 60)
+}
+
+/// So many days.
+const fn days(n: u64) -> Duration {
+    hours(n * 24)
+}
+
+section! {
+    /// How names are resolved.
+    pub struct Dns in "dns" {
+        /// DNS servers.
+        servers: Vec<SocketAddr> = none("the system's");
+        /// Whether the system's servers are asked when none of these answers.
+        fallback_to_system: bool = is(true);
+    }
+}
+
+words! {
+    /// How mail leaves that has no static route.
+    pub enum DeliveryModeWord, "a mode" {
+        /// By MX records.
+        Mx = "mx",
+        /// To a smarthost.
+        Smarthost = "smarthost",
+        /// By MX records, and to a smarthost after that has failed.
+        MxThenSmarthost = "mx-then-smarthost",
+    }
+}
+
+section! {
+    /// How mail leaves.
+    pub struct Delivery in "delivery" {
+        /// For mail without a static route: "mx" (by DNS), "smarthost", or
+        /// "mx-then-smarthost".
+        mode: DeliveryModeWord = is(DeliveryModeWord::Mx);
+        /// Connections at once, all destinations together. With 1 it is strictly
+        /// one message after the other.
+        connections: u32 = is(20).small_site(2).within(1, 10_000);
+        /// Connections at once to one destination.
+        connections_per_destination: u32 = is(5).small_site(2).within(1, 10_000);
+        /// Whether static routes count in smarthost mode too. Without it the
+        /// smarthost gets everything.
+        routes_in_smarthost_mode: bool = is(false);
+        /// A server that takes all our mail. Several are tried in their order.
+        smarthost: Vec<SmarthostSection> = none("no smarthost");
+    }
+}
+
+words! {
+    /// TLS towards a server.
+    pub enum SmarthostTls, "a kind of TLS" {
+        /// Never.
+        None = "none",
+        /// If it is offered, whatever the certificate.
+        Opportunistic = "opportunistic",
+        /// Or no mail; whatever the certificate.
+        Required = "required",
+        /// Or no mail, and with a certificate for the name.
+        Verified = "verified",
+    }
+}
+
+section! {
+    /// A server that takes all our mail. Several are tried in their order.
+    pub struct SmarthostSection in "delivery.smarthost" {
+        /// Name or address. A name means its addresses, not its MX.
+        host: Host = needed();
+        /// Where it listens.
+        port: u16 = is(25).within(1, u16::MAX);
+        /// "none", "opportunistic", "required", or "verified" (with a certificate
+        /// for its name).
+        tls: SmarthostTls = is(SmarthostTls::None);
+        /// The user name, if it wants one.
+        user: Option<String> = unset("no authentication");
+        /// A file of mode 0600 with the password on its first line, or the name of
+        /// a systemd credential.
+        password_file: Option<PathBuf> = unset("no authentication");
+    }
+}
+
+section! {
+    /// A domain with a way of its own. The longest match counts.
+    pub struct RouteSection in "route" {
+        /// "branch.example", or ".branch.example" for all names below it.
+        domain: DomainPattern = needed();
+        /// smtp://HOST:PORT, lmtp://HOST:PORT, maildir:/PATH, hold (until it is
+        /// released), discard, or mx (by DNS, whatever the mode is).
+        next_hop: NextHop = needed();
+    }
+}
+
+section! {
+    /// When a delivery that failed is tried again, and until when. Either growing
+    /// intervals (first, factor, longest, give_up) or a number of tries (tries,
+    /// every).
+    pub struct Retry in "retry" {
+        /// How many tries before giving up. With this, `every` is the interval.
+        tries: Option<u32> = unset("until give_up").small_site(Some(5)).within(Some(1), Some(10_000));
+        /// Time between tries.
+        every: Option<Duration> = unset("growing intervals").small_site(Some(minutes(5)))
+            .within(Some(Duration::from_secs(1)), Some(days(7)));
+        /// The first interval.
+        first: Duration = is(minutes(10)).within(Duration::from_secs(1), days(7));
+        /// By how much each interval is longer than the one before.
+        factor: f64 = is(2.0).within(1.0, 10.0);
+        /// The longest interval.
+        longest: Duration = is(hours(4)).within(Duration::from_secs(1), days(7));
+        /// When the sender is told that it has failed for good, from arrival on.
+        give_up: Duration = is(days(5)).within(minutes(1), days(365));
+        /// When the sender is told that it is late, from arrival on. "0s": never.
+        warn: Duration = is(hours(4)).within(Duration::ZERO, days(365));
+    }
+}

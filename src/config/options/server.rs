@@ -1,0 +1,181 @@
+//! Options of the server side: spool, cores, limits, listeners, relaying, admin.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::config::addresses::{DomainPattern, Network};
+use crate::config::declaration::{is, needed, none, options, otherwise, section, unset, words};
+use crate::config::units::Bytes;
+
+section! {
+    /// Where mail is kept until it is delivered.
+    pub struct SpoolSection in "spool" {
+        /// The directory of the spool. It is made when it is not there, belongs to
+        /// the user that runs the server, and is read by nobody else.
+        directory: Option<PathBuf> = unset("./turnspool-spool; as a service, the service's state directory");
+        /// Size of one file of the spool. Larger ones are cheaper under load,
+        /// smaller ones are freed sooner.
+        segment_size: Bytes = is(Bytes::mib(64)).within(Bytes::mib(1), Bytes::gib(1));
+        /// Most that the spool takes on the disk. Above it senders are told to come
+        /// back (452); what is in it is still delivered.
+        size_max: Option<Bytes> = unset("what the disk can spare")
+            .within(Some(Bytes::mib(4)), Some(Bytes::tib(256)));
+        /// What is left free on the disk whatever happens.
+        free_min: Bytes = is(Bytes::gib(1)).within(Bytes(0), Bytes::tib(256));
+    }
+}
+
+section! {
+    /// Threads that carry mail. Each has its own spool log.
+    pub struct Cores in "cores" {
+        /// How many threads.
+        data: Option<u8> = unset("one for each CPU").within(Some(1), Some(128));
+        /// Whether each stays on its own CPU.
+        pin: bool = is(true);
+    }
+}
+
+section! {
+    /// What clients may use. Over a limit they are told to come back.
+    pub struct Limits in "limits" {
+        /// Sessions at once, of all clients together. One more is answered 421.
+        sessions: u32 = is(20_000).small_site(20).within(1, 1_000_000);
+        /// Sessions at once from one address.
+        sessions_per_client: u32 = is(100).small_site(5).within(1, 1_000_000);
+        /// Largest message, as announced by SIZE.
+        message_size: Bytes = is(Bytes::mib(50)).within(Bytes::kib(64), Bytes::gib(2));
+        /// Recipients of one message. RFC 5321 asks for at least 100.
+        recipients: u32 = is(1000).within(100, 100_000);
+    }
+}
+
+words! {
+    /// What a listener is for.
+    pub enum ListenerRole, "a role" {
+        /// Mail from other servers and from those who may relay; port 25.
+        Mx = "mx",
+        /// Mail from users, who must authenticate; ports 587 and 465.
+        Submission = "submission",
+        /// Customers who call for their mail by ATRN; port 366 (RFC 2645).
+        Odmr = "odmr",
+    }
+}
+
+words! {
+    /// TLS on a listener.
+    pub enum ListenerTls, "a kind of TLS" {
+        /// Never.
+        None = "none",
+        /// By command (RFC 3207).
+        StartTls = "starttls",
+        /// From the first octet (RFC 8314).
+        Implicit = "implicit",
+    }
+}
+
+words! {
+    /// When a listener listens.
+    pub enum ListenWhen, "a time to listen" {
+        /// From start to stop.
+        Always = "always",
+        /// While the link is up.
+        LinkUp = "link-up",
+        /// Inside the windows of the schedule.
+        Schedule = "schedule",
+    }
+}
+
+section! {
+    /// An address that takes mail. Any number of them.
+    pub struct ListenerSection in "listener" {
+        /// Address and port.
+        address: SocketAddr = needed();
+        /// What it is for: "mx" takes mail from servers and from those who may
+        /// relay, "submission" from users who authenticate, "odmr" serves
+        /// customers who call for their mail.
+        role: ListenerRole = is(ListenerRole::Mx);
+        /// TLS: "none", "starttls" (by command) or "implicit" (from the start).
+        tls: ListenerTls = is(ListenerTls::None);
+        /// When it listens: "always", "link-up", or "schedule" (inside the windows
+        /// of `[[schedule]]`).
+        when: ListenWhen = is(ListenWhen::Always);
+    }
+}
+
+section! {
+    /// Our certificate.
+    pub struct Tls in "tls" {
+        /// The certificate with its chain, PEM.
+        certificate: PathBuf = needed();
+        /// The private key, PEM, in a file of mode 0600.
+        key: PathBuf = needed();
+    }
+}
+
+section! {
+    /// Who may send, and to where.
+    pub struct Relay in "relay" {
+        /// Clients that may send to anywhere.
+        networks: Vec<Network> = otherwise(loopback(), "this machine only");
+        /// Domains to which anybody may send, because we are their mail server or
+        /// its backup. Each needs a `[[route]]`. The domains of `[[customer]]` are
+        /// among them without being written here.
+        domains: Vec<DomainPattern> = none("no domains");
+        /// Users who may authenticate, a file of mode 0600.
+        users_file: Option<PathBuf> = unset("nobody authenticates");
+    }
+}
+
+/// 127.0.0.0/8 and ::1.
+fn loopback() -> Vec<Network> {
+    ["127.0.0.0/8", "::1/128"]
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .collect()
+}
+
+section! {
+    /// How `turnspool queue` and its like reach the server.
+    pub struct Admin in "admin" {
+        /// A Unix socket. Who may open it may do everything, so it is made with
+        /// mode 0600.
+        socket: Option<PathBuf> = unset("admin.sock in the spool's directory");
+        /// Address of the web page.
+        web: Option<SocketAddr> = unset("no web page");
+    }
+}
+
+words! {
+    /// How a line of the log is written.
+    pub enum LogFormat, "a log format" {
+        /// For people.
+        Text = "text",
+        /// For programs: one object a line.
+        Json = "json",
+    }
+}
+
+section! {
+    /// What is written about the work.
+    pub struct Log in "log" {
+        /// "text" or "json".
+        format: LogFormat = is(LogFormat::Text);
+        /// "stderr", "journald", or the path of a file.
+        to: String = is("stderr".to_owned());
+        /// More detail for a component. `turnspool log detail` changes it while the
+        /// server runs. Bodies and passwords never appear.
+        detail: LogDetail = options();
+    }
+}
+
+section! {
+    /// More detail for a component.
+    pub struct LogDetail in "log.detail" {
+        /// Each command and reply of each SMTP session.
+        smtp: bool = is(false);
+        /// Each question and answer of DNS.
+        dns: bool = is(false);
+        /// Each step of the link.
+        link: bool = is(false);
+    }
+}

@@ -1,0 +1,259 @@
+//! Options of the site's side: link, collecting, schedule.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::addresses::HostPort;
+use crate::config::declaration::{is, needed, none, options, otherwise, section, unset, words};
+use crate::config::options::server::ListenerTls;
+use crate::config::units::{Bytes, Money, TimeOfDay, Weekdays};
+use crate::mail::{Address, Domain};
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+words! {
+    /// How the link is brought up.
+    pub enum LinkKind, "a kind of link" {
+        /// Always up.
+        Permanent = "permanent",
+        /// `pppd call ENTRY`.
+        Pppd = "pppd",
+        /// A connection of NetworkManager.
+        NetworkManager = "networkmanager",
+        /// Our own commands.
+        Command = "command",
+        /// Somebody else dials, we watch the interface.
+        External = "external",
+        /// A router dials when there is traffic.
+        OnDemand = "on-demand",
+    }
+}
+
+words! {
+    /// What is done with a connection that is up already.
+    pub enum Existing, "a rule for existing connections" {
+        /// Dial all the same.
+        Ignore = "ignore",
+        /// Use it if it is the one named by `entry`.
+        Selected = "selected",
+        /// Use it.
+        Any = "any",
+    }
+}
+
+section! {
+    /// How this site gets on line.
+    pub struct Link in "link" {
+        /// A name for logs and commands.
+        name: String = needed();
+        /// "permanent", "pppd", "networkmanager", "command", "external", or
+        /// "on-demand".
+        kind: LinkKind = needed();
+        /// For pppd the peer's name (pppd call NAME), for networkmanager the
+        /// connection's, for external the interface's.
+        entry: Option<String> = unset("none");
+        /// For kind "command": the program that brings the link up, with its
+        /// arguments.
+        up: Vec<String> = none("none");
+        /// For kind "command": the program that takes it down.
+        down: Vec<String> = none("none");
+        /// For kind "command": the program that succeeds while it is up.
+        status: Vec<String> = none("none");
+        /// What is done with a connection that is up already: "ignore",
+        /// "selected" (use it if it is the one named by `entry`), or "any".
+        existing: Existing = is(Existing::Selected);
+        /// A user name to dial with, in place of the entry's.
+        user: Option<String> = unset("the entry's");
+        /// A file of mode 0600 with the password on its first line, or the name of
+        /// a systemd credential.
+        password_file: Option<PathBuf> = unset("the entry's");
+        /// How often is dialled.
+        dial: Dial = options();
+        /// What makes the link come up besides the schedule.
+        go_up: GoUp = options();
+        /// When the link is taken down.
+        hang_up: HangUp = options();
+        /// What the link may cost.
+        budget: Option<Budget> = unset("no limit");
+    }
+}
+
+section! {
+    /// How often is dialled.
+    pub struct Dial in "link.dial" {
+        /// Between two tries.
+        pause: Duration = is(seconds(30)).within(seconds(1), DAY);
+        /// Tries of one series.
+        tries: u32 = is(5).within(1, 1000);
+        /// Between two series.
+        series_pause: Duration = is(seconds(900)).within(seconds(1), DAY);
+    }
+}
+
+section! {
+    /// What makes the link come up besides the schedule.
+    pub struct GoUp in "link.go_up" {
+        /// So many messages wait.
+        messages: Option<u32> = unset("not by number").within(Some(1), Some(100_000_000));
+        /// So many octets wait.
+        bytes: Option<Bytes> = unset("not by size").within(Some(Bytes(1)), Some(Bytes::tib(256)));
+        /// The oldest has waited so long.
+        age: Option<Duration> = unset("not by age").within(Some(seconds(1)), Some(DAY * 365));
+        /// A message of at least this priority (MT-PRIORITY, -9 to 9) is there.
+        priority: Option<i8> = unset("not by priority").within(Some(-9), Some(9));
+    }
+}
+
+section! {
+    /// When the link is taken down. One that we did not bring up is left alone.
+    pub struct HangUp in "link.hang_up" {
+        /// After so long without work.
+        idle: Duration = is(seconds(60)).within(seconds(1), DAY);
+        /// After so long in any case.
+        at_most: Option<Duration> = unset("no limit").within(Some(seconds(10)), Some(DAY * 365));
+    }
+}
+
+words! {
+    /// What a budget is for.
+    pub enum BudgetPeriod, "a period" {
+        /// Each time that the link is up.
+        Window = "window",
+        /// Each day.
+        Day = "day",
+        /// Each month.
+        Month = "month",
+    }
+}
+
+section! {
+    /// What the link may cost. At the limit it is taken down between two messages.
+    pub struct Budget in "link.budget" {
+        /// "window", "day" or "month".
+        per: BudgetPeriod = needed();
+        /// Seconds on line.
+        seconds: Option<u32> = unset("no limit").within(Some(1), Some(31 * 86_400));
+        /// Octets in both directions.
+        bytes: Option<Bytes> = unset("no limit").within(Some(Bytes::kib(1)), Some(Bytes::tib(256)));
+        /// Price of a minute.
+        cost_per_minute: Option<Money> = unset("not counted");
+        /// Most that may be spent.
+        cost_max: Option<Money> = unset("no limit");
+    }
+}
+
+words! {
+    /// How this site asks for its mail.
+    pub enum CollectKind, "a way to collect" {
+        /// ETRN (RFC 1985): the provider calls back.
+        Etrn = "etrn",
+        /// ATRN (RFC 2645): over the same connection.
+        Atrn = "atrn",
+        /// A message to the provider.
+        Wakeup = "wakeup",
+        /// From a mailbox.
+        Pop3 = "pop3",
+        /// By a program of the site.
+        Command = "command",
+    }
+}
+
+words! {
+    /// What is done with a message above `size_max`.
+    pub enum Oversize, "a rule for large messages" {
+        /// The user is told, with the header.
+        Notice = "notice",
+        /// It stays where it is.
+        Skip = "skip",
+        /// It waits for a window of the schedule.
+        Window = "window",
+    }
+}
+
+section! {
+    /// How this site gets its own mail.
+    pub struct Collect in "collect" {
+        /// "etrn", "atrn", "wakeup", "pop3", or "command".
+        kind: CollectKind = needed();
+        /// The provider's server.
+        server: Option<HostPort> = unset("none");
+        /// For etrn and atrn: domains, @domains or #queues.
+        names: Vec<String> = none("all that the provider has for us");
+        /// How long to wait for the mail that comes.
+        wait: Duration = is(seconds(60)).within(seconds(1), DAY);
+        /// TLS towards the server: "none", "starttls" or "implicit".
+        tls: ListenerTls = is(ListenerTls::None);
+        /// The user name.
+        user: Option<String> = unset("no authentication");
+        /// A file of mode 0600 with the password on its first line, or the name of
+        /// a systemd credential.
+        password_file: Option<PathBuf> = unset("no authentication");
+        /// For a mailbox that holds the mail of a whole domain.
+        domain_mailbox: Option<DomainMailbox> = unset("the mailbox of one user");
+        /// How long messages stay on the server after they are here.
+        keep: Duration = is(Duration::ZERO).within(Duration::ZERO, DAY * 365);
+        /// Above this size `oversize` decides.
+        size_max: Option<Bytes> = unset("no limit").within(Some(Bytes::kib(1)), Some(Bytes::gib(2)));
+        /// What is done with a larger message: "notice", "skip" or "window".
+        oversize: Oversize = is(Oversize::Notice);
+    }
+}
+
+section! {
+    /// For a mailbox that holds the mail of a whole domain.
+    pub struct DomainMailbox in "collect.domain_mailbox" {
+        /// Our domains.
+        domains: Vec<Domain> = needed();
+        /// Header fields that hold the envelope's recipient, in this order.
+        envelope: Vec<String> = otherwise(
+            vec!["Delivered-To".to_owned(), "X-Original-To".to_owned(), "Envelope-To".to_owned()],
+            "the usual ones",
+        );
+        /// What the provider puts before the local-part there.
+        strip_prefix: Option<String> = unset("nothing");
+        /// Who gets what is for nobody else.
+        default: Address = needed();
+    }
+}
+
+words! {
+    /// What a row of the schedule does.
+    pub enum Action, "something to do" {
+        /// Delivers what waits.
+        Send = "send",
+        /// Runs all collectors.
+        Collect = "collect",
+        /// Runs those of kind etrn.
+        Etrn = "etrn",
+        /// Runs those of kind atrn.
+        Atrn = "atrn",
+        /// Runs those of kind wakeup.
+        Wakeup = "wakeup",
+    }
+}
+
+section! {
+    /// When this site goes on line of itself. Times are local.
+    pub struct Schedule in "schedule" {
+        /// Days: "mon-fri", "sat,sun".
+        days: Weekdays = is(Weekdays::ALL);
+        /// The window begins.
+        from: TimeOfDay = is(TimeOfDay::MIDNIGHT);
+        /// The window ends. Before `from`: on the next day.
+        to: TimeOfDay = is(TimeOfDay::END);
+        /// How often within the window.
+        every: Option<Duration> = unset("at the times of `at`").within(Some(seconds(60)), Some(DAY));
+        /// Exact times.
+        at: Vec<TimeOfDay> = none("by `every`");
+        /// What is done: "send", "collect", or only one kind of collecting: "etrn",
+        /// "atrn", "wakeup".
+        r#do: Vec<Action> = otherwise(vec![Action::Send, Action::Collect], "everything");
+        /// Whether the link may be brought up for this. Otherwise it is done only
+        /// while the link is up.
+        may_dial: bool = is(true);
+    }
+}

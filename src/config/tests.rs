@@ -1,0 +1,699 @@
+//! Whole files in, configuration or report out.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use super::example::{Role, example};
+use super::setting::Setting as _;
+use super::*;
+
+fn surroundings() -> Surroundings {
+    Surroundings {
+        host_name: "host.example".to_owned(),
+        cpus: 2,
+        credentials_directory: None,
+        state_directory: None,
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Report> {
+    super::parse(Path::new("t.toml"), text, &surroundings())
+}
+
+/// `line:column: option` of each finding.
+fn places(text: &str) -> Vec<String> {
+    let Err(report) = parse(text) else {
+        return Vec::new();
+    };
+    report
+        .findings
+        .iter()
+        .map(|finding| match finding.position {
+            Some(Position { line, column }) => format!("{line}:{column}: {}", finding.option),
+            None => finding.option.clone(),
+        })
+        .collect()
+}
+
+/// The one finding of a text.
+#[track_caller]
+fn check(text: &str, place: &str, what: &str, instead: &str) {
+    let report = parse(text).expect_err(text);
+    assert_eq!(places(text), [place], "{report}");
+    let finding = &report.findings[0];
+    assert!(finding.what.contains(what), "{text}\n{report}");
+    assert!(finding.instead.contains(instead), "{text}\n{report}");
+}
+
+#[test]
+fn without_a_file_it_is_a_safe_relay_on_loopback() {
+    let config = without_file(&surroundings());
+    assert_eq!(config.hostname.as_str(), "host.example");
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:2525");
+    assert_eq!(config.spool.directory, Path::new("turnspool-spool"));
+    assert_eq!(config.admin.socket, Path::new("turnspool-spool/admin.sock"));
+    assert_eq!(config.delivery.mode, DeliveryMode::Mx);
+    assert!(config.routes.is_empty() && config.relay.domains.is_empty());
+    for network in &config.relay.networks {
+        assert!(network.address().is_loopback(), "{network}");
+    }
+    assert_eq!(config.cores.data, 2);
+    assert_eq!(config.limits.sessions_max, 20_000);
+    assert_eq!(config, parse("# nothing\n").unwrap());
+}
+
+#[test]
+fn a_service_has_its_spool_in_its_state_directory() {
+    let mut around = surroundings();
+    around.state_directory = Some("/var/lib/turnspool".into());
+    around.host_name = "no host name".to_owned();
+    let config = without_file(&around);
+    assert_eq!(
+        config.spool.directory,
+        Path::new("/var/lib/turnspool/spool")
+    );
+    assert_eq!(config.hostname.as_str(), "localhost");
+}
+
+#[test]
+fn everything_supported_is_read() {
+    let text = r#"
+        hostname = "Spool.ISP.example"
+        [spool]
+        directory = "/var/spool/turnspool"
+        segment_size = "16MiB"
+        size_max = "20GiB"
+        free_min = "50MB"
+        [cores]
+        data = 4
+        pin = false
+        [limits]
+        sessions = 200
+        sessions_per_client = 10
+        message_size = "10MiB"
+        recipients = 500
+        [[listener]]
+        address = "0.0.0.0:25"
+        [[listener]]
+        address = "[::]:25"
+        role = "mx"
+        tls = "none"
+        when = "always"
+        [relay]
+        networks = ["127.0.0.0/8", "10.1.0.0/16"]
+        domains = ["branch.example", "a.b.branch.example"]
+        [dns]
+        servers = ["127.0.0.1:5353"]
+        fallback_to_system = false
+        [delivery]
+        mode = "smarthost"
+        connections = 10
+        connections_per_destination = 4
+        routes_in_smarthost_mode = true
+        [[delivery.smarthost]]
+        host = "smtp.isp.example"
+        port = 2525
+        [[delivery.smarthost]]
+        host = "192.0.2.9"
+        [[route]]
+        domain = "branch.example"
+        next_hop = "smtp://10.0.0.5:25"
+        [[route]]
+        domain = ".branch.example"
+        next_hop = "hold"
+        [retry]
+        first = "1m"
+        factor = 3
+        longest = "1h"
+        give_up = "2d"
+        warn = "0s"
+        [admin]
+        socket = "/run/turnspool/admin.sock"
+        [log]
+        format = "json"
+        to = "/var/log/turnspool.log"
+        detail = { smtp = true, dns = false }
+    "#;
+    let config = parse(text).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(config.hostname.as_str(), "spool.isp.example");
+    assert_eq!(config.spool.bytes_max, Some(20 << 30));
+    assert_eq!(config.spool.free_bytes_min, 50_000_000);
+    assert_eq!(
+        config.cores,
+        Cores {
+            data: 4,
+            pin: false
+        }
+    );
+    assert_eq!(config.listeners.len(), 2);
+    let DeliveryMode::Smarthost(smarthosts) = &config.delivery.mode else {
+        panic!("{:?}", config.delivery.mode);
+    };
+    assert_eq!((smarthosts[0].port, smarthosts[1].port), (2525, 25));
+    assert_eq!(config.routes.len(), 2);
+    assert_eq!(
+        config.retry,
+        Retry::Exponential {
+            first: Duration::from_secs(60),
+            factor: 3.0,
+            longest: Duration::from_secs(3600),
+            give_up: Duration::from_secs(172_800),
+            warn: None,
+        }
+    );
+    assert!(config.log.detail.smtp && !config.log.detail.dns);
+    assert_eq!(
+        config.log.to,
+        LogTarget::File("/var/log/turnspool.log".into())
+    );
+}
+
+#[test]
+fn presets() {
+    let small = parse("preset = \"small-site\"").unwrap();
+    assert_eq!(small.limits.sessions_max, 20);
+    assert_eq!(small.limits.sessions_per_client_max, 5);
+    assert_eq!(small.delivery.connections_max, 2);
+    let every = Duration::from_secs(300);
+    let warn = Some(Duration::from_secs(4 * 3600));
+    assert_eq!(
+        small.retry,
+        Retry::Fixed {
+            tries: 5,
+            every,
+            warn
+        }
+    );
+    let spool = parse("preset = \"spool\"").unwrap();
+    assert_eq!(spool, parse("").unwrap());
+    // What is written counts more than the preset.
+    let text = "preset = \"small-site\"\nlimits.sessions = 50\nretry.first = \"1m\"";
+    let mixed = parse(text).unwrap();
+    assert_eq!(mixed.limits.sessions_max, 50);
+    assert!(matches!(mixed.retry, Retry::Exponential { .. }));
+    check(
+        "preset = \"small\"",
+        "1:10: preset",
+        "\"small\"",
+        "\"small-site\"",
+    );
+}
+
+/// The bounds of the option are within those of the format, which asserts them.
+#[test]
+fn every_segment_size_is_one_that_the_format_takes() {
+    use spool_format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+    for size in ["1MiB", "1048577B", "1234567B", "64MB", "1GiB"] {
+        let config = parse(&format!("spool.segment_size = \"{size}\"")).unwrap();
+        let bytes = u32::try_from(config.spool.segment_bytes).unwrap();
+        assert!(bytes.is_multiple_of(4096), "{size}: {bytes}");
+        assert!(
+            (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes),
+            "{size}: {bytes}"
+        );
+    }
+    assert!(parse("spool.segment_size = \"1025MiB\"").is_err());
+}
+
+/// The promise of `turnspool check`: one run finds all.
+#[test]
+fn every_error_is_found_at_once() {
+    let text = r#"hostname = "a b"
+colour = "red"
+[spool]
+segment_size = 64
+sizemax = "1GiB"
+free_min = "1 GiB"
+[limits]
+sessions = "many"
+recipients = 5
+[[listener]]
+role = "mix"
+[[route]]
+domain = "x.example"
+next_hop = "10.0.0.5"
+[retry]
+first = "10min"
+tries = 3
+every = "5m"
+[[delivery.smarthost]]
+password = "secret"
+[customer]
+name = "x"
+"#;
+    assert_eq!(
+        places(text),
+        [
+            "1:12: hostname",
+            "2:1: ",
+            "4:16: spool.segment_size",
+            "5:1: spool",
+            "6:12: spool.free_min",
+            "8:12: limits.sessions",
+            "9:14: limits.recipients",
+            "10:1: listener.address",
+            "11:8: listener.role",
+            "14:12: route.next_hop",
+            "16:9: retry.first",
+            "17:9: retry.tries",
+            "19:1: delivery.smarthost.host",
+            "19:1: delivery.smarthost",
+            "20:1: delivery.smarthost",
+            "21:1: customer",
+            "21:1: customer",
+        ]
+        .map(str::to_owned),
+        "{}",
+        parse(text).unwrap_err()
+    );
+}
+
+#[test]
+fn broken_syntax_does_not_hide_the_rest() {
+    let text = "[spool]\nsegment_size = 64MiB\nfree_min = 5\n[limits\nsessions = 0\n";
+    let report = parse(text).unwrap_err();
+    let lines: Vec<usize> = report
+        .findings
+        .iter()
+        .filter_map(|finding| Some(finding.position?.line))
+        .collect();
+    assert!(
+        lines.contains(&2) && lines.contains(&3) && lines.contains(&4),
+        "{report}"
+    );
+    assert!(report.findings[0].what.contains("not TOML"), "{report}");
+    let twice = parse("[spool]\nfree_min = \"1GiB\"\nfree_min = \"2GiB\"\n").unwrap_err();
+    assert_eq!(
+        twice.findings[0].position.map(|p| p.line),
+        Some(3),
+        "{twice}"
+    );
+}
+
+#[test]
+fn wrong_values() {
+    check(
+        "spool.segment_size = \"64\"",
+        "1:22: spool.segment_size",
+        "is not a size",
+        "64MiB",
+    );
+    check(
+        "spool.segment_size = \"1KiB\"",
+        "1:22: spool.segment_size",
+        "bounds",
+        "\"1MiB\" to",
+    );
+    check(
+        "limits.sessions = \"20\"",
+        "1:19: limits.sessions",
+        "number",
+        "without quotation",
+    );
+    check(
+        "limits.sessions = -1",
+        "1:19: limits.sessions",
+        "-1",
+        "write 0 to",
+    );
+    check(
+        "limits.recipients = 99",
+        "1:21: limits.recipients",
+        "bounds",
+        "100 to 100000",
+    );
+    check(
+        "retry.first = 90",
+        "1:15: retry.first",
+        "90 is not a time",
+        "\"90s\"",
+    );
+    check(
+        "retry.factor = 0.5",
+        "1:16: retry.factor",
+        "bounds",
+        "1.0 to 10.0",
+    );
+    check("retry.factor = nan", "1:16: retry.factor", "nan", "2.0");
+    check(
+        "cores.pin = \"yes\"",
+        "1:13: cores.pin",
+        "true or false",
+        "without quotation",
+    );
+    check("cores = 2", "1:9: cores", "not a section", "[cores]");
+    check(
+        "relay.networks = \"10.0.0.0/8\"",
+        "1:18: relay.networks",
+        "a list",
+        "[\"10.0.0.0/8\"]",
+    );
+    check(
+        "relay.networks = [\"10.0.0.0/8\", \"10.0.0.1/8\"]",
+        "1:33: relay.networks",
+        "network",
+        "10.0.0.0/8",
+    );
+    check(
+        "[listener]\naddress = \"127.0.0.1:25\"",
+        "1:1: listener",
+        "a list",
+        "[[listener]]",
+    );
+    check(
+        "[limits]\npreset = \"small-site\"",
+        "2:1: limits",
+        "no option",
+        "top of the file",
+    );
+    check(
+        "[spool]\n\"a\\nb\" = 1",
+        "2:1: spool",
+        "\"a\\nb\"",
+        "known here",
+    );
+    check(
+        "[log]\nto = \"file\"",
+        "2:6: log.to",
+        "nor a path",
+        "./file",
+    );
+}
+
+#[test]
+fn contradictions() {
+    check(
+        "[relay]\nnetworks = [\"0.0.0.0/0\"]",
+        "2:12: relay.networks",
+        "open relay",
+        "own clients",
+    );
+    check(
+        "[relay]\ndomains = [\"x.example\"]",
+        "2:11: relay.domains",
+        "no route",
+        "[[route]]",
+    );
+    check(
+        "[retry]\nfirst = \"5h\"",
+        "2:9: retry.first",
+        "more than `longest`",
+        "longest",
+    );
+    check(
+        "[retry]\ngive_up = \"2h\"",
+        "2:11: retry.give_up",
+        "less than `warn`",
+        "warn",
+    );
+    check(
+        "[retry]\ntries = 5",
+        "2:9: retry.tries",
+        "no interval",
+        "every",
+    );
+    check(
+        "[retry]\nevery = \"5m\"",
+        "2:9: retry.every",
+        "no number",
+        "tries",
+    );
+    check(
+        "[limits]\nsessions = 10\nsessions_per_client = 20",
+        "3:23: limits.sessions_per_client",
+        "more than `sessions`",
+        "at most",
+    );
+    check(
+        "[delivery]\nconnections = 3\nconnections_per_destination = 4",
+        "3:31: delivery.connections_per_destination",
+        "more than",
+        "at most",
+    );
+    check(
+        "[delivery]\nmode = \"smarthost\"",
+        "2:8: delivery.mode",
+        "no smarthost",
+        "host =",
+    );
+    check(
+        "[[delivery.smarthost]]\nhost = \"a.example\"",
+        "1:1: delivery.smarthost",
+        "never used",
+        "mode = \"smarthost\"",
+    );
+    check(
+        "[[route]]\ndomain = \"a.example\"\nnext_hop = \"hold\"\n[[route]]\ndomain = \
+         \"A.example\"\nnext_hop = \"discard\"",
+        "5:10: route.domain",
+        "twice",
+        "in line 2",
+    );
+    check(
+        "[[route]]\ndomain = \"a.example\"\nnext_hop = \"smtp://127.0.0.1:2525\"",
+        "3:12: route.next_hop",
+        "our own listener",
+        "another",
+    );
+    check(
+        "[delivery]\nmode = \"smarthost\"\n[[delivery.smarthost]]\nhost = \"a.example\"\n\
+         [[route]]\ndomain = \"b.example\"\nnext_hop = \"hold\"",
+        "5:1: route",
+        "not obeyed",
+        "routes_in_smarthost_mode = true",
+    );
+    check(
+        "[spool]\nsegment_size = \"1GiB\"\nsize_max = \"2GiB\"",
+        "3:12: spool.size_max",
+        "too small",
+        "four segments",
+    );
+    check(
+        "[spool]\nsegment_size = \"1MiB\"\nsize_max = \"64MiB\"",
+        "3:12: limits.message_size",
+        "half of",
+        "size_max",
+    );
+    let long = format!("[spool]\ndirectory = \"/{}\"", "a".repeat(107));
+    check(&long, "2:13: admin.socket", "too long", "shorter");
+}
+
+/// Sections that are refused as a whole are read and checked all the same.
+#[test]
+fn what_is_not_built_is_refused_and_checked() {
+    let text = "[[link]]\nname = \"isp\"\nkind = \"pppd\"\n\n[[link]]\nname = \"isp\"\nkind = \
+                \"permanent\"\nup = [\"dial\"]";
+    let report = parse(text).unwrap_err();
+    let expected = [
+        "1:1: link",
+        "3:8: link.kind",
+        "5:1: link",
+        "6:8: link.name",
+        "8:6: link.up",
+    ];
+    let mut found = places(text);
+    found.dedup();
+    assert_eq!(found, expected, "{report}");
+    assert!(
+        report.findings[0].what.contains(unsupported::SENTENCE),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_domain_needs_a_route_that_covers_it() {
+    let check = |domain: &str, route: &str, good: bool| {
+        let text = format!(
+            "[relay]\ndomains = [{domain:?}]\n[[route]]\ndomain = {route:?}\nnext_hop = \"hold\""
+        );
+        assert_eq!(parse(&text).is_ok(), good, "{text}");
+    };
+    check("a.example", "a.example", true);
+    check("b.a.example", ".a.example", true);
+    check(".b.a.example", ".a.example", true);
+    check(".a.example", ".a.example", true);
+    check("a.example", ".a.example", false);
+    check(".a.example", "a.example", false);
+    check("ba.example", ".a.example", false);
+}
+
+#[test]
+fn secrets_are_in_closed_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    let around = surroundings();
+    let (what, instead) = secret::check(&path, &around).unwrap_err();
+    assert!(
+        what.contains("cannot be read") && instead.contains("0600"),
+        "{what}"
+    );
+    std::fs::write(&path, "hunter2\nnot this\n").unwrap();
+    let mode = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0o640);
+    let (what, instead) = secret::check(&path, &around).unwrap_err();
+    assert!(
+        what.contains("0640") && instead.contains("chmod 0600"),
+        "{what}"
+    );
+    mode(0o600);
+    assert_eq!(secret::check(&path, &around), Ok(()));
+    let secret = secret::SecretFile::new(&path, &around).read().unwrap();
+    assert_eq!(secret.reveal(), "hunter2");
+    assert!(!format!("{secret:?}").contains("hunter2"));
+    std::fs::write(&path, "").unwrap();
+    assert!(secret::check(&path, &around).is_err());
+    // A credential of systemd is found by its name; its mode is systemd's matter.
+    std::fs::write(&path, "x").unwrap();
+    mode(0o640);
+    let mut service = around;
+    service.credentials_directory = Some(directory.path().to_owned());
+    assert_eq!(secret::check(Path::new("secret"), &service), Ok(()));
+}
+
+#[test]
+fn files_that_cannot_be_read_are_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("turnspool.toml");
+    let report = load(&path, &surroundings()).unwrap_err();
+    assert!(report.to_string().contains("cannot be read"), "{report}");
+    std::fs::write(&path, b"hostname = \"a\"\n# \xff\n").unwrap();
+    let report = load(&path, &surroundings()).unwrap_err();
+    assert!(
+        report.to_string().contains("line 2 is not UTF-8"),
+        "{report}"
+    );
+    std::fs::write(&path, "hostname = \"a.example\"\n").unwrap();
+    assert_eq!(
+        load(&path, &surroundings()).unwrap().hostname.as_str(),
+        "a.example"
+    );
+}
+
+#[test]
+fn each_example_passes_the_check() {
+    for role in Role::ALL {
+        let text = example(role);
+        if let Err(report) = parse(&text) {
+            panic!("{role:?}: {report}\n{text}");
+        }
+        for line in text.lines() {
+            assert!(
+                line.chars().count() <= 80 || !line.starts_with("# "),
+                "{line}"
+            );
+        }
+    }
+}
+
+/// Each option of each section is in an example, with its documentation.
+#[test]
+fn the_examples_show_every_option() {
+    let examples: Vec<String> = Role::ALL.into_iter().map(example).collect();
+    for section in options::sections() {
+        for option in section
+            .options
+            .iter()
+            .filter(|option| option.section.is_none())
+        {
+            let beginning: Vec<&str> = option.doc[0].split_whitespace().take(4).collect();
+            let doc = format!("# {}", beginning.join(" "));
+            let shown = examples.iter().any(|example| {
+                example.contains(&doc) && example.contains(&format!("{} = ", option.name))
+            });
+            assert!(shown, "[{}] {}", section.path, option.name);
+        }
+    }
+}
+
+/// A default or a sample that its own reader refuses would be a trap in every
+/// example.
+#[test]
+fn defaults_and_samples_are_good_values() {
+    for section in options::sections() {
+        for option in &section.options {
+            let shown = option.section.is_none() && option.default.is_none();
+            let sample = shown.then_some(&option.sample);
+            let values = [option.default.as_ref(), option.small_site.as_ref(), sample];
+            for value in values.into_iter().flatten() {
+                let text = match (section.path, section.repeated) {
+                    ("", _) => format!("{} = {value}", option.name),
+                    (path, true) => format!("[[{path}]]\n{} = {value}", option.name),
+                    (path, false) => format!("[{path}]\n{} = {value}", option.name),
+                };
+                let tree = DeTable::parse(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
+                let mut reader = Reader::new(Preset::Spool);
+                let table = Table::new(tree.get_ref(), tree.span());
+                options::File::from_table(&table, &mut reader);
+                let name = if section.path.is_empty() {
+                    option.name.to_owned()
+                } else {
+                    format!("{}.{}", section.path, option.name)
+                };
+                let own = reader.troubles.iter().find(|trouble| {
+                    trouble.option == name && !trouble.what.contains(unsupported::SENTENCE)
+                });
+                assert_eq!(own, None, "{text}");
+            }
+        }
+    }
+    assert!(options::File::section().is_some());
+}
+
+/// Whatever is thrown at it, the reader reports and does not panic.
+#[test]
+fn mutilated_files_never_panic() {
+    let seed = 0x5eed_2026_1122_u64;
+    println!("seed {seed:#x}");
+    let mut state = seed;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let texts: Vec<String> = Role::ALL
+        .into_iter()
+        .map(|role| {
+            // The comments off, so that every section is there.
+            let text = example(role);
+            text.lines()
+                .filter_map(|line| match line.strip_prefix("# ") {
+                    Some(rest) if rest.contains(" = ") || rest.starts_with('[') => Some(rest),
+                    Some(_) => None,
+                    None => Some(line),
+                })
+                .map(|line| format!("{line}\n"))
+                .collect()
+        })
+        .collect();
+    for round in 0..600 {
+        let mut text = texts[round % texts.len()].clone().into_bytes();
+        for _ in 0..=random(4) {
+            let at = random(text.len());
+            match random(4) {
+                0 => text.truncate(at),
+                1 => text[at] = b"\"[]{}=.,\n9a\0"[random(12)],
+                2 => {
+                    let end = (at + random(30)).min(text.len());
+                    text.drain(at..end);
+                }
+                _ => {
+                    let end = (at + random(60)).min(text.len());
+                    let piece = text[at..end].to_vec();
+                    text.splice(at..at, piece);
+                }
+            }
+            if text.is_empty() {
+                break;
+            }
+        }
+        if let Ok(text) = String::from_utf8(text)
+            && let Err(report) = parse(&text)
+        {
+            assert!(!report.to_string().is_empty());
+        }
+    }
+}

@@ -1,0 +1,765 @@
+//! The admin protocol: what `turnspool queue` and its like ask the running server.
+//!
+//! Over the Unix socket of the configuration, one JSON object a line in each
+//! direction: a [`Request`], then its [`Response`], in order, any number of times.
+//! Who may open the socket may do everything; there is no further check.
+//!
+//! - Lines are limited in both directions, and a queue comes in pages: the server
+//!   never holds more than one page for a client, however long the queue is.
+//! - A page names the id behind which the next one begins. Ids do not move, so a
+//!   message that stays is listed once, whatever happens meanwhile. What arrives
+//!   meanwhile may or may not be listed.
+//! - Reading changes nothing.
+//! - [`VERSION`] grows when a client of the old version would be misled. A field
+//!   that is new and optional does not change it.
+//!
+//! What this module does not do: no I/O. The socket is the shell's, the wording for
+//! people is `cli`'s.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::mail::{Address, AddressError, Domain, QueueId, ReversePath};
+use crate::time::WallTime;
+
+/// The version of the protocol, in every request.
+pub const VERSION: u32 = 1;
+
+/// Longest request with its line end: [`IDS_MAX`] ids and a filter.
+pub const REQUEST_BYTES_MAX: usize = 32 << 10;
+
+/// Most ids in one request.
+pub const IDS_MAX: usize = 1000;
+
+/// Most entries of a page. A server may send fewer.
+pub const PAGE_ENTRIES_MAX: u32 = 1000;
+
+/// Most recipients shown of one message.
+pub const RECIPIENTS_SHOWN_MAX: usize = 1000;
+
+/// Longest free text in a response, in octets: a reply of a next hop, a reason.
+/// The server shortens what is longer; see [`shortened`].
+pub const TEXT_BYTES_MAX: usize = 512;
+
+/// Longest response with its line end.
+pub const RESPONSE_BYTES_MAX: usize = 8 << 20;
+
+// An id is 13 letters in quotation marks and a comma.
+const _: () = assert!(IDS_MAX * 16 + 4096 <= REQUEST_BYTES_MAX);
+// An entry has four texts (a path is within TEXT_BYTES_MAX, and JSON at worst
+// writes six octets for one) and some numbers; a recipient no more.
+const _: () = {
+    let entry_bytes_max = 2 * TEXT_BYTES_MAX * 2 + 2 * 6 * TEXT_BYTES_MAX / 2 + 512;
+    assert!(PAGE_ENTRIES_MAX as usize * entry_bytes_max <= RESPONSE_BYTES_MAX);
+    assert!(RECIPIENTS_SHOWN_MAX * entry_bytes_max <= RESPONSE_BYTES_MAX);
+};
+
+/// A value that JSON shows as its text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Text<T>(pub T);
+
+impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Text<T>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A point of the calendar, in JSON as RFC 3339 in UTC with whole seconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Date(pub WallTime);
+
+impl Serialize for Date {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Date {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let timestamp: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(WallTime::from_millis(timestamp.as_millisecond())))
+    }
+}
+
+/// A reverse-path as a filter: with or without angle brackets, `<>` for null.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SenderIs(pub ReversePath);
+
+impl fmt::Display for SenderIs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for SenderIs {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let inner = text.strip_prefix('<').and_then(|t| t.strip_suffix('>'));
+        inner.unwrap_or(text).parse().map(Self)
+    }
+}
+
+/// One line from the client.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// [`VERSION`] of the client.
+    pub version: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub command: Command,
+}
+
+/// What is asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Command {
+    /// A page of the queue. Answered by [`Response::Page`].
+    QueueList(Matching),
+    /// Everything about one message. Answered by [`Response::Message`].
+    QueueShow {
+        /// Which.
+        id: Text<QueueId>,
+    },
+    /// Changes messages. Answered by [`Response::Changed`].
+    QueueChange {
+        /// To what.
+        change: Change,
+        /// Which.
+        #[serde(flatten)]
+        selection: Selection,
+    },
+    /// Releases the held queue of a domain. Answered by [`Response::Released`].
+    ReleaseDomain {
+        /// The domain.
+        domain: Text<Domain>,
+    },
+    /// Counters and states. Answered by [`Response::Status`].
+    Status,
+    /// Reads and changes the detail of the log. Answered by [`Response::LogDetail`].
+    LogDetail(LogDetailChange),
+    /// Graceful stop, as by SIGTERM. Answered by [`Response::Done`] at once.
+    Stop,
+    /// Reads the configuration anew, as by SIGHUP. Answered by [`Response::Done`]
+    /// after the new one is in force, or by [`Response::Refused`] with all that is
+    /// wrong with it, and the old one stays.
+    Reload,
+}
+
+/// What happens to the messages of a selection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// Not delivered until released. Expiry goes on.
+    Hold,
+    /// Tried at once, held or not.
+    Release,
+    /// Removed, and nobody is told.
+    Delete,
+}
+
+/// Which messages.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "select", rename_all = "kebab-case")]
+pub enum Selection {
+    /// These, at most [`IDS_MAX`].
+    Ids {
+        /// Each once.
+        ids: Vec<Text<QueueId>>,
+    },
+    /// A page of those that match. The client asks on while there is a next one.
+    Matching(Matching),
+}
+
+/// A page of the messages that match.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Matching {
+    /// Which.
+    #[serde(default)]
+    pub filter: Filter,
+    /// Only those with a greater id. `None`: from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Text<QueueId>>,
+    /// How many, at most [`PAGE_ENTRIES_MAX`].
+    pub limit: u32,
+}
+
+/// All of what is given must hold. Nothing given: every message.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// A recipient that is not done yet is of this domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Text<Domain>>,
+    /// The reverse-path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Text<SenderIs>>,
+    /// A recipient that is not done yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Text<Address>>,
+    /// Arrived at least so many seconds ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_seconds: Option<u64>,
+    /// Larger than so many octets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub larger_octets: Option<u64>,
+    /// In this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+}
+
+/// What a message is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Waits for its turn.
+    Ready,
+    /// On its way.
+    Active,
+    /// Waits for its next try.
+    Deferred,
+    /// Waits for a release.
+    Held,
+}
+
+impl State {
+    /// As in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Active => "active",
+            Self::Deferred => "deferred",
+            Self::Held => "held",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for State {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Ready, Self::Active, Self::Deferred, Self::Held]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| "a state is ready, active, deferred or held".to_owned())
+    }
+}
+
+/// What is to be switched; what is not given stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogDetailChange {
+    /// Commands and replies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smtp: Option<bool>,
+    /// Questions and answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<bool>,
+    /// Steps of the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<bool>,
+}
+
+/// One line from the server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Response {
+    /// To [`Command::QueueList`].
+    Page(Page),
+    /// To [`Command::QueueShow`].
+    Message(Box<Message>),
+    /// To [`Command::QueueChange`].
+    Changed(Changed),
+    /// To [`Command::ReleaseDomain`].
+    Released(Released),
+    /// To [`Command::Status`].
+    Status(Status),
+    /// To [`Command::LogDetail`]: what holds now.
+    LogDetail(LogDetail),
+    /// It is done, and there is nothing to tell.
+    Done,
+    /// It is not done.
+    Refused(Refused),
+}
+
+/// A page of the queue, in the order of ids.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Page {
+    /// At most as many as were asked for. May be empty though there is a next page.
+    pub entries: Vec<Entry>,
+    /// Ask on with this as `after`. `None`: that was all.
+    pub next: Option<Text<QueueId>>,
+}
+
+/// A message in a page.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name.
+    pub id: Text<QueueId>,
+    /// What it is doing.
+    pub state: State,
+    /// When it was accepted.
+    pub arrival: Date,
+    /// Octets.
+    pub octets: u64,
+    /// The reverse-path, empty for null.
+    pub sender: String,
+    /// Recipients that are not done yet.
+    pub recipients: u32,
+    /// Where it goes next, for people; of several the first.
+    pub next_hop: String,
+    /// Tries so far.
+    pub attempts: u32,
+    /// When it is tried next, if that is by time.
+    pub next_attempt: Option<Date>,
+}
+
+/// Everything about a message.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Message {
+    /// As in a page.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// When the sender is told that it failed.
+    pub expires: Option<Date>,
+    /// MT-PRIORITY (RFC 6710).
+    pub priority: i8,
+    /// DELIVERBY (RFC 2852).
+    pub deliver_by: Option<Date>,
+    /// ENVID (RFC 3461) as it came.
+    pub envid: Option<String>,
+    /// Where it is in the spool.
+    pub location: String,
+    /// The first [`RECIPIENTS_SHOWN_MAX`], those that are done among them.
+    pub shown: Vec<RecipientState>,
+    /// How many recipients there are in all.
+    pub recipients_total: u32,
+}
+
+/// A recipient of a message.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RecipientState {
+    /// The forward-path, without brackets.
+    pub recipient: String,
+    /// "waiting", "delivered", "failed": for people.
+    pub state: String,
+    /// Where it goes next.
+    pub next_hop: String,
+    /// What the next hop said last, at most [`TEXT_BYTES_MAX`].
+    pub last: Option<String>,
+}
+
+/// What a change did.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Changed {
+    /// Messages.
+    pub changed: u64,
+    /// Ids that are not in the queue (any more).
+    pub missing: Vec<Text<QueueId>>,
+    /// Ask on with this as `after`. `None`: that was all.
+    pub next: Option<Text<QueueId>>,
+}
+
+/// What a release let go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Released {
+    /// Messages.
+    pub messages: u64,
+    /// Octets.
+    pub octets: u64,
+}
+
+/// Counters and states of the server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the program.
+    pub program_version: String,
+    /// When it started.
+    pub started: Date,
+    /// Numbers by their stable names.
+    pub counters: BTreeMap<String, u64>,
+    /// States by their stable names: `spool.log` → `open`.
+    pub states: BTreeMap<String, String>,
+}
+
+/// Which components write more detail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LogDetail {
+    /// Commands and replies.
+    pub smtp: bool,
+    /// Questions and answers.
+    pub dns: bool,
+    /// Steps of the link.
+    pub link: bool,
+}
+
+/// Why something was not done.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refused {
+    /// For the exit code.
+    pub reason: Reason,
+    /// A sentence for the operator.
+    pub text: String,
+}
+
+/// By what the client can do about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The request is not of this protocol or version: nothing.
+    Request,
+    /// There is no such message, domain or queue.
+    NotFound,
+    /// The configuration is wrong: correct it.
+    Configuration,
+    /// It could not be done.
+    Failed,
+    /// Not now: try again.
+    Later,
+}
+
+impl Request {
+    /// A request of this version.
+    #[must_use]
+    pub const fn new(command: Command) -> Self {
+        Self {
+            version: VERSION,
+            command,
+        }
+    }
+
+    /// From a line, with or without its end.
+    ///
+    /// # Errors
+    /// What to answer.
+    pub fn from_line(line: &[u8]) -> Result<Self, Refused> {
+        let refused = |text: String| Refused {
+            reason: Reason::Request,
+            text,
+        };
+        if line.len() > REQUEST_BYTES_MAX {
+            let what = format!("the request is longer than {REQUEST_BYTES_MAX} octets");
+            return Err(refused(what));
+        }
+        // Before anything else: a request of another version need not make sense.
+        #[derive(Deserialize)]
+        struct OnlyVersion {
+            version: u32,
+        }
+        let OnlyVersion { version } = serde_json::from_slice(line)
+            .map_err(|error| refused(format!("this is no request: {error}")))?;
+        if version != VERSION {
+            return Err(refused(format!(
+                "the client speaks version {version} of the admin protocol, the server version \
+                 {VERSION}: use the command of the version that runs"
+            )));
+        }
+        let request: Self = serde_json::from_slice(line)
+            .map_err(|error| refused(format!("the request is wrong: {error}")))?;
+        request.command.limits().map_err(refused)?;
+        Ok(request)
+    }
+
+    /// As a line with its end.
+    ///
+    /// # Panics
+    /// If it has more than [`IDS_MAX`] ids: the client splits them.
+    #[must_use]
+    pub fn to_line(&self) -> Vec<u8> {
+        assert_eq!(self.command.limits(), Ok(()), "a request above its limits");
+        line(self)
+    }
+}
+
+impl Command {
+    fn limits(&self) -> Result<(), String> {
+        let page = match self {
+            Self::QueueList(page) => page,
+            Self::QueueChange { selection, .. } => match selection {
+                Selection::Ids { ids } if ids.len() > IDS_MAX => {
+                    return Err(format!("more than {IDS_MAX} ids in one request"));
+                }
+                Selection::Ids { .. } => return Ok(()),
+                Selection::Matching(page) => page,
+            },
+            _ => return Ok(()),
+        };
+        if (1..=PAGE_ENTRIES_MAX).contains(&page.limit) {
+            Ok(())
+        } else {
+            Err(format!("a page has 1 to {PAGE_ENTRIES_MAX} entries"))
+        }
+    }
+}
+
+impl Response {
+    /// A refusal.
+    #[must_use]
+    pub fn refused(reason: Reason, text: impl Into<String>) -> Self {
+        Self::Refused(Refused {
+            reason,
+            text: text.into(),
+        })
+    }
+
+    /// From a line, with or without its end.
+    ///
+    /// # Errors
+    /// Why it is no response.
+    pub fn from_line(line: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(line)
+    }
+
+    /// As a line with its end.
+    #[must_use]
+    pub fn to_line(&self) -> Vec<u8> {
+        line(self)
+    }
+}
+
+/// JSON escapes control characters, so the only line end is the last octet.
+fn line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).expect("these types have no map with other keys");
+    debug_assert!(!line.contains(&b'\n'));
+    line.push(b'\n');
+    line
+}
+
+/// A text within [`TEXT_BYTES_MAX`].
+#[must_use]
+pub fn shortened(text: &str) -> &str {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u64) -> Text<QueueId> {
+        Text(QueueId::from_u64(n))
+    }
+
+    /// The wire form is an interface: a change of it is seen here.
+    #[test]
+    fn requests_on_the_wire() {
+        let check = |command: Command, expected: &str| {
+            let line = Request::new(command.clone()).to_line();
+            assert_eq!(String::from_utf8_lossy(&line), format!("{expected}\n"));
+            let read = Request::from_line(&line).map(|request| request.command);
+            assert_eq!(read, Ok(command));
+        };
+        check(Command::Status, r#"{"version":1,"command":"status"}"#);
+        check(Command::Stop, r#"{"version":1,"command":"stop"}"#);
+        check(Command::Reload, r#"{"version":1,"command":"reload"}"#);
+        check(
+            Command::QueueList(Matching {
+                filter: Filter::default(),
+                after: None,
+                limit: 100,
+            }),
+            r#"{"version":1,"command":"queue-list","filter":{},"limit":100}"#,
+        );
+        check(
+            Command::QueueShow { id: id(33) },
+            r#"{"version":1,"command":"queue-show","id":"0000000000011"}"#,
+        );
+        check(
+            Command::QueueChange {
+                change: Change::Hold,
+                selection: Selection::Ids {
+                    ids: vec![id(1), id(2)],
+                },
+            },
+            r#"{"version":1,"command":"queue-change","change":"hold","select":"ids","ids":["0000000000001","0000000000002"]}"#,
+        );
+        check(
+            Command::QueueChange {
+                change: Change::Delete,
+                selection: Selection::Matching(Matching {
+                    filter: Filter {
+                        domain: Some(Text("b.example".parse().unwrap())),
+                        sender: Some(Text(SenderIs(ReversePath::Null))),
+                        recipient: Some(Text("a@b.example".parse().unwrap())),
+                        older_seconds: Some(60),
+                        larger_octets: Some(5),
+                        state: Some(State::Held),
+                    },
+                    after: Some(id(1)),
+                    limit: 10,
+                }),
+            },
+            r#"{"version":1,"command":"queue-change","change":"delete","select":"matching","filter":{"domain":"b.example","sender":"<>","recipient":"a@b.example","older_seconds":60,"larger_octets":5,"state":"held"},"after":"0000000000001","limit":10}"#,
+        );
+        check(
+            Command::ReleaseDomain {
+                domain: Text("b.example".parse().unwrap()),
+            },
+            r#"{"version":1,"command":"release-domain","domain":"b.example"}"#,
+        );
+        check(
+            Command::LogDetail(LogDetailChange {
+                smtp: Some(true),
+                ..LogDetailChange::default()
+            }),
+            r#"{"version":1,"command":"log-detail","smtp":true}"#,
+        );
+    }
+
+    #[test]
+    fn wrong_requests_are_refused_with_a_sentence() {
+        let check = |line: &str, part: &str| {
+            let refused = Request::from_line(line.as_bytes()).expect_err(line);
+            assert_eq!(refused.reason, Reason::Request);
+            assert!(refused.text.contains(part), "{line}: {}", refused.text);
+        };
+        check("", "no request");
+        check("{}", "version");
+        check(r#"{"version":2,"command":"dance"}"#, "version 2");
+        check(r#"{"version":1,"command":"dance"}"#, "dance");
+        check(
+            r#"{"version":1,"command":"queue-show","id":"x"}"#,
+            "13 letters",
+        );
+        check(
+            r#"{"version":1,"command":"queue-list","limit":0}"#,
+            "1 to 1000",
+        );
+        check(
+            r#"{"version":1,"command":"queue-list","limit":1001}"#,
+            "1 to 1000",
+        );
+        check(
+            r#"{"version":1,"command":"queue-list","limit":1,"filter":{"colour":"red"}}"#,
+            "colour",
+        );
+        check(
+            r#"{"version":1,"command":"release-domain","domain":"a b"}"#,
+            "not allowed",
+        );
+        check(&" ".repeat(REQUEST_BYTES_MAX + 1), "longer");
+        let ids = vec![id(1); IDS_MAX + 1];
+        let many = serde_json::to_string(&Request::new(Command::QueueChange {
+            change: Change::Hold,
+            selection: Selection::Ids { ids },
+        }));
+        check(&many.unwrap(), "more than 1000 ids");
+    }
+
+    #[test]
+    fn the_most_ids_fit_into_a_request() {
+        let request = Request::new(Command::QueueChange {
+            change: Change::Release,
+            selection: Selection::Ids {
+                ids: vec![id(u64::MAX); IDS_MAX],
+            },
+        });
+        let line = request.to_line();
+        assert!(line.len() <= REQUEST_BYTES_MAX);
+        assert_eq!(Request::from_line(&line), Ok(request));
+    }
+
+    fn entry(text: &str) -> Entry {
+        Entry {
+            id: id(7),
+            state: State::Deferred,
+            arrival: Date(WallTime::from_millis(1_795_351_597_000)),
+            octets: 4096,
+            sender: text.to_owned(),
+            recipients: 2,
+            next_hop: text.to_owned(),
+            attempts: 3,
+            next_attempt: Some(Date(WallTime::from_millis(1_795_351_600_000))),
+        }
+    }
+
+    #[test]
+    fn responses_read_as_they_are_written() {
+        let responses = [
+            Response::Page(Page {
+                entries: vec![entry("a@b.example"), entry("")],
+                next: Some(id(7)),
+            }),
+            Response::Message(Box::new(Message {
+                entry: entry("a@b.example"),
+                expires: None,
+                priority: -3,
+                deliver_by: None,
+                envid: Some("x".to_owned()),
+                location: "log 0 segment 1 offset 0".to_owned(),
+                shown: vec![RecipientState {
+                    recipient: "c@d.example".to_owned(),
+                    state: "waiting".to_owned(),
+                    next_hop: "d.example".to_owned(),
+                    last: Some("450 4.2.0\r\nlater".to_owned()),
+                }],
+                recipients_total: 1,
+            })),
+            Response::Changed(Changed {
+                changed: 2,
+                missing: vec![id(1)],
+                next: None,
+            }),
+            Response::Released(Released {
+                messages: 5,
+                octets: 6,
+            }),
+            Response::Status(Status {
+                program_version: "0.1.0".to_owned(),
+                started: Date(WallTime::EPOCH),
+                counters: BTreeMap::from([("commits".to_owned(), 7)]),
+                states: BTreeMap::new(),
+            }),
+            Response::LogDetail(LogDetail::default()),
+            Response::Done,
+            Response::refused(Reason::Later, "stopping"),
+        ];
+        for response in responses {
+            let line = response.to_line();
+            assert_eq!(line.iter().filter(|&&b| b == b'\n').count(), 1);
+            assert_eq!(Response::from_line(&line).ok(), Some(response));
+        }
+    }
+
+    #[test]
+    fn the_largest_page_fits_into_a_response() {
+        let path = "\"".repeat(TEXT_BYTES_MAX);
+        let page = Response::Page(Page {
+            entries: vec![entry(&path); PAGE_ENTRIES_MAX as usize],
+            next: None,
+        });
+        assert!(page.to_line().len() <= RESPONSE_BYTES_MAX);
+    }
+
+    #[test]
+    fn texts_are_shortened_between_characters() {
+        assert_eq!(shortened("short"), "short");
+        let long = format!("{}ä", "a".repeat(TEXT_BYTES_MAX - 1));
+        assert_eq!(shortened(&long).len(), TEXT_BYTES_MAX - 1);
+    }
+}

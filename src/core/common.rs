@@ -1,0 +1,664 @@
+//! What all connections of a data core have in common: the log, the queue, the
+//! settings, and what is to be done.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber, SegmentId, SegmentPlace};
+
+use crate::core::counters::Counters;
+use crate::core::delivery::{Aftermath, Candidates};
+use crate::core::hosts::HostCache;
+use crate::core::incoming::{Arrived, Incoming};
+use crate::core::lending::{Forget, Lending};
+use crate::core::notifying::Pending;
+use crate::core::settings::Settings;
+use crate::core::{ConnectionId, ControlNotice, CoreId, Notice, Operation};
+use crate::mail::{QueueId, RecipientIndex};
+use crate::queue::{
+    self, ConnectionFailure, CoreNumber, CoreSet, HoldState, MessageFacts, NewMessage,
+    NewRecipient, Recipients, Schedule, Sessions, Told, retry::Jitter,
+};
+use crate::report::Fact;
+use crate::spool::commit::Ticket;
+use crate::spool::log::{self, Attempt, Log, Refused, Rest};
+use crate::spool::message::{BodyFacts, SegmentSource};
+use crate::time::{Instant, Now};
+
+/// Who waits for a commit.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// A session that is to say 250.
+    Reception(ConnectionId),
+    /// The recipients of another message, of which this one tells the sender.
+    Notification(Pending),
+}
+
+/// A message between its seal and its commit.
+#[derive(Debug)]
+struct Uncommitted {
+    arrived: Arrived,
+    waiting: Waiting,
+}
+
+/// Whether the core goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stop {
+    No,
+    /// New work is refused, what is under way is finished until then.
+    Until(Instant),
+    /// Everything is finished, and the shell was told.
+    Done,
+}
+
+/// A connection that the schedule wants, with where it may go.
+pub(super) struct WantedConnection {
+    pub(super) connection: queue::ConnectionId,
+    pub(super) destination: queue::DestinationId,
+    pub(super) candidates: Candidates,
+}
+
+/// See the module.
+pub(super) struct Common {
+    pub(super) id: CoreId,
+    pub(super) settings: Arc<Settings>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) log: Log,
+    pub(super) queue: Schedule,
+    pub(super) hosts: HostCache,
+    pub(super) lending: Lending,
+    pub(super) counters: Counters,
+    pub(super) operations: VecDeque<Operation>,
+    /// Receptions that wait for the log to take octets again.
+    pub(super) stalled: Vec<ConnectionId>,
+    /// Which connection a connection of the schedule is.
+    pub(super) deliveries: HashMap<queue::ConnectionId, ConnectionId>,
+    /// Deliveries to be told something by the schedule.
+    pub(super) calls: VecDeque<(ConnectionId, Call)>,
+    uncommitted: HashMap<Ticket, Uncommitted>,
+    last_ticket: u64,
+    pub(super) last_job: u64,
+    pub(super) random: Jitter,
+    /// Done records that wait for the commit of a notification, by message.
+    notifying: HashMap<QueueId, Unfinished>,
+    /// New mail was refused for want of room, and the operator was told.
+    full: bool,
+    stop: Stop,
+}
+
+/// What the schedule tells a delivery.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Call {
+    /// There is work.
+    Work,
+    /// Go.
+    Quit,
+}
+
+/// A message with done records that are still to be written.
+#[derive(Debug, Default)]
+struct Unfinished {
+    notifications: usize,
+    /// The schedule has finished with it.
+    finished: bool,
+}
+
+/// What a data core is made from.
+pub struct Parts {
+    /// Its number.
+    pub id: CoreId,
+    /// What the operator decides.
+    pub settings: Arc<Settings>,
+    /// How many sessions there are, on all cores.
+    pub sessions: Arc<Sessions>,
+    /// The open log.
+    pub log: Log,
+    /// The queue, with what recovery found.
+    pub queue: Schedule,
+    /// Secret, and new at each start.
+    pub seed: u64,
+}
+
+impl Common {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts {
+            id,
+            settings,
+            sessions,
+            log,
+            queue,
+            seed,
+        } = parts;
+        Self {
+            id,
+            settings,
+            sessions,
+            log,
+            queue,
+            hosts: HostCache::default(),
+            lending: Lending::default(),
+            counters: Counters::default(),
+            operations: VecDeque::new(),
+            stalled: Vec::new(),
+            deliveries: HashMap::new(),
+            calls: VecDeque::new(),
+            uncommitted: HashMap::new(),
+            last_ticket: 0,
+            last_job: 0,
+            random: Jitter::new(seed),
+            notifying: HashMap::new(),
+            full: false,
+            stop: Stop::No,
+        }
+    }
+
+    pub(super) fn report(&mut self, fact: Fact) {
+        self.operations.push_back(Operation::Report(fact));
+    }
+
+    pub(super) fn tell_control(&mut self, notice: ControlNotice) {
+        self.operations.push_back(Operation::TellControl(notice));
+    }
+
+    /// When something of the log or the queue is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let stop = match self.stop {
+            Stop::Until(deadline) => Some(deadline),
+            Stop::No | Stop::Done => None,
+        };
+        [
+            self.log.deadline(),
+            self.queue.deadline(),
+            self.hosts.deadline(),
+            stop,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Seals a message; `waiting` is told when it is committed.
+    pub(super) fn seal(
+        &mut self,
+        now: Now,
+        incoming: Incoming,
+        body: BodyFacts,
+        waiting: Waiting,
+    ) -> Result<(), (Refused, Waiting)> {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        match incoming.seal(now, &mut self.log, body, ticket) {
+            Ok(arrived) => {
+                self.uncommitted
+                    .insert(ticket, Uncommitted { arrived, waiting });
+                Ok(())
+            }
+            Err(refused) => Err((refused, waiting)),
+        }
+    }
+
+    /// A message is committed: it is queued. Gives who waited for it.
+    pub(super) fn committed(&mut self, now: Now, ticket: Ticket) -> Option<Waiting> {
+        let Uncommitted { arrived, waiting } = self.uncommitted.remove(&ticket)?;
+        let Arrived {
+            sealed,
+            envelope,
+            arrival,
+            client,
+        } = arrived;
+        self.counters.messages_accepted += 1;
+        self.counters.octets_accepted += sealed.octets;
+        let sender = &envelope.sender;
+        let message = NewMessage {
+            facts: MessageFacts {
+                queue_id: sealed.queue_id,
+                location: sealed.seal,
+                octets: sealed.octets,
+                arrival,
+                priority: sender.priority.unwrap_or_default(),
+                deliver_by: sender.deliver_by,
+                hold: HoldState::Free,
+            },
+            told: Told::NOTHING,
+        };
+        let routes = &self.settings.routes;
+        let recipients = envelope
+            .recipients
+            .iter()
+            .zip(0..)
+            .map(|(recipient, index)| NewRecipient {
+                recipient: RecipientIndex(index),
+                next_hop: routes.next_hop(recipient.forward_path.address().domain_str()),
+                attempts: 0,
+                not_before: sender.hold_until,
+            });
+        self.queue.enqueue(now, &message, recipients);
+        let recipients = envelope.recipients.len();
+        self.report(Fact::Accepted {
+            queue_id: sealed.queue_id,
+            reverse_path: envelope.sender.reverse_path,
+            recipients,
+            octets: sealed.octets,
+            client: client.and_then(|client| client.parse().ok()),
+        });
+        Some(waiting)
+    }
+
+    /// A message will never be committed. Gives who waited for it.
+    pub(super) fn not_committed(&mut self, ticket: Ticket) -> Option<Waiting> {
+        self.uncommitted
+            .remove(&ticket)
+            .map(|uncommitted| uncommitted.waiting)
+    }
+
+    /// Does what the log wants. Gives a ticket whose fate is known.
+    pub(super) fn advance_log(&mut self, now: Now) -> Option<(Ticket, Settled)> {
+        while let Some(output) = self.log.poll(now) {
+            match output {
+                log::Output::Write {
+                    segment,
+                    offset,
+                    bytes,
+                    durability,
+                } => {
+                    self.counters.writes += 1;
+                    self.counters.octets_written += bytes.len() as u64;
+                    if durability != crate::spool::commit::Durability::None {
+                        self.counters.flushes += 1;
+                    }
+                    let operation = Operation::Write {
+                        segment,
+                        offset,
+                        octets: bytes,
+                        durability,
+                    };
+                    self.operations.push_back(operation);
+                }
+                log::Output::Committed { ticket, receipt } => {
+                    return Some((ticket, Settled::Committed(receipt)));
+                }
+                log::Output::Failed { ticket } => return Some((ticket, Settled::Failed)),
+                log::Output::SegmentNeeded { header, spare } => {
+                    let core = self.id;
+                    self.tell_control(ControlNotice::SegmentNeeded {
+                        core,
+                        header,
+                        spare,
+                    });
+                }
+                log::Output::SegmentClosed { segment } => {
+                    let log = spool_format::LogId(self.id.0);
+                    let segment = SegmentPlace { log, segment };
+                    self.tell_control(ControlNotice::SegmentClosed { segment });
+                }
+                log::Output::SegmentDead { segment, fate } => {
+                    self.counters.segments_freed += 1;
+                    if self.lending.dead(segment) == Forget::Now {
+                        self.operations.push_back(Operation::Forget { segment });
+                    }
+                    let core = self.id;
+                    self.tell_control(ControlNotice::SegmentDead {
+                        core,
+                        segment,
+                        fate,
+                    });
+                }
+                // The log is asked in `carry` whether there is something to carry.
+                log::Output::CarryWanted { .. } => {}
+                log::Output::Moved { queue_id, to, .. } => {
+                    self.counters.messages_carried += 1;
+                    self.queue.moved(queue_id, to);
+                }
+                log::Output::CarryFailed { queue_id, error } => {
+                    let what = match queue_id {
+                        Some(id) => format!("message {id} stays in its old segment: {error}"),
+                        None => format!("a segment cannot be emptied: {error}"),
+                    };
+                    let log = spool_format::LogId(self.id.0);
+                    self.report(Fact::SpoolDamaged { log, what });
+                }
+                log::Output::LogClosed { fault } => {
+                    let log = spool_format::LogId(self.id.0);
+                    self.report(Fact::LogClosed {
+                        log,
+                        why: fault.to_string(),
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// Carries a little of a mostly dead segment forward, if the log is not busy.
+    pub(super) fn carry(&mut self, now: Now, spool: &impl SegmentSource) {
+        if self.log.carries().is_some() && !self.log.is_full() {
+            self.log.carry(now, spool);
+        }
+    }
+
+    /// Does what the queue wants, except what concerns connections: that is left in
+    /// `calls` and `hosts`.
+    pub(super) fn advance_queue(&mut self, now: Now, spool: &impl SegmentSource) {
+        while let Some(output) = self.queue.poll() {
+            match output {
+                queue::Output::Connect {
+                    connection,
+                    destination,
+                } => {
+                    let next_hop = self
+                        .queue
+                        .next_hop(destination)
+                        .expect("a destination with mail")
+                        .clone();
+                    if let Some(resolve) =
+                        self.hosts
+                            .want(now.instant, connection, destination, next_hop)
+                    {
+                        let core = self.id;
+                        self.tell_control(ControlNotice::Resolve {
+                            core,
+                            next_hop: resolve,
+                        });
+                    }
+                }
+                queue::Output::Work { connection } => self.call(connection, Call::Work),
+                queue::Output::Quit { connection } => self.call(connection, Call::Quit),
+                queue::Output::Deferred {
+                    queue_id,
+                    recipients,
+                    attempts,
+                    until,
+                } => {
+                    let numbers: Vec<_> = numbers(&recipients).collect();
+                    let attempt = Attempt {
+                        attempts: u32::from(attempts),
+                        next_attempt: until,
+                        recipients: &numbers,
+                        error: "",
+                    };
+                    // A closed log was reported; the count of attempts is lost with it.
+                    let _ = self.log.attempt(now, queue_id, &attempt);
+                }
+                queue::Output::Warn {
+                    location,
+                    recipients,
+                    expires,
+                    ..
+                } => {
+                    self.warn(now, spool, location, &recipients, expires);
+                }
+                queue::Output::Expired {
+                    queue_id,
+                    location,
+                    recipients,
+                    reason,
+                    ..
+                } => {
+                    self.expired(now, spool, queue_id, location, &recipients, reason);
+                }
+                queue::Output::Deleted {
+                    queue_id,
+                    recipients,
+                } => {
+                    let done: Vec<_> = numbers(&recipients)
+                        .map(|recipient| DoneField {
+                            recipient,
+                            outcome: DoneOutcome::Deleted,
+                        })
+                        .collect();
+                    self.done(now, queue_id, &done);
+                    self.report(Fact::Steered {
+                        queue_id,
+                        what: "deleted",
+                    });
+                }
+                queue::Output::Finished { queue_id, .. } => {
+                    self.counters.messages_finished += 1;
+                    match self.notifying.get_mut(&queue_id) {
+                        Some(unfinished) => unfinished.finished = true,
+                        None => self.finish(now, queue_id),
+                    }
+                }
+                queue::Output::DestinationClosed {
+                    destination,
+                    failures,
+                    until,
+                } => {
+                    let next_hop = self.next_hop_text(destination);
+                    let why = match self.hosts.failure(destination) {
+                        Some(why) => format!("{why} (failure {failures} in a row)"),
+                        None => format!("failure {failures} in a row"),
+                    };
+                    let next_attempt_in = until.since(now.wall);
+                    self.report(Fact::Unreachable {
+                        next_hop,
+                        why,
+                        next_attempt_in,
+                    });
+                }
+                queue::Output::DestinationOpened { destination } => {
+                    self.hosts.recovered(destination);
+                    let next_hop = self.next_hop_text(destination);
+                    self.report(Fact::Reachable { next_hop });
+                }
+                // Held queues come with the provider's side.
+                queue::Output::ReleaseEnded { .. } => {}
+                queue::Output::PermitsFreed { cores } => {
+                    self.tell_cores(cores, &Notice::PermitsFreed);
+                }
+                queue::Output::PermitWanted { key } => {
+                    self.tell_cores(CoreSet::ALL, &Notice::PermitWanted { key });
+                }
+            }
+        }
+    }
+
+    fn next_hop_text(&self, destination: queue::DestinationId) -> String {
+        self.queue
+            .next_hop(destination)
+            .map_or_else(String::new, ToString::to_string)
+    }
+
+    fn call(&mut self, connection: queue::ConnectionId, call: Call) {
+        match self.deliveries.get(&connection) {
+            Some(&id) => self.calls.push_back((id, call)),
+            // Its hosts are still being looked up: it can be given back at once.
+            None if call == Call::Quit => self.hosts.give_up(connection),
+            None => {}
+        }
+    }
+
+    fn tell_cores(&mut self, cores: CoreSet, notice: &Notice) {
+        for number in 0..self.settings.data_cores {
+            let core = CoreId(number);
+            if core != self.id && cores.contains(CoreNumber(number)) {
+                self.operations.push_back(Operation::TellCore {
+                    core,
+                    notice: notice.clone(),
+                });
+            }
+        }
+    }
+
+    /// Writes that recipients are done.
+    pub(super) fn done(&mut self, now: Now, queue_id: QueueId, done: &[DoneField]) {
+        if !done.is_empty() {
+            // A closed log was reported; the message is delivered again after a restart.
+            let _ = self.log.done(now, queue_id, done, Rest::Pending);
+        }
+    }
+
+    /// A notification about `queue_id` is on its way: its done records wait.
+    pub(super) fn notification_begun(&mut self, queue_id: QueueId) {
+        self.notifying.entry(queue_id).or_default().notifications += 1;
+    }
+
+    /// A notification about `queue_id` is committed, or will never be.
+    pub(super) fn notification_over(&mut self, now: Now, queue_id: QueueId) {
+        let Some(unfinished) = self.notifying.get_mut(&queue_id) else {
+            return;
+        };
+        unfinished.notifications -= 1;
+        if unfinished.notifications == 0 {
+            let finished = unfinished.finished;
+            self.notifying.remove(&queue_id);
+            if finished {
+                self.finish(now, queue_id);
+            }
+        }
+    }
+
+    /// Nobody is left to deliver to: the log may forget the message.
+    fn finish(&mut self, now: Now, queue_id: QueueId) {
+        let _ = self.log.done(now, queue_id, &[], Rest::Nobody);
+        self.report(Fact::Finished { queue_id });
+    }
+
+    /// What follows from the end of a delivery.
+    pub(super) fn delivery_over(&mut self, now: Now, aftermath: Aftermath) {
+        match aftermath {
+            Aftermath::Closed(connection) => {
+                self.deliveries.remove(&connection);
+                self.queue.connection_closed(now, connection);
+            }
+            Aftermath::TryNext {
+                connection,
+                candidates,
+                destination,
+                why,
+            } => {
+                self.deliveries.remove(&connection);
+                self.hosts.failed(destination, why);
+                let wanted = WantedConnection {
+                    connection,
+                    destination,
+                    candidates,
+                };
+                self.hosts.try_next(wanted);
+            }
+            Aftermath::Failed {
+                connection,
+                destination,
+                how,
+                why,
+            } => {
+                self.deliveries.remove(&connection);
+                self.hosts.failed(destination, why.clone());
+                if how != ConnectionFailure::Unusable {
+                    let why = format!("{why}; its mail is tried again");
+                    self.report(Fact::DeliveryBroken { why });
+                }
+                self.queue.connection_failed(now, connection, how);
+            }
+        }
+    }
+
+    /// Looks at the clocks of the log, the queue and the questions.
+    pub(super) fn timer(&mut self, now: Now) {
+        if self
+            .log
+            .deadline()
+            .is_some_and(|deadline| deadline <= now.instant)
+        {
+            self.log.timer(now);
+        }
+        if self
+            .queue
+            .deadline()
+            .is_some_and(|deadline| deadline <= now.instant)
+        {
+            self.queue.timer(now);
+        }
+        self.hosts.timer(now.instant);
+    }
+
+    /// A segment could not be prepared. The log asks again.
+    pub(super) fn segment_failed(&mut self, now: Now, segment: SegmentId, why: String) {
+        self.log.segment_failed(now, segment);
+        let log = spool_format::LogId(self.id.0);
+        self.report(Fact::SegmentFailed { log, segment, why });
+    }
+
+    /// The free space of the disk is known anew.
+    pub(super) fn disk_space(&mut self, free_bytes: u64) {
+        self.log.free_bytes(free_bytes);
+    }
+
+    /// Tells the operator when mail begins to be refused for want of room, once.
+    pub(super) fn refused_for_room(&mut self, refused: &Refused) {
+        self.counters.messages_without_room += 1;
+        if let Refused::NoRoom(no_room) = refused
+            && !std::mem::replace(&mut self.full, true)
+        {
+            let log = spool_format::LogId(self.id.0);
+            self.report(Fact::Room {
+                log,
+                full: Some(no_room.to_string()),
+            });
+        }
+    }
+
+    /// Tells the operator when mail is taken again.
+    pub(super) fn taken_again(&mut self) {
+        if std::mem::replace(&mut self.full, false) {
+            let log = spool_format::LogId(self.id.0);
+            self.report(Fact::Room { log, full: None });
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop != Stop::No
+    }
+
+    pub(super) fn stop(&mut self, now: Now, deadline: Instant) {
+        if self.stop == Stop::No {
+            self.stop = Stop::Until(deadline);
+            self.queue.stop(now);
+        }
+    }
+
+    /// Patience with what is under way has ended.
+    pub(super) fn stop_is_late(&self, now: Now) -> bool {
+        matches!(self.stop, Stop::Until(deadline) if deadline <= now.instant)
+    }
+
+    /// All connections are gone: what was appended gets durable, then it is over.
+    pub(super) fn finish_stop(&mut self) {
+        if self.stop == Stop::Done {
+            return;
+        }
+        self.log.flush();
+        if self.log.is_idle() || self.log.fault().is_some() {
+            self.stop = Stop::Done;
+            self.operations.push_back(Operation::Stopped);
+        }
+    }
+
+    /// A new configuration is in force.
+    pub(super) fn configure(&mut self, now: Now, settings: Arc<Settings>) {
+        self.queue
+            .reconfigure(now, settings.policies.clone(), settings.idle);
+        // A new limit of connections has struck out who waited for the old one.
+        self.queue.permits_freed(now);
+        self.hosts.forget_answers();
+        self.settings = settings;
+    }
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(super) enum Settled {
+    /// It is on stable storage.
+    Committed(crate::spool::commit::Committed),
+    /// It never will be.
+    Failed,
+}
+
+/// The numbers that the log uses for recipients.
+pub(super) fn numbers(recipients: &Recipients) -> impl Iterator<Item = RecipientNumber> + '_ {
+    recipients
+        .as_slice()
+        .iter()
+        .map(|index| RecipientNumber(index.0))
+}

@@ -1,0 +1,479 @@
+//! The control core as a machine: what is not on the path of a message.
+//!
+//! It answers the data cores (hosts of a next hop, prepared segments), gathers
+//! their parts of an answer to the operator, and leads a reload and a stop.
+//!
+//! Invariants:
+//!
+//! - A next hop is being resolved at most once, however many cores ask.
+//! - Every admin request gets exactly one answer: when the last core has
+//!   answered, or at its deadline with what is there.
+//! - After [`ControlOperation::Exit`] nothing follows.
+//!
+//! What it does not do: it never sees a message, and no message waits for it but
+//! one whose next hop must be looked up.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
+
+use crate::core::admin::{Command, Reason, Response};
+use crate::core::data::Settings;
+use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry};
+use crate::report::Fact;
+use crate::route::NextHop;
+use crate::spool::log::Gone;
+use crate::spool::reclaim::Fate;
+use crate::time::{Instant, Now};
+
+/// How long the operator waits for a data core's part of an answer. A core that
+/// is healthy answers within a millisecond; one that hangs must not hang the
+/// operator's terminal too.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often the free space of the spool's file system is looked at. At a gigabyte
+/// a second, `free_min` must hold more than this much mail.
+const DISK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long sessions and deliveries may take to finish after a request to stop.
+/// Below the 90 seconds after which systemd kills.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the control core does to the world.
+#[derive(Debug)]
+pub enum ControlOperation {
+    /// Send a notice to a data core.
+    Tell {
+        /// To which.
+        core: CoreId,
+        /// What.
+        notice: Notice,
+    },
+    /// Find the hosts of a next hop, in the DNS or by its configuration.
+    Resolve {
+        /// Of what.
+        next_hop: NextHop,
+    },
+    /// Prepare a segment's file.
+    PrepareSegment {
+        /// Whose log.
+        core: CoreId,
+        /// What it begins with.
+        header: SegmentHeader,
+        /// A dead segment whose file may become this one.
+        spare: Option<SegmentId>,
+    },
+    /// Do with the file of a dead segment as its fate says.
+    RetireSegment {
+        /// Who says so.
+        core: CoreId,
+        /// Which.
+        segment: SegmentPlace,
+        /// What.
+        fate: Fate,
+    },
+    /// Write the summary of a full segment.
+    Summarise {
+        /// Which.
+        segment: SegmentPlace,
+    },
+    /// Look how much room there is.
+    MeasureDisk,
+    /// Read the configuration again.
+    LoadConfiguration,
+    /// Answer the operator.
+    Answer {
+        /// Which question.
+        request: AdminRequestId,
+        /// How.
+        response: Response,
+    },
+    /// Tell the operator.
+    Report(Fact),
+    /// End the process.
+    Exit {
+        /// All data cores had finished.
+        clean: bool,
+    },
+}
+
+/// What happens to the control core.
+#[derive(Debug)]
+pub enum ControlCompletion {
+    /// A data core said something.
+    Notice(ControlNotice),
+    /// The outcome of [`ControlOperation::Resolve`].
+    Resolved {
+        /// Of what.
+        next_hop: NextHop,
+        /// In the order in which they are to be tried.
+        answer: Result<Vec<Host>, Unresolved>,
+        /// How long the answer may be used.
+        valid_for: Duration,
+    },
+    /// The outcome of [`ControlOperation::PrepareSegment`].
+    SegmentPrepared {
+        /// Whose log.
+        core: CoreId,
+        /// Its number.
+        segment: SegmentId,
+        /// Why it did not work.
+        result: Result<(), String>,
+    },
+    /// The outcome of [`ControlOperation::RetireSegment`].
+    SegmentRetired {
+        /// Who said so.
+        core: CoreId,
+        /// Which.
+        segment: SegmentPlace,
+        /// What it is now.
+        gone: Gone,
+    },
+    /// Something of a background job went wrong; it is not repeated.
+    Trouble {
+        /// What was being done, what went wrong, what happens next.
+        what: String,
+    },
+    /// The outcome of [`ControlOperation::MeasureDisk`].
+    DiskSpace {
+        /// Octets that an unprivileged process may still use.
+        free_bytes: u64,
+    },
+    /// The outcome of [`ControlOperation::LoadConfiguration`].
+    Configuration(Result<Reconfigured, String>),
+    /// The operator asks.
+    Admin {
+        /// To answer with.
+        request: AdminRequestId,
+        /// What.
+        command: Command,
+    },
+    /// SIGTERM or SIGINT.
+    StopRequested,
+    /// SIGHUP.
+    ReloadRequested,
+    /// The deadline has come.
+    Timer,
+}
+
+/// A new configuration.
+#[derive(Debug)]
+pub struct Reconfigured {
+    /// For each data core.
+    pub settings: Arc<Settings>,
+    /// Keys whose change takes a restart.
+    pub needs_restart: Vec<String>,
+}
+
+/// A question that is under way.
+struct Question {
+    waiting_for: usize,
+    parts: Vec<Response>,
+    command: Command,
+    deadline: Instant,
+}
+
+/// How far a stop is.
+enum Stop {
+    No,
+    Waiting {
+        finished: Vec<CoreId>,
+        deadline: Instant,
+    },
+    Exited,
+}
+
+/// The machine.
+pub struct ControlCore {
+    data_cores: u8,
+    resolving: HashMap<NextHop, Vec<CoreId>>,
+    questions: HashMap<AdminRequestId, Question>,
+    /// Who asked for the reload that is under way.
+    reloading: Vec<AdminRequestId>,
+    measure_at: Instant,
+    stop: Stop,
+    operations: VecDeque<ControlOperation>,
+}
+
+impl ControlCore {
+    /// A control core for so many data cores.
+    #[must_use]
+    pub fn new(data_cores: u8) -> Self {
+        Self {
+            data_cores,
+            resolving: HashMap::new(),
+            questions: HashMap::new(),
+            reloading: Vec::new(),
+            measure_at: Instant::START,
+            stop: Stop::No,
+            operations: VecDeque::new(),
+        }
+    }
+
+    /// Takes what happened.
+    pub fn handle(&mut self, now: Now, completion: ControlCompletion) {
+        match completion {
+            ControlCompletion::Notice(notice) => self.notice(notice),
+            ControlCompletion::Resolved {
+                next_hop,
+                answer,
+                valid_for,
+            } => {
+                let valid_until = now.instant + valid_for;
+                for core in self.resolving.remove(&next_hop).unwrap_or_default() {
+                    let (next_hop, answer) = (next_hop.clone(), answer.clone());
+                    self.tell(
+                        core,
+                        Notice::Resolved {
+                            next_hop,
+                            answer,
+                            valid_until,
+                        },
+                    );
+                }
+            }
+            ControlCompletion::SegmentPrepared {
+                core,
+                segment,
+                result,
+            } => {
+                let notice = match result {
+                    Ok(()) => Notice::SegmentReady { segment },
+                    Err(why) => Notice::SegmentFailed { segment, why },
+                };
+                self.tell(core, notice);
+            }
+            ControlCompletion::SegmentRetired {
+                core,
+                segment,
+                gone,
+            } => {
+                self.tell(core, Notice::SegmentGone { segment, gone });
+            }
+            ControlCompletion::Trouble { what } => {
+                self.operations
+                    .push_back(ControlOperation::Report(Fact::Trouble { what }));
+            }
+            ControlCompletion::DiskSpace { free_bytes } => {
+                self.tell_all(&Notice::DiskSpace { free_bytes });
+            }
+            ControlCompletion::Configuration(loaded) => self.configured(loaded),
+            ControlCompletion::Admin { request, command } => self.ask(now, request, command),
+            ControlCompletion::StopRequested => self.begin_stop(now),
+            ControlCompletion::ReloadRequested => {
+                self.operations
+                    .push_back(ControlOperation::LoadConfiguration);
+            }
+            ControlCompletion::Timer => {}
+        }
+        self.look_at_the_clock(now);
+    }
+
+    /// What is to be done next.
+    pub fn poll(&mut self) -> Option<ControlOperation> {
+        self.operations.pop_front()
+    }
+
+    /// When to hand in [`ControlCompletion::Timer`].
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let stop = match &self.stop {
+            Stop::Waiting { deadline, .. } => Some(*deadline),
+            Stop::No | Stop::Exited => None,
+        };
+        let questions = self.questions.values().map(|q| q.deadline);
+        questions.chain(stop).chain(Some(self.measure_at)).min()
+    }
+
+    fn notice(&mut self, notice: ControlNotice) {
+        match notice {
+            ControlNotice::Resolve { core, next_hop } => {
+                let askers = self.resolving.entry(next_hop.clone()).or_default();
+                if askers.is_empty() {
+                    self.operations
+                        .push_back(ControlOperation::Resolve { next_hop });
+                }
+                if !askers.contains(&core) {
+                    askers.push(core);
+                }
+            }
+            ControlNotice::SegmentNeeded {
+                core,
+                header,
+                spare,
+            } => self.operations.push_back(ControlOperation::PrepareSegment {
+                core,
+                header,
+                spare,
+            }),
+            ControlNotice::SegmentDead {
+                core,
+                segment,
+                fate,
+            } => {
+                let operation = ControlOperation::RetireSegment {
+                    core,
+                    segment,
+                    fate,
+                };
+                self.operations.push_back(operation);
+            }
+            ControlNotice::SegmentClosed { segment } => {
+                self.operations
+                    .push_back(ControlOperation::Summarise { segment });
+            }
+            ControlNotice::AdminAnswer { request, response } => self.part(request, response),
+            ControlNotice::Stopped { core } => {
+                let Stop::Waiting { finished, .. } = &mut self.stop else {
+                    return;
+                };
+                finished.push(core);
+                if finished.len() == usize::from(self.data_cores) {
+                    self.exit(true);
+                }
+            }
+        }
+    }
+
+    /// A configuration was read, or could not be.
+    fn configured(&mut self, loaded: Result<Reconfigured, String>) {
+        let (response, fact) = match loaded {
+            Ok(Reconfigured {
+                settings,
+                needs_restart,
+            }) => {
+                self.tell_all(&Notice::Configured(settings));
+                (Response::Done, Fact::Configured { needs_restart })
+            }
+            Err(errors) => (
+                Response::refused(Reason::Configuration, errors.clone()),
+                Fact::ConfigurationRefused { errors },
+            ),
+        };
+        for request in std::mem::take(&mut self.reloading) {
+            let response = response.clone();
+            self.operations
+                .push_back(ControlOperation::Answer { request, response });
+        }
+        self.operations.push_back(ControlOperation::Report(fact));
+    }
+
+    /// Passes a question of the operator on to all data cores, or answers it here.
+    fn ask(&mut self, now: Now, request: AdminRequestId, command: Command) {
+        match command {
+            Command::Stop => {
+                let response = Response::Done;
+                self.operations
+                    .push_back(ControlOperation::Answer { request, response });
+                self.begin_stop(now);
+            }
+            Command::Reload => {
+                self.reloading.push(request);
+                self.operations
+                    .push_back(ControlOperation::LoadConfiguration);
+            }
+            Command::LogDetail(_) => {
+                let text = "changing the detail of the log while running is not supported by \
+                            this version; set log.detail in the configuration and restart";
+                let response = Response::refused(Reason::Failed, text);
+                self.operations
+                    .push_back(ControlOperation::Answer { request, response });
+            }
+            command => {
+                self.tell_all(&Notice::Admin {
+                    request,
+                    command: Arc::new(command.clone()),
+                });
+                let deadline = now.instant + ADMIN_PATIENCE;
+                let waiting_for = usize::from(self.data_cores);
+                let parts = Vec::with_capacity(waiting_for);
+                self.questions.insert(
+                    request,
+                    Question {
+                        waiting_for,
+                        parts,
+                        command,
+                        deadline,
+                    },
+                );
+            }
+        }
+    }
+
+    fn part(&mut self, request: AdminRequestId, response: Response) {
+        // One that comes after its question's deadline has nobody to go to.
+        let Some(question) = self.questions.get_mut(&request) else {
+            return;
+        };
+        question.parts.push(response);
+        if question.parts.len() == question.waiting_for {
+            self.answer(request);
+        }
+    }
+
+    fn answer(&mut self, request: AdminRequestId) {
+        let question = self.questions.remove(&request).expect("the caller looked");
+        let response = inquiry::merge(&question.command, question.parts);
+        self.operations
+            .push_back(ControlOperation::Answer { request, response });
+    }
+
+    fn begin_stop(&mut self, now: Now) {
+        if !matches!(self.stop, Stop::No) {
+            return;
+        }
+        let deadline = now.instant + STOP_PATIENCE;
+        self.stop = Stop::Waiting {
+            finished: Vec::new(),
+            deadline,
+        };
+        self.operations
+            .push_back(ControlOperation::Report(Fact::Stopping {
+                patience: STOP_PATIENCE,
+            }));
+        self.tell_all(&Notice::Stop { deadline });
+    }
+
+    fn exit(&mut self, clean: bool) {
+        self.stop = Stop::Exited;
+        self.operations
+            .push_back(ControlOperation::Report(Fact::Stopped { clean }));
+        self.operations.push_back(ControlOperation::Exit { clean });
+    }
+
+    fn look_at_the_clock(&mut self, now: Now) {
+        if now.instant >= self.measure_at {
+            self.measure_at = now.instant + DISK_INTERVAL;
+            self.operations.push_back(ControlOperation::MeasureDisk);
+        }
+        let late: Vec<_> = self
+            .questions
+            .iter()
+            .filter(|(_, q)| q.deadline <= now.instant)
+            .map(|(&r, _)| r)
+            .collect();
+        for request in late {
+            self.answer(request);
+        }
+        // Data cores keep to the deadline themselves; a second more is for theirs.
+        if let Stop::Waiting { deadline, .. } = self.stop
+            && now.instant >= deadline + Duration::from_secs(1)
+        {
+            self.exit(false);
+        }
+    }
+
+    fn tell(&mut self, core: CoreId, notice: Notice) {
+        self.operations
+            .push_back(ControlOperation::Tell { core, notice });
+    }
+
+    fn tell_all(&mut self, notice: &Notice) {
+        for core in 0..self.data_cores {
+            self.tell(CoreId(core), notice.clone());
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! A data core as a machine: its connections, its log, its queue.
+//!
+//! What comes in goes to the connection, the log or the queue that it is for; what
+//! they want is collected as [`Operation`]s. Contract: see [`crate::core`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::core::common::{Call, Common, Settled, Waiting, WantedConnection};
+use crate::core::deadlines::{Deadlines, Entry};
+use crate::core::delivery::Delivery;
+use crate::core::flow::{Appetite, Flow};
+use crate::core::hosts::Resolved;
+use crate::core::reception::Reception;
+use crate::core::{
+    Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
+};
+use crate::mail::Receipt as _;
+use crate::queue::ConnectionFailure;
+use crate::queue::sessions::{Admitted, Refused};
+use crate::report::{Fact, TurnedAway};
+use crate::smtp::reply;
+use crate::spool::commit::Ticket;
+use crate::spool::message::{SegmentSource, View};
+use crate::time::{Instant, Now};
+
+pub use crate::core::common::Parts;
+pub use crate::core::settings::Settings;
+
+/// A connection of either kind.
+enum Connection {
+    /// It brings mail.
+    Reception {
+        reception: Box<Reception>,
+        admitted: Admitted,
+    },
+    /// It takes mail away.
+    Delivery(Box<Delivery>),
+    /// It was turned away, and its 421 is on its way.
+    TurnedAway(Flow),
+}
+
+/// The machine.
+pub struct DataCore {
+    common: Common,
+    connections: HashMap<ConnectionId, Connection>,
+    deadlines: Deadlines<ConnectionId>,
+    last_connection: u64,
+}
+
+impl DataCore {
+    /// A core over an open log and a recovered queue.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            common: Common::new(parts),
+            connections: HashMap::new(),
+            deadlines: Deadlines::default(),
+            last_connection: 0,
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> CoreId {
+        self.common.id
+    }
+
+    /// A number for a connection that the shell has accepted.
+    pub fn admit(&mut self) -> ConnectionId {
+        self.last_connection += 1;
+        ConnectionId(self.last_connection)
+    }
+
+    /// Takes what happened. `spool` shows what was written so far.
+    pub fn handle(&mut self, now: Now, completion: Completion<'_>, spool: &impl SegmentSource) {
+        match completion {
+            Completion::Accepted {
+                connection,
+                listener,
+                peer,
+                local: _,
+            } => {
+                self.accepted(now, connection, listener, peer);
+            }
+            Completion::Connected { connection, result } => {
+                self.with(now, connection, |connection, common| {
+                    if let Connection::Delivery(delivery) = connection {
+                        delivery.connected(now, common, spool, result);
+                    }
+                });
+            }
+            Completion::Received { connection, octets } => {
+                self.with(now, connection, |connection, common| match connection {
+                    Connection::Reception { reception, .. } => {
+                        reception.received(now, common, octets);
+                    }
+                    Connection::Delivery(delivery) => {
+                        delivery.received(now, common, spool, octets);
+                    }
+                    Connection::TurnedAway(_) => {}
+                });
+            }
+            Completion::Progress { connection } => {
+                self.with(now, connection, |connection, common| match connection {
+                    Connection::Delivery(delivery) => delivery.progress(now, common, spool),
+                    // What we say to clients is short; what they take to read it is
+                    // counted from the last command, or from our last words.
+                    Connection::Reception { .. } | Connection::TurnedAway(_) => {}
+                });
+            }
+            Completion::Sent { connection } => {
+                self.with(now, connection, |connection, common| match connection {
+                    Connection::Reception { reception, .. } => reception.sent(common),
+                    Connection::Delivery(delivery) => delivery.sent(now, common, spool),
+                    Connection::TurnedAway(flow) => {
+                        flow.sent();
+                        flow.advance(Appetite::Sated, &mut common.operations);
+                    }
+                });
+            }
+            Completion::Broken { connection, why } => {
+                self.with(now, connection, |connection, common| match connection {
+                    Connection::Reception { reception, .. } => reception.broken(common, why),
+                    Connection::Delivery(delivery) => delivery.broken(now, common, spool),
+                    Connection::TurnedAway(flow) => flow.gone(),
+                });
+            }
+            Completion::Written { result, octets } => self.common.log.written(result, octets),
+            Completion::Notice(notice) => self.notice(now, notice, spool),
+            Completion::Timer => {}
+        }
+        self.timers(now, spool);
+        self.advance(now, spool);
+    }
+
+    /// What is to be done next.
+    pub fn poll(&mut self) -> Option<Operation> {
+        self.common.operations.pop_front()
+    }
+
+    /// When [`Completion::Timer`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let common = self.common.deadline();
+        [self.deadlines.next(), common].into_iter().flatten().min()
+    }
+
+    /// Lets a connection act, and sees to what follows for the connection itself.
+    fn with(&mut self, now: Now, id: ConnectionId, act: impl FnOnce(&mut Connection, &mut Common)) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        act(connection, &mut self.common);
+        self.look_after(now, id);
+    }
+
+    /// Forgets a connection that is over, and keeps the deadline of one that is not.
+    fn look_after(&mut self, now: Now, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let over = match connection {
+            Connection::Reception { reception, .. } => {
+                let deadline = reception.deadline();
+                self.deadlines.set(id, deadline, reception.entry());
+                reception.is_over()
+            }
+            Connection::Delivery(delivery) => {
+                let deadline = delivery.deadline();
+                self.deadlines.set(id, deadline, delivery.entry());
+                delivery.is_over()
+            }
+            Connection::TurnedAway(flow) => flow.is_closed(),
+        };
+        if !over {
+            return;
+        }
+        match self.connections.remove(&id) {
+            Some(Connection::Reception { admitted, .. }) => {
+                self.common.sessions.leave(admitted);
+            }
+            Some(Connection::Delivery(delivery)) => {
+                let aftermath = delivery.aftermath();
+                self.common.delivery_over(now, aftermath);
+            }
+            Some(Connection::TurnedAway(_)) | None => {}
+        }
+    }
+
+    fn accepted(&mut self, now: Now, id: ConnectionId, listener: ListenerId, peer: SocketAddr) {
+        let common = &mut self.common;
+        let admitted = if common.is_stopping() {
+            Err(TurnedAway::Stopping)
+        } else {
+            common
+                .sessions
+                .admit(peer.ip())
+                .map_err(|refused| match refused {
+                    Refused::Total => TurnedAway::SessionsFull,
+                    Refused::Client => TurnedAway::ClientFull,
+                })
+        };
+        match admitted {
+            Ok(admitted) => {
+                common.counters.sessions += 1;
+                let settings = Arc::clone(common.settings.session(listener));
+                let mut reception = Box::new(Reception::new(id, peer, settings, now));
+                reception.begin(now, common);
+                self.connections.insert(
+                    id,
+                    Connection::Reception {
+                        reception,
+                        admitted,
+                    },
+                );
+            }
+            Err(why) => {
+                common.counters.sessions_turned_away += 1;
+                common.report(Fact::TurnedAway { peer, why });
+                let mut flow = Flow::new(id);
+                let octets = reply::turned_away(&common.settings.hostname);
+                flow.send([Piece::Octets(octets)]);
+                flow.finish(now.instant);
+                flow.advance(Appetite::Sated, &mut common.operations);
+                self.connections.insert(id, Connection::TurnedAway(flow));
+            }
+        }
+        self.look_after(now, id);
+    }
+
+    fn timers(&mut self, now: Now, spool: &impl SegmentSource) {
+        while let Some(id) = self.deadlines.due(now.instant) {
+            let Some(connection) = self.connections.get_mut(&id) else {
+                continue;
+            };
+            let common = &mut self.common;
+            match connection {
+                Connection::Reception { reception, .. } => {
+                    *reception.entry() = Entry::default();
+                    if reception
+                        .deadline()
+                        .is_some_and(|deadline| deadline <= now.instant)
+                    {
+                        reception.timer(now, common);
+                    }
+                }
+                Connection::Delivery(delivery) => {
+                    *delivery.entry() = Entry::default();
+                    if delivery
+                        .deadline()
+                        .is_some_and(|deadline| deadline <= now.instant)
+                    {
+                        delivery.timer(now, common, spool);
+                    }
+                }
+                Connection::TurnedAway(_) => {}
+            }
+            self.look_after(now, id);
+        }
+    }
+
+    /// Lets the log and the queue go on, until nothing follows from anything.
+    fn advance(&mut self, now: Now, spool: &impl SegmentSource) {
+        self.common.timer(now);
+        loop {
+            let mut moved = false;
+            while let Some((ticket, settled)) = self.common.advance_log(now) {
+                moved = true;
+                self.settled(now, ticket, settled);
+            }
+            self.common.advance_queue(now, spool);
+            while let Some(resolved) = self.common.hosts.next() {
+                moved = true;
+                self.resolved(now, spool, resolved);
+            }
+            while let Some((id, call)) = self.common.calls.pop_front() {
+                moved = true;
+                self.with(now, id, |connection, common| {
+                    let Connection::Delivery(delivery) = connection else {
+                        return;
+                    };
+                    match call {
+                        Call::Work => delivery.wake(now, common, spool),
+                        Call::Quit => delivery.quit(now, common, spool),
+                    }
+                });
+            }
+            if !moved {
+                break;
+            }
+        }
+        if !self.common.stalled.is_empty() && !self.common.log.is_full() {
+            for id in std::mem::take(&mut self.common.stalled) {
+                self.with(now, id, |connection, common| {
+                    if let Connection::Reception { reception, .. } = connection {
+                        reception.resume(common);
+                    }
+                });
+            }
+        }
+        self.common.carry(now, spool);
+        if self.common.is_stopping() {
+            self.advance_stop(now);
+        }
+    }
+
+    fn settled(&mut self, now: Now, ticket: Ticket, settled: Settled) {
+        let (waiting, receipt) = match settled {
+            Settled::Committed(receipt) => (self.common.committed(now, ticket), Some(receipt)),
+            Settled::Failed => (self.common.not_committed(ticket), None),
+        };
+        match waiting {
+            Some(Waiting::Reception(id)) => {
+                self.with(now, id, |connection, common| {
+                    let Connection::Reception { reception, .. } = connection else {
+                        return;
+                    };
+                    match receipt {
+                        Some(receipt) => reception.stored(now, common, receipt),
+                        None => reception.not_stored(now, common),
+                    }
+                });
+            }
+            Some(Waiting::Notification(pending)) => {
+                let notification = receipt.map(|receipt| receipt.queue_id());
+                self.common.notified(now, pending, notification);
+            }
+            None => {}
+        }
+    }
+
+    fn resolved(&mut self, now: Now, spool: &impl SegmentSource, resolved: Resolved) {
+        match resolved {
+            Resolved::Hosts(wanted) => self.connect(now, wanted),
+            Resolved::Later { connection } => {
+                let how = ConnectionFailure::Unusable;
+                self.common.queue.connection_failed(now, connection, how);
+            }
+            Resolved::Discard { connection } => self.common.discard_all(now, spool, connection),
+            Resolved::Never { connection, why } => {
+                self.common.fail_all(now, spool, connection, &why);
+            }
+        }
+    }
+
+    fn connect(&mut self, now: Now, wanted: WantedConnection) {
+        let id = self.admit();
+        let WantedConnection {
+            connection,
+            destination,
+            candidates,
+        } = wanted;
+        let common = &mut self.common;
+        let settings = common.settings.client(&candidates);
+        match Delivery::begin(
+            id,
+            connection,
+            destination,
+            candidates,
+            settings,
+            now,
+            common,
+        ) {
+            Some(delivery) => {
+                common.deliveries.insert(connection, id);
+                self.connections
+                    .insert(id, Connection::Delivery(Box::new(delivery)));
+                self.look_after(now, id);
+            }
+            None => {
+                let how = ConnectionFailure::Unusable;
+                common.queue.connection_failed(now, connection, how);
+            }
+        }
+    }
+
+    fn notice(&mut self, now: Now, notice: Notice, spool: &impl SegmentSource) {
+        match notice {
+            Notice::Resolved {
+                next_hop,
+                answer,
+                valid_until,
+            } => {
+                self.common.hosts.resolved(next_hop, answer, valid_until);
+            }
+            Notice::SegmentReady { segment } => self.common.log.segment_ready(segment),
+            Notice::SegmentFailed { segment, why } => {
+                self.common.segment_failed(now, segment, why);
+            }
+            Notice::SegmentGone { segment, gone } => self.common.log.segment_gone(segment, gone),
+            Notice::DiskSpace { free_bytes } => self.common.disk_space(free_bytes),
+            Notice::PermitsFreed => self.common.queue.permits_freed(now),
+            Notice::PermitWanted { key } => self.common.queue.permit_wanted(now, key),
+            Notice::Admin { request, command } => {
+                let response = self.common.answer(now, &command, spool);
+                self.common
+                    .tell_control(ControlNotice::AdminAnswer { request, response });
+            }
+            Notice::Configured(settings) => self.common.configure(now, settings),
+            Notice::Stop { deadline } => {
+                self.common.stop(now, deadline);
+                for id in self.connections.keys().copied().collect::<Vec<_>>() {
+                    self.with(now, id, |connection, common| {
+                        if let Connection::Reception { reception, .. } = connection {
+                            reception.stop(now, common);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// A stop is done when the connections are gone and the log is quiet.
+    fn advance_stop(&mut self, now: Now) {
+        if self.common.stop_is_late(now) {
+            let ids: Vec<_> = self.connections.keys().copied().collect();
+            for id in ids {
+                self.with(now, id, |connection, common| match connection {
+                    Connection::Reception { reception, .. } => reception.abort(common),
+                    Connection::Delivery(delivery) => delivery.abort(now, common, &NoSpool),
+                    Connection::TurnedAway(flow) => flow.abort(&mut common.operations),
+                });
+            }
+        }
+        if self.connections.is_empty() {
+            self.common.finish_stop();
+        }
+    }
+}
+
+/// A spool without octets, where nothing is read any more.
+struct NoSpool;
+
+impl SegmentSource for NoSpool {
+    fn view(&self, _: spool_format::SegmentPlace) -> Option<View<'_>> {
+        None
+    }
+}

@@ -1,0 +1,475 @@
+//! A connection that takes mail away: the client session, and the messages that it
+//! delivers from the mapped segments.
+//!
+//! A delivery is made for one connection permit and one destination. It tries the
+//! addresses of the destination in their order until a host talks to us, takes jobs
+//! from the schedule as long as there are some, lingers a moment for more, and goes.
+//!
+//! Every job that was taken gets its outcome from the session exactly once, however
+//! the connection ends; so nothing is lost between here and the schedule.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use spool_format::SegmentPlace;
+
+use crate::core::common::Common;
+use crate::core::deadlines::Entry;
+use crate::core::flow::{Appetite, Flow};
+use crate::core::outcome::{Active, HostText, Reading};
+use crate::core::{ConnectionId, Host, Operation, Piece};
+use crate::queue::{self, ConnectionFailure, DestinationId, Take};
+use crate::smtp::client::fault::{Reach, SessionError};
+use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
+use crate::smtp::client::settings::Settings;
+use crate::smtp::client::stuffing::Stuffer;
+use crate::smtp::client::{Channel, Client, Input, Output};
+use crate::spool::message::SegmentSource;
+use crate::time::{Instant, Now};
+
+/// Octets of a body that are made fit for DATA at a time, where it came by BDAT and
+/// the host offers no CHUNKING. The only bodies that pass through our memory.
+const STUFFED_BYTES: usize = 64 * 1024;
+
+/// Where a delivery may connect to, best first.
+pub(super) type Candidates = VecDeque<(Host, SocketAddr)>;
+
+/// A body on its way through the stuffer.
+struct Stuffing {
+    job: JobId,
+    stuffer: Stuffer,
+    extent: usize,
+    /// Octets of the extent that are done.
+    done: u32,
+}
+
+/// How it stands with jobs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hunger {
+    /// The session has not asked for one.
+    None,
+    /// It asked, and there was none.
+    Waiting,
+    /// It was told that there are no more.
+    Quitting,
+}
+
+/// A connection that takes mail away.
+pub(super) struct Delivery {
+    /// As the schedule knows it.
+    queue_id: queue::ConnectionId,
+    destination: DestinationId,
+    client: Client,
+    flow: Flow,
+    host: Host,
+    address: SocketAddr,
+    /// What is left to try if this host does not talk to us.
+    candidates: Candidates,
+    jobs: Vec<Active>,
+    /// Pieces that the session gave out and that are not yet with the flow.
+    pieces: VecDeque<JobPiece>,
+    stuffing: Option<Stuffing>,
+    /// Of jobs that are over while something is still leaving.
+    reading: Vec<Reading>,
+    hunger: Hunger,
+    /// Why the session failed, if it did.
+    failure: Option<SessionError>,
+    /// Why the connection could not be had, in the system's words.
+    connect_failure: Option<String>,
+    /// A job was handed over in this session.
+    worked: bool,
+    entry: Entry,
+}
+
+/// What is left when a delivery is over.
+pub(super) enum Aftermath {
+    /// It ended in good order.
+    Closed(queue::ConnectionId),
+    /// This host did not talk to us; others may, with the same permit.
+    TryNext {
+        /// As the schedule knows it.
+        connection: queue::ConnectionId,
+        /// The others.
+        candidates: Candidates,
+        /// Where it went.
+        destination: DestinationId,
+        /// Why this one did not, for the operator.
+        why: String,
+    },
+    /// It failed.
+    Failed {
+        /// As the schedule knows it.
+        connection: queue::ConnectionId,
+        /// Where it went.
+        destination: DestinationId,
+        /// How far it reaches.
+        how: ConnectionFailure,
+        /// For the operator.
+        why: String,
+    },
+}
+
+impl Delivery {
+    /// Begins to connect to the first candidate. `None` if there is none.
+    pub(super) fn begin(
+        id: ConnectionId,
+        queue_id: queue::ConnectionId,
+        destination: DestinationId,
+        mut candidates: Candidates,
+        settings: Arc<Settings>,
+        now: Now,
+        common: &mut Common,
+    ) -> Option<Self> {
+        let (host, address) = candidates.pop_front()?;
+        common.counters.connections_out += 1;
+        common.operations.push_back(Operation::Connect {
+            connection: id,
+            to: address,
+            from: None,
+        });
+        Some(Self {
+            queue_id,
+            destination,
+            client: Client::new(settings, now),
+            flow: Flow::new(id),
+            host,
+            address,
+            candidates,
+            jobs: Vec::new(),
+            pieces: VecDeque::new(),
+            stuffing: None,
+            reading: Vec::new(),
+            hunger: Hunger::None,
+            failure: None,
+            connect_failure: None,
+            worked: false,
+            entry: Entry::default(),
+        })
+    }
+
+    /// Nothing will happen any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.flow.is_closed()
+    }
+
+    /// Where the deadline's entry is kept.
+    pub(super) const fn entry(&mut self) -> &mut Entry {
+        &mut self.entry
+    }
+
+    /// When [`Delivery::timer`] is due. A session that waits for work has none of its
+    /// own: the schedule says when it has waited long enough.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.hunger == Hunger::Waiting && self.jobs.is_empty() {
+            return None;
+        }
+        self.client.deadline()
+    }
+
+    /// The host, for the operator: name and address.
+    pub(super) fn host(&self) -> String {
+        format!(
+            "{} [{}]:{}",
+            self.host.name,
+            self.address.ip(),
+            self.address.port()
+        )
+    }
+
+    /// What is to be done when it is over.
+    pub(super) fn aftermath(self) -> Aftermath {
+        assert!(
+            self.jobs.is_empty(),
+            "a session gives an outcome for every job"
+        );
+        let connection = self.queue_id;
+        let why = match &self.failure {
+            None => return Aftermath::Closed(connection),
+            Some(error) => match &self.connect_failure {
+                Some(why) => format!("{}: connecting failed: {why}", self.host()),
+                None => format!("{}: {error}", self.host()),
+            },
+        };
+        let error = self.failure.expect("looked at above");
+        let candidates = self.candidates;
+        if !self.worked && error.reach() == Reach::Host && !candidates.is_empty() {
+            let destination = self.destination;
+            return Aftermath::TryNext {
+                connection,
+                candidates,
+                destination,
+                why,
+            };
+        }
+        let how = match &error {
+            SessionError::Closing { .. } => ConnectionFailure::Busy,
+            _ if !self.worked || error.reach() == Reach::Host => ConnectionFailure::Unusable,
+            _ => ConnectionFailure::Lost,
+        };
+        Aftermath::Failed {
+            connection,
+            destination: self.destination,
+            how,
+            why,
+        }
+    }
+
+    /// The outcome of connecting.
+    pub(super) fn connected(
+        &mut self,
+        now: Now,
+        common: &mut Common,
+        spool: &impl SegmentSource,
+        result: Result<(), String>,
+    ) {
+        match result {
+            Ok(()) => self.say(now, common, spool, Input::Connected(Channel::Clear)),
+            Err(why) => {
+                self.flow.gone();
+                self.connect_failure = Some(why);
+                self.say(now, common, spool, Input::PeerClosed);
+            }
+        }
+    }
+
+    /// Octets came; none means that the host will send no more.
+    pub(super) fn received(
+        &mut self,
+        now: Now,
+        common: &mut Common,
+        spool: &impl SegmentSource,
+        octets: &[u8],
+    ) {
+        self.flow.received();
+        let input = if octets.is_empty() {
+            Input::PeerClosed
+        } else {
+            Input::Received(octets)
+        };
+        self.say(now, common, spool, input);
+    }
+
+    /// Some of the last send has left.
+    pub(super) fn progress(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        self.say(now, common, spool, Input::Progress);
+    }
+
+    /// The last send has left.
+    pub(super) fn sent(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        self.flow.sent();
+        self.fill(common, spool);
+        let input = if self.all_has_left() {
+            Input::Sent
+        } else {
+            Input::Progress
+        };
+        self.say(now, common, spool, input);
+    }
+
+    /// The connection is gone.
+    pub(super) fn broken(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        self.flow.gone();
+        self.say(now, common, spool, Input::PeerClosed);
+    }
+
+    /// The deadline may have come.
+    pub(super) fn timer(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        self.say(now, common, spool, Input::Timer);
+    }
+
+    /// There may be a job now.
+    pub(super) fn wake(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        if self.hunger == Hunger::Waiting {
+            self.hunger = Hunger::None;
+            self.feed(now, common, spool);
+            self.outputs(now, common, spool);
+        }
+    }
+
+    /// No more jobs are wanted: finish and go.
+    pub(super) fn quit(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        if self.hunger != Hunger::Quitting {
+            self.hunger = Hunger::Quitting;
+            self.say(now, common, spool, Input::Quit);
+        }
+    }
+
+    /// Patience has ended.
+    pub(super) fn abort(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        self.say(now, common, spool, Input::Abort);
+        self.flow.abort(&mut common.operations);
+    }
+
+    fn say(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource, input: Input<'_>) {
+        self.client.handle(now, input);
+        self.outputs(now, common, spool);
+    }
+
+    fn outputs(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        while let Some(output) = self.client.poll() {
+            match output {
+                Output::Send(pieces) => self.pieces.extend(pieces),
+                Output::Want => self.feed(now, common, spool),
+                Output::Outcome(outcome) => {
+                    let index = self.jobs.iter().position(|active| active.id == outcome.job);
+                    let index = index.expect("an outcome is for a job that was handed over");
+                    let host = HostText {
+                        name: self.host.name.parse().ok(),
+                        text: self.host(),
+                    };
+                    common.outcome(now, &mut self.jobs[index], &host, &outcome);
+                    if outcome.remaining == Remaining::None {
+                        let active = self.jobs.swap_remove(index);
+                        let reading = common.job_over(now, spool, active);
+                        self.reading.push(reading);
+                    }
+                }
+                Output::StartTls => {
+                    let why = "STARTTLS is not part of this version".to_owned();
+                    self.client.handle(now, Input::TlsFailed(why));
+                }
+                Output::SessionFailed(error) => self.failure = Some(error),
+                // Whatever is still leaving is of no use: QUIT was answered, or the session
+                // failed, perhaps because the host does not read.
+                Output::Close => self.flow.abort(&mut common.operations),
+            }
+        }
+        self.fill(common, spool);
+        self.flow.advance(Appetite::Hungry, &mut common.operations);
+        let all_has_left = self.all_has_left();
+        if all_has_left || self.flow.is_closed() {
+            for reading in self.reading.drain(..) {
+                common.take_back(if all_has_left {
+                    reading
+                } else {
+                    reading.cut_off()
+                });
+            }
+        }
+    }
+
+    fn all_has_left(&self) -> bool {
+        self.pieces.is_empty() && self.stuffing.is_none() && self.flow.is_quiet()
+    }
+
+    /// Answers a wish for a job.
+    fn feed(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        if self.hunger == Hunger::Quitting {
+            self.client.handle(now, Input::Quit);
+            return;
+        }
+        loop {
+            match common.queue.take(now, self.queue_id) {
+                Take::Job(job) => match common.load(now, spool, job) {
+                    Some((active, job)) => {
+                        self.worked = true;
+                        self.jobs.push(active);
+                        self.client.handle(now, Input::Deliver(job));
+                        return;
+                    }
+                    // It could not be read, and was dealt with.
+                    None => continue,
+                },
+                Take::Wait => {
+                    self.hunger = Hunger::Waiting;
+                    return;
+                }
+                Take::Quit => {
+                    self.hunger = Hunger::Quitting;
+                    self.client.handle(now, Input::Quit);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Hands pieces to the flow: bodies as ranges of the spool, and what must be
+    /// stuffed a part at a time.
+    fn fill(&mut self, common: &mut Common, spool: &impl SegmentSource) {
+        if !self.flow.is_open() {
+            return;
+        }
+        loop {
+            if self.stuffing.is_some() {
+                // A part at a time, so that the body is not whole in memory.
+                if !self.flow.is_quiet() {
+                    return;
+                }
+                self.stuff(common, spool);
+                self.flow.advance(Appetite::Sated, &mut common.operations);
+                continue;
+            }
+            match self.pieces.pop_front() {
+                None => return,
+                Some(JobPiece::Octets(octets)) => self.flow.send([Piece::Octets(octets)]),
+                Some(JobPiece::Body {
+                    job,
+                    transfer: Transfer::Stuff,
+                    ..
+                }) => {
+                    self.flow.advance(Appetite::Sated, &mut common.operations);
+                    self.stuffing = Some(Stuffing {
+                        job,
+                        stuffer: Stuffer::default(),
+                        extent: 0,
+                        done: 0,
+                    });
+                }
+                Some(JobPiece::Body {
+                    job,
+                    range,
+                    transfer: Transfer::AsStored,
+                }) => {
+                    let Some(active) = self.jobs.iter().find(|active| active.id == job) else {
+                        continue;
+                    };
+                    let stored = &active.stored;
+                    debug_assert_eq!(range, 0..stored.octets, "a body is sent whole");
+                    let log = active.location.log;
+                    self.flow
+                        .send(stored.extents.iter().map(|extent| Piece::Spool {
+                            segment: SegmentPlace {
+                                log,
+                                segment: extent.segment,
+                            },
+                            offset: extent.offset,
+                            octets: extent.length,
+                        }));
+                }
+            }
+        }
+    }
+
+    fn stuff(&mut self, common: &mut Common, spool: &impl SegmentSource) {
+        let Some(mut stuffing) = self.stuffing.take() else {
+            return;
+        };
+        let Some(active) = self.jobs.iter().find(|active| active.id == stuffing.job) else {
+            return;
+        };
+        let mut out = Vec::with_capacity(STUFFED_BYTES + STUFFED_BYTES / 8);
+        while out.len() < STUFFED_BYTES {
+            let Some(&extent) = active.stored.extents.get(stuffing.extent) else {
+                stuffing.stuffer.finish(&mut out);
+                self.flow.send([Piece::Octets(out)]);
+                return;
+            };
+            let Ok(octets) = crate::spool::message::body(spool, active.location, extent) else {
+                // It was readable when the job was taken: give the connection up.
+                self.flow.abort(&mut common.operations);
+                return;
+            };
+            let rest = &octets[stuffing.done as usize..];
+            let part = &rest[..rest.len().min(STUFFED_BYTES)];
+            stuffing.stuffer.feed(part, &mut out);
+            stuffing.done += u32::try_from(part.len()).expect("a part of an extent");
+            if stuffing.done == extent.length {
+                stuffing.extent += 1;
+                stuffing.done = 0;
+            }
+        }
+        self.stuffing = Some(stuffing);
+        self.flow.send([Piece::Octets(out)]);
+    }
+}

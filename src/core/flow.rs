@@ -1,0 +1,225 @@
+//! What is under way on one connection.
+//!
+//! Sessions of both kinds send and receive by the same rules, which stand here
+//! once: one send at a time, one receive at a time, nothing received while the
+//! peer does not read what we say, and a close that waits for what is to be said.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::core::{ConnectionId, Operation, Piece};
+use crate::time::Instant;
+
+/// Pieces that wait behind a send before a session is asked for no more. A peer
+/// that sends commands and reads no replies is stopped by it.
+const WAITING_PIECES_MAX: usize = 64;
+
+/// How long a peer may take to read our last words: as long as a command may take
+/// (RFC 5321 §4.5.3.2.7), much reduced, since nothing depends on it any more. Without
+/// it a peer that never reads would keep its place among the sessions for ever.
+pub(super) const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    /// It does not.
+    Open,
+    /// When everything has been sent, and at this time at the latest.
+    AfterSending { until: Instant },
+    /// It is closed.
+    Closed,
+}
+
+/// Sends and receives of one connection.
+#[derive(Debug)]
+pub(super) struct Flow {
+    connection: ConnectionId,
+    receiving: bool,
+    sending: bool,
+    waiting: VecDeque<Piece>,
+    ending: Ending,
+}
+
+impl Flow {
+    /// Nothing is under way.
+    pub(super) const fn new(connection: ConnectionId) -> Self {
+        Self {
+            connection,
+            receiving: false,
+            sending: false,
+            waiting: VecDeque::new(),
+            ending: Ending::Open,
+        }
+    }
+
+    /// These go out next, behind what waits already.
+    pub(super) fn send(&mut self, pieces: impl IntoIterator<Item = Piece>) {
+        debug_assert_eq!(self.ending, Ending::Open, "nothing is said after the end");
+        self.waiting.extend(pieces);
+    }
+
+    /// The last send is done.
+    pub(super) const fn sent(&mut self) {
+        self.sending = false;
+    }
+
+    /// The last receive has brought something.
+    pub(super) const fn received(&mut self) {
+        self.receiving = false;
+    }
+
+    /// Close when everything is sent, or when the peer takes too long to read it.
+    pub(super) fn finish(&mut self, now: Instant) {
+        if self.ending == Ending::Open {
+            let until = now + LAST_WORDS_PATIENCE;
+            self.ending = Ending::AfterSending { until };
+        }
+    }
+
+    /// When [`Flow::timer`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.ending {
+            Ending::AfterSending { until } => Some(until),
+            Ending::Open | Ending::Closed => None,
+        }
+    }
+
+    /// The deadline may have come: then the connection is closed with what waits.
+    pub(super) fn timer(&mut self, now: Instant, operations: &mut VecDeque<Operation>) {
+        if self.deadline().is_some_and(|until| until <= now) {
+            self.abort(operations);
+        }
+    }
+
+    /// The connection is gone: nothing more is asked of it.
+    pub(super) fn gone(&mut self) {
+        self.ending = Ending::Closed;
+        self.waiting.clear();
+    }
+
+    /// Close at once, whatever waits.
+    pub(super) fn abort(&mut self, operations: &mut VecDeque<Operation>) {
+        if self.ending != Ending::Closed {
+            self.gone();
+            operations.push_back(Operation::Close {
+                connection: self.connection,
+            });
+        }
+    }
+
+    /// Nothing will happen on it any more: it can be forgotten.
+    pub(super) fn is_closed(&self) -> bool {
+        self.ending == Ending::Closed
+    }
+
+    /// It takes input still.
+    pub(super) fn is_open(&self) -> bool {
+        self.ending == Ending::Open
+    }
+
+    /// Nothing is being sent and nothing waits to be.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.sending && self.waiting.is_empty()
+    }
+
+    /// Asks for what can be done now. `appetite` says whether the session could do
+    /// something with more input.
+    pub(super) fn advance(&mut self, appetite: Appetite, operations: &mut VecDeque<Operation>) {
+        if self.ending == Ending::Closed {
+            return;
+        }
+        let connection = self.connection;
+        if !self.sending && !self.waiting.is_empty() {
+            self.sending = true;
+            let pieces = self.waiting.drain(..).collect();
+            operations.push_back(Operation::Send { connection, pieces });
+        }
+        if matches!(self.ending, Ending::AfterSending { .. }) && !self.sending {
+            self.abort(operations);
+            return;
+        }
+        let hungry = appetite == Appetite::Hungry && self.ending == Ending::Open;
+        if hungry && !self.receiving && self.waiting.len() < WAITING_PIECES_MAX {
+            self.receiving = true;
+            operations.push_back(Operation::Receive { connection });
+        }
+    }
+}
+
+/// Whether a session wants more input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Appetite {
+    /// It does.
+    Hungry,
+    /// It waits for something else first.
+    Sated,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(operations: &mut VecDeque<Operation>) -> Vec<String> {
+        let name = |operation| match operation {
+            Operation::Receive { .. } => "receive".to_owned(),
+            Operation::Send { pieces, .. } => format!("send {}", pieces.len()),
+            Operation::Close { .. } => "close".to_owned(),
+            other => format!("{other:?}"),
+        };
+        operations.drain(..).map(name).collect()
+    }
+
+    #[test]
+    fn one_send_at_a_time_and_a_close_behind_it() {
+        let mut operations = VecDeque::new();
+        let mut flow = Flow::new(ConnectionId(1));
+        flow.send([Piece::Octets(vec![1])]);
+        flow.advance(Appetite::Hungry, &mut operations);
+        assert_eq!(names(&mut operations), ["send 1", "receive"]);
+        flow.send([Piece::Octets(vec![2]), Piece::Octets(vec![3])]);
+        flow.finish(Instant::START);
+        flow.received();
+        flow.advance(Appetite::Hungry, &mut operations);
+        assert!(names(&mut operations).is_empty());
+        flow.sent();
+        flow.advance(Appetite::Hungry, &mut operations);
+        assert_eq!(names(&mut operations), ["send 2"]);
+        flow.sent();
+        flow.advance(Appetite::Hungry, &mut operations);
+        assert_eq!(names(&mut operations), ["close"]);
+        assert!(flow.is_closed());
+        flow.advance(Appetite::Hungry, &mut operations);
+        flow.abort(&mut operations);
+        assert!(names(&mut operations).is_empty());
+    }
+
+    #[test]
+    fn last_words_that_nobody_reads_are_given_up() {
+        let mut operations = VecDeque::new();
+        let mut flow = Flow::new(ConnectionId(1));
+        flow.send([Piece::Octets(vec![1])]);
+        flow.finish(Instant::START);
+        flow.advance(Appetite::Sated, &mut operations);
+        assert_eq!(names(&mut operations), ["send 1"]);
+        let deadline = flow.deadline().expect("it has an end");
+        flow.timer(Instant::START, &mut operations);
+        assert!(!flow.is_closed());
+        flow.timer(deadline, &mut operations);
+        assert_eq!(names(&mut operations), ["close"]);
+        assert!(flow.is_closed());
+        assert_eq!(flow.deadline(), None);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_not_read() {
+        let mut operations = VecDeque::new();
+        let mut flow = Flow::new(ConnectionId(1));
+        flow.send([Piece::Octets(vec![1])]);
+        flow.advance(Appetite::Sated, &mut operations);
+        for _ in 0..WAITING_PIECES_MAX {
+            flow.send([Piece::Octets(vec![1])]);
+        }
+        flow.advance(Appetite::Hungry, &mut operations);
+        assert_eq!(names(&mut operations), ["send 1"]);
+    }
+}

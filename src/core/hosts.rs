@@ -1,0 +1,236 @@
+//! Hosts of next hops, as far as this core knows them.
+//!
+//! A connection that the schedule wants waits here until its hosts are known. One
+//! question at a time is out for a next hop; an answer is used until its time is
+//! over, and connections that come meanwhile cost no question.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use crate::core::common::WantedConnection;
+use crate::core::delivery::Candidates;
+use crate::core::{Host, Unresolved};
+use crate::queue::{ConnectionId, DestinationId};
+use crate::route::NextHop;
+use crate::time::Instant;
+
+/// Answers that are kept. A busy spool delivers to some thousand destinations; beyond
+/// this all are dropped and asked for again, which costs a notice each.
+const ANSWERS_MAX: usize = 16 * 1024;
+
+/// How long the control core has for an answer. It gives up earlier itself; this is
+/// for a control core that hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// What is known of a next hop.
+enum Known {
+    /// A question is out; these connections wait for its answer.
+    Asked {
+        waiting: Vec<(ConnectionId, DestinationId)>,
+        until: Instant,
+    },
+    /// The answer.
+    Answer {
+        hosts: Vec<Host>,
+        valid_until: Instant,
+    },
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct HostCache {
+    known: HashMap<NextHop, Known>,
+    /// Connections that can be opened, or not.
+    ready: VecDeque<Resolved>,
+    /// Why a destination could last not be used.
+    failures: HashMap<DestinationId, String>,
+    /// Questions that are out.
+    asked: usize,
+}
+
+/// What became of a connection that waited.
+pub(super) enum Resolved {
+    /// It can be opened.
+    Hosts(WantedConnection),
+    /// Not now.
+    Later { connection: ConnectionId },
+    /// Its mail is thrown away by route.
+    Discard { connection: ConnectionId },
+    /// Its mail can never be delivered.
+    Never {
+        connection: ConnectionId,
+        why: String,
+    },
+}
+
+impl HostCache {
+    /// A connection wants hosts. Gives the question to be asked, if there is one.
+    pub(super) fn want(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        destination: DestinationId,
+        next_hop: NextHop,
+    ) -> Option<NextHop> {
+        if next_hop == NextHop::Discard {
+            self.ready.push_back(Resolved::Discard { connection });
+            return None;
+        }
+        match self.known.get_mut(&next_hop) {
+            Some(Known::Asked { waiting, .. }) => {
+                waiting.push((connection, destination));
+                None
+            }
+            Some(Known::Answer { hosts, valid_until }) if *valid_until > now => {
+                let candidates = candidates(hosts);
+                let wanted = WantedConnection {
+                    connection,
+                    destination,
+                    candidates,
+                };
+                self.ready.push_back(Resolved::Hosts(wanted));
+                None
+            }
+            _ => {
+                if self.known.len() >= ANSWERS_MAX {
+                    self.known
+                        .retain(|_, known| matches!(known, Known::Asked { .. }));
+                }
+                let until = now + ANSWER_TIMEOUT;
+                let asked = Known::Asked {
+                    waiting: vec![(connection, destination)],
+                    until,
+                };
+                self.known.insert(next_hop.clone(), asked);
+                self.asked += 1;
+                Some(next_hop)
+            }
+        }
+    }
+
+    /// An answer has come.
+    pub(super) fn resolved(
+        &mut self,
+        next_hop: NextHop,
+        answer: Result<Vec<Host>, Unresolved>,
+        valid_until: Instant,
+    ) {
+        let Some(Known::Asked { waiting, .. }) = self.known.remove(&next_hop) else {
+            return;
+        };
+        self.asked -= 1;
+        for (connection, destination) in waiting {
+            self.ready.push_back(match &answer {
+                Ok(hosts) => Resolved::Hosts(WantedConnection {
+                    connection,
+                    destination,
+                    candidates: candidates(hosts),
+                }),
+                Err(Unresolved::Later(why)) => {
+                    self.failures.insert(destination, why.clone());
+                    Resolved::Later { connection }
+                }
+                Err(Unresolved::Never(why)) => Resolved::Never {
+                    connection,
+                    why: why.clone(),
+                },
+            });
+        }
+        if let Ok(hosts) = answer {
+            self.known
+                .insert(next_hop, Known::Answer { hosts, valid_until });
+        }
+    }
+
+    /// The first host did not talk to us; the others may.
+    pub(super) fn try_next(&mut self, wanted: WantedConnection) {
+        self.ready.push_back(Resolved::Hosts(wanted));
+    }
+
+    /// A connection is no longer wanted.
+    pub(super) fn give_up(&mut self, connection: ConnectionId) {
+        for known in self.known.values_mut() {
+            if let Known::Asked { waiting, .. } = known
+                && let Some(index) = waiting.iter().position(|(other, _)| *other == connection)
+            {
+                waiting.swap_remove(index);
+                self.ready.push_back(Resolved::Later { connection });
+                return;
+            }
+        }
+    }
+
+    /// The next connection whose fate is known.
+    pub(super) fn next(&mut self) -> Option<Resolved> {
+        self.ready.pop_front()
+    }
+
+    /// Questions that were never answered are given up.
+    pub(super) fn timer(&mut self, now: Instant) {
+        if self.asked == 0 {
+            return;
+        }
+        let late = self
+            .known
+            .iter()
+            .filter_map(|(next_hop, known)| match known {
+                Known::Asked { until, .. } if *until <= now => Some(next_hop.clone()),
+                _ => None,
+            });
+        for next_hop in late.collect::<Vec<_>>() {
+            let why = format!("looking up the hosts of {next_hop} took too long");
+            self.resolved(next_hop, Err(Unresolved::Later(why)), now);
+        }
+    }
+
+    /// When [`HostCache::timer`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.asked == 0 {
+            return None;
+        }
+        let deadlines = self.known.values().filter_map(|known| match known {
+            Known::Asked { until, .. } => Some(*until),
+            Known::Answer { .. } => None,
+        });
+        deadlines.min()
+    }
+
+    /// The configuration may say something else now.
+    pub(super) fn forget_answers(&mut self) {
+        self.known
+            .retain(|_, known| matches!(known, Known::Asked { .. }));
+    }
+
+    /// Remembers why a destination could not be used, for the operator.
+    pub(super) fn failed(&mut self, destination: DestinationId, why: String) {
+        if self.failures.len() >= ANSWERS_MAX {
+            self.failures.clear();
+        }
+        self.failures.insert(destination, why);
+    }
+
+    /// Why a destination could last not be used.
+    pub(super) fn failure(&self, destination: DestinationId) -> Option<&str> {
+        self.failures.get(&destination).map(String::as_str)
+    }
+
+    /// The destination works again.
+    pub(super) fn recovered(&mut self, destination: DestinationId) {
+        self.failures.remove(&destination);
+    }
+}
+
+fn candidates(hosts: &[Host]) -> VecDeque<(Host, SocketAddr)> {
+    let all: Candidates = hosts
+        .iter()
+        .flat_map(|host| {
+            host.addresses
+                .iter()
+                .map(|address| (host.clone(), *address))
+        })
+        .collect();
+    all
+}

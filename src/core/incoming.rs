@@ -1,0 +1,146 @@
+//! A message on its way into the log.
+//!
+//! Octets gather until they fill a chunk, so that a message of ordinary size is one
+//! chunk beside its envelope and seal, and a large one leaves memory as it comes.
+
+use std::net::IpAddr;
+
+use spool_format::SessionFields;
+
+use crate::mail::{Envelope, QueueId};
+use crate::spool::commit::Ticket;
+use crate::spool::log::{Log, OpenMessage, Refused, Sealed};
+use crate::spool::message::{BodyFacts, Contents, Holding};
+use crate::time::{Now, WallTime};
+
+/// Octets of body that gather before they are handed to the log. Large enough that a
+/// large body costs few records; small enough that thousands of slow clients do not
+/// fill the memory.
+pub(super) const GATHERED_BYTES_MAX: usize = 64 << 10;
+
+/// A message that is coming. It is sealed or abandoned, never dropped: the log keeps
+/// its segments until then.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    open: OpenMessage,
+    envelope: Envelope,
+    arrival: WallTime,
+    client: Option<Box<str>>,
+    gathered: Vec<u8>,
+}
+
+/// A message that was sealed, with what the queue needs of it.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    /// Where it is.
+    pub(super) sealed: Sealed,
+    /// What MAIL and the RCPTs said.
+    pub(super) envelope: Envelope,
+    /// When it came.
+    pub(super) arrival: WallTime,
+    /// Who brought it.
+    pub(super) client: Option<Box<str>>,
+}
+
+impl Incoming {
+    /// Reserves room and stores the envelope.
+    ///
+    /// # Errors
+    /// There is no room, or the log is closed.
+    pub(super) fn begin(
+        now: Now,
+        log: &mut Log,
+        envelope: Envelope,
+        declared: Option<u64>,
+        client: Option<IpAddr>,
+    ) -> Result<Self, Refused> {
+        let client: Option<Box<str>> =
+            client.map(|client| client.to_canonical().to_string().into_boxed_str());
+        let queue_id = log.next_queue_id();
+        let open = log.begin(
+            now,
+            queue_id,
+            &contents(&envelope, now.wall, &client),
+            declared,
+        )?;
+        Ok(Self {
+            open,
+            envelope,
+            arrival: now.wall,
+            client,
+            gathered: Vec::new(),
+        })
+    }
+
+    /// Its name.
+    pub(super) fn queue_id(&self) -> QueueId {
+        self.open.queue_id()
+    }
+
+    /// Takes octets of the body, in wire form.
+    ///
+    /// # Errors
+    /// There is no room for so much, or the log is closed. Abandon it then.
+    pub(super) fn append(&mut self, now: Now, log: &mut Log, octets: &[u8]) -> Result<(), Refused> {
+        if self.gathered.len() + octets.len() < GATHERED_BYTES_MAX {
+            self.gathered.extend_from_slice(octets);
+            return Ok(());
+        }
+        log.body(now, &mut self.open, &[&self.gathered, octets])?;
+        self.gathered.clear();
+        Ok(())
+    }
+
+    /// Makes it whole and takes a ticket for its commit.
+    ///
+    /// # Errors
+    /// There is no room for so much, or the log is closed. It is abandoned then.
+    pub(super) fn seal(
+        mut self,
+        now: Now,
+        log: &mut Log,
+        body: BodyFacts,
+        ticket: Ticket,
+    ) -> Result<Arrived, Refused> {
+        if let Err(refused) = log.body(now, &mut self.open, &[&self.gathered]) {
+            log.abort(self.open);
+            return Err(refused);
+        }
+        let contents = contents(&self.envelope, self.arrival, &self.client);
+        let sealed = log.seal(now, self.open, &contents, body, &[], ticket)?;
+        let Self {
+            envelope,
+            arrival,
+            client,
+            ..
+        } = self;
+        Ok(Arrived {
+            sealed,
+            envelope,
+            arrival,
+            client,
+        })
+    }
+
+    /// Drops it: the client went away, or reset.
+    pub(super) fn abandon(self, log: &mut Log) {
+        log.abort(self.open);
+    }
+}
+
+fn contents<'a>(
+    envelope: &'a Envelope,
+    arrival: WallTime,
+    client: &'a Option<Box<str>>,
+) -> Contents<'a> {
+    Contents {
+        envelope,
+        session: SessionFields {
+            client_address: client.as_deref(),
+            ..SessionFields::default()
+        },
+        arrival,
+        holding: Holding::Free,
+        next_hop: None,
+    }
+}

@@ -1,0 +1,429 @@
+//! The operator's questions and changes, as far as one data core can answer them.
+//!
+//! Each core answers for the messages that it has; [`merge`] makes one answer of all.
+
+use std::collections::BTreeMap;
+
+use spool_format::Mark;
+
+use crate::core::admin::{
+    Change, Changed, Command, Date, Entry, Filter, Matching, Message, Page, RECIPIENTS_SHOWN_MAX,
+    Reason, RecipientState, Released, Response, Selection, State, Status, Text, shortened,
+};
+use crate::core::common::Common;
+use crate::mail::{QueueId, RecipientIndex};
+use crate::queue::{self, HoldState, ShareState};
+use crate::report::Fact;
+use crate::spool::message::{SegmentSource, StoredMessage};
+use crate::time::{Now, WallTime};
+
+impl Common {
+    /// This core's part of an answer.
+    pub(super) fn answer(
+        &mut self,
+        now: Now,
+        command: &Command,
+        spool: &impl SegmentSource,
+    ) -> Response {
+        match command {
+            Command::QueueList(matching) => Response::Page(self.page(now, matching, spool)),
+            Command::QueueShow { id: Text(id) } => match self.message(now, *id, spool) {
+                Some(message) => Response::Message(Box::new(message)),
+                None => not_found(*id),
+            },
+            Command::QueueChange { change, selection } => {
+                Response::Changed(self.change_selected(now, *change, selection, spool))
+            }
+            Command::ReleaseDomain {
+                domain: Text(domain),
+            } => {
+                let settings = std::sync::Arc::clone(&self.settings);
+                let next_hop = settings.routes.next_hop(domain.as_str());
+                let waiting = self.queue.release(now, queue::Selection::NextHop(next_hop));
+                let (messages, octets) = (waiting.messages, waiting.octets);
+                Response::Released(Released { messages, octets })
+            }
+            Command::Status => Response::Status(self.status(now)),
+            Command::LogDetail(_) | Command::Stop | Command::Reload => {
+                Response::refused(Reason::Request, "this is answered by the control core")
+            }
+        }
+    }
+
+    fn page(&self, now: Now, matching: &Matching, spool: &impl SegmentSource) -> Page {
+        let mut entries = Vec::new();
+        let found = self.find(now, matching, spool);
+        for (entry, stored) in found.entries {
+            entries.push(self.entry(now, &entry, stored.as_ref()));
+        }
+        Page {
+            entries,
+            next: found.next.map(Text),
+        }
+    }
+
+    /// Messages that match, with what is stored of them.
+    fn find<'a>(&'a self, now: Now, matching: &Matching, spool: &impl SegmentSource) -> Found<'a> {
+        let filter = &matching.filter;
+        let before = filter.older_seconds.map(|seconds| {
+            let millis = i64::try_from(seconds)
+                .unwrap_or(i64::MAX / 1000)
+                .saturating_mul(1000);
+            WallTime::from_millis(
+                now.wall
+                    .as_millis()
+                    .saturating_sub(millis)
+                    .saturating_add(1),
+            )
+        });
+        let by_index = queue::schedule::Filter {
+            before,
+            octets_min: filter.larger_octets.map(|larger| larger.saturating_add(1)),
+            destination: None,
+            hold: None,
+        };
+        let after = matching.after.map(|Text(after)| after);
+        let limit = matching.limit as usize;
+        let page = self.queue.page(after, limit, &by_index);
+        let entries = page
+            .entries
+            .into_iter()
+            .filter_map(|entry| {
+                let stored = StoredMessage::read(spool, entry.location()).ok();
+                let matches = stored_matches(filter, &entry, stored.as_ref())
+                    && filter.state.is_none_or(|state| state == state_of(&entry));
+                matches.then_some((entry, stored))
+            })
+            .collect();
+        Found {
+            entries,
+            next: page.next,
+        }
+    }
+
+    fn entry(&self, now: Now, entry: &queue::Entry<'_>, stored: Option<&StoredMessage>) -> Entry {
+        let shares: Vec<_> = entry.shares().collect();
+        let due = shares.iter().filter_map(|share| share.due).min();
+        let next_hop = shares
+            .first()
+            .and_then(|share| self.queue.next_hop(share.destination));
+        Entry {
+            id: Text(entry.queue_id()),
+            state: state_of(entry),
+            arrival: Date(entry.arrival()),
+            octets: entry.octets(),
+            sender: stored.map_or_else(
+                || "?".to_owned(),
+                |stored| stored.envelope.sender.reverse_path.as_str().to_owned(),
+            ),
+            recipients: shares
+                .iter()
+                .map(|share| share.recipients.as_slice().len() as u32)
+                .sum(),
+            next_hop: next_hop.map_or_else(String::new, ToString::to_string),
+            attempts: shares
+                .iter()
+                .map(|share| u32::from(share.attempts))
+                .max()
+                .unwrap_or(0),
+            next_attempt: due.map(|due| Date(now.wall + due.since(now.instant))),
+        }
+    }
+
+    fn message(&self, now: Now, id: QueueId, spool: &impl SegmentSource) -> Option<Message> {
+        let entry = self.queue.index().get(id)?;
+        let stored = StoredMessage::read(spool, entry.location()).ok();
+        let recipients = stored
+            .as_ref()
+            .map_or(&[][..], |s| s.envelope.recipients.as_slice());
+        let shares: Vec<_> = entry.shares().collect();
+        let shown = recipients
+            .iter()
+            .zip(0..)
+            .take(RECIPIENTS_SHOWN_MAX)
+            .map(|(recipient, index)| {
+                let index = RecipientIndex(index);
+                let share = shares
+                    .iter()
+                    .find(|share| share.recipients.as_slice().contains(&index));
+                let next_hop = share.and_then(|share| self.queue.next_hop(share.destination));
+                RecipientState {
+                    recipient: recipient.forward_path.as_str().to_owned(),
+                    state: if share.is_some() { "waiting" } else { "done" }.to_owned(),
+                    next_hop: next_hop.map_or_else(String::new, ToString::to_string),
+                    last: share
+                        .and_then(|share| self.hosts.failure(share.destination))
+                        .map(|why| shortened(why).to_owned()),
+                }
+            })
+            .collect();
+        let sender = stored.as_ref().map(|stored| &stored.envelope.sender);
+        Some(Message {
+            expires: shares
+                .first()
+                .and_then(|share| self.queue.next_hop(share.destination))
+                .map(|next_hop| self.settings.policies.get(next_hop).retry.give_up())
+                .map(|give_up| Date(entry.arrival() + give_up)),
+            priority: entry.priority().value(),
+            deliver_by: entry.deadline().map(|(deadline, _)| Date(deadline)),
+            envid: sender
+                .and_then(|sender| sender.envid.as_deref())
+                .map(str::to_owned),
+            location: entry.location().to_string(),
+            shown,
+            recipients_total: recipients.len() as u32,
+            entry: self.entry(now, &entry, stored.as_ref()),
+        })
+    }
+
+    fn change_selected(
+        &mut self,
+        now: Now,
+        change: Change,
+        selection: &Selection,
+        spool: &impl SegmentSource,
+    ) -> Changed {
+        match selection {
+            Selection::Ids { ids } => {
+                let mut changed = Changed::default();
+                for &Text(id) in ids {
+                    if self.change(now, change, id) {
+                        changed.changed += 1;
+                    } else {
+                        changed.missing.push(Text(id));
+                    }
+                }
+                changed
+            }
+            Selection::Matching(matching) => {
+                let found = self.find(now, matching, spool);
+                let next = found.next.map(Text);
+                let ids: Vec<_> = found
+                    .entries
+                    .iter()
+                    .map(|(entry, _)| entry.queue_id())
+                    .collect();
+                let changed = ids
+                    .iter()
+                    .filter(|&&id| self.change(now, change, id))
+                    .count() as u64;
+                Changed {
+                    changed,
+                    missing: Vec::new(),
+                    next,
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, now: Now, change: Change, id: QueueId) -> bool {
+        if self.queue.index().get(id).is_none() {
+            return false;
+        }
+        let selection = queue::Selection::Message(id);
+        let (mark, what) = match change {
+            Change::Hold => {
+                self.queue.hold(now, selection);
+                (Mark::Hold { queue_name: None }, "held")
+            }
+            Change::Release => {
+                self.queue.release(now, selection);
+                (Mark::Release, "released")
+            }
+            // Its done record is written when the schedule says that it is deleted.
+            Change::Delete => return self.queue.delete(now, id),
+        };
+        // A closed log was reported; the change holds until the restart.
+        let _ = self.log.mark(now, id, mark);
+        self.report(Fact::Steered { queue_id: id, what });
+        true
+    }
+
+    fn status(&self, now: Now) -> Status {
+        let mut counters: BTreeMap<String, u64> = self
+            .counters
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        let index = self.queue.index();
+        let gauges = [
+            ("queue_messages", index.len() as u64),
+            ("queue_octets", index.octets()),
+            ("connections_open_out", self.queue.connections() as u64),
+            ("spool_bytes", self.log.size_bytes()),
+        ];
+        counters.extend(gauges.map(|(name, value)| (name.to_owned(), value)));
+        let log = match self.log.fault() {
+            None => "open".to_owned(),
+            Some(fault) => format!("closed to writes: {fault}"),
+        };
+        let states = [(format!("spool.log.{}", self.id.0), log)].into();
+        Status {
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: Date(now.wall - now.instant.since(crate::time::Instant::START)),
+            counters,
+            states,
+        }
+    }
+}
+
+struct Found<'a> {
+    entries: Vec<(queue::Entry<'a>, Option<StoredMessage>)>,
+    next: Option<QueueId>,
+}
+
+fn not_found(id: QueueId) -> Response {
+    Response::refused(
+        Reason::NotFound,
+        format!("there is no message {id} in the queue"),
+    )
+}
+
+fn stored_matches(
+    filter: &Filter,
+    entry: &queue::Entry<'_>,
+    stored: Option<&StoredMessage>,
+) -> bool {
+    if filter.sender.is_none() && filter.domain.is_none() && filter.recipient.is_none() {
+        return true;
+    }
+    let Some(stored) = stored else { return false };
+    let envelope = &stored.envelope;
+    let sender = filter
+        .sender
+        .as_ref()
+        .is_none_or(|Text(sender)| sender.0 == envelope.sender.reverse_path);
+    let waiting = || {
+        entry
+            .shares()
+            .flat_map(|share| share.recipients.as_slice())
+            .filter_map(|index| envelope.recipients.get(index.0 as usize))
+            .map(|recipient| recipient.forward_path.address())
+    };
+    let domain = filter
+        .domain
+        .as_ref()
+        .is_none_or(|Text(domain)| waiting().any(|a| a.domain_str() == domain.as_str()));
+    let recipient = filter
+        .recipient
+        .as_ref()
+        .is_none_or(|Text(recipient)| waiting().any(|address| address == recipient));
+    sender && domain && recipient
+}
+
+fn state_of(entry: &queue::Entry<'_>) -> State {
+    if entry.hold() == HoldState::Held {
+        return State::Held;
+    }
+    let mut state = State::Held;
+    for share in entry.shares() {
+        match share.state {
+            ShareState::InFlight => return State::Active,
+            ShareState::Ready => state = State::Ready,
+            ShareState::Deferred if state == State::Held => state = State::Deferred,
+            ShareState::Deferred | ShareState::Held => {}
+        }
+    }
+    state
+}
+
+/// One answer of the answers of all cores.
+#[must_use]
+pub(super) fn merge(command: &Command, parts: Vec<Response>) -> Response {
+    let mut refusals = Vec::new();
+    let mut pages = Vec::new();
+    let mut changes = Vec::new();
+    let mut released = Released {
+        messages: 0,
+        octets: 0,
+    };
+    let mut status: Option<Status> = None;
+    for part in parts {
+        match part {
+            Response::Message(message) => return Response::Message(message),
+            Response::Page(page) => pages.push(page),
+            Response::Changed(changed) => changes.push(changed),
+            Response::Released(part) => {
+                released.messages += part.messages;
+                released.octets += part.octets;
+            }
+            Response::Status(part) => match &mut status {
+                None => status = Some(part),
+                Some(sum) => {
+                    for (name, value) in part.counters {
+                        *sum.counters.entry(name).or_default() += value;
+                    }
+                    sum.states.extend(part.states);
+                }
+            },
+            other => refusals.push(other),
+        }
+    }
+    match command {
+        Command::QueueList(matching) => Response::Page(merge_pages(pages, matching.limit)),
+        Command::QueueChange { selection, .. } => {
+            Response::Changed(merge_changes(changes, selection))
+        }
+        Command::ReleaseDomain { .. } => Response::Released(released),
+        Command::Status => status.map_or_else(no_answer, Response::Status),
+        _ => refusals.pop().unwrap_or_else(no_answer),
+    }
+}
+
+fn no_answer() -> Response {
+    Response::refused(
+        Reason::Later,
+        "the data cores did not answer in time; try again",
+    )
+}
+
+/// Pages in the order of ids. What does not fit comes with the next page.
+fn merge_pages(pages: Vec<Page>, limit: u32) -> Page {
+    // A core that has more ends its page somewhere: behind that nothing may be shown,
+    // or its next entries would be passed over.
+    let mut next = pages
+        .iter()
+        .filter_map(|page| page.next)
+        .map(|Text(id)| id)
+        .min();
+    let mut entries: Vec<_> = pages.into_iter().flat_map(|page| page.entries).collect();
+    entries.sort_unstable_by_key(|entry| entry.id.0);
+    if let Some(next) = next {
+        entries.retain(|entry| entry.id.0 <= next);
+    }
+    if entries.len() > limit as usize {
+        entries.truncate(limit as usize);
+        next = entries.last().map(|entry| entry.id.0);
+    }
+    Page {
+        entries,
+        next: next.map(Text),
+    }
+}
+
+fn merge_changes(changes: Vec<Changed>, selection: &Selection) -> Changed {
+    let mut sum = Changed::default();
+    let cores = changes.len();
+    let mut missing: BTreeMap<QueueId, usize> = BTreeMap::new();
+    // Each core went on from the same id: the one that is least far is where to go on.
+    // What the others have changed beyond it is not changed again by being asked twice.
+    for part in changes {
+        sum.changed += part.changed;
+        for Text(id) in part.missing {
+            *missing.entry(id).or_default() += 1;
+        }
+        sum.next = [sum.next, part.next]
+            .into_iter()
+            .flatten()
+            .min_by_key(|Text(id)| *id);
+    }
+    if let Selection::Ids { .. } = selection {
+        // An id is missing if no core has it.
+        sum.missing = missing
+            .into_iter()
+            .filter(|(_, n)| *n == cores)
+            .map(|(id, _)| Text(id))
+            .collect();
+    }
+    sum
+}

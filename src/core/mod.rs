@@ -1,0 +1,337 @@
+//! Everything this program can do to the world, and everything that can wake it.
+//!
+//! The cores join the machines. A core is a machine itself: a shell performs its
+//! [`Operation`]s and hands it [`Completion`]s; cores send one another
+//! [`Notice`]s. All three are closed enums, so this page is the complete list.
+//! Two shells perform them: `runtime`, with real sockets and files, and
+//! `tests/simulation`, with virtual ones, a clock that jumps and one seed.
+//!
+//! Contract of a core ("take all, then act"):
+//!
+//! - `handle(now, completion)` for each thing that happened, then
+//!   `poll()` until it gives nothing. An operation may complete at once; then its
+//!   completion is handed in after the `poll` that yielded it returned.
+//! - `deadline()` is looked at after that. At the deadline, or later,
+//!   [`Completion::Timer`] is handed in.
+//! - One [`Operation::Receive`] and one [`Operation::Send`] at most are under way
+//!   on a connection. After [`Operation::Close`] nothing is said of it any more.
+//!
+//! What is not here: bytes of bodies. They go from a completion's borrow into the
+//! batch of the log, and from the mapped segment to the socket.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
+
+use crate::queue::permits::DestinationKey;
+use crate::report::Fact;
+use crate::route::{NextHop, Protocol, TlsPolicy};
+use crate::spool::commit::{Durability, WriteFault};
+use crate::spool::log::Gone;
+use crate::spool::reclaim::Fate;
+use crate::time::Instant;
+
+pub mod admin;
+mod common;
+pub mod control;
+pub mod counters;
+pub mod data;
+mod deadlines;
+mod delivery;
+mod flow;
+mod hosts;
+mod incoming;
+mod inquiry;
+mod lending;
+mod notifying;
+mod outcome;
+mod reception;
+pub mod restart;
+pub mod settings;
+
+/// A data core. Its number is also the number of the log it writes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CoreId(pub u8);
+
+/// Data cores at most: as many as a [`crate::mail::QueueId`] and the waiting list
+/// of a permit can name.
+pub const DATA_CORES_MAX: usize = 64;
+
+/// A connection of one data core. Given by the core, never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId(pub u64);
+
+/// A listener, by its place in the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ListenerId(pub u16);
+
+/// A part of something to send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Piece {
+    /// Octets that the core made.
+    Octets(Vec<u8>),
+    /// Octets of the spool, sent from the mapped segment.
+    Spool {
+        /// Which segment.
+        segment: SegmentPlace,
+        /// Where they begin.
+        offset: Offset,
+        /// How many. Never 0.
+        octets: u32,
+    },
+}
+
+/// What a data core does to the world.
+#[derive(Debug)]
+pub enum Operation {
+    /// Take octets from a connection when there are some.
+    Receive {
+        /// From where.
+        connection: ConnectionId,
+    },
+    /// Hand all of these to the kernel, in order.
+    Send {
+        /// To where.
+        connection: ConnectionId,
+        /// What.
+        pieces: Vec<Piece>,
+    },
+    /// Open a connection.
+    Connect {
+        /// Its number.
+        connection: ConnectionId,
+        /// To where.
+        to: SocketAddr,
+        /// From which of our addresses, if it matters.
+        from: Option<IpAddr>,
+    },
+    /// End a connection in both directions. Nothing is said of it any more.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Write a batch to the own log, in one positioned write.
+    Write {
+        /// To which segment.
+        segment: SegmentId,
+        /// From where on.
+        offset: Offset,
+        /// What.
+        octets: Vec<u8>,
+        /// What the completion promises.
+        durability: Durability,
+    },
+    /// A segment is no longer read.
+    Forget {
+        /// Which.
+        segment: SegmentPlace,
+    },
+    /// Send a notice to the control core.
+    TellControl(ControlNotice),
+    /// Send a notice to another data core.
+    TellCore {
+        /// To which.
+        core: CoreId,
+        /// What.
+        notice: Notice,
+    },
+    /// Tell the operator.
+    Report(Fact),
+    /// All is done that a graceful stop waits for.
+    Stopped,
+}
+
+/// What happens to a data core.
+#[derive(Debug)]
+pub enum Completion<'a> {
+    /// A client connected; the shell got the number from `DataCore::admit`.
+    Accepted {
+        /// Its number.
+        connection: ConnectionId,
+        /// Where it came in.
+        listener: ListenerId,
+        /// The other end.
+        peer: SocketAddr,
+        /// Our end.
+        local: SocketAddr,
+    },
+    /// The outcome of [`Operation::Connect`].
+    Connected {
+        /// Which.
+        connection: ConnectionId,
+        /// Why it did not work, in the system's words.
+        result: Result<(), String>,
+    },
+    /// The outcome of [`Operation::Receive`].
+    Received {
+        /// From where.
+        connection: ConnectionId,
+        /// What came. Empty: the peer has finished sending.
+        octets: &'a [u8],
+    },
+    /// Some of the last [`Operation::Send`] has left, and not yet all: told from time to
+    /// time, so that a slow line is not taken for one that hangs.
+    Progress {
+        /// To where.
+        connection: ConnectionId,
+    },
+    /// All of the last [`Operation::Send`] is with the kernel.
+    Sent {
+        /// To where.
+        connection: ConnectionId,
+    },
+    /// The connection is gone; nothing more will come of it.
+    Broken {
+        /// Which.
+        connection: ConnectionId,
+        /// Why, in the system's words.
+        why: String,
+    },
+    /// The outcome of [`Operation::Write`].
+    Written {
+        /// Which step failed.
+        result: Result<(), WriteFault>,
+        /// The buffer, for the next batch.
+        octets: Vec<u8>,
+    },
+    /// Another core said something.
+    Notice(Notice),
+    /// [`deadline`](crate::core) has come.
+    Timer,
+}
+
+/// What a data core is told by the control core or another data core.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// The hosts of a next hop, or why there are none. The answer to
+    /// [`ControlNotice::Resolve`].
+    Resolved {
+        /// Of what.
+        next_hop: NextHop,
+        /// In the order in which they are to be tried.
+        answer: Result<Vec<Host>, Unresolved>,
+        /// Until when the answer may be used.
+        valid_until: Instant,
+    },
+    /// A segment of the own log was prepared.
+    SegmentReady {
+        /// Its number.
+        segment: SegmentId,
+    },
+    /// A segment could not be prepared; it is tried again.
+    SegmentFailed {
+        /// Its number.
+        segment: SegmentId,
+        /// For the operator.
+        why: String,
+    },
+    /// A dead segment is gone, and no crash brings it back.
+    SegmentGone {
+        /// Which.
+        segment: SegmentPlace,
+        /// What it is now.
+        gone: Gone,
+    },
+    /// How much room the file system of the spool has, from time to time.
+    DiskSpace {
+        /// Octets that an unprivileged process may still use.
+        free_bytes: u64,
+    },
+    /// Connection permits that this core waited for may be free.
+    PermitsFreed,
+    /// Another core waits for a permit: an idle connection makes room.
+    PermitWanted {
+        /// Of this destination; of any, if none is named.
+        key: Option<DestinationKey>,
+    },
+    /// The operator asks.
+    Admin {
+        /// To answer with.
+        request: AdminRequestId,
+        /// What.
+        command: Arc<admin::Command>,
+    },
+    /// A new configuration is in force for what begins from now on.
+    Configured(Arc<crate::core::data::Settings>),
+    /// Finish what is in flight, take nothing new; at the deadline, stop.
+    Stop {
+        /// When patience ends.
+        deadline: Instant,
+    },
+}
+
+/// What the control core is told by data cores.
+#[derive(Debug)]
+pub enum ControlNotice {
+    /// Find the hosts of a next hop.
+    Resolve {
+        /// For whom.
+        core: CoreId,
+        /// Of what.
+        next_hop: NextHop,
+    },
+    /// Prepare a segment for the core's log, ahead of need.
+    SegmentNeeded {
+        /// Whose log.
+        core: CoreId,
+        /// What it begins with.
+        header: SegmentHeader,
+        /// A dead segment whose file may become this one.
+        spare: Option<SegmentId>,
+    },
+    /// A segment holds nothing any more.
+    SegmentDead {
+        /// Who says so.
+        core: CoreId,
+        /// Which.
+        segment: SegmentPlace,
+        /// What is to become of its file.
+        fate: Fate,
+    },
+    /// A segment is full: its summary may be written beside it.
+    SegmentClosed {
+        /// Which.
+        segment: SegmentPlace,
+    },
+    /// One core's part of an answer.
+    AdminAnswer {
+        /// To which question.
+        request: AdminRequestId,
+        /// What.
+        response: admin::Response,
+    },
+    /// A data core has finished its graceful stop.
+    Stopped {
+        /// Which.
+        core: CoreId,
+    },
+}
+
+/// A question of the operator that is under way.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AdminRequestId(pub u64);
+
+/// A host that may take mail, with the addresses that it has.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Host {
+    /// As it was configured or stands in the DNS.
+    pub name: String,
+    /// In the order in which they are to be tried. Never empty.
+    pub addresses: Vec<SocketAddr>,
+    /// SMTP or LMTP.
+    pub protocol: Protocol,
+    /// How much TLS it must offer.
+    pub tls: TlsPolicy,
+}
+
+/// Why a next hop has no hosts.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum Unresolved {
+    /// The name does not exist, or takes no mail: the recipient's address is wrong.
+    #[error("{0}")]
+    Never(String),
+    /// The DNS did not answer, or not in order: it may later.
+    #[error("{0}")]
+    Later(String),
+}

@@ -1,0 +1,369 @@
+//! What came of a delivery: recipients that are done, to be tried again, or failed.
+//!
+//! Invariants:
+//!
+//! - A recipient that failed is done only when the message that tells the sender is
+//!   committed; if that cannot be written, the recipient is tried again instead.
+//! - The schedule hears of each job once, when all its recipients are known.
+
+use std::time::Duration;
+
+use spool_format::{
+    BodyForm, DoneField, Extent, Location, Outcome as DoneOutcome, RecipientNumber, SegmentPlace,
+};
+
+use crate::core::Operation;
+use crate::core::common::Common;
+use crate::core::lending::Forget;
+use crate::core::notifying::{Reason, Told};
+use crate::mail::{Domain, Recipient, RecipientIndex};
+use crate::queue::{self, RecipientOutcome as Verdict};
+use crate::report::{Ending, Fact};
+use crate::smtp::client::fault::{Cause, RecipientOutcome};
+use crate::smtp::client::job::{
+    BodyEnd, BodyFacts, BodyForm as JobForm, BodyOctets, Job, JobId, Notifies, Outcome,
+};
+use crate::spool::message::{SegmentSource, StoredMessage};
+use crate::time::Now;
+
+/// A message that a session has.
+pub(super) struct Active {
+    /// As the session knows it.
+    pub(super) id: JobId,
+    /// As the schedule knows it.
+    job: queue::Job,
+    /// Where its seal is.
+    pub(super) location: Location,
+    /// What is stored.
+    pub(super) stored: StoredMessage,
+    /// What is known of its recipients.
+    verdicts: Vec<(RecipientIndex, Verdict)>,
+    /// Who failed, and is to be told of.
+    failed: Vec<Told>,
+    /// Who was delivered to, and is to be told of.
+    relayed: Vec<Told>,
+}
+
+/// What a job reads from.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// One for each extent.
+    places: Vec<SegmentPlace>,
+    answered: Answered,
+}
+
+/// Whether the host has answered for all recipients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answered {
+    Yes,
+    No,
+}
+
+impl Reading {
+    /// The connection is gone while something of it was still leaving.
+    pub(super) fn cut_off(mut self) -> Self {
+        self.answered = Answered::No;
+        self
+    }
+}
+
+impl Active {
+    fn reading(&self) -> Reading {
+        let interrupted = |(_, verdict): &(_, Verdict)| *verdict == Verdict::Interrupted;
+        Reading {
+            places: (self.stored.extents.iter())
+                .map(|extent| place(self.location, *extent))
+                .collect(),
+            answered: if self.verdicts.iter().any(interrupted) {
+                Answered::No
+            } else {
+                Answered::Yes
+            },
+        }
+    }
+}
+
+fn place(seal: Location, extent: Extent) -> SegmentPlace {
+    SegmentPlace {
+        log: seal.log,
+        segment: extent.segment,
+    }
+}
+
+/// A host, in words.
+pub(super) struct HostText {
+    /// If it is known by one.
+    pub(super) name: Option<Domain>,
+    /// Name, address and port, for the operator.
+    pub(super) text: String,
+}
+
+impl Common {
+    /// Reads the message of a job. `None` if it cannot be read: the operator was told,
+    /// and it is tried again later.
+    pub(super) fn load(
+        &mut self,
+        now: Now,
+        spool: &impl SegmentSource,
+        job: queue::Job,
+    ) -> Option<(Active, Job)> {
+        let stored = match StoredMessage::read(spool, job.location) {
+            Ok(stored) => stored,
+            Err(error) => {
+                let what = format!(
+                    "message {} cannot be read: {error}; it stays in the queue and is tried again",
+                    job.queue_id
+                );
+                self.report(Fact::SpoolDamaged {
+                    log: job.location.log,
+                    what,
+                });
+                self.queue.outcome(now, job.id, &[]);
+                return None;
+            }
+        };
+        self.last_job += 1;
+        let id = JobId(self.last_job);
+        let recipients: Vec<(RecipientIndex, Recipient)> = job
+            .recipients
+            .as_slice()
+            .iter()
+            .filter_map(|&index| {
+                let recipient = stored.envelope.recipients.get(index.0 as usize)?;
+                Some((index, recipient.clone()))
+            })
+            .collect();
+        assert!(
+            !recipients.is_empty(),
+            "a job is for recipients of its message"
+        );
+        let for_session = Job {
+            id,
+            sender: stored.envelope.sender.clone(),
+            recipients,
+            body: BodyFacts {
+                octets: stored.octets,
+                form: match stored.body.form {
+                    BodyForm::Plain => JobForm::Plain,
+                    BodyForm::Stuffed => JobForm::Stuffed,
+                    BodyForm::Raw => JobForm::Raw,
+                },
+                kind: if stored.body.eight_bit {
+                    BodyOctets::EightBit
+                } else {
+                    BodyOctets::SevenBit
+                },
+                end: if stored.body.ends_with_crlf || stored.octets == 0 {
+                    BodyEnd::Crlf
+                } else {
+                    BodyEnd::Open
+                },
+            },
+        };
+        for extent in &stored.extents {
+            let place = place(job.location, *extent);
+            self.log.borrow(place);
+            self.lending.lend(place);
+        }
+        let active = Active {
+            id,
+            location: job.location,
+            job,
+            stored,
+            verdicts: Vec::new(),
+            failed: Vec::new(),
+            relayed: Vec::new(),
+        };
+        Some((active, for_session))
+    }
+
+    /// Notes what came of some recipients of a job.
+    pub(super) fn outcome(
+        &mut self,
+        now: Now,
+        active: &mut Active,
+        host: &HostText,
+        outcome: &Outcome,
+    ) {
+        let age = now.wall.since(active.stored.arrival);
+        for (index, result) in &outcome.recipients {
+            let Some(recipient) = active.stored.envelope.recipients.get(index.0 as usize) else {
+                continue;
+            };
+            let told = || Told {
+                index: *index,
+                reason: Reason::from_outcome(result, host.name.as_ref()),
+            };
+            let (ending, verdict) = match result {
+                RecipientOutcome::Delivered(_) => {
+                    self.counters.recipients_delivered += 1;
+                    if recipient.notify.success() && outcome.notifies != Notifies::Hop {
+                        active.relayed.push(told());
+                    }
+                    (Ending::Delivered, Verdict::Delivered)
+                }
+                RecipientOutcome::Failed(_) => {
+                    self.counters.recipients_failed += 1;
+                    active.failed.push(told());
+                    (Ending::Failed, Verdict::Failed)
+                }
+                RecipientOutcome::Deferred(Cause::SessionFull) => {
+                    active.verdicts.push((*index, Verdict::Returned));
+                    continue;
+                }
+                RecipientOutcome::Deferred(cause) => {
+                    self.counters.recipients_deferred += 1;
+                    let verdict = match cause {
+                        Cause::Session { .. } => Verdict::Interrupted,
+                        _ => Verdict::Deferred,
+                    };
+                    (Ending::Deferred, verdict)
+                }
+            };
+            active.verdicts.push((*index, verdict));
+            let reply = match result {
+                RecipientOutcome::Delivered(reply) => reply.to_string(),
+                RecipientOutcome::Deferred(cause) | RecipientOutcome::Failed(cause) => {
+                    cause.to_string()
+                }
+            };
+            let fact = recipient_fact(active, recipient, ending, &host.text, reply, age);
+            self.report(fact);
+        }
+    }
+
+    /// All recipients of a job are known. What it reads from is to be given to
+    /// [`Common::take_back`] when nothing of it is being sent any more.
+    pub(super) fn job_over(
+        &mut self,
+        now: Now,
+        spool: &impl SegmentSource,
+        mut active: Active,
+    ) -> Reading {
+        let reading = active.reading();
+        let failed = std::mem::take(&mut active.failed);
+        if !failed.is_empty()
+            && !self.tell_of_failure(
+                now,
+                spool,
+                &active.stored,
+                active.location,
+                &failed,
+                DoneOutcome::Failed,
+            )
+        {
+            // The sender cannot be told now: so they have not failed yet.
+            for (index, verdict) in &mut active.verdicts {
+                if failed.iter().any(|told| told.index == *index) {
+                    *verdict = Verdict::Deferred;
+                }
+            }
+        }
+        let relayed = std::mem::take(&mut active.relayed);
+        if !relayed.is_empty() {
+            self.tell_of_relay(now, spool, &active.stored, active.location, &relayed);
+        }
+        let delivered: Vec<DoneField> = active
+            .verdicts
+            .iter()
+            .filter(|(_, verdict)| *verdict == Verdict::Delivered)
+            .map(|(index, _)| DoneField {
+                recipient: RecipientNumber(index.0),
+                outcome: DoneOutcome::Delivered,
+            })
+            .collect();
+        self.done(now, active.job.queue_id, &delivered);
+        active.verdicts.sort_unstable_by_key(|(index, _)| *index);
+        self.queue.outcome(now, active.job.id, &active.verdicts);
+        reading
+    }
+
+    /// Nothing of a job is being sent any more. Its segments may be forgotten; they may
+    /// be used again only if the host has answered: until then their pages may stand in
+    /// the socket's queue, also when it is closed.
+    pub(super) fn take_back(&mut self, reading: Reading) {
+        for place in reading.places {
+            if reading.answered == Answered::Yes {
+                self.log.give_back(place);
+            }
+            if self.lending.take_back(place) == Forget::Now {
+                let segment = place;
+                self.operations.push_back(Operation::Forget { segment });
+            }
+        }
+    }
+
+    /// All mail of a connection fails for the same reason: its next hop does not exist.
+    pub(super) fn fail_all(
+        &mut self,
+        now: Now,
+        spool: &impl SegmentSource,
+        connection: queue::ConnectionId,
+        why: &str,
+    ) {
+        while let queue::Take::Job(job) = self.queue.take(now, connection) {
+            let Some((mut active, job)) = self.load(now, spool, job) else {
+                continue;
+            };
+            let age = now.wall.since(active.stored.arrival);
+            for (index, recipient) in &job.recipients {
+                self.counters.recipients_failed += 1;
+                active.verdicts.push((*index, Verdict::Failed));
+                active.failed.push(Told {
+                    index: *index,
+                    reason: Reason::no_such_host(why),
+                });
+                let ending = Ending::Failed;
+                let fact = recipient_fact(&active, recipient, ending, "", why.to_owned(), age);
+                self.report(fact);
+            }
+            let reading = self.job_over(now, spool, active);
+            self.take_back(reading);
+        }
+        self.queue.connection_closed(now, connection);
+    }
+}
+
+impl Common {
+    /// All mail of a connection is thrown away, as its route says.
+    pub(super) fn discard_all(
+        &mut self,
+        now: Now,
+        spool: &impl SegmentSource,
+        connection: queue::ConnectionId,
+    ) {
+        while let queue::Take::Job(job) = self.queue.take(now, connection) {
+            let Some((mut active, job)) = self.load(now, spool, job) else {
+                continue;
+            };
+            let age = now.wall.since(active.stored.arrival);
+            for (index, recipient) in &job.recipients {
+                active.verdicts.push((*index, Verdict::Delivered));
+                let reply = String::new();
+                let fact = recipient_fact(&active, recipient, Ending::Discarded, "", reply, age);
+                self.report(fact);
+            }
+            let reading = self.job_over(now, spool, active);
+            self.take_back(reading);
+        }
+        self.queue.connection_closed(now, connection);
+    }
+}
+
+fn recipient_fact(
+    active: &Active,
+    recipient: &Recipient,
+    ending: Ending,
+    host: &str,
+    reply: String,
+    age: Duration,
+) -> Fact {
+    Fact::Recipient {
+        queue_id: active.job.queue_id,
+        forward_path: recipient.forward_path.clone(),
+        ending,
+        host: host.to_owned(),
+        reply,
+        age,
+    }
+}

@@ -1,0 +1,342 @@
+//! A connection that brings mail: the server session, its octets, and the message
+//! that it is bringing.
+//!
+//! What the session asks is answered here from `route` and the limits, at once.
+//! What it hands out of a body goes straight into the log's batch; a message that
+//! was begun is sealed or dropped, never forgotten.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::core::common::{Common, Waiting};
+use crate::core::deadlines::Entry;
+use crate::core::flow::{Appetite, Flow};
+use crate::core::incoming::Incoming;
+use crate::core::{ConnectionId, Piece};
+use crate::mail::Envelope;
+use crate::report::Fact;
+use crate::route::Verdict as Relay;
+use crate::smtp::data::{Form, MessageFacts};
+use crate::smtp::reply::Refusal;
+use crate::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
+use crate::spool::commit::Committed;
+use crate::spool::log::Refused;
+use crate::spool::message::BodyFacts;
+use crate::time::{Instant, Now};
+
+/// RFC 5321 §7.1: we are no relay for strangers.
+const RELAY_DENIED: Refusal = Refusal::new(
+    550,
+    7,
+    1,
+    "Relaying denied: not a domain of ours, and you are not listed",
+);
+
+/// A connection that brings mail.
+pub(super) struct Reception {
+    id: ConnectionId,
+    peer: SocketAddr,
+    session: Session<Committed>,
+    flow: Flow,
+    /// Octets that the session could not take yet.
+    unread: Vec<u8>,
+    incoming: Option<Incoming>,
+    entry: Entry,
+}
+
+impl Reception {
+    /// A session with a client that has just connected.
+    pub(super) fn new(
+        id: ConnectionId,
+        peer: SocketAddr,
+        settings: Arc<crate::smtp::settings::Settings>,
+        now: Now,
+    ) -> Self {
+        let facts = PeerFacts {
+            address: peer,
+            tls: None,
+        };
+        Self {
+            id,
+            peer,
+            session: Session::new(settings, facts, now),
+            flow: Flow::new(id),
+            unread: Vec::new(),
+            incoming: None,
+            entry: Entry::default(),
+        }
+    }
+
+    /// Whose session it is.
+    pub(super) fn client(&self) -> IpAddr {
+        self.peer.ip()
+    }
+
+    /// Nothing will happen any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.flow.is_closed()
+    }
+
+    /// Where the deadline's entry is kept.
+    pub(super) const fn entry(&mut self) -> &mut Entry {
+        &mut self.entry
+    }
+
+    /// When [`Reception::timer`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let deadlines = [self.session.deadline(), self.flow.deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Begins: the greeting goes out.
+    pub(super) fn begin(&mut self, now: Now, common: &mut Common) {
+        self.outputs(now, common, &[]);
+        self.settle(common);
+    }
+
+    /// Octets came; none means that the client will send no more.
+    pub(super) fn received(&mut self, now: Now, common: &mut Common, octets: &[u8]) {
+        self.flow.received();
+        if octets.is_empty() {
+            self.say(now, common, Input::PeerClosed);
+        } else if self.unread.is_empty() {
+            let left = self.read(now, common, octets);
+            self.unread.extend_from_slice(left);
+        } else {
+            self.unread.extend_from_slice(octets);
+            self.read_unread(now, common);
+        }
+        self.settle(common);
+    }
+
+    /// The last send has left.
+    pub(super) fn sent(&mut self, common: &mut Common) {
+        self.flow.sent();
+        self.settle(common);
+    }
+
+    /// The connection is gone.
+    pub(super) fn broken(&mut self, common: &mut Common, why: String) {
+        self.flow.gone();
+        self.drop_incoming(common);
+        common.report(Fact::SessionEnded {
+            peer: self.peer,
+            why: format!("the connection was lost ({why}); what was not acknowledged is dropped"),
+        });
+    }
+
+    /// The deadline may have come.
+    pub(super) fn timer(&mut self, now: Now, common: &mut Common) {
+        self.flow.timer(now.instant, &mut common.operations);
+        self.say(now, common, Input::Timer);
+        self.read_unread(now, common);
+        self.settle(common);
+    }
+
+    /// The server is to stop.
+    pub(super) fn stop(&mut self, now: Now, common: &mut Common) {
+        self.say(now, common, Input::Stop);
+        self.settle(common);
+    }
+
+    /// Patience has ended.
+    pub(super) fn abort(&mut self, common: &mut Common) {
+        self.drop_incoming(common);
+        self.flow.abort(&mut common.operations);
+    }
+
+    /// The message is on stable storage.
+    pub(super) fn stored(&mut self, now: Now, common: &mut Common, receipt: Committed) {
+        self.say(now, common, Input::Stored(receipt));
+        self.read_unread(now, common);
+        self.settle(common);
+    }
+
+    /// The message could not be written.
+    pub(super) fn not_stored(&mut self, now: Now, common: &mut Common) {
+        self.say(now, common, Input::NotStored(NotTaken::Failed));
+        self.read_unread(now, common);
+        self.settle(common);
+    }
+
+    /// The log takes octets again.
+    pub(super) fn resume(&mut self, common: &mut Common) {
+        self.settle(common);
+    }
+
+    fn say(&mut self, now: Now, common: &mut Common, input: Input<'_, Committed>) {
+        self.session.handle(now, input);
+        self.outputs(now, common, &[]);
+    }
+
+    /// Offers octets to the session until it takes no more. Gives what is left.
+    fn read<'a>(&mut self, now: Now, common: &mut Common, mut octets: &'a [u8]) -> &'a [u8] {
+        loop {
+            let taken = self.session.handle(now, Input::Received(octets));
+            let answered = self.outputs(now, common, octets);
+            octets = &octets[taken..];
+            if octets.is_empty() || (taken == 0 && answered == 0) {
+                return octets;
+            }
+        }
+    }
+
+    fn read_unread(&mut self, now: Now, common: &mut Common) {
+        if self.unread.is_empty() {
+            return;
+        }
+        let unread = std::mem::take(&mut self.unread);
+        let left = self.read(now, common, &unread);
+        if !left.is_empty() {
+            self.unread.extend_from_slice(left);
+        }
+    }
+
+    /// Performs what the session wants; `octets` are those it was last offered.
+    /// Gives how many outputs there were.
+    fn outputs(&mut self, now: Now, common: &mut Common, octets: &[u8]) -> usize {
+        let mut outputs = 0;
+        while let Some(output) = self.session.poll() {
+            outputs += 1;
+            match output {
+                Output::Send(octets) => self.flow.send([Piece::Octets(octets)]),
+                Output::Ask => {
+                    let verdict = self.answer(common);
+                    self.session.handle(now, Input::Answer(verdict));
+                }
+                Output::Begin { envelope, expected } => {
+                    let input = self.begin_message(now, common, envelope, expected);
+                    self.session.handle(now, input);
+                }
+                Output::Header(octets) => self.store(now, common, &octets),
+                Output::Body(range) => self.store(now, common, &octets[range]),
+                Output::BodyConstant(octets) => self.store(now, common, octets),
+                Output::End(facts) => {
+                    let Some(incoming) = self.incoming.take() else {
+                        // It was lost on the way, and the session was told.
+                        continue;
+                    };
+                    let waiting = Waiting::Reception(self.id);
+                    match common.seal(now, incoming, body_facts(&facts), waiting) {
+                        // The commit takes a while: what was said before goes out.
+                        Ok(()) => self.session.handle(now, Input::Later),
+                        Err((refused, _)) => {
+                            let why = not_taken(common, &refused);
+                            self.session.handle(now, Input::NotStored(why))
+                        }
+                    };
+                }
+                Output::Abort => self.drop_incoming(common),
+                Output::StartTls => unreachable!("STARTTLS is not offered in this version"),
+                Output::Close => self.flow.finish(now.instant),
+            }
+        }
+        outputs
+    }
+
+    /// Answers the session's question from the routes and limits.
+    fn answer(&self, common: &mut Common) -> Verdict {
+        match self.session.question() {
+            None | Some(Question::Sender { .. }) => Verdict::Accept,
+            Some(Question::Recipient { recipient, .. }) => {
+                let domain = recipient.forward_path.address().domain_str();
+                let rules = &common.settings.relay;
+                match rules.may_relay(self.client(), None, domain) {
+                    Relay::Relay(_) => Verdict::Accept,
+                    Relay::Refuse => {
+                        common.counters.recipients_refused += 1;
+                        let what = format!("RCPT TO:{}", recipient.forward_path);
+                        let reply = RELAY_DENIED.reply().text().to_owned();
+                        common.report(Fact::Refused {
+                            peer: self.peer,
+                            reply,
+                            what,
+                        });
+                        Verdict::Refuse(RELAY_DENIED)
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_message(
+        &mut self,
+        now: Now,
+        common: &mut Common,
+        envelope: Envelope,
+        expected: Option<u64>,
+    ) -> Input<'static, Committed> {
+        match Incoming::begin(
+            now,
+            &mut common.log,
+            envelope,
+            expected,
+            Some(self.client()),
+        ) {
+            Ok(incoming) => {
+                common.taken_again();
+                let queue_id = incoming.queue_id();
+                self.incoming = Some(incoming);
+                Input::Begun(queue_id)
+            }
+            Err(refused) => Input::NotBegun(not_taken(common, &refused)),
+        }
+    }
+
+    fn store(&mut self, now: Now, common: &mut Common, octets: &[u8]) {
+        let Some(incoming) = &mut self.incoming else {
+            return;
+        };
+        if let Err(refused) = incoming.append(now, &mut common.log, octets) {
+            self.drop_incoming(common);
+            let why = not_taken(common, &refused);
+            self.session.handle(now, Input::NotStored(why));
+        }
+    }
+
+    fn drop_incoming(&mut self, common: &mut Common) {
+        if let Some(incoming) = self.incoming.take() {
+            common.counters.messages_abandoned += 1;
+            incoming.abandon(&mut common.log);
+        }
+    }
+
+    fn settle(&mut self, common: &mut Common) {
+        let appetite = if !self.unread.is_empty() {
+            Appetite::Sated
+        } else if self.incoming.is_some() && common.log.is_full() {
+            common.stalled.push(self.id);
+            Appetite::Sated
+        } else {
+            Appetite::Hungry
+        };
+        self.flow.advance(appetite, &mut common.operations);
+        if self.flow.is_closed() {
+            self.drop_incoming(common);
+        }
+    }
+}
+
+/// What the session is told of a refusal of the log.
+fn not_taken(common: &mut Common, refused: &Refused) -> NotTaken {
+    match refused {
+        Refused::NoRoom(_) => {
+            common.refused_for_room(refused);
+            NotTaken::NoRoom
+        }
+        Refused::Append(_) => NotTaken::Failed,
+    }
+}
+
+/// What the log wants to know of a body.
+fn body_facts(facts: &MessageFacts) -> BodyFacts {
+    BodyFacts {
+        form: match facts.form {
+            Form::Plain => spool_format::BodyForm::Plain,
+            Form::Stuffed => spool_format::BodyForm::Stuffed,
+            Form::Raw => spool_format::BodyForm::Raw,
+        },
+        ends_with_crlf: facts.ends_with_crlf,
+        eight_bit: facts.eight_bit,
+    }
+}

@@ -1,0 +1,72 @@
+//! From what recovery found to the queue of a data core.
+
+use spool_format::{LiveMessage, LogId, Recovered};
+
+use crate::core::settings::Settings;
+use crate::mail::{DeliverBy, DeliverByMode, Priority, QueueId, RecipientIndex};
+use crate::queue::{HoldState, MessageFacts, NewMessage, NewRecipient, Schedule, Told};
+use crate::spool::recovery::Restarted;
+use crate::time::{Now, WallTime};
+
+/// Puts the messages of the logs that a core owns into its queue. Gives how many.
+pub fn enqueue(
+    now: Now,
+    queue: &mut Schedule,
+    settings: &Settings,
+    restarted: &Restarted,
+    owned: &[LogId],
+) -> usize {
+    let mut messages = 0;
+    for message in restarted.messages(owned) {
+        messages += 1;
+        enqueue_one(now, queue, settings, &restarted.recovered, message);
+    }
+    messages
+}
+
+fn enqueue_one(
+    now: Now,
+    queue: &mut Schedule,
+    settings: &Settings,
+    recovered: &Recovered,
+    message: &LiveMessage,
+) {
+    let facts = MessageFacts {
+        queue_id: QueueId::from_u64(message.queue_id),
+        location: message.seal,
+        octets: message.octets,
+        arrival: WallTime::from_millis(message.arrival_ms),
+        priority: Priority::new(message.priority).unwrap_or_default(),
+        deliver_by: message.deadline_ms().map(|deadline| DeliverBy {
+            deadline: WallTime::from_millis(deadline),
+            // The envelope says which; until it is read the one that loses nothing.
+            mode: DeliverByMode::Notify,
+            trace: false,
+        }),
+        hold: if message.held {
+            HoldState::Held
+        } else {
+            HoldState::Free
+        },
+    };
+    let new = NewMessage {
+        facts,
+        told: Told::NOTHING,
+    };
+    let hold_until = message.hold_until_ms().map(WallTime::from_millis);
+    let recipients = recovered.pending(message).map(|(number, domain)| {
+        let attempt = message
+            .attempts
+            .iter()
+            .find(|a| a.recipients.contains(number));
+        NewRecipient {
+            recipient: RecipientIndex(number.0),
+            next_hop: settings.routes.next_hop(recovered.name(domain)),
+            attempts: attempt.map_or(0, |a| u16::try_from(a.attempts).unwrap_or(u16::MAX)),
+            not_before: attempt
+                .map(|a| WallTime::from_millis(a.next_attempt_ms))
+                .max(hold_until),
+        }
+    });
+    queue.enqueue(now, &new, recipients);
+}

@@ -1,0 +1,526 @@
+//! What the operator is told: one enum of facts, one place that words them.
+//!
+//! A [`Fact`] has a name that never changes (for filters and alarms), a level,
+//! and a sentence: what was being done, with what, what went wrong, what happens
+//! next. Text that came from a peer is escaped here, so that no log line can be
+//! forged and no terminal be steered by a mail client.
+//!
+//! Passwords and bodies are not in any fact.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use spool_format::{LogId, SegmentId};
+
+use crate::mail::{ForwardPath, QueueId, ReversePath};
+
+/// How loud a fact is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Level {
+    /// For whom looks closely.
+    Detail,
+    /// The ordinary course.
+    Info,
+    /// Something is not as it should be, and the program copes.
+    Warning,
+    /// Somebody must do something.
+    Error,
+}
+
+/// What became of one recipient, for the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// The next hop has it.
+    Delivered,
+    /// Not now.
+    Deferred,
+    /// Not ever.
+    Failed,
+    /// Thrown away by route.
+    Discarded,
+}
+
+/// Why a client was turned away before its first command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TurnedAway {
+    /// `limits.sessions` are open.
+    SessionsFull,
+    /// `limits.sessions_per_client` are open from its address.
+    ClientFull,
+    /// The server is stopping.
+    Stopping,
+}
+
+/// One thing that happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fact {
+    /// The server is ready.
+    Started {
+        /// Where it listens.
+        listeners: Vec<SocketAddr>,
+        /// On how many data cores.
+        data_cores: usize,
+        /// Where the spool is.
+        spool: String,
+    },
+    /// A log was read at the start.
+    Recovered {
+        /// Which.
+        log: LogId,
+        /// Messages that are still to be delivered.
+        messages: usize,
+        /// Segments that were there.
+        segments: usize,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Something in the spool could not be read.
+    SpoolDamaged {
+        /// Which log.
+        log: LogId,
+        /// Where, and what it means.
+        what: String,
+    },
+    /// The log refuses new mail until a restart.
+    LogClosed {
+        /// Which.
+        log: LogId,
+        /// Why, in the system's words.
+        why: String,
+    },
+    /// No new segment could be prepared.
+    SegmentFailed {
+        /// Which log.
+        log: LogId,
+        /// Which segment.
+        segment: SegmentId,
+        /// Why, in the system's words.
+        why: String,
+    },
+    /// New mail is refused for want of room, or is taken again.
+    Room {
+        /// Which log.
+        log: LogId,
+        /// The sentence, if there is no room.
+        full: Option<String>,
+    },
+    /// A client was turned away.
+    TurnedAway {
+        /// Who.
+        peer: SocketAddr,
+        /// Why.
+        why: TurnedAway,
+    },
+    /// A session ended otherwise than by QUIT.
+    SessionEnded {
+        /// Whose.
+        peer: SocketAddr,
+        /// How, for the operator.
+        why: String,
+    },
+    /// A recipient or a sender was refused.
+    Refused {
+        /// Whose.
+        peer: SocketAddr,
+        /// The reply it got.
+        reply: String,
+        /// What it had asked.
+        what: String,
+    },
+    /// A message is ours.
+    Accepted {
+        /// Its name.
+        queue_id: QueueId,
+        /// From whom.
+        reverse_path: ReversePath,
+        /// For how many.
+        recipients: usize,
+        /// Its size.
+        octets: u64,
+        /// Who brought it; nobody for a notification of our own.
+        client: Option<IpAddr>,
+    },
+    /// One recipient of a message was dealt with.
+    Recipient {
+        /// Of which message.
+        queue_id: QueueId,
+        /// Whom.
+        forward_path: ForwardPath,
+        /// How it ended.
+        ending: Ending,
+        /// Where it went, or should have gone.
+        host: String,
+        /// What that said, or what went wrong.
+        reply: String,
+        /// Since it arrived.
+        age: Duration,
+    },
+    /// A message has nobody left to go to.
+    Finished {
+        /// Which.
+        queue_id: QueueId,
+    },
+    /// The sender is told.
+    Notified {
+        /// About which message.
+        queue_id: QueueId,
+        /// By which message.
+        notification: QueueId,
+    },
+    /// No connection to a next hop.
+    Unreachable {
+        /// Which.
+        next_hop: String,
+        /// What was tried and what went wrong.
+        why: String,
+        /// Until the next attempt.
+        next_attempt_in: Duration,
+    },
+    /// A next hop can be reached again.
+    Reachable {
+        /// Which.
+        next_hop: String,
+    },
+    /// A delivery session ended before its time.
+    DeliveryBroken {
+        /// With whom and how, for the operator.
+        why: String,
+    },
+    /// An operator's command changed the queue.
+    Steered {
+        /// Which message.
+        queue_id: QueueId,
+        /// `held`, `released`, `deleted`.
+        what: &'static str,
+    },
+    /// A new configuration is in force.
+    Configured {
+        /// What it did not take over before a restart.
+        needs_restart: Vec<String>,
+    },
+    /// A new configuration has errors; the old one stays in force.
+    ConfigurationRefused {
+        /// All of them.
+        errors: String,
+    },
+    /// The server is finishing.
+    Stopping {
+        /// For so long at most.
+        patience: Duration,
+    },
+    /// The server has finished.
+    Stopped {
+        /// Nothing was cut off.
+        clean: bool,
+    },
+    /// Anything of the surroundings: accept errors, the admin socket.
+    Trouble {
+        /// What was being done, what went wrong, what happens next.
+        what: String,
+    },
+}
+
+impl Fact {
+    /// The name that filters and alarms hang on. It never changes.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Recovered { .. } => "spool-recovered",
+            Self::SpoolDamaged { .. } => "spool-damaged",
+            Self::LogClosed { .. } => "log-closed",
+            Self::SegmentFailed { .. } => "segment-failed",
+            Self::Room { full: Some(_), .. } => "spool-full",
+            Self::Room { full: None, .. } => "spool-has-room",
+            Self::TurnedAway { .. } => "client-turned-away",
+            Self::SessionEnded { .. } => "session-ended",
+            Self::Refused { .. } => "refused",
+            Self::Accepted { .. } => "accepted",
+            Self::Recipient {
+                ending: Ending::Delivered,
+                ..
+            } => "delivered",
+            Self::Recipient {
+                ending: Ending::Deferred,
+                ..
+            } => "deferred",
+            Self::Recipient {
+                ending: Ending::Failed,
+                ..
+            } => "failed",
+            Self::Recipient {
+                ending: Ending::Discarded,
+                ..
+            } => "discarded",
+            Self::Finished { .. } => "finished",
+            Self::Notified { .. } => "sender-notified",
+            Self::Unreachable { .. } => "next-hop-unreachable",
+            Self::Reachable { .. } => "next-hop-reachable",
+            Self::DeliveryBroken { .. } => "delivery-broken",
+            Self::Steered { .. } => "steered",
+            Self::Configured { .. } => "configured",
+            Self::ConfigurationRefused { .. } => "configuration-refused",
+            Self::Stopping { .. } => "stopping",
+            Self::Stopped { .. } => "stopped",
+            Self::Trouble { .. } => "trouble",
+        }
+    }
+
+    /// How loud it is.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::Finished { .. } => Level::Detail,
+            Self::Started { .. }
+            | Self::Recovered { .. }
+            | Self::Refused { .. }
+            | Self::Accepted { .. }
+            | Self::SessionEnded { .. }
+            | Self::Recipient { .. }
+            | Self::Notified { .. }
+            | Self::Reachable { .. }
+            | Self::Steered { .. }
+            | Self::Configured { .. }
+            | Self::Stopping { .. }
+            | Self::Stopped { clean: true }
+            | Self::Room { full: None, .. } => Level::Info,
+            Self::TurnedAway { .. }
+            | Self::Room { .. }
+            | Self::Unreachable { .. }
+            | Self::DeliveryBroken { .. }
+            | Self::Stopped { clean: false }
+            | Self::Trouble { .. } => Level::Warning,
+            Self::SpoolDamaged { .. }
+            | Self::LogClosed { .. }
+            | Self::SegmentFailed { .. }
+            | Self::ConfigurationRefused { .. } => Level::Error,
+        }
+    }
+
+    /// The message it is about, for one field of its own in the log.
+    #[must_use]
+    pub const fn queue_id(&self) -> Option<QueueId> {
+        match self {
+            Self::Accepted { queue_id, .. }
+            | Self::Recipient { queue_id, .. }
+            | Self::Finished { queue_id }
+            | Self::Notified { queue_id, .. }
+            | Self::Steered { queue_id, .. } => Some(*queue_id),
+            _ => None,
+        }
+    }
+}
+
+/// The sentence. The queue id is not in it: it is a field of its own.
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started {
+                listeners,
+                data_cores,
+                spool,
+            } => {
+                write!(f, "ready: listening on ")?;
+                for (i, listener) in listeners.iter().enumerate() {
+                    write!(f, "{}{listener}", if i == 0 { "" } else { ", " })?;
+                }
+                write!(f, "; {data_cores} data cores; spool in {}", Escaped(spool))
+            }
+            Self::Recovered {
+                log,
+                messages,
+                segments,
+                took,
+            } => write!(
+                f,
+                "log {}: {messages} messages waiting in {segments} segments, read in {} ms",
+                log.0,
+                took.as_millis()
+            ),
+            Self::SpoolDamaged { log, what } => write!(f, "log {}: {}", log.0, Escaped(what)),
+            Self::LogClosed { log, why } => write!(
+                f,
+                "log {}: a write to the spool failed ({}); new mail is answered 451, waiting mail \
+                 is still delivered; look at the disk, then restart",
+                log.0,
+                Escaped(why)
+            ),
+            Self::SegmentFailed { log, segment, why } => write!(
+                f,
+                "log {}: preparing segment {} failed ({}); tried again soon, new mail is \
+                 answered 452 when the present segment is full",
+                log.0,
+                segment.0,
+                Escaped(why)
+            ),
+            Self::Room {
+                log,
+                full: Some(why),
+            } => write!(
+                f,
+                "log {}: {}; new mail is answered 452, waiting mail is still delivered",
+                log.0,
+                Escaped(why)
+            ),
+            Self::Room { log, full: None } => {
+                write!(f, "log {}: there is room again; new mail is taken", log.0)
+            }
+            Self::TurnedAway { peer, why } => match why {
+                TurnedAway::SessionsFull => {
+                    write!(f, "{peer}: answered 421, limits.sessions are open")
+                }
+                TurnedAway::ClientFull => write!(
+                    f,
+                    "{peer}: answered 421, limits.sessions_per_client are open from there"
+                ),
+                TurnedAway::Stopping => write!(f, "{peer}: answered 421, the server is stopping"),
+            },
+            Self::SessionEnded { peer, why } => write!(f, "{peer}: {}", Escaped(why)),
+            Self::Refused { peer, reply, what } => {
+                write!(f, "{peer}: {} answered {}", Escaped(what), Escaped(reply))
+            }
+            Self::Accepted {
+                reverse_path,
+                recipients,
+                octets,
+                client,
+                ..
+            } => {
+                write!(
+                    f,
+                    "from {reverse_path}, {recipients} recipients, {octets} octets"
+                )?;
+                match client {
+                    Some(client) => write!(f, ", by {client}"),
+                    None => write!(f, ", our own notification"),
+                }
+            }
+            Self::Recipient {
+                forward_path,
+                ending,
+                host,
+                reply,
+                age,
+                ..
+            } => {
+                write!(f, "{forward_path} ")?;
+                match ending {
+                    Ending::Delivered => write!(f, "delivered to {}", Escaped(host))?,
+                    Ending::Deferred => write!(f, "deferred at {}", Escaped(host))?,
+                    Ending::Failed => write!(f, "failed at {}", Escaped(host))?,
+                    Ending::Discarded => write!(f, "discarded by route")?,
+                }
+                write!(f, " after {:.3} s: {}", age.as_secs_f64(), Escaped(reply))
+            }
+            Self::Finished { .. } => write!(f, "all recipients are dealt with"),
+            Self::Notified { notification, .. } => {
+                write!(f, "the sender is told by {notification}")
+            }
+            Self::Unreachable {
+                next_hop,
+                why,
+                next_attempt_in,
+            } => write!(
+                f,
+                "{}: {}; its mail waits, next attempt in {} s",
+                Escaped(next_hop),
+                Escaped(why),
+                next_attempt_in.as_secs()
+            ),
+            Self::Reachable { next_hop } => {
+                write!(f, "{}: takes mail again", Escaped(next_hop))
+            }
+            Self::DeliveryBroken { why } => write!(f, "{}", Escaped(why)),
+            Self::Steered { what, .. } => write!(f, "{what} by the operator"),
+            Self::Configured { needs_restart } if needs_restart.is_empty() => {
+                write!(f, "the new configuration is in force")
+            }
+            Self::Configured { needs_restart } => write!(
+                f,
+                "the new configuration is in force, except what needs a restart: {}",
+                Escaped(&needs_restart.join(", "))
+            ),
+            Self::ConfigurationRefused { errors } => write!(
+                f,
+                "the new configuration has errors, the old one stays in force: {}",
+                Escaped(errors)
+            ),
+            Self::Stopping { patience } => {
+                write!(
+                    f,
+                    "stopping: finishing what is in flight, {} s at most",
+                    patience.as_secs()
+                )
+            }
+            Self::Stopped { clean: true } => write!(f, "stopped"),
+            Self::Stopped { clean: false } => write!(
+                f,
+                "stopped with sessions still open: what was not acknowledged is sent again by \
+                 its client, what was not finished is delivered after the next start"
+            ),
+            Self::Trouble { what } => write!(f, "{}", Escaped(what)),
+        }
+    }
+}
+
+/// Longest text of a peer in one log line; the rest is cut. A reply line has 512
+/// octets (RFC 5321 §4.5.3.1.5), so an honest one is never cut.
+pub const ESCAPED_CHARS_MAX: usize = 600;
+
+/// A text that may hold anything, written so that it cannot leave its line:
+/// control characters, and those that change the direction of text, as `\u{..}`.
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<'a>(pub &'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write as _;
+        for (i, c) in self.0.chars().enumerate() {
+            if i == ESCAPED_CHARS_MAX {
+                return f.write_str("...");
+            }
+            let steers = matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+            if c.is_control() || steers {
+                write!(f, "{}", c.escape_unicode())?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_cannot_leave_its_line() {
+        let check = |text: &str, expected: &str| assert_eq!(Escaped(text).to_string(), expected);
+        check("plain, ünïcode", "plain, ünïcode");
+        check("a\r\nfake line", "a\\u{d}\\u{a}fake line");
+        check("\x1b[2J", "\\u{1b}[2J");
+        check("\u{202e}abc", "\\u{202e}abc");
+        let long = "x".repeat(ESCAPED_CHARS_MAX + 1);
+        assert_eq!(Escaped(&long).to_string(), format!("{}...", &long[1..]));
+    }
+
+    #[test]
+    fn a_fact_reads_as_a_sentence() {
+        let fact = Fact::Recipient {
+            queue_id: QueueId::new(0, 1),
+            forward_path: "a@b.example".parse().expect("an address"),
+            ending: Ending::Deferred,
+            host: "mx.b.example [192.0.2.1]:25".to_owned(),
+            reply: "451 4.3.0 later\r\n".to_owned(),
+            age: Duration::from_millis(1500),
+        };
+        assert_eq!(fact.name(), "deferred");
+        assert_eq!(
+            fact.to_string(),
+            "<a@b.example> deferred at mx.b.example [192.0.2.1]:25 after 1.500 s: \
+             451 4.3.0 later\\u{d}\\u{a}"
+        );
+    }
+}

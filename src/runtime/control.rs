@@ -1,0 +1,391 @@
+//! The shell of the control core: tokio-uring, and with it everything that lives
+//! on tokio: DNS, signals, the admin socket, children.
+//!
+//! One thread. Tasks wait, then hand a completion to the [`ControlCore`] and perform
+//! what it asks for. Work on files that may take long runs on tokio's helper
+//! threads, so that a slow disk holds up no answer.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio_uring::fs::File;
+
+use crate::core::admin::{Command, Reason, Response};
+use crate::core::control::{ControlCompletion, ControlCore, ControlOperation, Reconfigured};
+use crate::core::{AdminRequestId, CoreId, Notice};
+use crate::queue::retry::Jitter;
+use crate::report::Fact;
+use crate::runtime::clock::Clock;
+use crate::runtime::dns::Dns;
+use crate::runtime::hosts::{HostBook, hosts, timed_out};
+use crate::runtime::log::report_control;
+use crate::runtime::mailboxes::Mailboxes;
+use crate::runtime::storeroom::Storeroom;
+use crate::time::Instant;
+
+/// How long notices wait for a data core that is far behind.
+const NOTICE_PAUSE: Duration = Duration::from_millis(1);
+
+/// Longest time for one next hop's lookups together. A lookup that hangs holds up
+/// only its own destination, and not for ever.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Reads the configuration again, and says what changed or what is wrong.
+pub type Load = Box<dyn Fn() -> Result<Loaded, String>>;
+
+/// A configuration that was read again.
+#[derive(Debug)]
+pub struct Loaded {
+    /// For the data cores.
+    pub reconfigured: Reconfigured,
+    /// For the lookups here.
+    pub book: HostBook,
+}
+
+/// What the control core is started with.
+pub struct Start {
+    /// The machine.
+    pub core: ControlCore,
+    /// Everybody's.
+    pub mailboxes: Arc<Mailboxes>,
+    /// The process's.
+    pub clock: Clock,
+    /// Segment files.
+    pub storeroom: Arc<Storeroom>,
+    /// What is configured about hosts.
+    pub book: HostBook,
+    /// Secret, and new at each start.
+    pub seed: u64,
+    /// DNS.
+    pub dns: Dns,
+    /// Where the operator's commands come in.
+    pub admin_socket: Option<PathBuf>,
+    /// For SIGHUP.
+    pub load: Load,
+}
+
+struct Shell {
+    core: ControlCore,
+    clock: Clock,
+    mailboxes: Arc<Mailboxes>,
+    storeroom: Arc<Storeroom>,
+    dns: Rc<Dns>,
+    book: Rc<HostBook>,
+    random: Jitter,
+    load: Load,
+    /// Who waits for the answer to which question.
+    askers: HashMap<AdminRequestId, oneshot::Sender<Response>>,
+    last_request: u64,
+    undelivered: VecDeque<(CoreId, Notice)>,
+    armed: Instant,
+    exit: Option<oneshot::Sender<Exit>>,
+}
+
+/// How the control core ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// Everything was finished.
+    Clean,
+    /// Sessions or deliveries were still open.
+    CutOff,
+}
+
+/// A handle on the shell, for its tasks.
+#[derive(Clone)]
+pub struct Control(Rc<RefCell<Shell>>);
+
+/// Runs the control core until it exits.
+///
+/// # Errors
+/// Signals or the mailbox could not be set up.
+pub async fn run(start: Start) -> std::io::Result<Exit> {
+    let Start {
+        core,
+        mailboxes,
+        clock,
+        storeroom,
+        book,
+        seed,
+        dns,
+        admin_socket,
+        load,
+    } = start;
+    let (exit, exited) = oneshot::channel();
+    let bell = std::fs::File::from(mailboxes.control().bell().try_clone_to_owned()?);
+    let bell = tokio_uring::fs::File::from_std(bell);
+    let control = Control(Rc::new(RefCell::new(Shell {
+        core,
+        clock,
+        mailboxes,
+        storeroom,
+        book: Rc::new(book),
+        random: Jitter::new(seed),
+        dns: Rc::new(dns),
+        load,
+        askers: HashMap::new(),
+        last_request: 0,
+        undelivered: VecDeque::new(),
+        armed: Instant::NEVER,
+        exit: Some(exit),
+    })));
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        control.on_signal(kind, || ControlCompletion::StopRequested)?;
+    }
+    control.on_signal(SignalKind::hangup(), || ControlCompletion::ReloadRequested)?;
+    tokio::task::spawn_local(read_notices(control.clone(), bell));
+    if let Some(path) = admin_socket {
+        tokio::task::spawn_local(crate::runtime::admin::listen(control.clone(), path));
+    }
+    control.turn(ControlCompletion::Timer);
+    // The sender lives in the shell until the core says Exit.
+    Ok(exited.await.unwrap_or(Exit::CutOff))
+}
+
+impl Control {
+    /// Puts a question of the operator; the answer always comes.
+    pub async fn ask(&self, command: Command) -> Response {
+        let (sender, receiver) = oneshot::channel();
+        let request = {
+            let mut shell = self.0.borrow_mut();
+            shell.last_request += 1;
+            let request = AdminRequestId(shell.last_request);
+            shell.askers.insert(request, sender);
+            request
+        };
+        self.turn(ControlCompletion::Admin { request, command });
+        match receiver.await {
+            Ok(answer) => answer,
+            // The process is ending.
+            Err(_) => Response::refused(Reason::Later, "the server is stopping"),
+        }
+    }
+
+    /// One turn: hands in what happened, performs what follows from it.
+    fn turn(&self, completion: ControlCompletion) {
+        let mut completions = VecDeque::from([completion]);
+        while let Some(completion) = completions.pop_front() {
+            let operations: Vec<_> = {
+                let mut shell = self.0.borrow_mut();
+                let now = shell.clock.now();
+                shell.core.handle(now, completion);
+                std::iter::from_fn(|| shell.core.poll()).collect()
+            };
+            for operation in operations {
+                completions.extend(self.perform(operation));
+            }
+        }
+        self.deliver();
+        self.arm();
+    }
+
+    /// Begins an operation; gives its completion if it completes at once.
+    fn perform(&self, operation: ControlOperation) -> Option<ControlCompletion> {
+        match operation {
+            ControlOperation::Tell { core, notice } => {
+                self.0.borrow_mut().undelivered.push_back((core, notice));
+            }
+            ControlOperation::Resolve { next_hop } => {
+                let control = self.clone();
+                let (dns, book, seed) = {
+                    let mut shell = self.0.borrow_mut();
+                    (
+                        Rc::clone(&shell.dns),
+                        Rc::clone(&shell.book),
+                        shell.random.next_u64(),
+                    )
+                };
+                tokio::task::spawn_local(async move {
+                    let found = hosts(&dns, &book, &next_hop, seed);
+                    let (answer, valid_for) = tokio::time::timeout(RESOLVE_TIMEOUT, found)
+                        .await
+                        .unwrap_or_else(|_| timed_out(&next_hop));
+                    control.turn(ControlCompletion::Resolved {
+                        next_hop,
+                        answer,
+                        valid_for,
+                    });
+                });
+            }
+            ControlOperation::PrepareSegment {
+                core,
+                header,
+                spare,
+            } => {
+                let storeroom = Arc::clone(&self.0.borrow().storeroom);
+                let segment = header.place.segment;
+                self.in_background(
+                    move || storeroom.prepare(&header, spare),
+                    move |result| {
+                        vec![ControlCompletion::SegmentPrepared {
+                            core,
+                            segment,
+                            result,
+                        }]
+                    },
+                );
+            }
+            ControlOperation::RetireSegment {
+                core,
+                segment,
+                fate,
+            } => {
+                let storeroom = Arc::clone(&self.0.borrow().storeroom);
+                self.in_background(
+                    move || storeroom.retire(segment, fate),
+                    move |(gone, result)| {
+                        let retired = ControlCompletion::SegmentRetired {
+                            core,
+                            segment,
+                            gone,
+                        };
+                        let trouble = result.err().map(|what| ControlCompletion::Trouble { what });
+                        std::iter::once(retired).chain(trouble).collect()
+                    },
+                );
+            }
+            ControlOperation::Summarise { segment } => {
+                let storeroom = Arc::clone(&self.0.borrow().storeroom);
+                self.in_background(
+                    move || storeroom.summarise(segment),
+                    |result| {
+                        let trouble = result.err().map(|what| ControlCompletion::Trouble { what });
+                        trouble.into_iter().collect()
+                    },
+                );
+            }
+            ControlOperation::MeasureDisk => {
+                return match self.0.borrow().storeroom.free_bytes() {
+                    Ok(free_bytes) => Some(ControlCompletion::DiskSpace { free_bytes }),
+                    Err(what) => Some(ControlCompletion::Trouble { what }),
+                };
+            }
+            ControlOperation::LoadConfiguration => {
+                let loaded = (self.0.borrow().load)();
+                let loaded = loaded.map(|Loaded { reconfigured, book }| {
+                    self.0.borrow_mut().book = Rc::new(book);
+                    reconfigured
+                });
+                return Some(ControlCompletion::Configuration(loaded));
+            }
+            ControlOperation::Answer { request, response } => {
+                if let Some(asker) = self.0.borrow_mut().askers.remove(&request) {
+                    // The operator may have gone meanwhile.
+                    let _ = asker.send(response);
+                }
+            }
+            ControlOperation::Report(fact) => report_control(&fact),
+            ControlOperation::Exit { clean } => {
+                if let Some(exit) = self.0.borrow_mut().exit.take() {
+                    let _ = exit.send(if clean { Exit::Clean } else { Exit::CutOff });
+                }
+            }
+        }
+        None
+    }
+
+    /// Runs `job` on a helper thread and hands in what `then` makes of its outcome.
+    fn in_background<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+        then: impl FnOnce(T) -> Vec<ControlCompletion> + 'static,
+    ) {
+        let control = self.clone();
+        tokio::task::spawn_local(async move {
+            let outcome = tokio::task::spawn_blocking(job).await;
+            let completions = match outcome {
+                Ok(outcome) => then(outcome),
+                Err(error) => vec![ControlCompletion::Trouble {
+                    what: format!("a background job of the spool broke off: {error}"),
+                }],
+            };
+            for completion in completions {
+                control.turn(completion);
+            }
+        });
+    }
+
+    fn on_signal(
+        &self,
+        kind: SignalKind,
+        completion: impl Fn() -> ControlCompletion + 'static,
+    ) -> std::io::Result<()> {
+        let mut signals = signal(kind)?;
+        let control = self.clone();
+        tokio::task::spawn_local(async move {
+            while signals.recv().await.is_some() {
+                control.turn(completion());
+            }
+        });
+        Ok(())
+    }
+
+    /// Leaves notices with the data cores; what finds no room is tried again.
+    fn deliver(&self) {
+        let mut shell = self.0.borrow_mut();
+        let shell = &mut *shell;
+        while let Some((core, notice)) = shell.undelivered.pop_front() {
+            if let Err(notice) = shell.mailboxes.data(core).push(notice) {
+                shell.undelivered.push_front((core, notice));
+                let control = self.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(NOTICE_PAUSE).await;
+                    control.deliver();
+                });
+                return;
+            }
+        }
+    }
+
+    /// Lets a task sleep until the core's deadline, unless one does already.
+    fn arm(&self) {
+        let mut shell = self.0.borrow_mut();
+        let Some(deadline) = shell.core.deadline() else {
+            return;
+        };
+        if deadline >= shell.armed {
+            return;
+        }
+        shell.armed = deadline;
+        let pause = deadline.since(shell.clock.now().instant);
+        let control = self.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(pause).await;
+            {
+                let mut shell = control.0.borrow_mut();
+                if shell.armed == deadline {
+                    shell.armed = Instant::NEVER;
+                }
+            }
+            control.turn(ControlCompletion::Timer);
+        });
+    }
+}
+
+/// Reads notices, for ever.
+async fn read_notices(control: Control, bell: File) {
+    let mailboxes = Arc::clone(&control.0.borrow().mailboxes);
+    let mailbox = mailboxes.control();
+    loop {
+        while let Some(notice) = mailbox.pop() {
+            control.turn(ControlCompletion::Notice(notice));
+        }
+        if !mailbox.may_sleep() {
+            continue;
+        }
+        // Through the ring: a blocking read of the eventfd, answered when it is rung.
+        // It is never dropped, so that no ring of the bell is lost.
+        let (result, _) = bell.read_at(vec![0; 8], 0).await;
+        if let Err(error) = result {
+            let what = format!("waiting for notices failed ({error}); tried again");
+            report_control(&Fact::Trouble { what });
+            tokio::time::sleep(NOTICE_PAUSE).await;
+        }
+    }
+}

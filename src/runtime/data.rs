@@ -1,0 +1,517 @@
+//! The shell of a data core: performs its operations with monoio.
+//!
+//! One thread, one ring, one [`DataCore`]. Tasks wait (for readiness, a sync, the
+//! bell, a deadline) and then do one thing: hand the completion to the core and
+//! perform what it asks for. No task holds the shell across an `await`.
+//!
+//! The ring is never dropped while something is under way on it: the thread runs
+//! until the process exits.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use spool_format::LogId;
+
+use crate::core::data::DataCore;
+use crate::core::{Completion, ConnectionId, CoreId, ListenerId, Notice, Operation};
+use crate::report::Fact;
+use crate::runtime::clock::Clock;
+use crate::runtime::log::report;
+use crate::runtime::mailboxes::Mailboxes;
+use crate::runtime::net::{Bell, Ended, Listener, Progress, Socket};
+use crate::runtime::outgoing::Outgoing;
+use crate::runtime::segments::Segments;
+use crate::runtime::storeroom::Storeroom;
+use crate::spool::commit::{WriteFault, WriteStep};
+use crate::spool::segment::Segment;
+use crate::time::Instant;
+
+/// Octets that one receive takes at most. Large enough that a big body costs few
+/// system calls, small enough to stay in the second-level cache. One per core.
+const RECEIVE_BYTES_MAX: usize = 128 * 1024;
+
+/// How long a peer may go on after our last words, and how much it may send: one round
+/// trip of a slow line, and what a client has in flight on it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// Pause after an accept that failed for want of descriptors or memory: long
+/// enough for something to be freed, short enough not to be noticed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the core is told that a long send goes on: well below the three minutes in
+/// which something must have left (RFC 5321 §4.5.3.2.5), and rare enough to cost nothing.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long notices wait for a reader that is far behind before they are tried again.
+const NOTICE_PAUSE: Duration = Duration::from_millis(1);
+
+/// A socket and what its tasks agree on.
+struct Connection {
+    socket: Socket,
+    /// A receive is asked for and not yet answered.
+    wanted: Cell<bool>,
+    /// The receiving task runs.
+    receiving: Cell<bool>,
+    /// The core knows nothing of it any more.
+    closed: Cell<bool>,
+}
+
+/// Everything of one data core's thread.
+struct Shell {
+    id: CoreId,
+    core: DataCore,
+    clock: Clock,
+    segments: Segments,
+    connections: HashMap<ConnectionId, Rc<Connection>>,
+    receive_buffer: Vec<u8>,
+    mailboxes: Arc<Mailboxes>,
+    /// Completions of operations that completed at once.
+    ready: VecDeque<Completion<'static>>,
+    /// Notices that found a full mailbox, oldest first. Bounded by what the core
+    /// has under way: it asks each question once.
+    undelivered: VecDeque<Operation>,
+    /// The earliest deadline for which a task sleeps.
+    armed: Instant,
+}
+
+type Shared = Rc<RefCell<Shell>>;
+
+/// What a data core's thread is started with.
+pub struct Start {
+    /// Its number.
+    pub id: CoreId,
+    /// The machine, recovered.
+    pub core: DataCore,
+    /// Where prepared segments are found.
+    pub storeroom: Arc<Storeroom>,
+    /// The segments that recovery has mapped.
+    pub segments: Vec<Arc<Segment>>,
+    /// Bound, in the order of the configuration.
+    pub listeners: Vec<std::net::TcpListener>,
+    /// Everybody's.
+    pub mailboxes: Arc<Mailboxes>,
+    /// The process's.
+    pub clock: Clock,
+}
+
+/// Runs a data core on the present monoio runtime. Never returns.
+///
+/// # Errors
+/// The sockets could not be taken over by the ring.
+pub async fn run(start: Start) -> io::Result<()> {
+    let Start {
+        id,
+        core,
+        storeroom,
+        segments: found,
+        listeners,
+        mailboxes,
+        clock,
+    } = start;
+    let mut segments = Segments::new(LogId(id.0), storeroom);
+    for segment in found {
+        segments.keep(segment);
+    }
+    let bell = Bell::new(mailboxes.data(id).bell())?;
+    let shared: Shared = Rc::new(RefCell::new(Shell {
+        id,
+        core,
+        clock,
+        segments,
+        connections: HashMap::new(),
+        receive_buffer: vec![0; RECEIVE_BYTES_MAX],
+        mailboxes,
+        ready: VecDeque::new(),
+        undelivered: VecDeque::new(),
+        armed: Instant::NEVER,
+    }));
+    for (number, listener) in listeners.into_iter().enumerate() {
+        let number = ListenerId(u16::try_from(number).expect("checked by the configuration"));
+        monoio::spawn(accept(Rc::clone(&shared), Listener::new(listener)?, number));
+    }
+    // What recovery left to do.
+    turn(&shared, Completion::Timer);
+    read_notices(shared, bell).await
+}
+
+/// One turn: hands in what happened, performs what follows from it.
+fn turn(shared: &Shared, completion: Completion<'_>) {
+    let mut shell = shared.borrow_mut();
+    let now = shell.clock.now();
+    let Shell { core, segments, .. } = &mut *shell;
+    core.handle(now, completion, segments);
+    shell.pump(shared);
+}
+
+impl Shell {
+    fn pump(&mut self, shared: &Shared) {
+        loop {
+            while let Some(operation) = self.core.poll() {
+                self.perform(shared, operation);
+            }
+            let Some(completion) = self.ready.pop_front() else {
+                break;
+            };
+            let now = self.clock.now();
+            self.core.handle(now, completion, &self.segments);
+        }
+        self.deliver_notices(shared);
+        self.arm(shared);
+    }
+
+    fn perform(&mut self, shared: &Shared, operation: Operation) {
+        match operation {
+            Operation::Receive { connection } => {
+                let Some(socket) = self.connections.get(&connection) else {
+                    return;
+                };
+                socket.wanted.set(true);
+                if !socket.receiving.replace(true) {
+                    monoio::spawn(receive(Rc::clone(shared), Rc::clone(socket), connection));
+                }
+            }
+            Operation::Send { connection, pieces } => {
+                self.send(shared, connection, Outgoing::new(pieces));
+            }
+            Operation::Connect {
+                connection,
+                to,
+                from,
+            } => match Socket::connect(to, from) {
+                Ok(socket) => {
+                    let socket = self.keep(connection, socket);
+                    monoio::spawn(connect(Rc::clone(shared), socket, connection));
+                }
+                Err(error) => self.ready.push_back(Completion::Connected {
+                    connection,
+                    result: Err(error.to_string()),
+                }),
+            },
+            Operation::Close { connection } => {
+                if let Some(socket) = self.connections.remove(&connection) {
+                    socket.closed.set(true);
+                    if socket.socket.finish(&mut self.receive_buffer) == Ended::PeerGoesOn {
+                        monoio::spawn(linger(Rc::clone(shared), socket));
+                    }
+                }
+            }
+            Operation::Write {
+                segment,
+                offset,
+                octets,
+                durability,
+            } => match self.segments.write(segment, offset, &octets, durability) {
+                Err(fault) => {
+                    self.ready.push_back(Completion::Written {
+                        result: Err(fault),
+                        octets,
+                    });
+                }
+                Ok(None) => {
+                    self.ready.push_back(Completion::Written {
+                        result: Ok(()),
+                        octets,
+                    });
+                }
+                Ok(Some(file)) => {
+                    let shared = Rc::clone(shared);
+                    monoio::spawn(async move {
+                        let result = file.sync_data().await.map_err(|error| WriteFault {
+                            step: WriteStep::Sync,
+                            os_error: error.raw_os_error(),
+                        });
+                        turn(&shared, Completion::Written { result, octets });
+                    });
+                }
+            },
+            Operation::Forget { segment } => self.segments.forget(segment),
+            Operation::Report(fact) => report(self.id, &fact),
+            operation @ (Operation::TellControl(_)
+            | Operation::TellCore { .. }
+            | Operation::Stopped) => self.undelivered.push_back(operation),
+        }
+    }
+
+    fn send(&mut self, shared: &Shared, connection: ConnectionId, mut outgoing: Outgoing) {
+        let Some(socket) = self.connections.get(&connection) else {
+            return;
+        };
+        match outgoing.advance(&socket.socket, &self.segments) {
+            Ok(true) => self.ready.push_back(Completion::Sent { connection }),
+            Ok(false) => {
+                monoio::spawn(send(
+                    Rc::clone(shared),
+                    Rc::clone(socket),
+                    connection,
+                    outgoing,
+                ));
+            }
+            Err(error) => {
+                self.drop_connection(connection);
+                self.ready.push_back(Completion::Broken {
+                    connection,
+                    why: error.to_string(),
+                });
+            }
+        }
+    }
+
+    fn keep(&mut self, connection: ConnectionId, socket: Socket) -> Rc<Connection> {
+        let socket = Rc::new(Connection {
+            socket,
+            wanted: Cell::new(false),
+            receiving: Cell::new(false),
+            closed: Cell::new(false),
+        });
+        let before = self.connections.insert(connection, Rc::clone(&socket));
+        assert!(
+            before.is_none(),
+            "connection {} was given twice",
+            connection.0
+        );
+        socket
+    }
+
+    fn drop_connection(&mut self, connection: ConnectionId) {
+        if let Some(socket) = self.connections.remove(&connection) {
+            socket.closed.set(true);
+            socket.socket.hang_up();
+        }
+    }
+
+    /// Leaves notices with the other threads; what finds no room is kept.
+    fn deliver_notices(&mut self, shared: &Shared) {
+        while let Some(operation) = self.undelivered.pop_front() {
+            if let Err(operation) = self.mailboxes.deliver(self.id, operation) {
+                let waits_already = !self.undelivered.is_empty();
+                self.undelivered.push_front(operation);
+                if !waits_already {
+                    let shared = Rc::clone(shared);
+                    monoio::spawn(async move {
+                        monoio::time::sleep(NOTICE_PAUSE).await;
+                        let shell = Rc::clone(&shared);
+                        shell.borrow_mut().deliver_notices(&shared);
+                    });
+                }
+                return;
+            }
+        }
+    }
+
+    /// Lets a task sleep until the core's deadline, unless one does already.
+    /// Tasks of later deadlines stay asleep; their timer finds nothing to do.
+    fn arm(&mut self, shared: &Shared) {
+        let Some(deadline) = self.core.deadline() else {
+            return;
+        };
+        if deadline >= self.armed {
+            return;
+        }
+        self.armed = deadline;
+        let pause = deadline.since(self.clock.now().instant);
+        let shared = Rc::clone(shared);
+        monoio::spawn(async move {
+            monoio::time::sleep(pause).await;
+            {
+                let mut shell = shared.borrow_mut();
+                if shell.armed == deadline {
+                    shell.armed = Instant::NEVER;
+                }
+            }
+            turn(&shared, Completion::Timer);
+        });
+    }
+}
+
+/// Takes connections, for ever. Never dropped: a dropped accept leaks a socket.
+async fn accept(shared: Shared, listener: Listener, number: ListenerId) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                let local = socket.local_address().unwrap_or(peer);
+                let connection = {
+                    let mut shell = shared.borrow_mut();
+                    let connection = shell.core.admit();
+                    shell.keep(connection, socket);
+                    connection
+                };
+                turn(
+                    &shared,
+                    Completion::Accepted {
+                        connection,
+                        listener: number,
+                        peer,
+                        local,
+                    },
+                );
+            }
+            Err(error) => {
+                let resources = matches!(
+                    error.raw_os_error(),
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+                );
+                if resources {
+                    let id = shared.borrow().id;
+                    let what = format!(
+                        "taking a connection failed ({error}); the next attempt is in {} ms; \
+                         raise the limit of open files (LimitNOFILE=) or lower limits.sessions",
+                        ACCEPT_PAUSE.as_millis()
+                    );
+                    report(id, &Fact::Trouble { what });
+                    monoio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                // Other errors are the client's: it went away before its turn.
+            }
+        }
+    }
+}
+
+/// Receives on one connection as long as the core wants it at once; the usual
+/// exchange of a session runs in one task.
+async fn receive(shared: Shared, connection: Rc<Connection>, id: ConnectionId) {
+    loop {
+        let waited = connection.socket.readable().await;
+        if connection.closed.get() {
+            return;
+        }
+        let mut guard = shared.borrow_mut();
+        let shell = &mut *guard;
+        let now = shell.clock.now();
+        let received = waited.and_then(|()| connection.socket.receive(&mut shell.receive_buffer));
+        match received {
+            Ok(Progress::Wait) => continue,
+            Ok(Progress::Octets(n)) => {
+                connection.wanted.set(false);
+                let octets = &shell.receive_buffer[..n];
+                let completion = Completion::Received {
+                    connection: id,
+                    octets,
+                };
+                shell.core.handle(now, completion, &shell.segments);
+            }
+            Err(error) => {
+                shell.drop_connection(id);
+                let completion = Completion::Broken {
+                    connection: id,
+                    why: error.to_string(),
+                };
+                shell.core.handle(now, completion, &shell.segments);
+            }
+        }
+        shell.pump(&shared);
+        if !connection.wanted.get() || connection.closed.get() {
+            connection.receiving.set(false);
+            return;
+        }
+    }
+}
+
+/// Sends what did not fit at once, and tells that it goes on.
+async fn send(shared: Shared, connection: Rc<Connection>, id: ConnectionId, mut left: Outgoing) {
+    let mut told = shared.borrow().clock.now().instant;
+    loop {
+        let waited = connection.socket.writable().await;
+        if connection.closed.get() {
+            return;
+        }
+        let sent =
+            waited.and_then(|()| left.advance(&connection.socket, &shared.borrow().segments));
+        match sent {
+            Ok(false) => {
+                // It was writable, so something has left.
+                let now = shared.borrow().clock.now().instant;
+                if now >= told + PROGRESS_INTERVAL {
+                    told = now;
+                    turn(&shared, Completion::Progress { connection: id });
+                    if connection.closed.get() {
+                        return;
+                    }
+                }
+            }
+            Ok(true) => return turn(&shared, Completion::Sent { connection: id }),
+            Err(error) => {
+                shared.borrow_mut().drop_connection(id);
+                let completion = Completion::Broken {
+                    connection: id,
+                    why: error.to_string(),
+                };
+                return turn(&shared, completion);
+            }
+        }
+    }
+}
+
+/// Reads over what the peer still sends after our last words. A socket that is closed
+/// with unread octets resets the connection, and the reset overtakes the words.
+async fn linger(shared: Shared, connection: Rc<Connection>) {
+    let timed = Rc::clone(&connection);
+    monoio::spawn(async move {
+        monoio::time::sleep(LINGER).await;
+        timed.socket.hang_up();
+    });
+    let mut octets = 0;
+    while octets < LINGER_BYTES_MAX && connection.socket.readable().await.is_ok() {
+        let buffer = &mut shared.borrow_mut().receive_buffer;
+        match connection.socket.receive(buffer) {
+            Ok(Progress::Octets(0)) | Err(_) => break,
+            Ok(Progress::Octets(n)) => octets += n,
+            Ok(Progress::Wait) => {}
+        }
+    }
+    connection.socket.hang_up();
+}
+
+/// Waits for the outcome of a connect.
+async fn connect(shared: Shared, connection: Rc<Connection>, id: ConnectionId) {
+    let waited = connection.socket.writable().await;
+    if connection.closed.get() {
+        return;
+    }
+    let result = waited
+        .and_then(|()| connection.socket.connected())
+        .map_err(|e| e.to_string());
+    if result.is_err() {
+        shared.borrow_mut().drop_connection(id);
+    }
+    turn(
+        &shared,
+        Completion::Connected {
+            connection: id,
+            result,
+        },
+    );
+}
+
+/// Reads notices, for ever.
+async fn read_notices(shared: Shared, bell: Bell) -> io::Result<()> {
+    let mailboxes = Arc::clone(&shared.borrow().mailboxes);
+    let id = shared.borrow().id;
+    let mailbox = mailboxes.data(id);
+    loop {
+        while let Some(notice) = mailbox.pop() {
+            let notice = prepare(&shared, notice);
+            turn(&shared, Completion::Notice(notice));
+        }
+        if mailbox.may_sleep() {
+            bell.wait().await;
+        }
+    }
+}
+
+/// What a notice needs from the shell before the core may act on it: a prepared
+/// segment is taken from the storeroom.
+fn prepare(shared: &Shared, notice: Notice) -> Notice {
+    let Notice::SegmentReady { segment } = notice else {
+        return notice;
+    };
+    match shared.borrow_mut().segments.take(segment) {
+        Ok(()) => notice,
+        Err(why) => Notice::SegmentFailed { segment, why },
+    }
+}

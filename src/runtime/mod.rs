@@ -1,0 +1,28 @@
+//! The shell: threads, sockets, files, clocks. It performs what the cores ask for.
+//!
+//! Reading order: [`serve`](mod@serve) (how everything starts), [`data`] (a data core's thread),
+//! [`net`] (its sockets, and the traps of its runtime), [`outgoing`] (sending from the
+//! spool), [`control`] (the control core's thread), [`storeroom`] (segment files).
+//!
+//! `unsafe` in this directory lends monoio's descriptors to safe system calls, and
+//! nothing else.
+
+pub mod admin;
+pub mod clock;
+pub mod control;
+pub mod data;
+pub mod dns;
+pub mod hosts;
+pub mod log;
+pub mod log_lines;
+pub mod mailbox;
+pub mod mailboxes;
+pub mod net;
+pub mod outgoing;
+pub mod segments;
+pub mod serve;
+pub mod storeroom;
+pub mod threads;
+
+pub use control::Exit;
+pub use serve::{ServeError, serve};

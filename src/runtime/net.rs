@@ -1,0 +1,272 @@
+//! Sockets on monoio, with monoio's traps kept in here.
+//!
+//! The ring is used for what must wait: readiness, accept, the bell, the sync of
+//! a segment. Octets move by plain non-blocking system calls once the socket is
+//! ready, which costs no more on a socket that has data, and buys four things:
+//!
+//! - A pending wait holds no buffer, so an idle connection costs no buffer, and a
+//!   wait that is given up loses no octets (a dropped monoio *read* does).
+//! - One buffer serves all connections of a core and stays in its cache.
+//! - A time-out needs no cancellation: [`Socket::hang_up`] shuts the socket down,
+//!   and whatever waits on it wakes up.
+//! - `sendfile` and `sendmsg` from the mapped spool fit in as they are.
+//!
+//! The traps that this module keeps in:
+//!
+//! | trap (monoio 0.2.4) | here |
+//! |---|---|
+//! | a dropped `accept` leaks its socket | [`Listener::accept`] is awaited in one endless task, never dropped, never timed out |
+//! | accepted sockets lack CLOEXEC | set before the socket is handed out |
+//! | a dropped `read` loses what it took | no ring reads on sockets |
+//! | close on drop is only queued | [`Socket::hang_up`] acts at once; drop frees the number later |
+//! | ring operations on an `O_NONBLOCK` socket fail with EAGAIN | only polls go through the ring, and they do not care |
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use monoio::net::{TcpListener, TcpStream};
+use rustix::fd::AsRawFd;
+use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+
+/// Connections that the kernel may complete before we accept them. A burst of a
+/// whole provider's customers after an outage; the kernel caps it at somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// A listening socket of one data core. Every core has its own on the same
+/// address (`SO_REUSEPORT`), so the kernel spreads the connections.
+#[derive(Debug)]
+pub struct Listener(TcpListener);
+
+/// Binds one listening socket. Run before the threads start, so that an address
+/// that is taken stops the program with one clear line.
+///
+/// # Errors
+/// As the system says.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    if address.is_ipv6() {
+        // An IPv4 listener on the same port is an entry of its own.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+impl Listener {
+    /// Takes over a bound socket. Must be called on the runtime's thread.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+        Ok(Self(TcpListener::from_std(listener)?))
+    }
+
+    /// The next connection. The future must not be dropped before it is ready.
+    ///
+    /// # Errors
+    /// As the system says; most errors are the peer's or pass by themselves.
+    pub async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        let (stream, peer) = self.0.accept().await?;
+        Ok((Socket::prepared(stream)?, peer))
+    }
+}
+
+/// A connected, or connecting, TCP socket.
+#[derive(Debug)]
+pub struct Socket(TcpStream);
+
+/// What a non-blocking call came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// This many octets moved. For a receive, 0 is the end of the stream.
+    Octets(usize),
+    /// Nothing moved: wait until the socket is ready.
+    Wait,
+}
+
+impl Socket {
+    fn prepared(stream: TcpStream) -> io::Result<Self> {
+        let fd = borrow(&stream);
+        fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+        ioctl_fionbio(fd, true)?;
+        // Replies are gathered into one send; Nagle would only hold them back.
+        rustix::net::sockopt::set_tcp_nodelay(fd, true)?;
+        Ok(Self(stream))
+    }
+
+    /// Begins to connect. Await [`Socket::writable`], then ask [`Socket::connected`].
+    ///
+    /// # Errors
+    /// As the system says: no route, no ports left, `from` is not ours.
+    pub fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<Self> {
+        let domain = socket2::Domain::for_address(to);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+        }
+        match socket.connect(&to.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Self(TcpStream::from_std(socket.into())?))
+    }
+
+    /// What became of a connect, once the socket is writable.
+    ///
+    /// # Errors
+    /// Why it did not connect.
+    pub fn connected(&self) -> io::Result<()> {
+        rustix::net::sockopt::socket_error(self.fd())??;
+        // A hang-up during the connect leaves no error behind.
+        rustix::net::getpeername(self.fd())?;
+        Ok(())
+    }
+
+    /// Waits until a receive would not wait. Safe to drop: nothing is taken.
+    ///
+    /// # Errors
+    /// As the ring says.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.0.readable(true).await
+    }
+
+    /// Waits until a send would not wait. Safe to drop.
+    ///
+    /// # Errors
+    /// As the ring says.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.0.writable(true).await
+    }
+
+    /// Takes what has come, at most `buffer`.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Progress> {
+        progress(rustix::net::recv(self.fd(), buffer, RecvFlags::DONTWAIT).map(|(_, n)| n))
+    }
+
+    /// Hands over as much of `pieces` as fits.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn send(&self, pieces: &[IoSlice<'_>], more: More) -> io::Result<Progress> {
+        let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        if more == More::Follows {
+            flags |= SendFlags::MORE;
+        }
+        let mut control = SendAncillaryBuffer::default();
+        progress(rustix::net::sendmsg(self.fd(), pieces, &mut control, flags))
+    }
+
+    /// Hands over as much of a file range as fits, without a copy in user space.
+    ///
+    /// # Errors
+    /// The connection is broken, or the file cannot be read.
+    pub fn send_file(
+        &self,
+        file: BorrowedFd<'_>,
+        offset: &mut u64,
+        octets: usize,
+    ) -> io::Result<Progress> {
+        progress(rustix::fs::sendfile(self.fd(), file, Some(offset), octets))
+    }
+
+    /// Ends the connection in both directions at once; what waits on it wakes up.
+    pub fn hang_up(&self) {
+        // Not connected any more: then it is as it should be.
+        let _ = rustix::net::shutdown(self.fd(), Shutdown::Both);
+    }
+
+    /// We have said our last words. Whether the connection is over, or the peer may be
+    /// sending still; `buffer` is for what it has sent.
+    pub fn finish(&self, buffer: &mut [u8]) -> Ended {
+        // Not connected any more: then the receive says so.
+        let _ = rustix::net::shutdown(self.fd(), Shutdown::Write);
+        match self.receive(buffer) {
+            Ok(Progress::Octets(0)) | Err(_) => {
+                self.hang_up();
+                Ended::Over
+            }
+            Ok(Progress::Octets(_) | Progress::Wait) => Ended::PeerGoesOn,
+        }
+    }
+
+    /// Our end.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        let address = rustix::net::getsockname(self.fd())?;
+        SocketAddr::try_from(address).map_err(io::Error::from)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        borrow(&self.0)
+    }
+}
+
+/// What is left of a connection after our last words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// Nothing.
+    Over,
+    /// The peer has not closed its end yet.
+    PeerGoesOn,
+}
+
+/// Whether more octets follow the ones of a send at once (`MSG_MORE`), so that a
+/// reply line, an envelope and a body share their packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum More {
+    /// More follows; the kernel may wait for it.
+    Follows,
+    /// That was all; the kernel sends it now.
+    No,
+}
+
+fn progress(result: rustix::io::Result<usize>) -> io::Result<Progress> {
+    match result {
+        Ok(octets) => Ok(Progress::Octets(octets)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(Progress::Wait),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// monoio's stream offers its descriptor only raw.
+#[allow(unsafe_code)]
+fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor is the stream's own and stays open at least as long
+    // as the stream, which the returned borrow keeps alive.
+    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
+}
+
+/// The bell of a mailbox, as the ring waits for it.
+#[derive(Debug)]
+pub struct Bell(monoio::fs::File);
+
+impl Bell {
+    /// A duplicate of the bell's descriptor, for the runtime of this thread.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn new(bell: BorrowedFd<'_>) -> io::Result<Self> {
+        let file = std::fs::File::from(bell.as_fd().try_clone_to_owned()?);
+        Ok(Self(monoio::fs::File::from_std(file)?))
+    }
+
+    /// Waits until it rings. Runs in one endless task and is never dropped.
+    pub async fn wait(&self) {
+        // An error would be the ring's own end; the loop then looks and waits again.
+        let _ = self.0.read_at(Box::new([0u8; 8]), 0).await;
+    }
+}

@@ -1,0 +1,435 @@
+//! How the server starts and ends.
+//!
+//! 1. The spool directory is locked; whoever comes second is told so.
+//! 2. Addresses are bound, so that one that is taken stops the start with a clear line.
+//! 3. All logs are read. Nothing is served before the queue is whole.
+//! 4. Data cores start on their threads, the control core on this one.
+//!
+//! The process ends when the control core says so. Threads are not joined: a ring
+//! must not be dropped with operations under way, and everything that was promised is
+//! on stable storage by then.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use spool_format::{LogId, SpoolUuid};
+
+use crate::config::Config;
+use crate::core::CoreId;
+use crate::core::control::{ControlCore, Reconfigured};
+use crate::core::data::{DataCore, Parts};
+use crate::core::restart;
+use crate::core::settings::Settings;
+use crate::queue::{self, CoreNumber, Permits, Schedule, Sessions};
+use crate::report::Fact;
+use crate::route::TlsPolicy;
+use crate::runtime::clock::Clock;
+use crate::runtime::control::{self, Exit, Loaded};
+use crate::runtime::data;
+use crate::runtime::dns::{Dns, Fallback};
+use crate::runtime::hosts::HostBook;
+use crate::runtime::log::{report, report_control};
+use crate::runtime::mailboxes::Mailboxes;
+use crate::runtime::net;
+use crate::runtime::storeroom::{Storeroom, log_path, logs};
+use crate::runtime::threads::{self, Placement};
+use crate::spool::log::{Identity, Settings as LogSettings};
+use crate::spool::recovery::{Restart, Restarted, read_directory};
+use crate::spool::segment::Directory;
+
+/// The file in the spool directory that says which spool it is.
+const UUID_FILE: &str = "spool-id";
+
+/// Why the server does not start, for the operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ServeError(pub String);
+
+/// Reads the configuration again.
+pub type Reload = Box<dyn Fn() -> Result<Config, String>>;
+
+/// Everything that is there before the first thread starts.
+struct Ground {
+    config: Config,
+    settings: Arc<Settings>,
+    clock: Clock,
+    mailboxes: Arc<Mailboxes>,
+    storeroom: Arc<Storeroom>,
+    restarted: Restarted,
+    logs: Vec<LogId>,
+    spool: SpoolUuid,
+    sessions: Arc<Sessions>,
+    permits: Arc<Permits>,
+}
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// Why it does not start.
+pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
+    let clock = Clock::new();
+    let settings = config
+        .settings()
+        .map_err(|error| ServeError(error.to_string()))?;
+    let settings = Arc::new(settings);
+    let data_cores = config.cores.data;
+    let (spool, logs, directories) = open_spool(&config.spool.directory, data_cores)?;
+    let mut listeners = bind(&config)?;
+    let began = clock.now();
+    let storeroom = Arc::new(Storeroom::new(directories.clone()));
+    let restarted = read_logs(spool, &directories)?;
+    let took = clock.now().instant.since(began.instant);
+    let mailboxes = Mailboxes::new(usize::from(data_cores)).map_err(|error| {
+        ServeError(format!(
+            "making the mailboxes of the threads failed: {error}"
+        ))
+    })?;
+    let limits = &config.limits;
+    let connections = u16::try_from(config.delivery.connections_max).unwrap_or(u16::MAX);
+    let ground = Ground {
+        sessions: Arc::new(Sessions::new(
+            limits.sessions_max,
+            limits.sessions_per_client_max,
+            random(),
+        )),
+        permits: Arc::new(Permits::new(connections, random())),
+        settings,
+        clock,
+        mailboxes: Arc::new(mailboxes),
+        storeroom,
+        restarted,
+        logs,
+        spool,
+        config,
+    };
+    let cpus = threads::cpus();
+    let (failed, failures) = std::sync::mpsc::channel();
+    for core in (0..data_cores).map(CoreId) {
+        let own = listeners.remove(0);
+        let start = ground.data_core(core, own, took)?;
+        let placement = if ground.config.cores.pin && cpus.len() > 1 {
+            Placement::Pinned(cpus[usize::from(core.0) % cpus.len()])
+        } else {
+            Placement::Anywhere
+        };
+        let failed = failed.clone();
+        threads::spawn(core, placement, start, data::run, move |why| {
+            // The receiver is gone when the server has ended anyway.
+            let _ = failed.send(why);
+        })
+        .map_err(|error| ServeError(format!("starting data core {} failed: {error}", core.0)))?;
+    }
+    // A ring that cannot be made is known at once; wait for it no longer than that.
+    if let Ok(why) = failures.recv_timeout(Duration::from_millis(50)) {
+        return Err(ServeError(why));
+    }
+    report_control(&Fact::Started {
+        listeners: ground
+            .config
+            .listeners
+            .iter()
+            .map(|listener| listener.address)
+            .collect(),
+        data_cores: usize::from(data_cores),
+        spool: ground.config.spool.directory.display().to_string(),
+    });
+    ground.control(reload)
+}
+
+impl Ground {
+    /// What a data core's thread is started with.
+    fn data_core(
+        &self,
+        core: CoreId,
+        listeners: Vec<std::net::TcpListener>,
+        took: Duration,
+    ) -> Result<data::Start, ServeError> {
+        let own = LogId(core.0);
+        let owned: Vec<LogId> = self
+            .logs
+            .iter()
+            .copied()
+            .filter(|log| log.0 % self.config.cores.data == core.0)
+            .collect();
+        let now = self.clock.now();
+        let identity = Identity {
+            spool: self.spool,
+            log: own,
+        };
+        let share = u64::from(self.config.cores.data);
+        let log_settings = LogSettings {
+            segment_bytes: u32::try_from(self.config.spool.segment_bytes)
+                .map_err(|_| ServeError("spool.segment_size is too large".to_owned()))?,
+            size_max: self.config.spool.bytes_max.unwrap_or(u64::MAX) / share,
+            free_min: self.config.spool.free_bytes_min,
+        };
+        let free_bytes = self.storeroom.free_bytes().map_err(ServeError)?;
+        let log = self
+            .restarted
+            .log(identity, log_settings, &owned, random(), free_bytes);
+        let queue_settings = queue::Settings {
+            core: CoreNumber(core.0),
+            policies: self.settings.policies.clone(),
+            idle: self.settings.idle,
+            seed: random(),
+        };
+        let mut queue = Schedule::new(queue_settings, Arc::clone(&self.permits), now);
+        let messages = restart::enqueue(now, &mut queue, &self.settings, &self.restarted, &owned);
+        let mut segments = Vec::new();
+        for facts in self.restarted.segments(&owned) {
+            match self.storeroom.open(facts.place) {
+                Ok(segment) => segments.push(segment),
+                Err(what) => report(
+                    core,
+                    &Fact::SpoolDamaged {
+                        log: facts.place.log,
+                        what,
+                    },
+                ),
+            }
+        }
+        let count = segments.len();
+        report(
+            core,
+            &Fact::Recovered {
+                log: own,
+                messages,
+                segments: count,
+                took,
+            },
+        );
+        let parts = Parts {
+            id: core,
+            settings: Arc::clone(&self.settings),
+            sessions: Arc::clone(&self.sessions),
+            log,
+            queue,
+            seed: random(),
+        };
+        Ok(data::Start {
+            id: core,
+            core: DataCore::new(parts),
+            storeroom: Arc::clone(&self.storeroom),
+            segments,
+            listeners,
+            mailboxes: Arc::clone(&self.mailboxes),
+            clock: self.clock,
+        })
+    }
+
+    /// Runs the control core on this thread.
+    fn control(self, reload: Reload) -> Result<Exit, ServeError> {
+        let dns = &self.config.dns;
+        let fallback = if dns.fallback_to_system {
+            Fallback::System
+        } else {
+            Fallback::None
+        };
+        let servers = dns.servers.clone();
+        let old = self.config.clone();
+        let sessions = Arc::clone(&self.sessions);
+        let permits = Arc::clone(&self.permits);
+        let load = Box::new(move || {
+            let new = reload()?;
+            let needs_restart = needs_restart(&old, &new);
+            let mut new = new;
+            // What takes a restart stays as it is.
+            new.cores = old.cores;
+            new.listeners.clone_from(&old.listeners);
+            let settings = new.settings().map_err(|error| error.to_string())?;
+            sessions.set_limits(new.limits.sessions_max, new.limits.sessions_per_client_max);
+            let connections = u16::try_from(new.delivery.connections_max).unwrap_or(u16::MAX);
+            // Whoever waits looks again when it is given the new settings.
+            let _ = permits.set_limit_total(connections);
+            Ok(Loaded {
+                book: host_book(&new),
+                reconfigured: Reconfigured {
+                    settings: Arc::new(settings),
+                    needs_restart,
+                },
+            })
+        });
+        let start = |dns| control::Start {
+            core: ControlCore::new(self.config.cores.data),
+            mailboxes: self.mailboxes,
+            clock: self.clock,
+            storeroom: self.storeroom,
+            book: host_book(&self.config),
+            seed: random(),
+            dns,
+            admin_socket: Some(self.config.admin.socket.clone()),
+            load,
+        };
+        tokio_uring::start(async move {
+            let dns = Dns::new(&servers, fallback).map_err(ServeError)?;
+            control::run(start(dns)).await.map_err(|error| {
+                ServeError(format!(
+                    "setting up signals and the admin socket failed: {error}"
+                ))
+            })
+        })
+    }
+}
+
+fn host_book(config: &Config) -> HostBook {
+    HostBook {
+        ourselves: config.hostname.clone(),
+        smarthosts: config.smarthosts(),
+        mx_port: None,
+        mx_tls: TlsPolicy::Opportunistic,
+    }
+}
+
+/// Keys whose change takes a restart, by their names in the file.
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let changed = [
+        ("spool", old.spool != new.spool),
+        ("cores", old.cores != new.cores),
+        ("listener", old.listeners != new.listeners),
+        ("dns", old.dns != new.dns),
+        ("admin", old.admin != new.admin),
+        ("log", old.log != new.log),
+    ];
+    changed
+        .into_iter()
+        .filter(|(_, changed)| *changed)
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
+type Directories = HashMap<LogId, Arc<Directory>>;
+
+/// Opens and locks the spool directory, and the directories of all its logs.
+fn open_spool(
+    path: &Path,
+    data_cores: u8,
+) -> Result<(SpoolUuid, Vec<LogId>, Directories), ServeError> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        ServeError(format!("{what} {} failed: {error}", path.display()))
+    };
+    std::fs::create_dir_all(path).map_err(|error| failed("making the spool directory", &error))?;
+    let found = logs(path).map_err(|error| failed("reading the spool directory", &error))?;
+    let mut logs: Vec<LogId> = (0..data_cores).map(LogId).chain(found).collect();
+    logs.sort_unstable();
+    logs.dedup();
+    let mut directories = HashMap::new();
+    for &log in &logs {
+        let directory = Directory::open(&log_path(path, log), log).map_err(|error| {
+            ServeError(format!(
+                "{error}; is another turnspool running on this spool?"
+            ))
+        })?;
+        directories.insert(log, Arc::new(directory));
+    }
+    // Under the lock of the logs: nobody else makes one now.
+    let spool = spool_uuid(&path.join(UUID_FILE))
+        .map_err(|error| failed("reading or making the spool's id in", &error))?;
+    Ok((spool, logs, directories))
+}
+
+/// Which spool it is: drawn when the directory is made, kept in a file.
+fn spool_uuid(path: &PathBuf) -> std::io::Result<SpoolUuid> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let number = u128::from_str_radix(text.trim(), 16).map_err(|_| {
+                std::io::Error::other(format!("{} is not 32 hexadecimal digits", path.display()))
+            })?;
+            Ok(SpoolUuid(number.to_be_bytes()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let number = u128::from(random()) << 64 | u128::from(random());
+            let new = path.with_extension("new");
+            std::fs::write(&new, format!("{number:032x}\n"))?;
+            std::fs::File::open(&new)?.sync_all()?;
+            std::fs::rename(&new, path)?;
+            if let Some(directory) = path.parent() {
+                std::fs::File::open(directory)?.sync_all()?;
+            }
+            Ok(SpoolUuid(number.to_be_bytes()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads all logs.
+fn read_logs(spool: SpoolUuid, directories: &Directories) -> Result<Restarted, ServeError> {
+    let mut restart = Restart::new(Some(spool));
+    for (&log, directory) in directories {
+        let facts = read_directory(&mut restart, directory)
+            .map_err(|error| ServeError(error.to_string()))?;
+        for error in facts.errors {
+            let what = format!("{error}; the start goes on without it");
+            report_control(&Fact::SpoolDamaged { log, what });
+        }
+    }
+    let restarted = restart.finish();
+    for facts in restarted.reports() {
+        let what = facts.to_string();
+        report_control(&Fact::SpoolDamaged {
+            log: facts.place.log,
+            what,
+        });
+    }
+    if let Some(facts) = restarted.refusal() {
+        return Err(ServeError(format!(
+            "{facts}; the server does not start, so that nothing is lost"
+        )));
+    }
+    for broken in &restarted.recovered.broken {
+        let what = format!(
+            "message {} cannot be delivered: {:?}; it stays in the spool",
+            crate::mail::QueueId::from_u64(broken.message.queue_id),
+            broken.missing
+        );
+        report_control(&Fact::SpoolDamaged {
+            log: broken.message.seal.log,
+            what,
+        });
+    }
+    Ok(restarted)
+}
+
+/// Binds every address once for each data core.
+fn bind(config: &Config) -> Result<Vec<Vec<std::net::TcpListener>>, ServeError> {
+    (0..config.cores.data)
+        .map(|_| {
+            config
+                .listeners
+                .iter()
+                .map(|listener| bind_one(listener.address))
+                .collect()
+        })
+        .collect()
+}
+
+fn bind_one(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
+    net::bind(address).map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another program listens there",
+            std::io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+            }
+            std::io::ErrorKind::AddrNotAvailable => "this host has no such address",
+            _ => "look at [[listener]] in the configuration",
+        };
+        ServeError(format!("listening on {address} failed ({error}): {advice}"))
+    })
+}
+
+/// Random bits of the system, for seeds that outsiders must not guess.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(8) => u64::from_ne_bytes(bytes),
+        // Before the system's pool is ready: the clock's lowest bits and our number.
+        _ => {
+            let nanos = std::time::SystemTime::now()
+                .duration_since(std::time::SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| since.subsec_nanos());
+            u64::from(nanos) << 32 | u64::from(std::process::id())
+        }
+    }
+}

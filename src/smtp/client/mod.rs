@@ -1,0 +1,592 @@
+//! The SMTP client session, and LMTP as the same machine with its own kind of end
+//! (RFC 5321, RFC 2033). From the connection to QUIT.
+//!
+//! # How to drive it
+//! After each [`Client::handle`], [`Client::poll`] until `None`, and wake up with
+//! [`Input::Timer`] at [`Client::deadline`]. Rules of the contract:
+//! - Facts come before octets: [`Output::Want`] is polled before the
+//!   [`Output::Send`] of the same moment. A core that hands in the job inside its
+//!   poll loop has MAIL, RCPT and DATA of the next message in the same send as the
+//!   content of this one.
+//! - A [`Output::Want`] is answered once, with [`Input::Deliver`] or [`Input::Quit`],
+//!   at any later time. A session that ended meanwhile gives the job back.
+//! - The shell sends the pieces of all sends in order, goes on receiving meanwhile
+//!   (a peer may stop reading until its replies are taken, RFC 2920 §3.1), says
+//!   [`Input::Progress`] when octets left and [`Input::Sent`] when all have.
+//! - `Sent` comes before the octets that the peer sent in reply: a positive reply
+//!   to a content that has not left is not believed until it has.
+//! - Each recipient of a job that was handed in gets exactly one outcome.
+//! - [`Output::SessionFailed`] comes at most once; [`Output::Close`] comes once, last.
+//!
+//! # What it relies on
+//! The peer's octets may be anything in any cut. The core's inputs are asserted.
+//!
+//! # What it does not do
+//! It resolves no name, opens no connection, holds no body, knows no certificate,
+//! and decides nothing about the next attempt: it says who is at fault and how far
+//! that reaches ([`fault`]).
+
+mod auth;
+pub mod capabilities;
+mod commands;
+mod exchange;
+pub mod fault;
+mod fitness;
+pub mod job;
+pub mod settings;
+pub mod stage;
+pub mod stuffing;
+mod transaction;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use self::auth::Step;
+use self::capabilities::Capabilities;
+use self::commands::Hello;
+use self::exchange::{Exchange, Hands, Turnout, untried};
+use self::fault::SessionError;
+use self::job::{Job, Outcome, Piece};
+use self::settings::{ClearPassword, Protocol, Settings, TlsPolicy};
+use self::stage::Stage;
+use self::wire::Wire;
+use super::answer::{Answer, Class, Reader};
+use crate::time::{Instant, Now};
+
+/// Most octets kept of replies that came before the content they speak of had left.
+/// A pipelined transaction of 100 recipients has replies of about 10 KiB.
+pub const HELD_BYTES_MAX: usize = 64 * 1024;
+
+/// Whether the octets are readable on their way.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Channel {
+    /// TCP.
+    Clear,
+    /// TLS, from the start or by STARTTLS.
+    Tls,
+}
+
+/// What happens to the session.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The connection stands, and on implicit TLS the handshake is done.
+    Connected(Channel),
+    /// Octets came.
+    Received(&'a [u8]),
+    /// Some octets that were handed out have left since the last input.
+    Progress,
+    /// All octets that were handed out have left.
+    Sent,
+    /// The job that was asked for.
+    Deliver(Job),
+    /// No more jobs: finish what was begun, then QUIT.
+    Quit,
+    /// The handshake after [`Output::StartTls`] is done.
+    TlsStarted,
+    /// It failed; the sentence of the TLS machine.
+    TlsFailed(String),
+    /// The connection is gone, in whatever way, or never came.
+    PeerClosed,
+    /// Give up at once: the process stops.
+    Abort,
+    /// [`Client::deadline`] was reached.
+    Timer,
+}
+
+/// What the session wants from the world, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Send these, in order, behind all earlier ones.
+    Send(Vec<Piece>),
+    /// Hand in the next job, or QUIT.
+    Want,
+    /// What became of recipients.
+    Outcome(Outcome),
+    /// Begin the TLS handshake on this connection.
+    StartTls,
+    /// The session failed. The outcomes of its jobs come before.
+    SessionFailed(SessionError),
+    /// Close the connection. Nothing comes after.
+    Close,
+}
+
+/// Where the session is. Each holds what is valid in it.
+#[derive(Debug)]
+enum State {
+    Connecting,
+    Greeting,
+    Hello(Hello),
+    StartTls(Capabilities),
+    Handshake,
+    Auth(Capabilities, auth::Exchange),
+    Mail(Box<Exchange>),
+    /// QUIT after a session that never came to mail.
+    Quit,
+    Over,
+}
+
+/// The machine. See the head of the module.
+#[derive(Debug)]
+pub struct Client {
+    reader: Reader,
+    /// Octets behind an answer that was put back.
+    held: Vec<u8>,
+    session: Session,
+}
+
+/// All but the reading.
+#[derive(Debug)]
+struct Session {
+    settings: Arc<Settings>,
+    state: State,
+    channel: Channel,
+    wire: Wire,
+    facts: VecDeque<Output>,
+    /// When the wait that is going on began.
+    since: Instant,
+}
+
+impl Client {
+    /// A session whose connection is being opened.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, now: Now) -> Self {
+        Self {
+            reader: Reader::default(),
+            held: Vec::new(),
+            session: Session {
+                settings,
+                state: State::Connecting,
+                channel: Channel::Clear,
+                wire: Wire::default(),
+                facts: VecDeque::new(),
+                since: now.instant,
+            },
+        }
+    }
+
+    /// Takes one input. Then poll.
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        let session = &mut self.session;
+        if let State::Over = session.state {
+            if let Input::Deliver(job) = input {
+                session.deliver(now, job);
+            }
+            return;
+        }
+        match input {
+            Input::Connected(channel) => session.connected(now, channel),
+            Input::Received(octets) => self.received(now, octets),
+            Input::Progress => session.since = now.instant,
+            Input::Sent => {
+                session.since = now.instant;
+                session.wire.sent();
+                self.resume(now);
+                self.session.pump(now);
+            }
+            Input::Deliver(job) => session.deliver(now, job),
+            Input::Quit => session.quit(now),
+            Input::TlsStarted => {
+                assert!(
+                    matches!(session.state, State::Handshake),
+                    "it was asked for"
+                );
+                session.channel = Channel::Tls;
+                session.say_hello(now);
+            }
+            Input::TlsFailed(why) => session.fail(now, SessionError::TlsFailed { why }),
+            Input::PeerClosed => session.lost(now),
+            Input::Abort => session.fail(now, SessionError::Aborted),
+            Input::Timer => session.timer(now),
+        }
+    }
+
+    /// The next output, or `None` if all is said.
+    pub fn poll(&mut self) -> Option<Output> {
+        let session = &mut self.session;
+        if let Some(fact) = session.facts.pop_front() {
+            return Some(fact);
+        }
+        match session.state {
+            State::Over => None,
+            _ => session.wire.take().map(Output::Send),
+        }
+    }
+
+    /// When [`Input::Timer`] is due. Only a session that is over has none.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.session.deadline()
+    }
+
+    /// What the session is doing: for the operator.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.session.stage()
+    }
+
+    /// What the peer can do, once it said so.
+    #[must_use]
+    pub fn capabilities(&self) -> Option<&Capabilities> {
+        match &self.session.state {
+            State::Mail(exchange) => Some(exchange.peer()),
+            State::StartTls(peer) | State::Auth(peer, _) => Some(peer),
+            _ => None,
+        }
+    }
+
+    fn received(&mut self, now: Now, octets: &[u8]) {
+        if matches!(self.session.state, State::Handshake) {
+            // From here on the octets belong to the TLS machine.
+            self.session.fail(now, SessionError::TlsInjection);
+        } else if !self.reader.holds_answer() {
+            self.read(now, octets);
+        } else if self.held.len() + octets.len() > HELD_BYTES_MAX {
+            let stage = self.session.stage();
+            self.session.fail(now, SessionError::TooMuch { stage });
+        } else {
+            self.held.extend_from_slice(octets);
+        }
+    }
+
+    /// Content has left: answers that were too early for it may count now.
+    fn resume(&mut self, now: Now) {
+        let held = std::mem::take(&mut self.held);
+        self.read(now, &held);
+    }
+
+    fn read(&mut self, now: Now, mut octets: &[u8]) {
+        loop {
+            if matches!(self.session.state, State::Over) {
+                return;
+            }
+            match self.reader.next(&mut octets) {
+                None => return,
+                Some(Err(error)) => {
+                    let stage = self.session.stage();
+                    self.session
+                        .fail(now, SessionError::Garbled { stage, error });
+                }
+                Some(Ok(answer)) => {
+                    if self.session.is_too_early(&answer) {
+                        let code = answer.code;
+                        self.reader.put_back(code);
+                        if octets.len() > HELD_BYTES_MAX {
+                            let stage = self.session.stage();
+                            self.session.fail(now, SessionError::TooMuch { stage });
+                        } else {
+                            self.held.extend_from_slice(octets);
+                        }
+                        return;
+                    }
+                    self.session.answer(now, &answer);
+                    let injected = !octets.is_empty() || !self.reader.is_between();
+                    if matches!(self.session.state, State::Handshake) && injected {
+                        self.session.fail(now, SessionError::TlsInjection);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Session {
+    fn stage(&self) -> Stage {
+        match &self.state {
+            State::Connecting => Stage::Connect,
+            State::Greeting => Stage::Greeting,
+            State::Hello(_) => Stage::Hello,
+            State::StartTls(_) => Stage::StartTls,
+            State::Handshake => Stage::Handshake,
+            State::Auth(..) => Stage::Auth,
+            State::Mail(exchange) => match exchange.stage() {
+                Stage::Quit => Stage::Quit,
+                _ if self.wire.is_leaving() => Stage::Sending,
+                stage => stage,
+            },
+            State::Quit | State::Over => Stage::Quit,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Over => None,
+            _ => Some(self.since + self.settings.timeouts.of(self.stage())),
+        }
+    }
+
+    fn connected(&mut self, now: Now, channel: Channel) {
+        assert!(matches!(self.state, State::Connecting), "it connects once");
+        self.channel = channel;
+        self.since = now.instant;
+        self.wire.expect_greeting();
+        self.state = State::Greeting;
+    }
+
+    /// EHLO or LHLO, at the beginning and again after TLS.
+    fn say_hello(&mut self, now: Now) {
+        let verb = match self.settings.protocol {
+            Protocol::Smtp => Hello::Ehlo,
+            Protocol::Lmtp => Hello::Lhlo,
+        };
+        self.say_hello_as(now, verb);
+    }
+
+    fn say_hello_as(&mut self, now: Now, verb: Hello) {
+        let name = &self.settings.hello_name;
+        self.wire.command(|out| commands::hello(out, verb, name));
+        self.since = now.instant;
+        self.state = State::Hello(verb);
+    }
+
+    fn is_too_early(&self, answer: &Answer<'_>) -> bool {
+        match &self.state {
+            State::Mail(exchange) => {
+                self.wire.awaits_answer() && exchange.is_too_early(answer, &self.wire)
+            }
+            _ => false,
+        }
+    }
+
+    /// A whole answer. It belongs to the oldest command that was handed out.
+    fn answer(&mut self, now: Now, answer: &Answer<'_>) {
+        let stage = self.stage();
+        let reply = || answer.reply();
+        if matches!(self.state, State::Quit) {
+            return self.close();
+        }
+        if !self.wire.awaits_answer() {
+            let reply = reply();
+            let error = match reply.code.value() {
+                421 => SessionError::Closing { stage, reply },
+                _ => SessionError::OutOfOrder { stage, reply },
+            };
+            return self.fail(now, error);
+        }
+        self.since = now.instant;
+        if let State::Mail(exchange) = &mut self.state {
+            let mut hands = Hands {
+                settings: &self.settings,
+                wire: &mut self.wire,
+                facts: &mut self.facts,
+                now,
+            };
+            return match exchange.answer(answer, &mut hands) {
+                Ok(Turnout::GoesOn) => {}
+                Ok(Turnout::Over) => self.close(),
+                Err(error @ SessionError::Refused { .. }) => self.fail_politely(now, error),
+                Err(error) => self.fail(now, error),
+            };
+        }
+        self.wire.answered();
+        if answer.code.value() == 421 {
+            let reply = reply();
+            return self.fail(now, SessionError::Closing { stage, reply });
+        }
+        let class = answer.code.class();
+        let refused = |reply| SessionError::Refused { stage, reply };
+        let out_of_order = |reply| SessionError::OutOfOrder { stage, reply };
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Greeting => match class {
+                Class::Positive if answer.code.value() == 220 => self.say_hello(now),
+                Class::Positive | Class::Intermediate => self.fail(now, out_of_order(reply())),
+                Class::Transient | Class::Permanent => self.fail_politely(now, refused(reply())),
+            },
+            State::Hello(verb) => match (class, verb) {
+                (Class::Positive, Hello::Helo) => self.choose_tls(now, Capabilities::default()),
+                (Class::Positive, Hello::Ehlo | Hello::Lhlo) => {
+                    self.choose_tls(now, Capabilities::from_answer(answer));
+                }
+                (Class::Permanent, Hello::Ehlo) => self.say_hello_as(now, Hello::Helo),
+                (Class::Transient | Class::Permanent, _) => {
+                    self.fail_politely(now, refused(reply()));
+                }
+                (Class::Intermediate, _) => self.fail(now, out_of_order(reply())),
+            },
+            State::StartTls(peer) => match class {
+                Class::Positive => {
+                    self.state = State::Handshake;
+                    self.facts.push_back(Output::StartTls);
+                }
+                Class::Transient | Class::Permanent => match self.settings.tls {
+                    TlsPolicy::Required => self.fail_politely(now, refused(reply())),
+                    TlsPolicy::Opportunistic | TlsPolicy::None => self.choose_auth(now, peer),
+                },
+                Class::Intermediate => self.fail(now, out_of_order(reply())),
+            },
+            State::Auth(peer, exchange) => {
+                let credentials = self.settings.credentials.as_ref();
+                let credentials = credentials.expect("AUTH was begun with them");
+                match auth::answer(exchange, answer, credentials) {
+                    Step::Send(line, next) => {
+                        self.wire.command(|out| out.extend_from_slice(&line));
+                        self.state = State::Auth(peer, next);
+                    }
+                    Step::Done => self.begin_mail(now, peer),
+                    Step::Refused => self.fail_politely(now, refused(reply())),
+                    Step::OutOfOrder => self.fail(now, out_of_order(reply())),
+                }
+            }
+            State::Connecting | State::Handshake | State::Mail(_) | State::Quit | State::Over => {
+                unreachable!("no command waits for an answer there")
+            }
+        }
+    }
+
+    fn choose_tls(&mut self, now: Now, peer: Capabilities) {
+        if self.channel == Channel::Tls {
+            return self.choose_auth(now, peer);
+        }
+        match (self.settings.tls, peer.starttls) {
+            (TlsPolicy::None, _) | (TlsPolicy::Opportunistic, false) => self.choose_auth(now, peer),
+            (TlsPolicy::Required, false) => {
+                self.fail_politely(now, SessionError::TlsNotOffered);
+            }
+            (TlsPolicy::Opportunistic | TlsPolicy::Required, true) => {
+                self.wire
+                    .command(|out| out.extend_from_slice(b"STARTTLS\r\n"));
+                self.state = State::StartTls(peer);
+            }
+        }
+    }
+
+    fn choose_auth(&mut self, now: Now, peer: Capabilities) {
+        let Some(credentials) = &self.settings.credentials else {
+            return self.begin_mail(now, peer);
+        };
+        let may =
+            self.channel == Channel::Tls || self.settings.clear_password == ClearPassword::Allow;
+        let start = if may {
+            auth::start(&peer, credentials)
+        } else {
+            None
+        };
+        match start {
+            Some((line, exchange)) => {
+                self.wire.command(|out| out.extend_from_slice(&line));
+                self.state = State::Auth(peer, exchange);
+            }
+            None => self.fail_politely(now, SessionError::AuthNotOffered),
+        }
+    }
+
+    fn begin_mail(&mut self, now: Now, peer: Capabilities) {
+        let exchange = Exchange::new(peer, self.channel, &self.settings);
+        self.state = State::Mail(Box::new(exchange));
+        self.pump(now);
+    }
+
+    fn pump(&mut self, now: Now) {
+        self.with_exchange(now, Exchange::pump);
+    }
+
+    fn deliver(&mut self, now: Now, job: Job) {
+        if let State::Mail(_) = self.state {
+            if self.stage() == Stage::Idle {
+                self.since = now.instant;
+            }
+            self.with_exchange(now, |exchange, hands| exchange.deliver(job, hands));
+        } else {
+            self.facts.push_back(Output::Outcome(untried(job)));
+        }
+    }
+
+    fn quit(&mut self, now: Now) {
+        match self.state {
+            State::Mail(_) => {
+                if self.stage() == Stage::Idle {
+                    self.since = now.instant;
+                }
+                self.withdraw_want();
+                self.with_exchange(now, Exchange::quit);
+            }
+            // Nothing was begun that a QUIT would end.
+            State::Connecting
+            | State::Greeting
+            | State::Hello(_)
+            | State::StartTls(_)
+            | State::Handshake
+            | State::Auth(..) => self.close(),
+            State::Quit | State::Over => {}
+        }
+    }
+
+    fn with_exchange(&mut self, now: Now, act: impl FnOnce(&mut Exchange, &mut Hands<'_>)) {
+        if let State::Mail(exchange) = &mut self.state {
+            let mut hands = Hands {
+                settings: &self.settings,
+                wire: &mut self.wire,
+                facts: &mut self.facts,
+                now,
+            };
+            act(exchange, &mut hands);
+        }
+    }
+
+    fn timer(&mut self, now: Now) {
+        let due = self.deadline().is_some_and(|due| due <= now.instant);
+        if !due {
+            return;
+        }
+        match self.stage() {
+            Stage::Idle => self.quit(now),
+            stage => self.fail(now, SessionError::TimedOut { stage }),
+        }
+    }
+
+    fn lost(&mut self, now: Now) {
+        let stage = self.stage();
+        self.fail(now, SessionError::Lost { stage });
+    }
+
+    /// The connection is of no more use. Behind QUIT that harms nobody.
+    fn fail(&mut self, now: Now, error: SessionError) {
+        let quitting = match &self.state {
+            State::Quit => true,
+            State::Mail(exchange) => exchange.stage() == Stage::Quit,
+            _ => false,
+        };
+        if !quitting {
+            self.report(now, error);
+        }
+        self.close();
+    }
+
+    /// The host talks sense, but we have nothing to say to it: QUIT, so that its log
+    /// shows no lost connection (RFC 5321 §4.1.1.10).
+    fn fail_politely(&mut self, now: Now, error: SessionError) {
+        self.report(now, error);
+        self.wire.command(|out| out.extend_from_slice(b"QUIT\r\n"));
+        self.since = now.instant;
+        self.state = State::Quit;
+    }
+
+    /// Ends the jobs.
+    fn report(&mut self, now: Now, error: SessionError) {
+        self.withdraw_want();
+        if let State::Mail(exchange) = std::mem::replace(&mut self.state, State::Over) {
+            let mut hands = Hands {
+                settings: &self.settings,
+                wire: &mut self.wire,
+                facts: &mut self.facts,
+                now,
+            };
+            exchange.fail(&error, &mut hands);
+        }
+        self.facts.push_back(Output::SessionFailed(error));
+    }
+
+    fn withdraw_want(&mut self) {
+        self.facts.retain(|fact| *fact != Output::Want);
+    }
+
+    /// The session ends as it should.
+    fn close(&mut self) {
+        self.withdraw_want();
+        self.state = State::Over;
+        self.facts.push_back(Output::Close);
+    }
+}

@@ -1,0 +1,520 @@
+//! The session of a client that brings us mail (RFC 5321), as a machine.
+//!
+//! # Use
+//!
+//! [`Session::handle`] takes an [`Input`], then [`Session::poll`] is called until
+//! it gives nothing. [`Session::deadline`] is when [`Input::Timer`] is due.
+//!
+//! `handle` returns how many octets of [`Input::Received`] it took. It takes all
+//! of them unless it has to wait for an answer first, or its queue of outputs is
+//! full. What it did not take the caller keeps, and offers again after the next
+//! input or output, before anything newer. [`Output::Body`] ranges lie in the
+//! octets of the last `Received`.
+//!
+//! Replies are gathered: one [`Output::Send`] for a pipelined group, given when
+//! all input is read (RFC 2920 §3.2). While a question is open nothing is sent,
+//! since most are answered at once; an answer that takes time is announced by
+//! [`Input::Later`].
+//!
+//! # Invariants
+//!
+//! - Each command gets one reply, in order. The reply that is over a limit is
+//!   replaced by `421`, after which the session reads nothing.
+//! - The positive reply to the end of a message is made from a [`Receipt`] only.
+//! - After [`Output::Begin`] exactly one of [`Output::End`] and [`Output::Abort`]
+//!   follows, unless the core itself said that the message is lost.
+//! - The number of octets held is bounded by [`Settings::command_bytes_max`] and
+//!   [`REPLIES_BYTES_MAX`]; between commands it is zero. Message text is never held.
+//! - In each state something ends it: a deadline where we wait for the client,
+//!   the core's answer where we wait for the core. A handshake is the core's too.
+//!
+//! # Not here
+//!
+//! Who may relay and which recipients exist (the core asks `route` and `policy`),
+//! the disk, TLS itself, and the sending of replies to a client that does not
+//! read them (the shell's time-out).
+
+mod answers;
+mod commands;
+mod octets;
+mod transaction;
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::transaction::{Beginning, Fate, Gathering, Incoming, Open};
+use crate::mail::{Envelope, QueueId, Receipt, Recipient, Sender};
+use crate::smtp::data::MessageFacts;
+use crate::smtp::line::Lines;
+use crate::smtp::reply::{self, Closing, Refusal, Reply};
+use crate::smtp::settings::{EarlyTalker, Settings};
+use crate::smtp::syntax::Chunk;
+use crate::smtp::trace::{HelloName, TlsFacts};
+use crate::time::{Instant, Now};
+
+/// Octets of replies after which they are sent before more commands are read: a
+/// group of short commands with long replies must not fill the memory.
+pub const REPLIES_BYTES_MAX: usize = 16 << 10;
+
+/// Octets that the replies to a usual group take, so that they are allocated once.
+const REPLIES_BYTES_USUAL: usize = 320;
+
+/// What is known of the client when it connects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerFacts {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Present if TLS was there before the greeting (implicit TLS).
+    pub tls: Option<TlsFacts>,
+}
+
+/// What happens to a session.
+#[derive(Debug)]
+pub enum Input<'a, R> {
+    /// Octets from the client. The only input of which `handle` may take a part.
+    Received(&'a [u8]),
+    /// The answer to [`Output::Ask`].
+    Answer(Verdict),
+    /// What the session waits for will take a while: send what is gathered.
+    Later,
+    /// The answer to [`Output::Begin`]: there is room, and this is its name.
+    Begun(QueueId),
+    /// The answer to [`Output::Begin`]: no.
+    NotBegun(NotTaken),
+    /// The answer to [`Output::End`]: the message is on stable storage.
+    Stored(R),
+    /// The answer to [`Output::End`], or at any time between `Begun` and `End`:
+    /// the message is lost, and the client is to know.
+    NotStored(NotTaken),
+    /// The handshake that [`Output::StartTls`] asked for is done.
+    TlsStarted(TlsFacts),
+    /// The client will send no more.
+    PeerClosed,
+    /// [`Session::deadline`] may have passed.
+    Timer,
+    /// The server is to stop: `421` when the running command or message is done.
+    Stop,
+}
+
+/// What the core says to a question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Yes.
+    Accept,
+    /// No, with this reply.
+    Refuse(Refusal),
+    /// No, with this reply, and the session ends.
+    Dismiss(Refusal),
+}
+
+/// Why a message is not kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NotTaken {
+    /// The spool is full, or will be before the message ends: 452 4.3.1.
+    NoRoom,
+    /// Writing failed: 451 4.3.0.
+    Failed,
+    /// A decision, with its reply.
+    Refused(Refusal),
+}
+
+impl NotTaken {
+    fn refusal(self) -> Refusal {
+        match self {
+            Self::NoRoom => reply::NO_ROOM,
+            Self::Failed => reply::NOT_STORED,
+            Self::Refused(refusal) => refusal,
+        }
+    }
+}
+
+/// What a session wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Octets for the client.
+    Send(Vec<u8>),
+    /// A question: see [`Session::question`]. Answered by [`Input::Answer`].
+    Ask,
+    /// A message comes: its room is to be reserved. Answered by [`Input::Begun`] or
+    /// [`Input::NotBegun`].
+    Begin {
+        /// At least one recipient.
+        envelope: Envelope,
+        /// Octets of text that are to be expected, where the client said how many:
+        /// by SIZE (RFC 1870), which may be wrong, or by its first chunk, which may
+        /// be followed by more. Within [`Settings::message_bytes_max`].
+        expected: Option<u64>,
+    },
+    /// The trace line: stored before the text, not counted in [`MessageFacts`].
+    Header(Vec<u8>),
+    /// Text to be stored: this range of the last [`Input::Received`].
+    Body(Range<usize>),
+    /// Text to be stored.
+    BodyConstant(&'static [u8]),
+    /// The text is complete. Answered by [`Input::Stored`] or [`Input::NotStored`].
+    End(MessageFacts),
+    /// The message that was begun is dropped. May come before `Begin` was answered;
+    /// the answer is then ignored.
+    Abort,
+    /// What was sent so far leaves in clear; then comes the handshake. No octet
+    /// that came in clear before it is done is offered to the session.
+    StartTls,
+    /// What was sent so far leaves, then the connection is closed. Unread input is
+    /// best read over a moment longer, or the client may lose our last words.
+    Close,
+}
+
+/// What the core is asked.
+#[derive(Clone, Copy, Debug)]
+pub enum Question<'a> {
+    /// Is mail from this sender taken?
+    Sender {
+        /// What MAIL said.
+        sender: &'a Sender,
+        /// RFC 1870; within [`Settings::message_bytes_max`].
+        declared: Option<u64>,
+    },
+    /// Is mail to this recipient taken?
+    Recipient {
+        /// What MAIL said.
+        sender: &'a Sender,
+        /// What RCPT said.
+        recipient: &'a Recipient,
+        /// The recipients that were accepted before.
+        accepted: &'a [Recipient],
+    },
+}
+
+/// What the client called itself, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// Its name.
+    pub name: HelloName,
+    /// How it greeted.
+    pub kind: HelloKind,
+}
+
+/// The two ways to greet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HelloKind {
+    /// EHLO: the client knows service extensions.
+    Ehlo,
+    /// HELO.
+    Helo,
+}
+
+#[derive(Debug)]
+enum State {
+    /// We keep silent until then, and see who does not.
+    Greeting { until: Instant },
+    /// Commands are read.
+    Commands(Open),
+    /// MAIL waits for its answer.
+    AskedSender(Box<Gathering>),
+    /// RCPT waits for its answer.
+    AskedRecipient(Box<Gathering>, Box<Recipient>),
+    /// DATA or the first BDAT waits for its answer.
+    Beginning(Box<Beginning>),
+    /// Text by DATA is read.
+    Data(Box<Incoming>),
+    /// Text by BDAT is read; `left` octets of the chunk are to come.
+    Chunk {
+        incoming: Box<Incoming>,
+        chunk: Chunk,
+        left: u64,
+    },
+    /// A refused chunk is read over; then comes the reply.
+    Skip { left: u64, refusal: Box<Refusal> },
+    /// The end of data waits for the storage.
+    Storing,
+    /// The handshake is under way.
+    StartingTls,
+    /// [`Output::Close`] was given. Nothing more.
+    Closed,
+}
+
+/// What is counted between two stored messages.
+#[derive(Clone, Copy, Default, Debug)]
+struct Counts {
+    errors: u32,
+    commands: u32,
+    idle_commands: u32,
+}
+
+/// Whether the octets last offered were all taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unread {
+    None,
+    Some,
+}
+
+/// Whether the server is going down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Service {
+    Open,
+    Stopping,
+}
+
+/// Replies that were not sent yet.
+#[derive(Default, Debug)]
+struct Replies {
+    octets: Vec<u8>,
+    /// A message that was stored is among what they tell: they do not wait for
+    /// the next message, lest a crash makes the client send the first again.
+    tells_of_receipt: bool,
+}
+
+/// A session. See the module's head.
+#[derive(Debug)]
+pub struct Session<R> {
+    settings: Arc<Settings>,
+    peer: PeerFacts,
+    now: Now,
+    /// When we began to wait for what the client sends next.
+    waiting_since: Instant,
+    state: State,
+    hello: Option<Box<Hello>>,
+    lines: Lines,
+    replies: Replies,
+    outputs: VecDeque<Output>,
+    counts: Counts,
+    transactions: u32,
+    unread: Unread,
+    service: Service,
+    receipt: PhantomData<fn(R)>,
+}
+
+impl<R: Receipt> Session<R> {
+    /// A session with a client that has just connected. The greeting is among its
+    /// first outputs, or due at its first deadline.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, peer: PeerFacts, now: Now) -> Self {
+        let mut session = Self {
+            settings,
+            peer,
+            now,
+            waiting_since: now.instant,
+            state: State::Commands(Open::Nothing),
+            hello: None,
+            lines: Lines::default(),
+            replies: Replies::default(),
+            outputs: VecDeque::new(),
+            counts: Counts::default(),
+            transactions: 0,
+            unread: Unread::None,
+            service: Service::Open,
+            receipt: PhantomData,
+        };
+        match session.settings.early_talker {
+            EarlyTalker::Refuse { pause } if pause > Duration::ZERO => {
+                let until = now.instant + pause;
+                session.state = State::Greeting { until };
+            }
+            EarlyTalker::Refuse { .. } | EarlyTalker::Allow => session.greet(),
+        }
+        session
+    }
+
+    /// Takes an input. For [`Input::Received`]: how many octets were taken.
+    ///
+    /// # Panics
+    /// If the core answers what it was not asked.
+    pub fn handle(&mut self, now: Now, input: Input<'_, R>) -> usize {
+        self.now = now;
+        let mut taken = 0;
+        match input {
+            Input::Received(octets) => taken = self.received(octets),
+            Input::Answer(verdict) => self.answered(verdict),
+            Input::Later => self.flush(),
+            Input::Begun(id) => self.begun(id),
+            Input::NotBegun(why) => self.not_begun(why),
+            Input::Stored(receipt) => self.stored(&receipt),
+            Input::NotStored(why) => self.not_stored(why),
+            Input::TlsStarted(facts) => self.tls_started(facts),
+            Input::PeerClosed => self.close(),
+            Input::Timer => self.timer(),
+            Input::Stop => self.service = Service::Stopping,
+        }
+        self.settle();
+        taken
+    }
+
+    /// The next thing to be done.
+    pub fn poll(&mut self) -> Option<Output> {
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            // An idle session holds no memory for outputs.
+            self.outputs = VecDeque::new();
+        }
+        output
+    }
+
+    /// When [`Input::Timer`] is due. `None` while we wait for the core.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let timeouts = &self.settings.timeouts;
+        match &self.state {
+            State::Greeting { until } => Some(*until),
+            State::Commands(_) => Some(self.waiting_since + timeouts.command),
+            State::Data(_) | State::Chunk { .. } | State::Skip { .. } => {
+                Some(self.waiting_since + timeouts.data_block)
+            }
+            State::AskedSender(_)
+            | State::AskedRecipient(..)
+            | State::Beginning(_)
+            | State::Storing
+            | State::StartingTls
+            | State::Closed => None,
+        }
+    }
+
+    /// What [`Output::Ask`] asks.
+    #[must_use]
+    pub fn question(&self) -> Option<Question<'_>> {
+        match &self.state {
+            State::AskedSender(gathering) => Some(Question::Sender {
+                sender: &gathering.sender,
+                declared: gathering.declared,
+            }),
+            State::AskedRecipient(gathering, recipient) => Some(Question::Recipient {
+                sender: &gathering.sender,
+                recipient,
+                accepted: &gathering.recipients,
+            }),
+            _ => None,
+        }
+    }
+
+    /// What the client called itself last.
+    #[must_use]
+    pub fn hello(&self) -> Option<&Hello> {
+        self.hello.as_deref()
+    }
+
+    /// What is known of the client, with what STARTTLS added.
+    #[must_use]
+    pub const fn peer(&self) -> &PeerFacts {
+        &self.peer
+    }
+
+    /// True when nothing is under way: no transaction, no line begun, no output. The
+    /// connection may then wait without a buffer, and a stop ends it at once.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Commands(Open::Nothing))
+            && self.lines.is_at_start()
+            && self.outputs.is_empty()
+            && self.unread == Unread::None
+    }
+
+    fn greet(&mut self) {
+        reply::write_greeting(&mut self.replies.octets, &self.settings.hostname);
+        self.flush();
+    }
+
+    /// Where a reply is written to.
+    fn out(&mut self) -> &mut Vec<u8> {
+        let octets = &mut self.replies.octets;
+        if octets.capacity() == 0 {
+            octets.reserve(REPLIES_BYTES_USUAL);
+        }
+        octets
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        reply.write(self.out());
+    }
+
+    /// Says no, or 421 if that was said too often. Last in a handler, behind the
+    /// new state: it may close the session.
+    fn refuse(&mut self, refusal: &Refusal) {
+        if refusal.is_permanent() {
+            self.counts.errors += 1;
+            if self.counts.errors >= self.settings.errors_max {
+                return self.dismiss(&reply::TOO_MANY_ERRORS);
+            }
+        }
+        self.reply(refusal.reply());
+    }
+
+    /// 421 and the end.
+    fn dismiss(&mut self, closing: &Closing) {
+        if !matches!(self.state, State::Closed) {
+            reply::write_closing(&mut self.replies.octets, &self.settings.hostname, closing);
+            self.close();
+        }
+    }
+
+    /// The end, behind what was said. Once only.
+    fn close(&mut self) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        self.reset();
+        self.flush();
+        self.outputs.push_back(Output::Close);
+        self.state = State::Closed;
+    }
+
+    /// Drops the transaction, and what was begun of it.
+    fn reset(&mut self) {
+        let begun = match &self.state {
+            State::Commands(Open::Chunks(_)) | State::Beginning(_) => true,
+            State::Data(incoming) | State::Chunk { incoming, .. } => {
+                matches!(incoming.fate, Fate::Kept)
+            }
+            _ => false,
+        };
+        if begun {
+            self.outputs.push_back(Output::Abort);
+        }
+        self.state = State::Commands(Open::Nothing);
+    }
+
+    /// What stands between two commands, to be put back or replaced.
+    fn take_open(&mut self) -> Open {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Commands(open) => open,
+            state => unreachable!("commands are read between commands, not in {state:?}"),
+        }
+    }
+
+    fn flush(&mut self) {
+        let Replies { octets, .. } = std::mem::take(&mut self.replies);
+        if !octets.is_empty() {
+            self.outputs.push_back(Output::Send(octets));
+        }
+    }
+
+    /// After each input: is it time to stop, is it time to send?
+    fn settle(&mut self) {
+        match &self.state {
+            State::Commands(_) => {
+                if self.service == Service::Stopping {
+                    self.dismiss(&reply::STOPPING);
+                } else if self.unread == Unread::None {
+                    self.flush();
+                }
+            }
+            State::Greeting { .. } if self.service == Service::Stopping => {
+                self.dismiss(&reply::STOPPING);
+            }
+            State::Data(_) | State::Chunk { .. } | State::Skip { .. } => {
+                if self.unread == Unread::None {
+                    self.flush();
+                }
+            }
+            State::Greeting { .. }
+            | State::AskedSender(_)
+            | State::AskedRecipient(..)
+            | State::Beginning(_)
+            | State::Storing
+            | State::StartingTls
+            | State::Closed => {}
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Octets from the client: command lines, message text, chunks.
+
+use super::transaction::{Fate, Incoming, Open};
+use super::{Output, REPLIES_BYTES_MAX, Service, Session, State, Unread};
+use crate::mail::Receipt;
+use crate::smtp::data::{PIECES_MAX, Piece, Scanned};
+use crate::smtp::line::{LineFault, Read};
+use crate::smtp::reply::{self, Refusal};
+use crate::smtp::syntax::{Chunk, ChunkRank};
+
+impl<R: Receipt> Session<R> {
+    pub(super) fn received(&mut self, octets: &[u8]) -> usize {
+        let mut at = 0;
+        while at < octets.len() {
+            let rest = &octets[at..];
+            if self.replies.octets.len() >= REPLIES_BYTES_MAX {
+                self.flush();
+                break;
+            }
+            if self.outputs.len() >= PIECES_MAX {
+                break;
+            }
+            at += match std::mem::replace(&mut self.state, State::Closed) {
+                State::Commands(open) => {
+                    self.state = State::Commands(open);
+                    self.read_line(rest)
+                }
+                State::Data(incoming) => self.read_data(incoming, rest, at),
+                State::Chunk {
+                    incoming,
+                    chunk,
+                    left,
+                } => self.read_chunk(incoming, chunk, left, rest, at),
+                State::Skip { left, refusal } => self.skip_chunk(left, refusal, rest),
+                State::Greeting { .. } => {
+                    self.state = State::Commands(Open::Nothing);
+                    self.refuse(&reply::EARLY_TALK);
+                    self.close();
+                    rest.len()
+                }
+                State::Closed => rest.len(),
+                // The caller's contract: no octets in clear during the handshake.
+                state @ (State::AskedSender(_)
+                | State::AskedRecipient(..)
+                | State::Beginning(_)
+                | State::Storing
+                | State::StartingTls) => {
+                    self.state = state;
+                    break;
+                }
+            };
+        }
+        self.unread = if at < octets.len() {
+            Unread::Some
+        } else {
+            Unread::None
+        };
+        at
+    }
+
+    fn read_line(&mut self, octets: &[u8]) -> usize {
+        if self.service == Service::Stopping {
+            self.dismiss(&reply::STOPPING);
+            return octets.len();
+        }
+        let mut work = Vec::new();
+        let (read, line) = self.lines.read(
+            octets,
+            &mut work,
+            self.settings.command_bytes_max,
+            self.settings.bare_newline,
+        );
+        if line != Read::Partial {
+            self.waiting_since = self.now.instant;
+            self.counts.commands = self.counts.commands.saturating_add(1);
+            if self.counts.commands > self.settings.commands_max {
+                self.dismiss(&reply::TOO_MANY_COMMANDS);
+                return octets.len();
+            }
+        }
+        match line {
+            Read::Partial => {}
+            Read::Fault(LineFault::TooLong) => self.refuse(&reply::LINE_TOO_LONG),
+            Read::Fault(LineFault::BareNewline) => self.refuse(&reply::LINE_BARE_NEWLINE),
+            Read::Line(line) => {
+                let behind = if read < octets.len() {
+                    Unread::Some
+                } else {
+                    Unread::None
+                };
+                self.command_line(line, behind);
+            }
+        }
+        read
+    }
+
+    fn read_data(&mut self, mut incoming: Box<Incoming>, octets: &[u8], base: usize) -> usize {
+        self.waiting_since = self.now.instant;
+        let scanned = self.scan(&mut incoming, octets, base);
+        if self.is_too_much(&incoming) {
+            self.state = State::Data(incoming);
+            self.dismiss(&reply::TOO_MUCH_DISCARDED);
+            return octets.len();
+        }
+        match scanned {
+            Scanned::More(taken) => {
+                self.state = State::Data(incoming);
+                taken
+            }
+            Scanned::End(taken) => {
+                self.text_ended(&incoming);
+                taken
+            }
+        }
+    }
+
+    fn read_chunk(
+        &mut self,
+        mut incoming: Box<Incoming>,
+        chunk: Chunk,
+        left: u64,
+        octets: &[u8],
+        base: usize,
+    ) -> usize {
+        self.waiting_since = self.now.instant;
+        let (octets, _) = split_at_most(octets, left);
+        let Scanned::More(taken) = self.scan(&mut incoming, octets, base) else {
+            unreachable!("a chunk ends by its count")
+        };
+        let left = left - taken as u64;
+        if left == 0 {
+            self.chunk_ended(incoming, chunk);
+        } else {
+            self.state = State::Chunk {
+                incoming,
+                chunk,
+                left,
+            };
+        }
+        taken
+    }
+
+    fn skip_chunk(&mut self, left: u64, refusal: Box<Refusal>, octets: &[u8]) -> usize {
+        self.waiting_since = self.now.instant;
+        let (skipped, _) = split_at_most(octets, left);
+        let left = left - skipped.len() as u64;
+        if left == 0 {
+            self.state = State::Commands(Open::Nothing);
+            self.refuse(&refusal);
+        } else {
+            self.state = State::Skip { left, refusal };
+        }
+        skipped.len()
+    }
+
+    /// Reads text, hands on what is kept, and drops the message at its first fault.
+    fn scan(&mut self, incoming: &mut Incoming, octets: &[u8], base: usize) -> Scanned {
+        let Incoming { scanner, fate } = incoming;
+        if !matches!(fate, Fate::Kept) {
+            return scanner.scan(octets, |_| {});
+        }
+        let outputs = &mut self.outputs;
+        let scanned = scanner.scan(octets, |piece| outputs.push_back(body(piece, base)));
+        if scanner.fault().is_some() {
+            *fate = Fate::Faulty;
+            self.outputs.push_back(Output::Abort);
+        }
+        scanned
+    }
+
+    /// True if a client goes on with a message that was lost long ago.
+    fn is_too_much(&self, incoming: &Incoming) -> bool {
+        let settings = &self.settings;
+        let bytes_max = settings
+            .message_bytes_max
+            .saturating_add(settings.discard_bytes_max);
+        !matches!(incoming.fate, Fate::Kept) && incoming.scanner.message_octets() > bytes_max
+    }
+
+    /// All text of a message was read.
+    fn text_ended(&mut self, incoming: &Incoming) {
+        match incoming.refusal() {
+            None => {
+                self.outputs
+                    .push_back(Output::End(incoming.scanner.facts()));
+                self.state = State::Storing;
+                if self.replies.tells_of_receipt {
+                    self.flush();
+                }
+            }
+            Some(refusal) => {
+                self.state = State::Commands(Open::Nothing);
+                self.refuse(&refusal);
+            }
+        }
+    }
+
+    pub(super) fn chunk_ended(&mut self, mut incoming: Box<Incoming>, chunk: Chunk) {
+        if chunk.rank == ChunkRank::Last {
+            let kept = matches!(incoming.fate, Fate::Kept);
+            let outputs = &mut self.outputs;
+            incoming.scanner.finish(|piece| {
+                if kept {
+                    outputs.push_back(body(piece, 0));
+                }
+            });
+            if kept && incoming.scanner.fault().is_some() {
+                incoming.fate = Fate::Faulty;
+                self.outputs.push_back(Output::Abort);
+            }
+            self.text_ended(&incoming);
+        } else if let Some(refusal) = incoming.refusal() {
+            self.state = State::Commands(Open::Nothing);
+            self.refuse(&refusal);
+        } else {
+            self.state = State::Commands(Open::Chunks(incoming));
+            reply::write_chunk_received(self.out(), chunk.octets);
+        }
+    }
+}
+
+fn body(piece: Piece, base: usize) -> Output {
+    match piece {
+        Piece::Octets(range) => Output::Body(range.start + base..range.end + base),
+        Piece::Constant(octets) => Output::BodyConstant(octets),
+    }
+}
+
+fn split_at_most(octets: &[u8], at: u64) -> (&[u8], &[u8]) {
+    let at = usize::try_from(at).unwrap_or(usize::MAX);
+    octets.split_at(at.min(octets.len()))
+}

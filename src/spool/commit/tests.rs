@@ -1,0 +1,401 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::simulation::{Disk, Random};
+use super::*;
+
+const SEGMENT_BYTES: u32 = 64 << 10;
+
+fn at(millis: u64) -> Instant {
+    Instant::START + Duration::from_millis(millis)
+}
+
+fn open() -> Commit {
+    let mut commit = Commit::new(SEGMENT_BYTES, SegmentId(7), 1);
+    let (segment, _) = commit.ask_segment();
+    commit.segment_ready(segment);
+    commit
+}
+
+/// An "encoder" of that many octets.
+fn octets(bytes: u32) -> impl FnMut(Seat, &mut Vec<u8>) -> Result<u32, EncodeError> {
+    move |_, out| {
+        out.resize(out.len() + bytes as usize, b'r');
+        Ok(bytes)
+    }
+}
+
+fn append(commit: &mut Commit, urgency: Urgency, bytes: u32) -> Place {
+    commit.append(at(0), urgency, octets(bytes)).unwrap().place
+}
+
+/// Everything that `poll` gives, in short form.
+fn drain(commit: &mut Commit) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Some(output) = commit.poll() {
+        all.push(match output {
+            Output::Write {
+                segment,
+                offset,
+                bytes,
+                durability,
+            } => format!(
+                "write {}@{}+{} {durability:?}",
+                segment.0,
+                offset.0,
+                bytes.len()
+            ),
+            Output::Committed { ticket, receipt } => {
+                format!("committed {} {}", ticket.0, receipt.queue_id().as_u64())
+            }
+            Output::Failed { ticket } => format!("failed {}", ticket.0),
+            Output::SegmentClosed { segment, end } => format!("closed {}@{}", segment.0, end.0),
+            Output::LogClosed { fault } => format!("log closed: {fault}"),
+        });
+    }
+    all
+}
+
+fn done(commit: &mut Commit) {
+    commit.written(Ok(()), Vec::new());
+}
+
+fn seal(commit: &mut Commit, ticket: u64) {
+    append(commit, Urgency::Unsealed, 64);
+    commit
+        .commit(Ticket(ticket), QueueId::from_u64(ticket))
+        .unwrap();
+}
+
+#[test]
+fn what_arrives_while_a_batch_is_in_flight_is_the_next_batch() {
+    let mut commit = open();
+    seal(&mut commit, 1);
+    assert_eq!(drain(&mut commit), ["write 7@8192+96 Range"]);
+    seal(&mut commit, 2);
+    seal(&mut commit, 3);
+    assert_eq!(drain(&mut commit), [""; 0]);
+    done(&mut commit);
+    let expected = ["committed 1 1", "write 7@8288+128 Range"];
+    assert_eq!(drain(&mut commit), expected);
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["committed 2 2", "committed 3 3"]);
+    assert!(commit.is_idle());
+}
+
+#[test]
+fn chunks_alone_are_written_without_a_sync_and_synced_with_the_seal() {
+    let mut commit = Commit::new(8 << 20, SegmentId(7), 1);
+    let (segment, _) = commit.ask_segment();
+    commit.segment_ready(segment);
+    append(&mut commit, Urgency::Unsealed, 1000);
+    assert_eq!(drain(&mut commit), [""; 0]);
+    append(&mut commit, Urgency::Unsealed, 256 << 10);
+    assert_eq!(drain(&mut commit), ["write 7@8192+263176 None"]);
+    seal(&mut commit, 1);
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["write 7@271368+64 File"]);
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["committed 1 1"]);
+}
+
+#[test]
+fn a_ticket_for_what_is_in_flight_without_a_sync_gets_a_sync_of_its_own() {
+    let mut commit = open();
+    append(&mut commit, Urgency::Unsealed, 64);
+    let second = |c: &mut Commit| c.commit(Ticket(1), QueueId::from_u64(1)).unwrap();
+    commit.wanted = commit.newest;
+    assert_eq!(drain(&mut commit), ["write 7@8192+96 None"]);
+    second(&mut commit);
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["write 7@8288+0 File"]);
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["committed 1 1"]);
+    // Everything is durable now: no I/O for one more ticket.
+    second(&mut commit);
+    assert_eq!(drain(&mut commit), ["committed 1 1"]);
+}
+
+#[test]
+fn riders_wait_for_company_but_not_for_ever() {
+    let mut commit = open();
+    append(&mut commit, Urgency::Rider, 32);
+    assert_eq!(drain(&mut commit), [""; 0]);
+    assert_eq!(commit.deadline(), Some(at(100)));
+    seal(&mut commit, 1);
+    assert_eq!(drain(&mut commit), ["write 7@8192+128 Range"]);
+    assert_eq!(commit.deadline(), None);
+    done(&mut commit);
+    drain(&mut commit);
+    append(&mut commit, Urgency::Rider, 32);
+    commit.timer(at(99));
+    assert_eq!(drain(&mut commit), [""; 0]);
+    commit.timer(at(100));
+    assert_eq!(drain(&mut commit), ["write 7@8320+32 Range"]);
+    assert_eq!(commit.deadline(), None);
+    done(&mut commit);
+    assert!(commit.is_idle());
+}
+
+#[test]
+fn a_record_that_does_not_fit_begins_the_next_segment_and_the_old_one_is_synced() {
+    let mut commit = open();
+    append(&mut commit, Urgency::Unsealed, 40_000);
+    let place = append(&mut commit, Urgency::Unsealed, 40_000);
+    assert_eq!((place.segment, place.offset), (SegmentId(8), Offset(8224)));
+    assert_eq!(commit.segments_ahead(), None);
+    seal(&mut commit, 1);
+    assert_eq!(drain(&mut commit), ["write 7@8192+40032 Range"]);
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["write 7@48224+24 None"]);
+    done(&mut commit);
+    // Segment 8 is not there yet.
+    assert_eq!(drain(&mut commit), ["closed 7@48224"]);
+    let (segment, epoch) = commit.ask_segment();
+    assert_eq!(segment, SegmentId(8));
+    assert_ne!(epoch, epoch_of(1, SegmentId(7)));
+    commit.segment_ready(segment);
+    assert_eq!(drain(&mut commit), ["write 8@8192+40096 File"]);
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["committed 1 1"]);
+}
+
+#[test]
+fn a_segment_whose_last_octets_are_written_but_dirty_is_synced_before_the_next() {
+    let mut commit = open();
+    append(&mut commit, Urgency::Unsealed, 40_000);
+    commit.wanted = commit.newest;
+    assert_eq!(drain(&mut commit), ["write 7@8192+40032 None"]);
+    done(&mut commit);
+    append(&mut commit, Urgency::Unsealed, 40_000);
+    assert_eq!(drain(&mut commit), ["write 7@48224+0 File"]);
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["write 7@48224+24 None"]);
+}
+
+#[test]
+fn a_record_larger_than_a_segment_is_refused_and_nothing_is_appended() {
+    let mut commit = open();
+    append(&mut commit, Urgency::Unsealed, 64);
+    let got = commit.append(at(0), Urgency::Unsealed, octets(SEGMENT_BYTES - 8192));
+    let record_bytes = (SEGMENT_BYTES - 8192) as usize;
+    assert_eq!(got, Err(AppendError::TooLarge { record_bytes }));
+    let refused = |_: Seat, _: &mut Vec<u8>| Err(EncodeError::TooLarge { payload_bytes: 1 });
+    let got = commit.append(at(0), Urgency::Unsealed, refused);
+    assert_eq!(got, Err(AppendError::TooLarge { record_bytes: 1 }));
+    let place = append(&mut commit, Urgency::Unsealed, 64);
+    assert_eq!((place.segment, place.offset.0), (SegmentId(7), 8224 + 64));
+    // The largest that fits, in a segment of its own.
+    let largest = SEGMENT_BYTES - 8224 - 24;
+    let place = append(&mut commit, Urgency::Unsealed, largest);
+    assert_eq!((place.segment, place.offset.0), (SegmentId(8), 8224));
+    assert_eq!(commit.tail_bytes(), 0);
+}
+
+#[test]
+fn a_failed_write_fails_everybody_once_and_closes_the_log() {
+    let mut commit = open();
+    seal(&mut commit, 1);
+    drain(&mut commit);
+    seal(&mut commit, 2);
+    let fault = WriteFault {
+        step: WriteStep::Sync,
+        os_error: Some(5),
+    };
+    commit.written(Err(fault), Vec::new());
+    let expected = [
+        "failed 1",
+        "failed 2",
+        "log closed: sync: Input/output error (os error 5)",
+    ];
+    assert_eq!(drain(&mut commit), expected);
+    let closed = Err(AppendError::Closed(fault));
+    assert_eq!(commit.commit(Ticket(3), QueueId::from_u64(3)), closed);
+    let got = commit.append(at(0), Urgency::Rider, octets(8));
+    assert_eq!(got, Err(AppendError::Closed(fault)));
+    assert_eq!((drain(&mut commit), commit.deadline()), (Vec::new(), None));
+}
+
+#[test]
+fn a_flush_leaves_nothing_behind() {
+    let mut commit = open();
+    commit.flush();
+    assert!(commit.is_idle());
+    append(&mut commit, Urgency::Rider, 32);
+    append(&mut commit, Urgency::Unsealed, 32);
+    commit.flush();
+    assert_eq!(drain(&mut commit), ["write 7@8192+96 Range"]);
+    assert!(!commit.is_idle());
+    done(&mut commit);
+    assert!(commit.is_idle());
+}
+
+/// A write that was handed out.
+struct Out {
+    segment: SegmentId,
+    offset: Offset,
+    bytes: Vec<u8>,
+    durability: Durability,
+}
+
+/// A message of the simulation: where its records lie, and what they are.
+#[derive(Default)]
+struct Message {
+    records: Vec<(Place, Vec<u8>)>,
+}
+
+/// One world: random records, tickets, delays, faults, and a crash at the end.
+/// Whoever was told `Committed` finds all its octets; whoever was told `Failed` is
+/// never told `Committed`.
+fn simulate(seed: u64) {
+    let random = &mut Random::new(seed);
+    // In some worlds records are large, so that chunks are written ahead of
+    // their seal without a sync.
+    let (segment_bytes, scale) = if seed.is_multiple_of(20) {
+        (2 << 20, 128)
+    } else {
+        (SEGMENT_BYTES, 2)
+    };
+    let mut commit = Commit::new(segment_bytes, SegmentId(0), seed);
+    let mut disk = Disk::default();
+    let mut now = Instant::START;
+    let mut out: Option<Out> = None;
+    let mut asked: BTreeSet<SegmentId> = BTreeSet::new();
+    let mut messages: Vec<Message> = vec![Message::default()];
+    let mut committed: BTreeSet<u64> = BTreeSet::new();
+    let mut failed: BTreeSet<u64> = BTreeSet::new();
+    let mut waiting: BTreeSet<u64> = BTreeSet::new();
+    let mut epochs: BTreeMap<SegmentId, Epoch> = BTreeMap::new();
+    let fault_in = if random.one_in(3) {
+        random.below(60)
+    } else {
+        u64::MAX
+    };
+    let mut writes = 0;
+    for _ in 0..random.below(300) {
+        now = now + Duration::from_millis(random.below(20));
+        match random.below(6) {
+            0 | 1 => {
+                let bytes = 8 + 8 * scale * usize::try_from(random.below(200)).unwrap();
+                let octet = u8::try_from(random.below(256)).unwrap();
+                let urgency = if random.one_in(4) {
+                    Urgency::Rider
+                } else {
+                    Urgency::Unsealed
+                };
+                let mut record = Vec::new();
+                let encode = |seat: Seat, out: &mut Vec<u8>| {
+                    record = seat.epoch.0.to_le_bytes().to_vec();
+                    record.resize(bytes, octet);
+                    out.extend_from_slice(&record);
+                    Ok(u32::try_from(bytes).unwrap())
+                };
+                if let Ok(appended) = commit.append(now, urgency, encode) {
+                    let place = appended.place;
+                    let message = messages.last_mut().expect("one is open");
+                    message.records.push((place, record));
+                }
+            }
+            2 => {
+                let number = messages.len() as u64 - 1;
+                let ticket = commit.commit(Ticket(number), QueueId::from_u64(number));
+                if ticket.is_ok() {
+                    waiting.insert(number);
+                    messages.push(Message::default());
+                }
+            }
+            3 => {
+                commit.timer(now);
+                while commit.segments_ahead().is_none_or(|ahead| ahead < 1) {
+                    let (segment, epoch) = commit.ask_segment();
+                    asked.insert(segment);
+                    epochs.insert(segment, epoch);
+                }
+            }
+            4 => {
+                // Segments become ready in any order.
+                let pick = random.below(asked.len() as u64 + 1);
+                if let Some(&segment) = asked.iter().nth(usize::try_from(pick).unwrap()) {
+                    asked.remove(&segment);
+                    let stale = vec![0xEE; segment_bytes as usize];
+                    disk.create(segment, segment_bytes as usize, b"head", &stale);
+                    commit.segment_ready(segment);
+                }
+            }
+            _ => {
+                if let Some(write) = out.take() {
+                    writes += 1;
+                    if writes == fault_in {
+                        disk.write_torn(random, write.segment, write.offset, &write.bytes);
+                        let fault = WriteFault {
+                            step: WriteStep::Write,
+                            os_error: None,
+                        };
+                        commit.written(Err(fault), write.bytes);
+                    } else {
+                        let (segment, offset) = (write.segment, write.offset);
+                        disk.write(segment, offset, &write.bytes);
+                        disk.sync(segment, offset, write.bytes.len(), write.durability);
+                        commit.written(Ok(()), write.bytes);
+                    }
+                }
+            }
+        }
+        while let Some(output) = commit.poll() {
+            match output {
+                Output::Write {
+                    segment,
+                    offset,
+                    bytes,
+                    durability,
+                } => {
+                    assert!(out.is_none(), "seed {seed}: one write at a time");
+                    let write = Out {
+                        segment,
+                        offset,
+                        bytes,
+                        durability,
+                    };
+                    out = Some(write);
+                }
+                Output::Committed { ticket, receipt } => {
+                    assert_eq!(receipt.queue_id().as_u64(), ticket.0);
+                    assert!(waiting.remove(&ticket.0), "seed {seed}: waited");
+                    committed.insert(ticket.0);
+                }
+                Output::Failed { ticket } => {
+                    assert!(waiting.remove(&ticket.0), "seed {seed}: waited");
+                    failed.insert(ticket.0);
+                }
+                Output::SegmentClosed { .. } => {}
+                Output::LogClosed { .. } => assert_eq!(writes, fault_in, "seed {seed}"),
+            }
+        }
+        if commit.fault().is_some() {
+            assert!(waiting.is_empty(), "seed {seed}: all were told");
+        }
+    }
+    if let Some(write) = out {
+        disk.write_torn(random, write.segment, write.offset, &write.bytes);
+    }
+    disk.crash(random);
+    // A ticket covers everything appended before it.
+    let covered = committed.last().map_or(0, |&number| number + 1);
+    for message in &messages[..usize::try_from(covered).unwrap()] {
+        for (place, record) in &message.records {
+            let from = place.offset.0 as usize;
+            let bytes = disk.bytes(place.segment).expect("its segment is there");
+            let same = bytes[from..from + record.len()] == record[..];
+            assert!(same, "seed {seed}: committed, but {place:?} is lost");
+            let epoch = epochs[&place.segment].0.to_le_bytes();
+            assert_eq!(record[..8], epoch, "seed {seed}: epoch of {place:?}");
+        }
+    }
+    assert!(committed.is_disjoint(&failed), "seed {seed}");
+}
+
+#[test]
+fn committed_is_durable_in_every_world() {
+    for seed in 0..2000 {
+        simulate(seed);
+    }
+}

@@ -1,0 +1,516 @@
+//! A log: what a data core writes to, and what it keeps account of.
+//!
+//! [`Log`] joins the machines of the spool: `commit` makes batches of records,
+//! `reclaim` says which segment may go, `carry` empties those that are mostly dead,
+//! `room` decides whether there is room for a message.
+//!
+//! The way of a message: [`Log::begin`] stores its envelope, [`Log::body`] each piece
+//! as it comes, [`Log::seal`] makes it whole and takes a ticket; [`Output::Committed`]
+//! is when it is ours. From then on [`Log::done`], [`Log::attempt`] and [`Log::mark`]
+//! say what became of it.
+//!
+//! Relies on: the shell answers every [`Output::Write`], [`Output::SegmentNeeded`] and
+//! [`Output::SegmentDead`]; a core sees its inputs one after the other.
+//!
+//! Invariants:
+//!
+//! - *Room first.* A message is refused before anything of it is stored, if there is no
+//!   room for what it declares; [`RESERVE_SEGMENTS`] are left for done records and for
+//!   carrying forward, so that a full spool still drains.
+//! - *Moved before dead.* That a message is somewhere else now is told before the
+//!   segment where it was is told to be dead.
+//!
+//! What it does not do: it reads no clock and no file; it does not know SMTP; it does
+//! not know recipients, only that somebody says when none is left.
+
+mod carry;
+mod found;
+mod notes;
+mod room;
+mod writing;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use spool_format::{
+    Location, LogId, Offset, SegmentHeader, SegmentId, SegmentPlace, SpoolUuid, Stamp,
+};
+
+use self::carry::Carry;
+pub(super) use self::found::Found;
+use self::notes::Notes;
+pub use self::room::{NoRoom, RESERVE_SEGMENTS};
+use self::writing::Since;
+pub use self::writing::{
+    ATTEMPT_ERROR_BYTES_MAX, Attempt, CHUNK_BYTES_MAX, OpenMessage, Refused, Rest, Sealed,
+    UNDECLARED_BYTES,
+};
+use super::commit::{self, BatchNumber, Commit, Committed, Durability, Ticket, WriteFault};
+use super::message::ReadError;
+use super::reclaim::{Fate, Reclaim, Waste};
+use crate::mail::QueueId;
+use crate::time::{Instant, Now};
+
+/// Segments kept prepared beyond the one that is being filled. Preparing one takes some
+/// milliseconds, filling one at full speed a few hundred.
+pub const SEGMENTS_AHEAD: u32 = 2;
+
+/// Dead segments kept to be used again.
+pub const SPARES_MAX: usize = 4;
+
+/// How long after a failed preparation the next one is tried.
+pub const PREPARE_RETRY: Duration = Duration::from_secs(1);
+
+/// Messages that end before it is asked again whether a segment is worth emptying.
+const FINISHED_PER_BALANCE: u32 = 1000;
+
+/// Whose log it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The spool.
+    pub spool: SpoolUuid,
+    /// The log in it; also the upper octet of the queue ids that are given out.
+    pub log: LogId,
+}
+
+/// Sizes and limits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Of a segment file.
+    pub segment_bytes: u32,
+    /// All segment files of this log together, spares included.
+    pub size_max: u64,
+    /// To be left free on the disk.
+    pub free_min: u64,
+}
+
+/// What became of a segment that was told to be dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gone {
+    /// It is a spare now, durably.
+    Spare,
+    /// It is removed or set aside, durably.
+    Removed,
+}
+
+/// What the log wants done, or tells.
+#[derive(PartialEq, Debug)]
+pub enum Output {
+    /// Write, make durable, answer with [`Log::written`]. One at a time.
+    Write {
+        /// The file.
+        segment: SegmentId,
+        /// Where in it.
+        offset: Offset,
+        /// What; may be nothing, and then only the sync is wanted.
+        bytes: Vec<u8>,
+        /// How durable.
+        durability: Durability,
+    },
+    /// A message is on stable storage.
+    Committed {
+        /// Whose.
+        ticket: Ticket,
+        /// The proof.
+        receipt: Committed,
+    },
+    /// A message will never be committed.
+    Failed {
+        /// Whose.
+        ticket: Ticket,
+    },
+    /// Prepare this segment, from the spare if that can be done, and answer with
+    /// [`Log::segment_ready`] or [`Log::segment_failed`].
+    SegmentNeeded {
+        /// What it begins with.
+        header: SegmentHeader,
+        /// A spare that may become it.
+        spare: Option<SegmentId>,
+    },
+    /// This segment is full and on stable storage: a good time for its summary.
+    SegmentClosed {
+        /// Which.
+        segment: SegmentId,
+    },
+    /// Nothing in this segment is needed. Do as `fate` says and answer with
+    /// [`Log::segment_gone`].
+    SegmentDead {
+        /// Which.
+        segment: SegmentPlace,
+        /// What to do with it.
+        fate: Fate,
+    },
+    /// Call [`Log::carry`] when there is time, until [`Log::carries`] is `None`; warm
+    /// the segment before.
+    CarryWanted {
+        /// Which segment is being emptied.
+        segment: SegmentPlace,
+    },
+    /// A message is elsewhere now. Its old place can be read until the segment is dead.
+    Moved {
+        /// Which.
+        queue_id: QueueId,
+        /// Where its seal was.
+        from: Location,
+        /// Where it is.
+        to: Location,
+    },
+    /// A message could not be carried forward. It stays where it is.
+    CarryFailed {
+        /// Which, if one is concerned.
+        queue_id: Option<QueueId>,
+        /// Why.
+        error: ReadError,
+    },
+    /// The log is closed to writes for ever; reads go on. Told once.
+    LogClosed {
+        /// Why.
+        fault: WriteFault,
+    },
+}
+
+/// A segment that is being prepared.
+#[derive(Debug)]
+struct Asked {
+    header: SegmentHeader,
+    /// It failed, and is tried again then.
+    retry_at: Option<Instant>,
+}
+
+/// The log of a data core.
+#[derive(Debug)]
+pub struct Log {
+    identity: Identity,
+    settings: Settings,
+    commit: Commit,
+    reclaim: Reclaim,
+    since: HashMap<QueueId, Since>,
+    notes: Notes,
+    stamp: Stamp,
+    queue_id_next: u64,
+    free_bytes: u64,
+    reserved: u64,
+    spares: Vec<SegmentId>,
+    asked: BTreeMap<SegmentId, Asked>,
+    outputs: VecDeque<Output>,
+    /// Told when their batch is durable, in order.
+    moves: VecDeque<(BatchNumber, QueueId, Location, Location)>,
+    carry: Option<Carry>,
+    /// Whether to ask for a segment to empty, and how badly.
+    balance: Balance,
+}
+
+#[derive(Debug)]
+struct Balance {
+    due: bool,
+    pressed: bool,
+    finished: u32,
+}
+
+impl Log {
+    /// An empty log.
+    ///
+    /// `epoch_seed` is random, and new at each start. `free_bytes` is what the disk has.
+    #[must_use]
+    pub fn new(identity: Identity, settings: Settings, epoch_seed: u64, free_bytes: u64) -> Self {
+        let first = SegmentId(1);
+        let queue_id_next = u64::from(identity.log.0) << 56;
+        Self::continued(
+            identity,
+            settings,
+            epoch_seed,
+            free_bytes,
+            first,
+            queue_id_next,
+        )
+    }
+
+    /// A log whose next segment is `first`.
+    pub(super) fn continued(
+        identity: Identity,
+        settings: Settings,
+        epoch_seed: u64,
+        free_bytes: u64,
+        first: SegmentId,
+        queue_id_next: u64,
+    ) -> Self {
+        Self {
+            identity,
+            settings,
+            commit: Commit::new(settings.segment_bytes, first, epoch_seed),
+            reclaim: Reclaim::default(),
+            since: HashMap::new(),
+            notes: Notes::default(),
+            stamp: Stamp::START,
+            queue_id_next,
+            free_bytes,
+            reserved: 0,
+            spares: Vec::new(),
+            asked: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            moves: VecDeque::new(),
+            carry: None,
+            balance: Balance {
+                due: true,
+                pressed: false,
+                finished: 0,
+            },
+        }
+    }
+
+    /// What is free on the disk: once a second or so, and after preparing a segment.
+    pub fn free_bytes(&mut self, bytes: u64) {
+        self.free_bytes = bytes;
+    }
+
+    /// A segment is prepared.
+    pub fn segment_ready(&mut self, segment: SegmentId) {
+        let asked = self.asked.remove(&segment);
+        assert!(asked.is_some(), "segment {} was asked for", segment.0);
+        self.commit.segment_ready(segment);
+    }
+
+    /// A segment could not be prepared. It will be asked for again, without a spare:
+    /// remove the one that was named, if any.
+    pub fn segment_failed(&mut self, now: Now, segment: SegmentId) {
+        let asked = self.asked.get_mut(&segment).expect("it was asked for");
+        asked.retry_at = Some(now.instant + PREPARE_RETRY);
+    }
+
+    /// A segment that was told to be dead is gone, and no crash brings it back.
+    pub fn segment_gone(&mut self, segment: SegmentPlace, gone: Gone) {
+        self.reclaim.gone(segment);
+        for note_segment in self.notes.segment_gone(segment) {
+            self.reclaim.note_away(note_segment, BatchNumber::START);
+        }
+        if gone == Gone::Spare {
+            assert_eq!(
+                segment.log, self.identity.log,
+                "spares stay in their directory"
+            );
+            self.spares.push(segment.segment);
+        }
+        self.balance.due = true;
+    }
+
+    /// A transmission from a segment begins.
+    pub fn borrow(&mut self, segment: SegmentPlace) {
+        self.reclaim.borrow(segment);
+    }
+
+    /// It has ended: the peer has answered, or the connection is reset.
+    pub fn give_back(&mut self, segment: SegmentPlace) {
+        self.reclaim.give_back(segment);
+    }
+
+    /// A write has ended; `bytes` is its buffer.
+    pub fn written(&mut self, result: Result<(), WriteFault>, bytes: Vec<u8>) {
+        self.commit.written(result, bytes);
+    }
+
+    /// The time of [`Log::deadline`] may have come.
+    pub fn timer(&mut self, now: Now) {
+        self.commit.timer(now.instant);
+        for asked in self.asked.values_mut() {
+            if asked.retry_at.is_some_and(|at| at <= now.instant) {
+                asked.retry_at = None;
+                self.outputs.push_back(Output::SegmentNeeded {
+                    header: asked.header,
+                    spare: None,
+                });
+            }
+        }
+    }
+
+    /// When to call [`Log::timer`].
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let retries = self.asked.values().filter_map(|asked| asked.retry_at);
+        retries.chain(self.commit.deadline()).min()
+    }
+
+    /// Wants everything on stable storage, before a stop. Done when [`Log::is_idle`].
+    pub fn flush(&mut self) {
+        self.commit.flush();
+    }
+
+    /// Everything appended is on stable storage.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.commit.is_idle()
+    }
+
+    /// More waits for the disk than is good: take no more from the peers for now.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.commit.is_full()
+    }
+
+    /// Why the log is closed to writes.
+    #[must_use]
+    pub fn fault(&self) -> Option<WriteFault> {
+        self.commit.fault()
+    }
+
+    /// Where the seal of a live message is.
+    #[must_use]
+    pub fn message(&self, queue_id: QueueId) -> Option<Location> {
+        self.reclaim.message(queue_id).map(|(seal, _)| seal)
+    }
+
+    /// How many messages are live.
+    #[must_use]
+    pub fn messages_count(&self) -> usize {
+        self.reclaim.messages_count()
+    }
+
+    /// What the segment files take, spares included.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        let spares = self.spares.len() as u64 * u64::from(self.settings.segment_bytes);
+        self.reclaim.size_bytes() + spares
+    }
+
+    /// What of that is needed: live messages, and what keeps others from coming back.
+    #[must_use]
+    pub fn needed_bytes(&self) -> u64 {
+        self.reclaim.needed_bytes()
+    }
+
+    /// The segments that are there.
+    pub fn segments(&self) -> impl Iterator<Item = SegmentPlace> {
+        self.reclaim.segments()
+    }
+
+    /// What is to be done or known next.
+    pub fn poll(&mut self, now: Now) -> Option<Output> {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            if let Some(output) = self.commit.poll() {
+                return Some(self.of_commit(output));
+            }
+            let durable = self.commit.durable();
+            if let Some(&(batch, queue_id, from, to)) = self.moves.front()
+                && batch <= durable
+            {
+                self.moves.pop_front();
+                return Some(Output::Moved { queue_id, from, to });
+            }
+            if self.ask_ahead(now) {
+                continue;
+            }
+            if let Some((segment, fate)) = self.reclaim.dead(durable) {
+                let fate = self.fate_here(segment, fate);
+                return Some(Output::SegmentDead { segment, fate });
+            }
+            return self.choose_carry();
+        }
+    }
+
+    fn of_commit(&mut self, output: commit::Output) -> Output {
+        match output {
+            commit::Output::Write {
+                segment,
+                offset,
+                bytes,
+                durability,
+            } => Output::Write {
+                segment,
+                offset,
+                bytes,
+                durability,
+            },
+            commit::Output::Committed { ticket, receipt } => Output::Committed { ticket, receipt },
+            commit::Output::Failed { ticket } => Output::Failed { ticket },
+            commit::Output::SegmentClosed { segment, end } => {
+                self.reclaim.closed(self.place(segment), end);
+                self.balance.due = true;
+                Output::SegmentClosed { segment }
+            }
+            commit::Output::LogClosed { fault } => Output::LogClosed { fault },
+        }
+    }
+
+    /// Spares are used in their own directory only, and only so many.
+    fn fate_here(&self, segment: SegmentPlace, fate: Fate) -> Fate {
+        let keep = segment.log == self.identity.log && self.spares.len() < SPARES_MAX;
+        match fate {
+            Fate::Reuse if !keep => Fate::Remove,
+            fate => fate,
+        }
+    }
+
+    /// Asks for a segment beyond the tail, if one more is wanted and there is room.
+    fn ask_ahead(&mut self, now: Now) -> bool {
+        let wanted = self.commit.fault().is_none()
+            && !self.preparation_fails()
+            && self
+                .commit
+                .segments_ahead()
+                .is_none_or(|ahead| ahead < SEGMENTS_AHEAD)
+            && (!self.spares.is_empty() || self.growth_segments().is_ok_and(|more| more > 0));
+        if wanted {
+            self.ask_segment(now);
+        }
+        wanted
+    }
+
+    fn ask_segment(&mut self, now: Now) {
+        let (segment, epoch) = self.commit.ask_segment();
+        let place = self.place(segment);
+        let header = SegmentHeader {
+            spool: self.identity.spool,
+            place,
+            epoch,
+            previous_epoch: spool_format::Epoch(0),
+            created_ms: now.wall.as_millis(),
+            segment_bytes: self.settings.segment_bytes,
+        };
+        self.reclaim.began(place, self.settings.segment_bytes);
+        let asked = Asked {
+            header,
+            retry_at: None,
+        };
+        self.asked.insert(segment, asked);
+        let spare = self.spares.pop();
+        self.outputs
+            .push_back(Output::SegmentNeeded { header, spare });
+    }
+
+    fn preparation_fails(&self) -> bool {
+        self.asked.values().any(|asked| asked.retry_at.is_some())
+    }
+
+    fn choose_carry(&mut self) -> Option<Output> {
+        if !self.balance.due || self.carry.is_some() || self.commit.fault().is_some() {
+            return None;
+        }
+        self.balance.due = false;
+        let waste = if std::mem::take(&mut self.balance.pressed) {
+            Waste::Pressed
+        } else {
+            Waste::Relaxed
+        };
+        let segment = self.reclaim.victim(waste, self.settings.segment_bytes)?;
+        self.begin_carry(segment);
+        Some(Output::CarryWanted { segment })
+    }
+
+    fn place(&self, segment: SegmentId) -> SegmentPlace {
+        SegmentPlace {
+            log: self.identity.log,
+            segment,
+        }
+    }
+
+    fn next_stamp(&mut self, now: Now) -> Stamp {
+        self.stamp = self.stamp.next(now.wall.as_millis());
+        self.stamp
+    }
+}
+
+#[cfg(test)]
+mod tests;

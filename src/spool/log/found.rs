@@ -1,0 +1,154 @@
+//! A log that goes on from what was found at the start.
+
+use smallvec::SmallVec;
+use spool_format::{LiveMessage, NoteFact, Offset, Recovered, SegmentId, SegmentPlace};
+
+use super::super::commit::BatchNumber;
+use super::super::reclaim::{Condition, Part};
+use super::super::recovery::{Outline, SaidAs};
+use super::Log;
+use super::writing::{ATTEMPTS_KEPT, Hold, Marks};
+use crate::mail::QueueId;
+
+/// What envelope and seal of a message take, where it was not counted.
+const FRAMES_BYTES: u64 = 1024;
+
+/// Puts what was found into the balance: first all segments, then all messages, then
+/// outlines and notes.
+pub(in crate::spool) struct Found<'a> {
+    log: &'a mut Log,
+    recovered: &'a Recovered,
+}
+
+impl<'a> Found<'a> {
+    pub(in crate::spool) fn new(log: &'a mut Log, recovered: &'a Recovered) -> Self {
+        log.stamp = recovered.stamp;
+        Self { log, recovered }
+    }
+
+    pub(in crate::spool) fn segment(
+        &mut self,
+        place: SegmentPlace,
+        size_bytes: u32,
+        end: Offset,
+        condition: Condition,
+        holes: Vec<(Offset, Offset)>,
+    ) {
+        self.log
+            .reclaim
+            .found(place, size_bytes, end, condition, holes);
+    }
+
+    pub(in crate::spool) fn segment_elsewhere(&mut self, place: SegmentPlace) {
+        self.log.reclaim.found_elsewhere(place);
+    }
+
+    pub(in crate::spool) fn message(&mut self, message: &LiveMessage) {
+        let queue_id = QueueId::from_u64(message.queue_id);
+        let log = message.seal.log;
+        let bytes = message.octets + FRAMES_BYTES;
+        let mut parts: SmallVec<[Part; 1]> = SmallVec::new();
+        // The fold tells the first and the last segment of a message. It may lie in any
+        // between, so it keeps them all until it is carried forward.
+        for number in message.first_segment.0..=message.seal.segment.0 {
+            let segment = SegmentPlace {
+                log,
+                segment: SegmentId(number),
+            };
+            // All generations of a message are in logs of one owner.
+            if self.log.reclaim.is_ours(segment) {
+                parts.push(Part { segment, bytes: 0 });
+            }
+        }
+        let share = bytes / parts.len().max(1) as u64;
+        for part in &mut parts {
+            part.bytes = u32::try_from(share).unwrap_or(u32::MAX);
+        }
+        if !parts
+            .iter()
+            .any(|p| p.segment == message.seal.segment_place())
+        {
+            // A broken message whose segment is left aside: there is nothing to keep.
+            return;
+        }
+        self.log.reclaim.sealed(
+            queue_id,
+            message.seal,
+            message.generation,
+            &parts,
+            BatchNumber::START,
+        );
+        if !message.done.is_empty() || !message.attempts.is_empty() {
+            let since = self.log.since.entry(queue_id).or_default();
+            since.done = message.done.clone();
+            let newest = message.attempts.len().saturating_sub(ATTEMPTS_KEPT);
+            let attempts = message.attempts[newest..].iter();
+            since.attempts = attempts.map(|attempt| attempt.at).collect();
+        }
+    }
+
+    /// Whether a mark or the seal says so is all the same: it is so.
+    fn marked(&mut self, queue_id: QueueId) {
+        let messages = &self.recovered.messages;
+        let index = messages.binary_search_by_key(&queue_id.as_u64(), |m| m.queue_id);
+        let Ok(message) = index.map(|index| &messages[index]) else {
+            return;
+        };
+        let name = |id| Some(Box::from(self.recovered.name(id)));
+        let hold = if message.held {
+            Hold::Held {
+                queue_name: message.queue_name.and_then(name),
+            }
+        } else {
+            Hold::Released
+        };
+        let marks = Marks {
+            hold,
+            next_hop: Some(message.next_hop.and_then(name)),
+        };
+        self.log.since.entry(queue_id).or_default().marks = Some(Box::new(marks));
+    }
+
+    pub(in crate::spool) fn outline(&mut self, place: SegmentPlace, outline: &Outline) {
+        if !self.log.reclaim.is_ours(place) {
+            return;
+        }
+        for (&about, &bytes) in &outline.about {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            self.log.reclaim.noted(place, bytes, about);
+        }
+        for &ancestor in &outline.ancestors {
+            self.log.reclaim.continues(place, ancestor);
+        }
+        for &(queue_id, said, bytes) in &outline.said_of {
+            let Some((seal, _)) = self.log.reclaim.message(queue_id) else {
+                continue;
+            };
+            self.log.reclaim.noted(place, bytes, seal.segment_place());
+            if said == SaidAs::Mark {
+                self.marked(queue_id);
+            }
+        }
+    }
+
+    pub(in crate::spool) fn note(&mut self, note: &NoteFact, with_notes: &[SegmentPlace]) {
+        let place = note.at.segment_place();
+        if !self.log.reclaim.is_ours(place) {
+            return;
+        }
+        let older = with_notes
+            .iter()
+            .copied()
+            .filter(|&other| other != place && self.log.reclaim.is_ours(other))
+            .collect();
+        let name = (note.tag, note.key.clone());
+        let log = &mut *self.log;
+        log.notes
+            .found(name, note.stamp, place, note.value.as_deref(), older);
+        log.reclaim.note_here(place);
+    }
+
+    pub(in crate::spool) fn spares(&mut self, spares: &[SegmentId]) {
+        self.log.spares = spares.to_vec();
+    }
+}

@@ -1,0 +1,108 @@
+//! Notes of other parts of the program: the newest of each key, and where it is.
+//!
+//! A note is small state that is committed together with a message, or by itself: which
+//! messages of a POP3 mailbox were taken. The newest note of a key counts, and so has
+//! to outlive the segments with older ones; a note that takes another back (without a
+//! value) is forgotten when all those are gone.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+use spool_format::{SegmentPlace, Stamp};
+
+/// The newest note of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Note {
+    pub(super) stamp: Stamp,
+    pub(super) segment: SegmentPlace,
+    pub(super) value: Option<Box<[u8]>>,
+    /// Segments that may hold older notes of this key.
+    older: SmallVec<[SegmentPlace; 1]>,
+}
+
+/// Tag and key.
+pub(super) type Name = (u16, Box<[u8]>);
+
+/// All notes.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// In order, so that the same world runs the same way each time.
+    newest: BTreeMap<Name, Note>,
+}
+
+impl Notes {
+    /// A note was appended, or appended again with its old stamp. Gives the segment that
+    /// had the newest one of this key before.
+    pub(super) fn stored(
+        &mut self,
+        name: Name,
+        stamp: Stamp,
+        segment: SegmentPlace,
+        value: Option<&[u8]>,
+    ) -> Option<SegmentPlace> {
+        let mut older: SmallVec<[SegmentPlace; 1]> = SmallVec::new();
+        let before = self.newest.remove(&name);
+        let away = before.map(|note| {
+            older = note.older;
+            older.push(note.segment);
+            note.segment
+        });
+        older.sort_unstable();
+        older.dedup();
+        older.retain(|&mut place| place != segment);
+        self.found(name, stamp, segment, value, older);
+        away
+    }
+
+    /// A note was found at the start.
+    pub(super) fn found(
+        &mut self,
+        name: Name,
+        stamp: Stamp,
+        segment: SegmentPlace,
+        value: Option<&[u8]>,
+        older: SmallVec<[SegmentPlace; 1]>,
+    ) {
+        let note = Note {
+            stamp,
+            segment,
+            value: value.map(Into::into),
+            older,
+        };
+        self.newest.insert(name, note);
+    }
+
+    /// What is said of a key.
+    pub(super) fn get(&self, tag: u16, key: &[u8]) -> Option<&Note> {
+        self.newest.get(&(tag, Box::from(key)))
+    }
+
+    /// All notes with a tag that say something.
+    pub(super) fn of_tag(&self, tag: u16) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.newest
+            .iter()
+            .filter(move |((t, _), _)| *t == tag)
+            .filter_map(|((_, key), note)| Some((&key[..], note.value.as_deref()?)))
+    }
+
+    /// Names of the notes that are newest in a segment.
+    pub(super) fn in_segment(&self, segment: SegmentPlace) -> Vec<Name> {
+        let here = self.newest.iter().filter(|(_, n)| n.segment == segment);
+        here.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// A segment is gone. Gives the segments of the notes that need not be kept for it
+    /// any more, one each.
+    pub(super) fn segment_gone(&mut self, segment: SegmentPlace) -> Vec<SegmentPlace> {
+        let mut forgotten = Vec::new();
+        self.newest.retain(|_, note| {
+            note.older.retain(|&mut place| place != segment);
+            let keep = note.value.is_some() || !note.older.is_empty();
+            if !keep {
+                forgotten.push(note.segment);
+            }
+            keep
+        });
+        forgotten
+    }
+}

@@ -1,0 +1,388 @@
+//! The start: what the directories hold, and logs that go on from there.
+//!
+//! 1. [`read_directory`] for each log: its segments, from their summaries where those
+//!    are good, else by a scan. Summaries that were missing are written then.
+//! 2. [`Restart::finish`]: the fold of `spool-format` says which messages are live,
+//!    which are broken, and what each segment is good for.
+//! 3. [`Restarted::log`] for each data core: its log, with the balance of its segments.
+//!
+//! All logs are read before any is begun, since a done record in one may be about a
+//! message in another: after a start with fewer data cores a core owns several
+//! directories, writes to its own, and carries forward out of the others.
+//!
+//! Relies on: the table in `spool-format` for what is kept of which segment, and its
+//! rule that nothing is ever appended to what was found.
+//!
+//! What it does not do: it removes nothing but what a crash left half-made. A segment
+//! that cannot be used stays where it is, and is reported; one with damage in it is set
+//! aside when its last message is done.
+
+use std::collections::BTreeMap;
+
+use spool_format::{
+    AttemptRecord, DoneRecord, EndRecord, HeaderFault, LiveMessage, LogId, Look, MarkRecord,
+    Offset, Record, RecordKind, Recovered, Recovery, SEGMENT_HEADER_BYTES, SealRecord,
+    SegmentFacts, SegmentHeader, SegmentId, SegmentPlace, Severity, SpoolUuid, Summary,
+    SummaryBuilder, TailKind, verdict,
+};
+
+use super::log::{Found, Identity, Log, Settings};
+use super::reclaim::Condition;
+use super::segment::{Directory, FileError, Listing};
+use crate::mail::QueueId;
+
+/// What the balance needs to know of a segment and the fold does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outline {
+    /// Octets of done records, by the segment of the message.
+    pub(super) about: BTreeMap<SegmentPlace, u64>,
+    /// Segments that hold the older generation of a message sealed here.
+    pub(super) ancestors: Vec<SegmentPlace>,
+    /// Messages that have a mark or an attempt here, with its octets.
+    pub(super) said_of: Vec<(QueueId, SaidAs, u32)>,
+    /// There are notes.
+    pub(super) notes: bool,
+    /// There are records here that this version does not keep account of.
+    pub(super) foreign: bool,
+}
+
+/// By which kind of record something was said of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SaidAs {
+    Mark,
+    Attempt,
+}
+
+impl Outline {
+    fn of<'a>(records: impl Iterator<Item = (Offset, RecordKind, &'a [u8])>) -> Self {
+        let mut outline = Self::default();
+        for (_, kind, payload) in records {
+            // The limit of a payload is far below 2³².
+            let bytes = spool_format::framed_bytes(payload.len()) as u32;
+            match kind {
+                RecordKind::Done => {
+                    if let Ok(done) = DoneRecord::decode(payload) {
+                        *outline.about.entry(done.message).or_default() += u64::from(bytes);
+                    }
+                }
+                RecordKind::Mark => {
+                    if let Ok(mark) = MarkRecord::decode(payload) {
+                        let queue_id = QueueId::from_u64(mark.queue_id);
+                        outline.said_of.push((queue_id, SaidAs::Mark, bytes));
+                    }
+                }
+                RecordKind::Attempt => {
+                    if let Ok(attempt) = AttemptRecord::decode(payload) {
+                        let queue_id = QueueId::from_u64(attempt.queue_id);
+                        outline.said_of.push((queue_id, SaidAs::Attempt, bytes));
+                    }
+                }
+                RecordKind::Seal => {
+                    if let Ok(seal) = SealRecord::decode(payload) {
+                        outline.ancestors.extend(seal.carried_from);
+                        outline.notes |= !seal.notes.is_empty();
+                    }
+                }
+                RecordKind::Note => outline.notes = true,
+                RecordKind::Partial => outline.foreign = true,
+                RecordKind::Envelope | RecordKind::Chunk | RecordKind::Begin | RecordKind::End => {}
+            }
+        }
+        outline.ancestors.sort_unstable();
+        outline.ancestors.dedup();
+        outline
+    }
+}
+
+/// A start under way.
+#[derive(Debug)]
+pub struct Restart {
+    recovery: Recovery,
+    outlines: BTreeMap<SegmentPlace, Outline>,
+    /// The highest number that was seen in each log.
+    highest: BTreeMap<LogId, SegmentId>,
+    spares: BTreeMap<LogId, Vec<SegmentId>>,
+}
+
+impl Restart {
+    /// Nothing read yet. With `None` the first segment says which spool it is.
+    #[must_use]
+    pub fn new(spool: Option<SpoolUuid>) -> Self {
+        Self {
+            recovery: Recovery::new(spool),
+            outlines: BTreeMap::new(),
+            highest: BTreeMap::new(),
+            spares: BTreeMap::new(),
+        }
+    }
+
+    /// A segment: its octets (only its header is needed if the summary is good), and
+    /// its summary if there is one. Gives a summary to be written if it had to scan.
+    pub fn segment(
+        &mut self,
+        place: SegmentPlace,
+        file: &[u8],
+        summary: Option<&[u8]>,
+    ) -> Option<Vec<u8>> {
+        self.number_taken(place);
+        let header = SegmentHeader::decode(file, place);
+        let good = summary
+            .and_then(|octets| Summary::decode(octets).ok())
+            .filter(|summary| header == Ok(summary.header));
+        if let Some(good) = good {
+            self.recovery.segment(place, file, summary);
+            self.outlines.insert(place, Outline::of(good.records()));
+            return None;
+        }
+        self.recovery.segment(place, file, summary);
+        let header = match header {
+            Ok(header) => header,
+            // The fold took the epoch from the summary; so does this.
+            Err(HeaderFault::Damaged) => {
+                let summary = summary.and_then(|octets| Summary::decode(octets).ok())?;
+                if summary.header.place != place {
+                    return None;
+                }
+                summary.header
+            }
+            Err(_) => return None,
+        };
+        let Some(summary) = SummaryBuilder::scan(file, &header) else {
+            // Records of a kind that this version does not know.
+            let outline = Outline {
+                foreign: true,
+                ..Outline::default()
+            };
+            self.outlines.insert(place, outline);
+            return None;
+        };
+        let read = Summary::decode(&summary).expect("it was made just now");
+        self.outlines.insert(place, Outline::of(read.records()));
+        Some(summary)
+    }
+
+    /// This number was used in this log.
+    pub fn number_taken(&mut self, place: SegmentPlace) {
+        let highest = self.highest.entry(place.log).or_insert(place.segment);
+        *highest = place.segment.max(*highest);
+    }
+
+    /// There is a dead segment to be used again.
+    pub fn spare(&mut self, place: SegmentPlace) {
+        self.number_taken(place);
+        let spares = self.spares.entry(place.log).or_default();
+        spares.push(place.segment);
+    }
+
+    /// Everything was handed in.
+    #[must_use]
+    pub fn finish(self) -> Restarted {
+        Restarted {
+            recovered: self.recovery.finish(),
+            outlines: self.outlines,
+            highest: self.highest,
+            spares: self.spares,
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Restarted {
+    /// Messages, notes, segments, and what is wrong with any of them.
+    pub recovered: Recovered,
+    outlines: BTreeMap<SegmentPlace, Outline>,
+    highest: BTreeMap<LogId, SegmentId>,
+    spares: BTreeMap<LogId, Vec<SegmentId>>,
+}
+
+impl Restarted {
+    /// The segment for which the program must not start, if there is one.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&SegmentFacts> {
+        let segments = &self.recovered.segments;
+        segments
+            .iter()
+            .find(|facts| facts.verdict.severity == Severity::Refusal)
+    }
+
+    /// What the operator is to be told: segments that are not as they should be.
+    pub fn reports(&self) -> impl Iterator<Item = &SegmentFacts> {
+        let segments = &self.recovered.segments;
+        segments
+            .iter()
+            .filter(|facts| facts.verdict.severity != Severity::Silent || facts.undecodable > 0)
+    }
+
+    /// The messages of the logs that a data core owns: to be put into its queue.
+    pub fn messages<'a>(&'a self, owned: &'a [LogId]) -> impl Iterator<Item = &'a LiveMessage> {
+        let messages = self.recovered.messages.iter();
+        messages.filter(move |message| owned.contains(&message.seal.log))
+    }
+
+    /// The segments that stay open for the logs that a data core owns, with the epoch
+    /// with which they are read: [`super::segment::Directory::open_segment`].
+    pub fn segments<'a>(&'a self, owned: &'a [LogId]) -> impl Iterator<Item = &'a SegmentFacts> {
+        let segments = self.recovered.segments.iter();
+        segments.filter(move |facts| {
+            owned.contains(&facts.place.log) && facts.verdict.fate != spool_format::Fate::Aside
+        })
+    }
+
+    /// The log that the data core `identity.log` goes on with. `owned` are the logs of
+    /// which it has the directories, its own among them.
+    ///
+    /// `epoch_seed` is random and new; `free_bytes` is what the disk has.
+    #[must_use]
+    pub fn log(
+        &self,
+        identity: Identity,
+        settings: Settings,
+        owned: &[LogId],
+        epoch_seed: u64,
+        free_bytes: u64,
+    ) -> Log {
+        assert!(owned.contains(&identity.log), "a core owns its own log");
+        let first = self.highest.get(&identity.log).map_or(1, |id| id.0 + 1);
+        let writer = identity.log.0;
+        let mut log = Log::continued(
+            identity,
+            settings,
+            epoch_seed,
+            free_bytes,
+            SegmentId(first),
+            self.recovered.queue_id_next(writer),
+        );
+        let mut found = Found::new(&mut log, &self.recovered);
+        for facts in self.segments(owned) {
+            found.segment(
+                facts.place,
+                facts
+                    .header
+                    .map_or(settings.segment_bytes, |h| h.segment_bytes),
+                end_of_records(facts),
+                self.condition(facts),
+                facts.damage.clone(),
+            );
+        }
+        for facts in &self.recovered.segments {
+            if !owned.contains(&facts.place.log) {
+                found.segment_elsewhere(facts.place);
+            }
+        }
+        for message in self.messages(owned) {
+            found.message(message);
+        }
+        for broken in &self.recovered.broken {
+            if owned.contains(&broken.message.seal.log) {
+                found.message(&broken.message);
+            }
+        }
+        let mut with_notes = Vec::new();
+        for (&place, outline) in &self.outlines {
+            found.outline(place, outline);
+            if outline.notes {
+                with_notes.push(place);
+            }
+        }
+        for note in &self.recovered.notes {
+            found.note(note, &with_notes);
+        }
+        if let Some(spares) = self.spares.get(&identity.log) {
+            found.spares(spares);
+        }
+        log
+    }
+
+    fn condition(&self, facts: &SegmentFacts) -> Condition {
+        let foreign = self.outlines.get(&facts.place).is_some_and(|o| o.foreign);
+        // What was read from a summary is silent, so the table is asked once more.
+        let severity = verdict(facts.look, facts.position).severity;
+        if severity >= Severity::Damage || facts.undecodable > 0 || foreign {
+            Condition::Damaged
+        } else {
+            Condition::Sound
+        }
+    }
+}
+
+/// Behind the last record that says something. The end record may have been lost after a
+/// summary was made that tells of it.
+fn end_of_records(facts: &SegmentFacts) -> Offset {
+    let ended = matches!(
+        facts.look,
+        Look::Records {
+            tail: TailKind::Ended,
+            ..
+        }
+    );
+    let end_bytes = if ended { EndRecord::FRAMED_BYTES } else { 0 };
+    // The constant is small.
+    let end = facts.end.0.saturating_sub(end_bytes as u32);
+    Offset(end).max(SegmentHeader::first_offset())
+}
+
+/// Reads the directory of one log into a start. Removes what a crash left half-made,
+/// and writes summaries where they were missing.
+///
+/// # Errors
+/// The directory cannot be listed or cleaned. A segment that cannot be read is handed
+/// on as far as it could be, and the fold reports what is missing of it.
+pub fn read_directory(
+    restart: &mut Restart,
+    directory: &Directory,
+) -> Result<DirectoryFacts, FileError> {
+    let listing = directory.list()?;
+    directory.clean(&listing)?;
+    let mut facts = DirectoryFacts {
+        listing,
+        errors: Vec::new(),
+    };
+    let log = directory.log();
+    let place = |segment| SegmentPlace { log, segment };
+    for &segment in facts.listing.damaged.iter().chain(&facts.listing.summaries) {
+        restart.number_taken(place(segment));
+    }
+    for &spare in &facts.listing.spares {
+        restart.spare(place(spare));
+    }
+    let mut buffer = Vec::new();
+    for &segment in &facts.listing.segments {
+        let summary = directory.read_summary(segment).unwrap_or_else(|error| {
+            facts.errors.push(error);
+            None
+        });
+        // Where the summary is good the header is all that is read.
+        let read = |buffer: &mut Vec<u8>, wanted: usize| -> Result<(), FileError> {
+            directory.read_segment(segment, wanted, buffer)
+        };
+        let headers = summary.as_ref().and_then(|s| Summary::decode(s).ok());
+        let first = read(&mut buffer, SEGMENT_HEADER_BYTES);
+        let header = SegmentHeader::decode(&buffer, place(segment));
+        let short = first.is_ok() && headers.is_some_and(|s| header == Ok(s.header));
+        let result = if short {
+            first
+        } else {
+            read(&mut buffer, usize::MAX)
+        };
+        if let Err(error) = result {
+            facts.errors.push(error);
+        }
+        let made = restart.segment(place(segment), &buffer, summary.as_deref());
+        if let Some(made) = made
+            && let Err(error) = directory.write_summary(segment, &made)
+        {
+            facts.errors.push(error);
+        }
+    }
+    Ok(facts)
+}
+
+/// What [`read_directory`] met.
+#[derive(Debug)]
+pub struct DirectoryFacts {
+    /// What was there.
+    pub listing: Listing,
+    /// Files that could not be read or written. The start goes on without them.
+    pub errors: Vec<FileError>,
+}

@@ -1,0 +1,436 @@
+//! Segment files: the directory of a log, and the only memory map of the program.
+//!
+//! A directory holds, for the segment with number 17:
+//!
+//! | name | what |
+//! |---|---|
+//! | `0000000017.segment` | a segment: header, then records |
+//! | `0000000017.summary` | what a restart needs to know of it; may be missing |
+//! | `0000000017.new`, `.summary-new` | being made; worthless after a crash |
+//! | `0000000017.spare` | a dead segment, to become a later one |
+//! | `0000000017.damaged` | set aside for the operator; we never read or delete it |
+//!
+//! A name changes only after what it promises is on stable storage: a `.segment`
+//! always has its full size and a synced header.
+//!
+//! *Preparing.* Space is allocated before a segment is used, so that a full disk is
+//! an error of the preparation, and not of a write with somebody's mail in it.
+//! Measured on ext4 with segments of 64 MiB (`benches/commit.rs`), octets that reached the
+//! disk for each octet of mail, preparation included, and time for a durable batch:
+//!
+//! | segment | preparing | 1 message of 4 KiB | 16 at once | 128 at once |
+//! |---|---|---|---|---|
+//! | allocated | 0.6 ms | 5.8 | 1.11, 360 µs | 1.01, 590 µs |
+//! | filled with zeros | 40 ms | 6.0, 240 µs | 2.06, 330 µs | 2.01, 390 µs |
+//! | reused | 0.4 ms | 1.9, 180 µs | 1.06, 190 µs | 1.01, 330 µs |
+//!
+//! (Times are of a busy machine: compare them within the table.) An extent that was only
+//! allocated is converted when it is first written, at the price of a journal commit;
+//! zeros are written twice over. So dead segments are reused where that is safe, which in
+//! the steady state is nearly always, and fresh ones are allocated only.
+//!
+//! *Reading.* [`Segment::bytes`] gives slices of the map, and only of octets below the
+//! *frontier*: those that are written and will never be written again. This is the
+//! invariant on which the one `unsafe` block here rests. It needs that
+//!
+//! - nobody else writes to or truncates the file: the directory is locked, the files
+//!   have mode 0600, and this module never truncates;
+//! - a segment is reused only when its map is gone ([`Segment::retire`] takes the last
+//!   handle).
+//!
+//! A disk that cannot read a page kills the process with SIGBUS when a map is read.
+//! Recovery therefore reads with [`Segment::read`], which gives an error instead.
+//!
+//! What it does not do: it does not know records; it does not decide which segment
+//! goes (`reclaim` does); it never retries a failed sync.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hashbrown::HashMap;
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::io::{Errno, ReadWriteFlags};
+use spool_format::{Epoch, Offset, SegmentHeader, SegmentPlace, SummaryBuilder};
+
+use super::commit::{Durability, WriteFault, WriteStep};
+use super::message::{SegmentSource, View};
+
+mod directory;
+
+pub use directory::{Directory, FileKind, Fill, Listing, file_name, parse_name};
+
+/// A segment file, open and mapped.
+#[derive(Debug)]
+pub struct Segment {
+    place: SegmentPlace,
+    epoch: Epoch,
+    /// Octets below are written, and are not written again while the map is there.
+    frontier: AtomicU32,
+    bytes: u32,
+    map: MmapRaw,
+    file: OwnedFd,
+}
+
+impl Segment {
+    /// Maps the file; octets below `frontier` may be read at once. `path` is for messages.
+    fn map(
+        place: SegmentPlace,
+        file: OwnedFd,
+        frontier: u32,
+        epoch: Epoch,
+        path: PathBuf,
+    ) -> Result<Self, FileError> {
+        let stat = match rustix::fs::fstat(&file) {
+            Ok(stat) => stat,
+            Err(errno) => return Err(FileError::new("asking for the size of", path, errno)),
+        };
+        let Ok(bytes @ 1..) = u32::try_from(stat.st_size) else {
+            let why = "its size is none that a segment can have";
+            return Err(FileError::malformed("mapping", path, why));
+        };
+        let mapped = MmapOptions::new()
+            .len(bytes as usize)
+            .map_raw_read_only(&file);
+        let map = mapped.map_err(|source| FileError {
+            fault: FileFault::System,
+            doing: "mapping",
+            path,
+            source,
+        })?;
+        // Mail is read once, a message at a time: read-ahead beyond it is waste, and
+        // whole segments are warmed on purpose.
+        let _ = map.advise(Advice::Random);
+        Ok(Self {
+            place,
+            epoch,
+            frontier: AtomicU32::new(frontier.min(bytes)),
+            bytes,
+            map,
+            file,
+        })
+    }
+
+    /// Which it is.
+    #[must_use]
+    pub fn place(&self) -> SegmentPlace {
+        self.place
+    }
+
+    /// What its records are seeded with.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The size of the file.
+    #[must_use]
+    pub fn size_bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    /// Octets of the file; `None` if any of them is not written yet. The slice shows
+    /// the page cache: no copy, and a read from the disk where a page is cold.
+    #[must_use]
+    pub fn bytes(&self, range: Range<u32>) -> Option<&[u8]> {
+        // Acquire: pairs with the release in `advance`, so that a thread which sees
+        // the frontier also sees the octets.
+        if range.start > range.end || range.end > self.frontier.load(Ordering::Acquire) {
+            return None;
+        }
+        let start = self.map.as_ptr().wrapping_add(range.start as usize);
+        // SAFETY: `start .. start + length` lies in the map: `range` is ordered and
+        // ends at or below the frontier, which `map` and `advance` keep at or below
+        // the size of the file, which is the length of the map; the file is not
+        // truncated (module head). The map lives as long as `self`, from which the
+        // slice borrows. The octets are initialised, and nobody writes them while the
+        // slice lives: writes are at or above the frontier (`write` asserts it, `as_fd`
+        // asks it), the frontier never goes back, and reuse needs `self` by value.
+        #[expect(
+            unsafe_code,
+            reason = "the one place where mapped octets become a slice"
+        )]
+        let bytes = unsafe { std::slice::from_raw_parts(start, range.len()) };
+        Some(bytes)
+    }
+
+    /// All octets that may be read.
+    #[must_use]
+    pub fn contents(&self) -> &[u8] {
+        self.bytes(0..self.frontier.load(Ordering::Acquire))
+            .expect("the frontier may be read")
+    }
+
+    /// The summary of a closed segment: a pass over all its octets. `None` if it has
+    /// records that this version does not know.
+    #[must_use]
+    pub fn summary(&self) -> Option<Vec<u8>> {
+        let header = SegmentHeader::decode(self.contents(), self.place).ok()?;
+        // What is behind the frontier is not read: for the scan the file ends there, and
+        // a segment that is closed ends before.
+        SummaryBuilder::scan(self.contents(), &header)
+    }
+
+    /// Writes at or above the frontier, makes it as durable as asked, and moves the
+    /// frontier behind it. Blocks. Never called again for a log whose write failed.
+    ///
+    /// # Errors
+    /// Which step failed. Octets above the frontier are then undefined.
+    pub fn write(
+        &self,
+        offset: Offset,
+        bytes: &[u8],
+        durability: Durability,
+    ) -> Result<(), WriteFault> {
+        let end = self.end_of_write(offset, bytes.len());
+        let fault = |step, errno: Errno| WriteFault {
+            step,
+            os_error: Some(errno.raw_os_error()),
+        };
+        let flags = match durability {
+            Durability::Range => ReadWriteFlags::DSYNC,
+            Durability::None | Durability::File => ReadWriteFlags::empty(),
+        };
+        write_all(&self.file, u64::from(offset.0), bytes, flags)
+            .map_err(|e| fault(WriteStep::Write, e))?;
+        if durability == Durability::File {
+            rustix::fs::fdatasync(&self.file).map_err(|e| fault(WriteStep::Sync, e))?;
+        }
+        self.advance(end);
+        Ok(())
+    }
+
+    /// Where a write would end.
+    ///
+    /// # Panics
+    /// It would begin below the frontier or end behind the file: our mistake.
+    #[must_use]
+    pub fn end_of_write(&self, offset: Offset, bytes: usize) -> Offset {
+        let frontier = self.frontier.load(Ordering::Acquire);
+        assert!(
+            offset.0 >= frontier,
+            "write to {} at {} below its frontier {frontier}",
+            self.place,
+            offset.0
+        );
+        let end = u32::try_from(bytes)
+            .ok()
+            .and_then(|bytes| offset.0.checked_add(bytes))
+            .filter(|&end| end <= self.bytes);
+        Offset(end.expect("a write ends in its segment"))
+    }
+
+    /// For a shell that writes by itself through [`Segment::as_fd`]: everything below
+    /// `end` is written, and will not be written again.
+    ///
+    /// # Panics
+    /// `end` lies behind the file.
+    pub fn advance(&self, end: Offset) {
+        assert!(end.0 <= self.bytes, "the frontier stays in the file");
+        self.frontier.fetch_max(end.0, Ordering::Release);
+    }
+
+    /// For asynchronous writes, syncs and `sendfile`. Write only at or above the
+    /// frontier ([`Segment::end_of_write`] checks), one write at a time, and never
+    /// truncate.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Asks the system to read these octets ahead, without waiting.
+    pub fn warm(&self, range: Range<u32>) {
+        let end = range.end.min(self.bytes);
+        if range.start < end {
+            let length = (end - range.start) as usize;
+            // Advice: where it is refused, the first read is slower.
+            let _ = self
+                .map
+                .advise_range(Advice::WillNeed, range.start as usize, length);
+        }
+    }
+
+    /// Reads without the map: a page that the disk cannot read is an error here, and
+    /// not the end of the process. Returns how much there was; `buffer` is filled
+    /// except at the end of the file.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn read(&self, offset: Offset, buffer: &mut [u8]) -> io::Result<usize> {
+        read_full(&self.file, u64::from(offset.0), buffer).map_err(Into::into)
+    }
+
+    /// Turns a dead segment into a spare, if this is its last handle; gives the handle
+    /// back otherwise. Nobody may still be sending from it: a page that waits in a
+    /// socket's queue would show what the next use writes.
+    ///
+    /// # Errors
+    /// `Err` with the handle: remove it instead.
+    pub fn retire(self: Arc<Self>, directory: &Directory) -> Result<(), (Arc<Self>, FileError)> {
+        let segment = match Arc::try_unwrap(self) {
+            Ok(segment) => segment,
+            Err(shared) => {
+                let why = "somebody still reads it";
+                let path = directory.path_of(shared.place.segment, FileKind::Segment);
+                return Err((shared, FileError::malformed("retiring", path, why)));
+            }
+        };
+        let id = segment.place.segment;
+        let renamed = directory
+            .unlink(id, FileKind::Summary)
+            .and_then(|()| directory.rename(id, FileKind::Segment, id, FileKind::Spare))
+            .and_then(|()| directory.sync());
+        renamed.map_err(|error| (Arc::new(segment), error))
+    }
+}
+
+/// The segments that a data core has open: where it reads from.
+#[derive(Debug, Default)]
+pub struct OpenSegments {
+    segments: HashMap<SegmentPlace, Arc<Segment>>,
+}
+
+impl OpenSegments {
+    /// One more.
+    pub fn insert(&mut self, segment: Arc<Segment>) {
+        self.segments.insert(segment.place(), segment);
+    }
+
+    /// It is dead: no new reader finds it.
+    pub fn remove(&mut self, segment: SegmentPlace) -> Option<Arc<Segment>> {
+        self.segments.remove(&segment)
+    }
+
+    /// For a write, a transmission, or to be warmed.
+    #[must_use]
+    pub fn get(&self, segment: SegmentPlace) -> Option<&Arc<Segment>> {
+        self.segments.get(&segment)
+    }
+}
+
+impl SegmentSource for OpenSegments {
+    fn view(&self, segment: SegmentPlace) -> Option<View<'_>> {
+        let segment = self.segments.get(&segment)?;
+        Some(View {
+            bytes: segment.contents(),
+            epoch: segment.epoch(),
+        })
+    }
+}
+
+/// What kind of trouble a file operation met, for the code that decides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileFault {
+    /// Another process has the directory.
+    InUse,
+    /// No room on the disk, or a quota is used up.
+    NoSpace,
+    /// It is not there.
+    Missing,
+    /// It is there, and is not what it should be.
+    Malformed,
+    /// The system refused or the device failed.
+    System,
+}
+
+/// What went wrong with a file of the spool.
+#[derive(Debug)]
+pub struct FileError {
+    /// For the code that decides.
+    pub fault: FileFault,
+    /// What was being done: "allocating", "opening".
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    fn new(doing: &'static str, path: PathBuf, errno: Errno) -> Self {
+        let fault = match errno {
+            Errno::NOSPC | Errno::DQUOT | Errno::FBIG => FileFault::NoSpace,
+            Errno::NOENT => FileFault::Missing,
+            _ => FileFault::System,
+        };
+        Self {
+            fault,
+            doing,
+            path,
+            source: errno.into(),
+        }
+    }
+
+    fn malformed(doing: &'static str, path: PathBuf, why: &str) -> Self {
+        Self {
+            fault: FileFault::Malformed,
+            doing,
+            path,
+            source: io::Error::new(io::ErrorKind::InvalidData, why),
+        }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let next = match self.fault {
+            FileFault::InUse => "another turnspool has this spool open; stop it first",
+            FileFault::NoSpace => "new mail is refused with 452 until there is room",
+            FileFault::Missing | FileFault::Malformed => "the rest of the spool is used",
+            FileFault::System => "see the system's log for the device",
+        };
+        write!(
+            f,
+            "spool: {} {}: {}; {next}",
+            self.doing,
+            self.path.display(),
+            self.source
+        )
+    }
+}
+
+impl std::error::Error for FileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// `pwritev2` until all is written.
+fn write_all(
+    file: &OwnedFd,
+    mut offset: u64,
+    mut bytes: &[u8],
+    flags: ReadWriteFlags,
+) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::pwritev2(file, &[io::IoSlice::new(bytes)], offset, flags) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => {
+                offset += written as u64;
+                bytes = &bytes[written..];
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// `pread` until the buffer is full or the file ends.
+fn read_full(file: &OwnedFd, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match rustix::io::pread(file, &mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests;

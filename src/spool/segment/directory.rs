@@ -1,0 +1,528 @@
+//! The directory of a log: names, the lock, making, reusing and removing segments.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+use spool_format::{
+    Epoch, LogId, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentPlace,
+    Summary,
+};
+
+use super::{FileError, FileFault, Segment, read_full, write_all};
+
+/// A zero-filled segment is written in pieces of this size.
+const FILL_BYTES: usize = 1 << 20;
+
+/// What a disk that has bad places is read by.
+const PAGE_BYTES: usize = 4096;
+
+/// A summary larger than this is not ours: a segment of 64 MiB that holds nothing but
+/// the smallest messages has one of a few MiB.
+const SUMMARY_BYTES_MAX: u64 = 256 << 20;
+
+/// What a file in the directory of a log is, by its name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum FileKind {
+    /// Header and records.
+    Segment,
+    /// A sidecar for a faster restart.
+    Summary,
+    /// A segment that is being made.
+    New,
+    /// A summary that is being made.
+    SummaryNew,
+    /// A dead segment, kept to become a later one.
+    Spare,
+    /// Set aside for the operator.
+    Damaged,
+}
+
+impl FileKind {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Segment,
+        Self::Summary,
+        Self::New,
+        Self::SummaryNew,
+        Self::Spare,
+        Self::Damaged,
+    ];
+
+    const fn extension(self) -> &'static str {
+        match self {
+            Self::Segment => "segment",
+            Self::Summary => "summary",
+            Self::New => "new",
+            Self::SummaryNew => "summary-new",
+            Self::Spare => "spare",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+/// The name of a file of segment `segment`. The inverse of [`parse_name`].
+#[must_use]
+pub fn file_name(segment: SegmentId, kind: FileKind) -> String {
+    format!("{:010}.{}", segment.0, kind.extension())
+}
+
+/// What a name means; `None` for a name that we would not give.
+#[must_use]
+pub fn parse_name(name: &str) -> Option<(SegmentId, FileKind)> {
+    let (digits, extension) = name.split_once('.')?;
+    if digits.len() != 10 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let segment = SegmentId(digits.parse().ok()?);
+    let kind = FileKind::ALL
+        .into_iter()
+        .find(|k| k.extension() == extension)?;
+    Some((segment, kind))
+}
+
+/// How a fresh segment gets its disk space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fill {
+    /// `fallocate`: the extents are marked as unwritten until they are written.
+    Allocated,
+    /// `fallocate`, then zeros: twice the octets on the disk, cheaper syncs later.
+    Zeroed,
+}
+
+/// What is in the directory of a log, each in the order of their numbers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Listing {
+    /// Segments.
+    pub segments: Vec<SegmentId>,
+    /// Segments with a summary.
+    pub summaries: Vec<SegmentId>,
+    /// Dead segments that may be reused.
+    pub spares: Vec<SegmentId>,
+    /// Set aside earlier.
+    pub damaged: Vec<SegmentId>,
+    /// Left half-made by a crash: [`Directory::clean`] removes them.
+    pub unfinished: Vec<(SegmentId, FileKind)>,
+    /// Names that are not ours. Left alone, told to the operator.
+    pub foreign: Vec<String>,
+}
+
+/// The directory of one log, locked. Can be shared with the core that prepares
+/// segments.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    log: LogId,
+    /// The directory itself; it holds the lock.
+    handle: OwnedFd,
+}
+
+impl Directory {
+    /// Opens and locks the directory of a log; makes it (mode 0700) if it is not there.
+    ///
+    /// # Errors
+    /// [`FileFault::InUse`] if another process has it.
+    pub fn open(path: &Path, log: LogId) -> Result<Self, FileError> {
+        let error = |doing, errno| FileError::new(doing, path.to_owned(), errno);
+        match rustix::fs::mkdir(path, Mode::RWXU) {
+            Ok(()) => {
+                // The directory is durable when its entry in the parent is.
+                let parent = match path.parent() {
+                    Some(parent) if !parent.as_os_str().is_empty() => parent,
+                    _ => Path::new("."),
+                };
+                let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+                let handle = rustix::fs::open(parent, flags, Mode::empty())
+                    .map_err(|e| error("opening the parent of", e))?;
+                rustix::fs::fsync(&handle).map_err(|e| error("syncing the parent of", e))?;
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(error("making", errno)),
+        }
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let handle =
+            rustix::fs::open(path, flags, Mode::empty()).map_err(|e| error("opening", e))?;
+        rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
+            let mut error = error("locking", errno);
+            if errno == Errno::WOULDBLOCK {
+                error.fault = FileFault::InUse;
+            }
+            error
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            log,
+            handle,
+        })
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn log(&self) -> LogId {
+        self.log
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a file in it, for messages.
+    #[must_use]
+    pub fn path_of(&self, segment: SegmentId, kind: FileKind) -> PathBuf {
+        self.path.join(file_name(segment, kind))
+    }
+
+    /// What is in it.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn list(&self) -> Result<Listing, FileError> {
+        let error = |errno| FileError::new("listing", self.path.clone(), errno);
+        let mut listing = Listing::default();
+        for entry in rustix::fs::Dir::read_from(&self.handle).map_err(error)? {
+            let entry = entry.map_err(error)?;
+            let name = entry.file_name().to_string_lossy();
+            match parse_name(&name) {
+                Some((segment, FileKind::Segment)) => listing.segments.push(segment),
+                Some((segment, FileKind::Summary)) => listing.summaries.push(segment),
+                Some((segment, FileKind::Spare)) => listing.spares.push(segment),
+                Some((segment, FileKind::Damaged)) => listing.damaged.push(segment),
+                Some((segment, kind)) => listing.unfinished.push((segment, kind)),
+                None if name == "." || name == ".." => {}
+                None => listing.foreign.push(name.into_owned()),
+            }
+        }
+        listing.segments.sort_unstable();
+        listing.summaries.sort_unstable();
+        listing.spares.sort_unstable();
+        listing.damaged.sort_unstable();
+        listing.unfinished.sort_unstable();
+        listing.foreign.sort_unstable();
+        Ok(listing)
+    }
+
+    /// Removes what a crash left half-made, and summaries without a segment.
+    ///
+    /// # Errors
+    /// The first removal that failed.
+    pub fn clean(&self, listing: &Listing) -> Result<(), FileError> {
+        for &(segment, kind) in &listing.unfinished {
+            self.unlink(segment, kind)?;
+        }
+        for &segment in &listing.summaries {
+            if listing.segments.binary_search(&segment).is_err() {
+                self.unlink(segment, FileKind::Summary)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the fresh segment that `header` describes. When this returns, file and
+    /// name are on stable storage.
+    ///
+    /// # Errors
+    /// [`FileFault::NoSpace`] if the disk has not enough; nothing is left behind then.
+    pub fn prepare(&self, header: &SegmentHeader, fill: Fill) -> Result<Segment, FileError> {
+        let made = self.make(header, fill);
+        if made.is_err() {
+            // The first error is the one to tell; what stays is removed at the next
+            // start.
+            let _ = self.unlink(header.place.segment, FileKind::New);
+        }
+        made
+    }
+
+    fn make(&self, header: &SegmentHeader, fill: Fill) -> Result<Segment, FileError> {
+        let segment = header.place.segment;
+        let bytes = u64::from(header.segment_bytes);
+        let error =
+            |doing, errno| FileError::new(doing, self.path_of(segment, FileKind::New), errno);
+        let name = file_name(segment, FileKind::New);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.handle, &name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| error("making", e))?;
+        let allocated = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes);
+        let zeros = match allocated {
+            Ok(()) => fill == Fill::Zeroed,
+            // A file system that cannot allocate can still be written full.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => true,
+            Err(errno) => return Err(error("allocating", errno)),
+        };
+        if zeros {
+            let block = vec![0; FILL_BYTES];
+            let mut at = 0;
+            while at < bytes {
+                let left = usize::try_from(bytes - at).unwrap_or(FILL_BYTES);
+                let piece = &block[..left.min(FILL_BYTES)];
+                write_all(&file, at, piece, ReadWriteFlags::empty())
+                    .map_err(|e| error("filling", e))?;
+                at += piece.len() as u64;
+            }
+        }
+        write_all(&file, 0, &header.encode()[..], ReadWriteFlags::empty())
+            .map_err(|e| error("writing", e))?;
+        rustix::fs::fsync(&file).map_err(|e| error("syncing", e))?;
+        if zeros {
+            // Large folios that the filling left in the cache would turn a write of
+            // 4 KiB into one of 1 MiB. Advice only, so a refusal changes nothing.
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        }
+        self.rename(segment, FileKind::New, segment, FileKind::Segment)?;
+        self.sync()?;
+        self.map(header.place, file, FIRST_FRONTIER, header.epoch)
+    }
+
+    /// Makes the segment that `header` describes from a dead one of the same size. The
+    /// old octets stay behind the new header; the epoch in it makes them stale.
+    ///
+    /// The new header is on stable storage before the file gets its new name, so that
+    /// a file called `.segment` always has its own header.
+    ///
+    /// # Errors
+    /// The spare is not usable: [`Directory::remove_spare`] it, and prepare a fresh one.
+    pub fn reuse(&self, spare: SegmentId, mut header: SegmentHeader) -> Result<Segment, FileError> {
+        let segment = header.place.segment;
+        let path = || self.path_of(spare, FileKind::Spare);
+        let error = |doing, errno| FileError::new(doing, path(), errno);
+        let file = self.open_file(spare, FileKind::Spare, OFlags::RDWR)?;
+        let size = rustix::fs::fstat(&file).map_err(|e| error("asking for the size of", e))?;
+        if size.st_size != i64::from(header.segment_bytes) {
+            let why = "it has another size than segments have now";
+            return Err(FileError::malformed("reusing", path(), why));
+        }
+        let mut old = [0; SEGMENT_HEADER_BYTES];
+        let read = read_full(&file, 0, &mut old).map_err(|e| error("reading", e))?;
+        match SegmentHeader::decode(&old[..read], self.place(spare)) {
+            Ok(old) => header.previous_epoch = old.epoch,
+            Err(fault) => {
+                let why = fault.to_string();
+                return Err(FileError::malformed("reusing", path(), &why));
+            }
+        }
+        write_all(&file, 0, &header.encode()[..], ReadWriteFlags::empty())
+            .map_err(|e| error("writing", e))?;
+        rustix::fs::fdatasync(&file).map_err(|e| error("syncing", e))?;
+        self.rename(spare, FileKind::Spare, segment, FileKind::Segment)?;
+        self.sync()?;
+        self.map(header.place, file, FIRST_FRONTIER, header.epoch)
+    }
+
+    /// Opens a segment that was written earlier. All of it may be read, none written.
+    ///
+    /// # Errors
+    /// It is missing, empty, too large, cannot be mapped, or nothing tells its epoch.
+    pub fn open_segment(&self, segment: SegmentId) -> Result<Segment, FileError> {
+        let file = self.open_file(segment, FileKind::Segment, OFlags::RDONLY)?;
+        let place = self.place(segment);
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        let read = read_full(&file, 0, &mut header).map_err(|errno| {
+            FileError::new("reading", self.path_of(segment, FileKind::Segment), errno)
+        })?;
+        let epoch = match SegmentHeader::decode(&header[..read], place) {
+            Ok(header) => header.epoch,
+            // The summary has a copy of the header.
+            Err(fault) => {
+                let summary = self.read_summary(segment)?;
+                let summary = summary.as_deref().map(Summary::decode);
+                match summary {
+                    Some(Ok(summary)) if summary.header.place == place => summary.header.epoch,
+                    _ => {
+                        let path = self.path_of(segment, FileKind::Segment);
+                        return Err(FileError::malformed("opening", path, &fault.to_string()));
+                    }
+                }
+            }
+        };
+        self.map(place, file, u32::MAX, epoch)
+    }
+
+    fn map(
+        &self,
+        place: SegmentPlace,
+        file: OwnedFd,
+        frontier: u32,
+        epoch: Epoch,
+    ) -> Result<Segment, FileError> {
+        assert_eq!(
+            place.log, self.log,
+            "a segment is in the directory of its log"
+        );
+        let path = self.path_of(place.segment, FileKind::Segment);
+        Segment::map(place, file, frontier, epoch, path)
+    }
+
+    fn place(&self, segment: SegmentId) -> SegmentPlace {
+        SegmentPlace {
+            log: self.log,
+            segment,
+        }
+    }
+
+    /// Reads up to `wanted` octets of a segment from its beginning into `buffer`, without
+    /// a map: where the disk cannot read, the rest is zeros, and the error is told.
+    ///
+    /// # Errors
+    /// `buffer` holds what could be read, and zeros for the rest.
+    pub fn read_segment(
+        &self,
+        segment: SegmentId,
+        wanted: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), FileError> {
+        buffer.clear();
+        let path = || self.path_of(segment, FileKind::Segment);
+        let error = |errno| FileError::new("reading", path(), errno);
+        let file = self.open_file(segment, FileKind::Segment, OFlags::RDONLY)?;
+        let size = rustix::fs::fstat(&file).map_err(error)?.st_size;
+        let size = usize::try_from(size).unwrap_or(0).min(wanted);
+        if size > SEGMENT_BYTES_MAX as usize {
+            let why = "it is larger than a segment can be";
+            return Err(FileError::malformed("reading", path(), why));
+        }
+        buffer.resize(size, 0);
+        let mut result = Ok(());
+        for (index, piece) in buffer.chunks_mut(FILL_BYTES).enumerate() {
+            if let Err(errno) = read_full(&file, (index * FILL_BYTES) as u64, piece) {
+                // Smaller pieces: what is beside the bad page can still be read.
+                for (page, octets) in piece.chunks_mut(PAGE_BYTES).enumerate() {
+                    let at = index * FILL_BYTES + page * PAGE_BYTES;
+                    if read_full(&file, at as u64, octets).is_err() {
+                        octets.fill(0);
+                    }
+                }
+                result = Err(error(errno));
+            }
+        }
+        result
+    }
+
+    /// Deletes a dead segment, its summary first. When this returns, a crash does not
+    /// bring it back.
+    ///
+    /// # Errors
+    /// It may be there still, or come back after a crash.
+    pub fn remove(&self, segment: SegmentId) -> Result<(), FileError> {
+        self.unlink(segment, FileKind::Summary)?;
+        self.unlink(segment, FileKind::Segment)?;
+        self.sync()
+    }
+
+    /// Deletes a spare.
+    ///
+    /// # Errors
+    /// It may be there still.
+    pub fn remove_spare(&self, spare: SegmentId) -> Result<(), FileError> {
+        self.unlink(spare, FileKind::Spare)
+    }
+
+    /// Puts a segment aside for the operator: it is no part of the log any more, and
+    /// nobody deletes it.
+    ///
+    /// # Errors
+    /// It stays where it was.
+    pub fn set_aside(&self, segment: SegmentId) -> Result<(), FileError> {
+        self.unlink(segment, FileKind::Summary)?;
+        self.rename(segment, FileKind::Segment, segment, FileKind::Damaged)?;
+        self.sync()
+    }
+
+    /// The summary of a segment; `None` if there is none.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn read_summary(&self, segment: SegmentId) -> Result<Option<Vec<u8>>, FileError> {
+        let path = || self.path_of(segment, FileKind::Summary);
+        let error = |errno| FileError::new("reading", path(), errno);
+        let file = match self.open_file(segment, FileKind::Summary, OFlags::RDONLY) {
+            Ok(file) => file,
+            Err(e) if e.fault == FileFault::Missing => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let size = u64::try_from(rustix::fs::fstat(&file).map_err(error)?.st_size).unwrap_or(0);
+        if size > SUMMARY_BYTES_MAX {
+            let why = "it is larger than a summary can be";
+            return Err(FileError::malformed("reading", path(), why));
+        }
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+        let read = read_full(&file, 0, &mut bytes).map_err(error)?;
+        bytes.truncate(read);
+        Ok(Some(bytes))
+    }
+
+    /// Writes the summary of a closed segment. Its loss in a crash costs a scan.
+    ///
+    /// # Errors
+    /// There is no summary then.
+    pub fn write_summary(&self, segment: SegmentId, bytes: &[u8]) -> Result<(), FileError> {
+        let error = |doing, errno| {
+            FileError::new(doing, self.path_of(segment, FileKind::SummaryNew), errno)
+        };
+        let name = file_name(segment, FileKind::SummaryNew);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.handle, &name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| error("making", e))?;
+        write_all(&file, 0, bytes, ReadWriteFlags::empty()).map_err(|e| error("writing", e))?;
+        rustix::fs::fdatasync(&file).map_err(|e| error("syncing", e))?;
+        self.rename(segment, FileKind::SummaryNew, segment, FileKind::Summary)
+    }
+
+    /// Deletes the summary of a segment: the next start scans it.
+    ///
+    /// # Errors
+    /// It may be there still.
+    pub fn remove_summary(&self, segment: SegmentId) -> Result<(), FileError> {
+        self.unlink(segment, FileKind::Summary)
+    }
+
+    /// Octets that this process may still use on the file system.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn free_bytes(&self) -> Result<u64, FileError> {
+        let facts = rustix::fs::fstatvfs(&self.handle)
+            .map_err(|e| FileError::new("asking for the free space of", self.path.clone(), e))?;
+        Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+    }
+
+    pub(super) fn sync(&self) -> Result<(), FileError> {
+        rustix::fs::fsync(&self.handle).map_err(|e| FileError::new("syncing", self.path.clone(), e))
+    }
+
+    fn open_file(
+        &self,
+        segment: SegmentId,
+        kind: FileKind,
+        flags: OFlags,
+    ) -> Result<OwnedFd, FileError> {
+        let name = file_name(segment, kind);
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(&self.handle, &name, flags, Mode::empty())
+            .map_err(|e| FileError::new("opening", self.path.join(&name), e))
+    }
+
+    pub(super) fn rename(
+        &self,
+        from: SegmentId,
+        from_kind: FileKind,
+        to: SegmentId,
+        to_kind: FileKind,
+    ) -> Result<(), FileError> {
+        let (old, new) = (file_name(from, from_kind), file_name(to, to_kind));
+        rustix::fs::renameat(&self.handle, &old, &self.handle, &new)
+            .map_err(|e| FileError::new("renaming", self.path.join(&old), e))
+    }
+
+    /// Not being there is no error.
+    pub(super) fn unlink(&self, segment: SegmentId, kind: FileKind) -> Result<(), FileError> {
+        let name = file_name(segment, kind);
+        match rustix::fs::unlinkat(&self.handle, &name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(FileError::new("removing", self.path.join(&name), errno)),
+        }
+    }
+}
+
+/// Of a new segment only the header may be read.
+const FIRST_FRONTIER: u32 = SEGMENT_HEADER_BYTES as u32;

@@ -1,0 +1,223 @@
+use spool_format::{LogId, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SpoolUuid};
+
+use super::*;
+
+const MIB: u32 = 1 << 20;
+
+fn directory() -> (tempfile::TempDir, Directory) {
+    let place = tempfile::tempdir().unwrap();
+    let directory = Directory::open(&place.path().join("log-0"), LogId(0)).unwrap();
+    (place, directory)
+}
+
+fn header(segment: u32) -> SegmentHeader {
+    SegmentHeader {
+        spool: SpoolUuid([7; 16]),
+        place: place(segment),
+        epoch: Epoch(1000 + u64::from(segment)),
+        previous_epoch: Epoch(0),
+        created_ms: 5,
+        segment_bytes: MIB,
+    }
+}
+
+fn place(segment: u32) -> SegmentPlace {
+    SegmentPlace {
+        log: LogId(0),
+        segment: SegmentId(segment),
+    }
+}
+
+/// Segments are prepared by the control core, and used by a data core.
+const _: fn() = || {
+    fn can_be_shared<T: Send + Sync>() {}
+    can_be_shared::<Directory>();
+    can_be_shared::<Segment>();
+};
+
+fn fault<T: fmt::Debug>(result: Result<T, FileError>) -> FileFault {
+    result.unwrap_err().fault
+}
+
+#[test]
+fn names_are_read_as_they_are_written() {
+    for number in [0, 17, u32::MAX] {
+        for kind in FileKind::ALL {
+            let name = file_name(SegmentId(number), kind);
+            assert_eq!(parse_name(&name), Some((SegmentId(number), kind)), "{name}");
+        }
+    }
+    let strange = [
+        "",
+        ".",
+        "..",
+        "17.segment",
+        "00000000017.segment",
+        "0000000017",
+        "0000000017.segment.bak",
+        "4294967296.segment",
+        "+000000017.segment",
+        "0000000017.SEGMENT",
+    ];
+    for name in strange {
+        assert_eq!(parse_name(name), None, "{name}");
+    }
+}
+
+#[test]
+fn a_directory_has_one_user() {
+    let (place, directory) = directory();
+    let second = Directory::open(&place.path().join("log-0"), LogId(0));
+    assert_eq!(fault(second), FileFault::InUse);
+    drop(directory);
+    Directory::open(&place.path().join("log-0"), LogId(0)).unwrap();
+}
+
+#[test]
+fn what_is_written_is_read_through_the_map_and_after_opening_again() {
+    let (_place, directory) = directory();
+    for (number, fill) in [(1, Fill::Allocated), (2, Fill::Zeroed)] {
+        let id = SegmentId(number);
+        let segment = directory.prepare(&header(number), fill).unwrap();
+        let first = SEGMENT_HEADER_BYTES as u32;
+        let shown = segment.bytes(0..first).unwrap();
+        assert_eq!(
+            SegmentHeader::decode(shown, place(number)),
+            Ok(header(number))
+        );
+        assert_eq!(segment.bytes(0..first + 1), None, "not written yet");
+        let (mut at, all) = (
+            8192,
+            [Durability::None, Durability::Range, Durability::File],
+        );
+        for durability in all {
+            segment
+                .write(Offset(at), b"0123456789", durability)
+                .unwrap();
+            at += 10;
+            assert_eq!(segment.bytes(at - 10..at), Some(&b"0123456789"[..]));
+        }
+        assert_eq!(segment.contents().len(), 8192 + 30);
+        let again = directory.open_segment(id).unwrap();
+        assert_eq!(again.size_bytes(), MIB);
+        assert_eq!(again.bytes(8192..8202), Some(&b"0123456789"[..]));
+        assert_eq!(again.contents().len(), MIB as usize);
+        let reversed = Range { start: 2, end: 1 };
+        assert_eq!(
+            (again.bytes(MIB..MIB + 1), again.bytes(reversed)),
+            (None, None)
+        );
+        let mut buffer = [1; 12];
+        assert_eq!(again.read(Offset(8212), &mut buffer).unwrap(), 12);
+        assert_eq!(&buffer, b"0123456789\0\0");
+        assert_eq!(again.read(Offset(MIB - 2), &mut buffer).unwrap(), 2);
+        again.warm(0..u32::MAX);
+    }
+    let listing = directory.list().unwrap();
+    assert_eq!(listing.segments, [SegmentId(1), SegmentId(2)]);
+}
+
+#[test]
+#[should_panic(expected = "below its frontier")]
+fn what_can_be_read_is_not_written_again() {
+    let (_place, directory) = directory();
+    let segment = directory.prepare(&header(1), Fill::Allocated).unwrap();
+    let _ = segment.write(Offset(0), b"x", Durability::None);
+}
+
+#[test]
+fn a_dead_segment_becomes_a_later_one_only_when_nobody_reads_it() {
+    let (_place, directory) = directory();
+    let id = SegmentId(1);
+    let segment = directory.prepare(&header(1), Fill::Allocated).unwrap();
+    segment
+        .write(Offset(8192), b"old", Durability::File)
+        .unwrap();
+    directory.write_summary(id, b"summary").unwrap();
+    let segment = Arc::new(segment);
+    let reader = Arc::clone(&segment);
+    let (segment, _) = segment.retire(&directory).unwrap_err();
+    drop(reader);
+    segment.retire(&directory).map_err(|(_, e)| e).unwrap();
+    assert_eq!(directory.list().unwrap().spares, [id]);
+    assert_eq!(directory.read_summary(id).unwrap(), None);
+    let larger = SegmentHeader {
+        segment_bytes: 2 * MIB,
+        ..header(9)
+    };
+    let other_size = directory.reuse(id, larger);
+    assert_eq!(fault(other_size), FileFault::Malformed);
+    let again = directory.reuse(id, header(9)).unwrap();
+    let expected = SegmentHeader {
+        previous_epoch: header(1).epoch,
+        ..header(9)
+    };
+    let shown = SegmentHeader::decode(again.contents(), place(9));
+    assert_eq!(shown, Ok(expected));
+    again
+        .write(Offset(8192), b"new", Durability::Range)
+        .unwrap();
+    assert_eq!(again.bytes(8192..8195), Some(&b"new"[..]));
+    let listing = directory.list().unwrap();
+    assert_eq!(
+        (listing.segments, listing.spares),
+        (vec![SegmentId(9)], vec![])
+    );
+}
+
+#[test]
+fn removing_setting_aside_and_cleaning() {
+    let (place, directory) = directory();
+    for number in 1..=3 {
+        directory.prepare(&header(number), Fill::Allocated).unwrap();
+        directory.write_summary(SegmentId(number), b"s").unwrap();
+    }
+    directory.remove(SegmentId(1)).unwrap();
+    directory.set_aside(SegmentId(2)).unwrap();
+    for name in [
+        "0000000008.new",
+        "0000000003.summary-new",
+        "0000000009.summary",
+        "notes",
+    ] {
+        std::fs::write(place.path().join("log-0").join(name), b"x").unwrap();
+    }
+    let listing = directory.list().unwrap();
+    assert_eq!(listing.segments, [SegmentId(3)]);
+    assert_eq!(listing.damaged, [SegmentId(2)]);
+    assert_eq!(listing.foreign, ["notes"]);
+    assert_eq!(listing.unfinished.len(), 2);
+    directory.clean(&listing).unwrap();
+    let listing = directory.list().unwrap();
+    assert_eq!(listing.unfinished, []);
+    assert_eq!(listing.summaries, [SegmentId(3)]);
+    assert_eq!(listing.foreign, ["notes"]);
+    assert_eq!(
+        fault(directory.open_segment(SegmentId(1))),
+        FileFault::Missing
+    );
+}
+
+#[test]
+fn a_file_that_is_no_segment_is_an_error_and_not_a_signal() {
+    let (place, directory) = directory();
+    let path = place
+        .path()
+        .join("log-0")
+        .join(file_name(SegmentId(4), FileKind::Segment));
+    std::fs::write(&path, b"").unwrap();
+    let error = directory.open_segment(SegmentId(4)).unwrap_err();
+    assert_eq!(error.fault, FileFault::Malformed);
+    let text = error.to_string();
+    assert!(text.starts_with("spool: opening /"), "{text}");
+    assert!(text.ends_with("; the rest of the spool is used"), "{text}");
+}
+
+#[test]
+fn a_full_disk_is_told_as_such() {
+    let error = FileError::new("allocating", PathBuf::from("/x"), Errno::NOSPC);
+    assert_eq!(error.fault, FileFault::NoSpace);
+    let expected = "spool: allocating /x: No space left on device (os error 28); \
+                        new mail is refused with 452 until there is room";
+    assert_eq!(error.to_string(), expected);
+}

@@ -1,0 +1,169 @@
+//! What was promised and what came: the judge of all tests here.
+//!
+//! A message is *begun* when its transaction was opened, *sealed* from before the
+//! first octet of its end of data is written (from then on the relay may have it),
+//! and *acknowledged* when its 250 was read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::harness::message::{Random, without_trace};
+use crate::harness::sink::Mail;
+
+/// The name of a message; everything else about it follows from it and the seed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Number(pub(crate) u64);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Fate {
+    Begun,
+    Sealed,
+    Acknowledged,
+}
+
+/// All messages of a test.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    seed: u64,
+    next: AtomicU64,
+    fates: Mutex<HashMap<Number, Fate>>,
+}
+
+/// Largest body, in octets: several chunks and batches, so that a kill finds
+/// messages in pieces.
+const BODY_BYTES_MAX: u64 = 300_000;
+
+impl Ledger {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            next: AtomicU64::new(0),
+            fates: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn begin(&self) -> Number {
+        let number = Number(self.next.fetch_add(1, Ordering::Relaxed));
+        self.set(number, Fate::Begun);
+        number
+    }
+
+    pub(crate) fn seal(&self, number: Number) {
+        self.set(number, Fate::Sealed);
+    }
+
+    pub(crate) fn acknowledge(&self, number: Number) {
+        self.set(number, Fate::Acknowledged);
+    }
+
+    fn set(&self, number: Number, fate: Fate) {
+        self.fates
+            .lock()
+            .expect("no holder panics")
+            .insert(number, fate);
+    }
+
+    fn of(&self, fate: Fate) -> Vec<Number> {
+        let fates = self.fates.lock().expect("no holder panics");
+        let mut numbers: Vec<Number> = (fates.iter())
+            .filter(|(_, other)| **other == fate)
+            .map(|(number, _)| *number)
+            .collect();
+        numbers.sort();
+        numbers
+    }
+
+    /// How many messages were acknowledged.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.of(Fate::Acknowledged).len()
+    }
+
+    /// In words, for a report.
+    pub(crate) fn summary(&self) -> String {
+        let count = |fate| self.of(fate).len();
+        format!(
+            "{} acknowledged, {} sealed without an answer, {} never sealed",
+            count(Fate::Acknowledged),
+            count(Fate::Sealed),
+            count(Fate::Begun)
+        )
+    }
+
+    /// The text of a message, the same each time.
+    pub(crate) fn text(&self, number: Number) -> Vec<u8> {
+        let mut random = Random(self.seed ^ number.0.wrapping_mul(0x2545_F491_4F6C_DD1D));
+        let size = match random.below(10) {
+            0 => random.below(BODY_BYTES_MAX),
+            1..4 => random.below(20_000),
+            _ => random.below(1500),
+        };
+        let mut text = format!("X-Number: {}\r\nSubject: load\r\n\r\n", number.0).into_bytes();
+        while (text.len() as u64) < size {
+            match random.below(8) {
+                0 => text.extend_from_slice(b".\r\n"),
+                1 => text.extend_from_slice(b"\r\n"),
+                2 => text.extend_from_slice(b"..dots\r\n"),
+                _ => {
+                    let line = format!("{:016x}", random.next()).repeat(random.below(8) as usize);
+                    text.extend_from_slice(line.as_bytes());
+                    text.extend_from_slice(b"\r\n");
+                }
+            }
+        }
+        text
+    }
+
+    /// Which message this is.
+    pub(crate) fn number(mail: &Mail) -> Number {
+        let (_, rest) = without_trace(&mail.octets);
+        let line = rest
+            .split(|&octet| octet == b'\r')
+            .next()
+            .unwrap_or_default();
+        let line = String::from_utf8_lossy(line);
+        let number = line
+            .strip_prefix("X-Number: ")
+            .and_then(|text| text.parse().ok());
+        Number(number.unwrap_or_else(|| panic!("a message that nobody sent: {line:?}")))
+    }
+
+    /// True once each acknowledged message is among `mail`.
+    pub(crate) fn is_complete(&self, mail: &[Mail]) -> bool {
+        let mut got: Vec<Number> = mail.iter().map(Self::number).collect();
+        got.sort();
+        let missing = |number: &Number| got.binary_search(number).is_err();
+        !self.of(Fate::Acknowledged).iter().any(missing)
+    }
+
+    /// The judgement. Gives the number of copies above one.
+    #[track_caller]
+    pub(crate) fn judge(&self, mail: &[Mail]) -> usize {
+        let mut copies: BTreeMap<Number, usize> = BTreeMap::new();
+        for mail in mail {
+            let number = Self::number(mail);
+            let (_, rest) = without_trace(&mail.octets);
+            let expected = self.text(number);
+            assert!(
+                rest == expected,
+                "message {number:?} was changed: {} octets came, {} were sent",
+                rest.len(),
+                expected.len()
+            );
+            *copies.entry(number).or_default() += 1;
+        }
+        for number in self.of(Fate::Acknowledged) {
+            assert!(
+                copies.contains_key(&number),
+                "message {number:?} was acknowledged and is lost"
+            );
+        }
+        for number in self.of(Fate::Begun) {
+            assert!(
+                !copies.contains_key(&number),
+                "message {number:?} was never sealed and was delivered"
+            );
+        }
+        copies.values().map(|count| count - 1).sum()
+    }
+}

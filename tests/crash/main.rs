@@ -1,0 +1,13 @@
+//! The program is killed, stopped, and run out of disk, under load: what was
+//! acknowledged is delivered, byte for byte, and nothing else is.
+
+// The harness is that of `tests/process`, which uses all of it.
+#[allow(dead_code, unused_imports)]
+#[path = "../process/harness/mod.rs"]
+mod harness;
+
+mod full_disk;
+mod kill;
+mod ledger;
+mod load;
+mod pause;

@@ -1,0 +1,207 @@
+//! The configuration of a relay under test.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::place;
+use super::relay::Relay;
+
+/// What a test says about its relay; the rest is small and quick: one data core,
+/// not pinned, segments of 4 MiB, a retry each second.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) address: SocketAddr,
+    top: String,
+    spool: String,
+    spool_directory: Option<PathBuf>,
+    cores: u8,
+    limits: String,
+    relay: Option<String>,
+    smarthosts: Vec<SocketAddr>,
+    delivery: String,
+    routes: String,
+    retry: String,
+    log: String,
+    pub(crate) wrapper: Vec<String>,
+}
+
+impl Setup {
+    pub(crate) fn new() -> Self {
+        Self {
+            address: place::next_address(),
+            top: String::new(),
+            spool: "segment_size = \"4MiB\"\nfree_min = \"1MiB\"\n".to_owned(),
+            spool_directory: None,
+            cores: 1,
+            limits: String::new(),
+            relay: None,
+            smarthosts: Vec::new(),
+            delivery: String::new(),
+            routes: String::new(),
+            retry:
+                "first = \"1s\"\nfactor = 1.0\nlongest = \"1s\"\ngive_up = \"10m\"\nwarn = \"0s\"\n"
+                    .to_owned(),
+            log: String::new(),
+            wrapper: Vec::new(),
+        }
+    }
+
+    /// A relay whose mail all goes to this next hop.
+    pub(crate) fn to(smarthost: SocketAddr) -> Self {
+        Self::new().smarthost(smarthost)
+    }
+
+    /// One more smarthost, behind those that are there.
+    pub(crate) fn smarthost(mut self, address: SocketAddr) -> Self {
+        self.smarthosts.push(address);
+        self
+    }
+
+    /// Where it listens, if not at an address of its own.
+    pub(crate) fn listen(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self
+    }
+
+    pub(crate) fn route(mut self, domain: &str, next_hop: SocketAddr) -> Self {
+        self.next_hop(domain, &format!("smtp://{next_hop}"));
+        self
+    }
+
+    /// Mail for this domain stays until it is released.
+    pub(crate) fn held(mut self, domain: &str) -> Self {
+        self.next_hop(domain, "hold");
+        self
+    }
+
+    fn next_hop(&mut self, domain: &str, next_hop: &str) {
+        writeln!(
+            self.routes,
+            "[[route]]\ndomain = \"{domain}\"\nnext_hop = \"{next_hop}\""
+        )
+        .expect("a String takes everything");
+    }
+
+    /// Lines before the first section.
+    pub(crate) fn top(mut self, lines: &str) -> Self {
+        self.top = format!("{lines}\n");
+        self
+    }
+
+    /// Lines of `[limits]`.
+    pub(crate) fn limits(mut self, lines: &str) -> Self {
+        self.limits = format!("{lines}\n");
+        self
+    }
+
+    /// Lines of `[relay]`, in place of none at all.
+    pub(crate) fn relay(mut self, lines: &str) -> Self {
+        self.relay = Some(format!("{lines}\n"));
+        self
+    }
+
+    /// Lines of `[spool]` but `directory`, in place of ours.
+    pub(crate) fn spool(mut self, lines: &str) -> Self {
+        self.spool = format!("{lines}\n");
+        self
+    }
+
+    /// Where the spool is, if not in the relay's own directory.
+    pub(crate) fn spool_directory(mut self, directory: &Path) -> Self {
+        self.spool_directory = Some(directory.to_owned());
+        self
+    }
+
+    /// Lines of `[delivery]` but `mode`.
+    pub(crate) fn delivery(mut self, lines: &str) -> Self {
+        self.delivery = format!("{lines}\n");
+        self
+    }
+
+    /// Lines of `[retry]`, in place of ours.
+    pub(crate) fn retry(mut self, lines: &str) -> Self {
+        self.retry = format!("{lines}\n");
+        self
+    }
+
+    pub(crate) fn cores(mut self, cores: u8) -> Self {
+        self.cores = cores;
+        self
+    }
+
+    /// Lines of `[log]`.
+    pub(crate) fn log(mut self, lines: &str) -> Self {
+        self.log = format!("{lines}\n");
+        self
+    }
+
+    /// A program with arguments that starts the relay in its own place.
+    pub(crate) fn wrapper(mut self, words: Vec<String>) -> Self {
+        self.wrapper = words;
+        self
+    }
+
+    /// The file, for a relay that lives in `directory`.
+    pub(crate) fn text(&self, directory: &Path) -> String {
+        let Self {
+            address,
+            top,
+            spool,
+            cores,
+            limits,
+            delivery,
+            routes,
+            retry,
+            log,
+            ..
+        } = self;
+        let spool_directory = match &self.spool_directory {
+            Some(directory) => directory.clone(),
+            None => directory.join("spool"),
+        };
+        let spool_directory = spool_directory.display();
+        let socket = directory.join("admin.sock");
+        let socket = socket.display();
+        let mut text = format!(
+            "hostname = \"relay.example\"\n{top}\
+             [spool]\ndirectory = \"{spool_directory}\"\n{spool}\
+             [cores]\ndata = {cores}\npin = false\n\
+             [limits]\n{limits}\
+             [[listener]]\naddress = \"{address}\"\n\
+             [admin]\nsocket = \"{socket}\"\n\
+             [log]\n{log}"
+        );
+        let mut push = |section: &str| text.push_str(section);
+        if let Some(relay) = &self.relay {
+            push(&format!("[relay]\n{relay}"));
+        }
+        if !self.smarthosts.is_empty() {
+            let with_routes = if routes.is_empty() {
+                ""
+            } else {
+                "routes_in_smarthost_mode = true\n"
+            };
+            push(&format!(
+                "[delivery]\nmode = \"smarthost\"\n{with_routes}{delivery}"
+            ));
+            for smarthost in &self.smarthosts {
+                let (host, port) = (smarthost.ip(), smarthost.port());
+                push(&format!(
+                    "[[delivery.smarthost]]\nhost = \"{host}\"\nport = {port}\n"
+                ));
+            }
+        } else if !delivery.is_empty() {
+            push(&format!("[delivery]\n{delivery}"));
+        }
+        push(routes);
+        push(&format!("[retry]\n{retry}"));
+        text
+    }
+
+    /// Starts a relay with it, in a new directory.
+    #[track_caller]
+    pub(crate) fn start(self) -> Relay {
+        Relay::start(self)
+    }
+}

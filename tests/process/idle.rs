@@ -1,0 +1,103 @@
+//! Many sessions that do nothing: they cost little, and one too many is told so.
+
+use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::harness::message::{assert_identical, message};
+use crate::harness::{Client, PATIENCE, Setup, Sink, eventually, skipped};
+
+const SESSIONS: usize = 20_000;
+/// Sockets on each side and what else a process has open.
+const DESCRIPTORS: u64 = SESSIONS as u64 + 2000;
+/// FEATURES and the promise: 1 KiB of the process's own memory for each.
+const SESSION_KIB_MAX: u64 = 1;
+
+/// A session of which only the greeting's code is read.
+fn begin(ours: IpAddr, relay: SocketAddr) -> (TcpStream, [u8; 3]) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+    socket
+        .bind(&SocketAddr::from((ours, 0)).into())
+        .expect("loopback");
+    socket
+        .connect_timeout(&relay.into(), PATIENCE)
+        .expect("the relay listens");
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("it is open");
+    let mut code = [0; 3];
+    stream.read_exact(&mut code).expect("the relay greets");
+    (stream, code)
+}
+
+#[test]
+fn twenty_thousand_sessions() {
+    // The relay inherits it. Root may also raise the hard limit.
+    let limit = getrlimit(Resource::Nofile);
+    let at_least = |limit: Option<u64>| limit.map(|most| most.max(DESCRIPTORS));
+    let raised = Rlimit {
+        current: at_least(limit.current),
+        maximum: at_least(limit.maximum),
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        skipped(&format!(
+            "20,000 sessions: {DESCRIPTORS} open files: {error}"
+        ));
+        return;
+    }
+
+    let sink = Sink::new();
+    let mut relay = Setup::to(sink.address())
+        .limits(&format!(
+            "sessions = {SESSIONS}\nsessions_per_client = {SESSIONS}"
+        ))
+        .start();
+    // What is made once, at the first session, is not counted.
+    relay.client().expect("QUIT", 221);
+    let before = relay.memory_kib("RssAnon");
+    let mut open = Vec::with_capacity(SESSIONS);
+    while open.len() < SESSIONS {
+        // From several addresses: the ports of one may not be enough.
+        let last = u8::try_from(open.len() / 5000 + 1).expect("few");
+        let ours = IpAddr::V4(Ipv4Addr::new(127, 201, 0, last));
+        let (stream, code) = begin(ours, relay.address());
+        // The session above may have been counted a little longer than it lived.
+        if &code == b"220" {
+            open.push(stream);
+        }
+    }
+    let after = relay.memory_kib("RssAnon");
+    let each = (after - before) as f64 / SESSIONS as f64;
+    eprintln!(
+        "{SESSIONS} idle sessions: {before} KiB before, {after} KiB after, {each:.2} KiB each"
+    );
+    assert!(
+        after - before <= SESSIONS as u64 * SESSION_KIB_MAX,
+        "{each:.2} KiB for an idle session"
+    );
+
+    let mut refused = Client::connect(relay.address());
+    assert_eq!(refused.greeting.code, 421, "{:?}", refused.greeting);
+    refused.assert_closed();
+    // They are all alive, and there is room again when one has gone.
+    open.truncate(SESSIONS - 1);
+    let mut client = eventually("there is room for one", || {
+        let client = Client::connect(relay.address());
+        (client.greeting.code == 220).then_some(client)
+    });
+    client.hello();
+    let sent = message("among many", "text");
+    client.send("<a@client.example>", &["<b@b.example>"], &sent);
+    assert_identical(&sink.wait_for_one().octets, &sent);
+    for stream in open.iter_mut().step_by(997) {
+        use std::io::Write as _;
+        let mut rest = Vec::new();
+        stream.write_all(b"QUIT\r\n").expect("it is open");
+        stream.read_to_end(&mut rest).expect("it is answered");
+        let rest = String::from_utf8_lossy(&rest);
+        assert!(rest.contains("\r\n221 "), "{rest}");
+    }
+    relay.assert_running();
+    relay.stop();
+}

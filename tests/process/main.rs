@@ -1,0 +1,17 @@
+//! The real program, as a process, between real sockets.
+
+// `tests/crash` stands on it too, and uses more of it.
+#[allow(dead_code)]
+mod harness;
+
+mod fixture;
+mod identity;
+mod idle;
+mod job;
+mod limits;
+mod next_hop;
+mod notification;
+mod queue_tools;
+mod real_clients;
+mod relaying;
+mod stop;
