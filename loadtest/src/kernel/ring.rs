@@ -37,6 +37,8 @@ const COMPLETIONS: u32 = 16 * 1024;
 /// Turns that `Drop` waits for the last completions before it gives the memory
 /// up (leaks it) rather than let the kernel write into freed memory.
 const DRAIN_TURNS_MAX: u32 = 100;
+/// Enough for the connections that a machine's ports and memory allow.
+const DESCRIPTORS_WANTED: u64 = 1 << 19;
 /// Connections waiting in a listener's backlog.
 const BACKLOG: i32 = 4096;
 
@@ -109,6 +111,11 @@ pub(crate) struct Ring {
     in_flight: usize,
     /// Receives that found no buffer; armed again once some came back.
     starved: VecDeque<ConnectionId>,
+    /// Listeners that failed, out of descriptors most likely: armed again when a
+    /// connection was closed, or else when nothing happened for a turn, so that
+    /// they do not fail in a circle.
+    resting_listeners: Vec<usize>,
+    wake_listeners: bool,
 }
 
 impl Ring {
@@ -141,6 +148,8 @@ impl Ring {
             listeners: Vec::new(),
             in_flight: 0,
             starved: VecDeque::new(),
+            resting_listeners: Vec::new(),
+            wake_listeners: false,
         })
     }
 
@@ -231,13 +240,22 @@ impl Ring {
                 self.receive(id);
             }
         }
+        if std::mem::take(&mut self.wake_listeners) {
+            for listener in std::mem::take(&mut self.resting_listeners) {
+                self.arm_accept(listener);
+            }
+        }
         let timespec = Timespec::from(timeout);
         let arguments = SubmitArgs::new().timespec(&timespec);
         match self.ring.submitter().submit_with_args(1, &arguments) {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
-                // Time is up; a signal; too many completions wait to be read.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                Some(libc::ETIME) => {
+                    self.wake_listeners = true;
+                    Ok(())
+                }
+                // A signal; too many completions wait to be read.
+                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
                 _ => Err(error),
             },
         }
@@ -330,11 +348,15 @@ impl Ring {
     }
 
     fn accepted(&mut self, listener: usize, completion: &cqueue::Entry) -> Option<Event> {
+        let result = completion.result();
         if !cqueue::more(completion.flags()) {
             self.in_flight -= 1;
-            self.arm_accept(listener);
+            if result < 0 {
+                self.resting_listeners.push(listener);
+            } else {
+                self.arm_accept(listener);
+            }
         }
-        let result = completion.result();
         if result < 0 {
             return Some(Event::AcceptFailed(io::Error::from_raw_os_error(-result)));
         }
@@ -417,6 +439,7 @@ impl Ring {
             // Dropping the descriptor closes it. Submissions of other
             // connections are not touched: nothing of this one is queued.
             drop(self.slots.remove(id.index()));
+            self.wake_listeners = true;
         }
     }
 }
@@ -484,15 +507,23 @@ pub(crate) fn listener(address: SocketAddr) -> io::Result<Socket> {
 /// Raises the limit on descriptors as far as it goes, for many connections.
 pub(crate) fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // Not raising it shows as a failed accept or connect, with its own report.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    // Only the superuser may raise the hard limit too. Not raising it shows as a
+    // failed accept or connect, with its own report.
+    let wanted = allowed.map(|allowed| allowed.max(DESCRIPTORS_WANTED));
+    for limit in [wanted, allowed] {
+        if setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit,
+                maximum: limit,
+            },
+        )
+        .is_ok()
+        {
+            return;
+        }
+    }
 }
 
 fn pack(kind: Kind, key: u32) -> u64 {
