@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -49,6 +50,17 @@ impl Relay {
     #[track_caller]
     pub(crate) fn start_again(&mut self) {
         self.spawn();
+        self.wait_for_listener();
+        let socket = self.directory.path().join("admin.sock");
+        eventually("the relay takes the operator's commands", || {
+            self.assert_running();
+            UnixStream::connect(&socket).ok()
+        });
+    }
+
+    /// Waits until it takes connections.
+    #[track_caller]
+    pub(crate) fn wait_for_listener(&mut self) {
         eventually("the relay takes connections", || {
             self.assert_running();
             TcpStream::connect(self.address()).ok()
