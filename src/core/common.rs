@@ -5,14 +5,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use spool_format::{
-    DoneField, Location, Outcome as DoneOutcome, RecipientNumber, SegmentId, SegmentPlace,
-};
+use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber, SegmentId, SegmentPlace};
 
 use crate::core::counters::Counters;
 use crate::core::delivery::{Aftermath, Candidates};
 use crate::core::hosts::HostCache;
 use crate::core::incoming::{Arrived, Incoming};
+use crate::core::lending::{Forget, Lending};
 use crate::core::notifying::Pending;
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Notice, Operation};
@@ -68,6 +67,7 @@ pub(super) struct Common {
     pub(super) log: Log,
     pub(super) queue: Schedule,
     pub(super) hosts: HostCache,
+    pub(super) lending: Lending,
     pub(super) counters: Counters,
     pub(super) operations: VecDeque<Operation>,
     /// Receptions that wait for the log to take octets again.
@@ -137,6 +137,7 @@ impl Common {
             log,
             queue,
             hosts: HostCache::default(),
+            lending: Lending::default(),
             counters: Counters::default(),
             operations: VecDeque::new(),
             stalled: Vec::new(),
@@ -293,7 +294,9 @@ impl Common {
                 }
                 log::Output::SegmentDead { segment, fate } => {
                     self.counters.segments_freed += 1;
-                    self.operations.push_back(Operation::Forget { segment });
+                    if self.lending.dead(segment) == Forget::Now {
+                        self.operations.push_back(Operation::Forget { segment });
+                    }
                     let core = self.id;
                     self.tell_control(ControlNotice::SegmentDead {
                         core,
@@ -636,13 +639,10 @@ impl Common {
     pub(super) fn configure(&mut self, now: Now, settings: Arc<Settings>) {
         self.queue
             .reconfigure(now, settings.policies.clone(), settings.idle);
+        // A new limit of connections has struck out who waited for the old one.
+        self.queue.permits_freed(now);
         self.hosts.forget_answers();
         self.settings = settings;
-    }
-
-    /// Where a message is, while it is live.
-    pub(super) fn location(&self, queue_id: QueueId) -> Option<Location> {
-        self.log.message(queue_id)
     }
 }
 

@@ -103,6 +103,14 @@ impl DataCore {
                     Connection::TurnedAway(_) => {}
                 });
             }
+            Completion::Progress { connection } => {
+                self.with(now, connection, |connection, common| match connection {
+                    Connection::Delivery(delivery) => delivery.progress(now, common, spool),
+                    // What we say to clients is short; what they take to read it is
+                    // counted from the last command, or from our last words.
+                    Connection::Reception { .. } | Connection::TurnedAway(_) => {}
+                });
+            }
             Completion::Sent { connection } => {
                 self.with(now, connection, |connection, common| match connection {
                     Connection::Reception { reception, .. } => reception.sent(common),
@@ -215,7 +223,7 @@ impl DataCore {
                 let mut flow = Flow::new(id);
                 let octets = reply::turned_away(&common.settings.hostname);
                 flow.send([Piece::Octets(octets)]);
-                flow.finish();
+                flow.finish(now.instant);
                 flow.advance(Appetite::Sated, &mut common.operations);
                 self.connections.insert(id, Connection::TurnedAway(flow));
             }

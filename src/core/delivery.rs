@@ -17,7 +17,7 @@ use spool_format::SegmentPlace;
 use crate::core::common::Common;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
-use crate::core::outcome::{Active, HostText};
+use crate::core::outcome::{Active, HostText, Reading};
 use crate::core::{ConnectionId, Host, Operation, Piece};
 use crate::queue::{self, ConnectionFailure, DestinationId, Take};
 use crate::smtp::client::fault::{Reach, SessionError};
@@ -70,6 +70,8 @@ pub(super) struct Delivery {
     /// Pieces that the session gave out and that are not yet with the flow.
     pieces: VecDeque<JobPiece>,
     stuffing: Option<Stuffing>,
+    /// Of jobs that are over while something is still leaving.
+    reading: Vec<Reading>,
     hunger: Hunger,
     /// Why the session failed, if it did.
     failure: Option<SessionError>,
@@ -137,6 +139,7 @@ impl Delivery {
             jobs: Vec::new(),
             pieces: VecDeque::new(),
             stuffing: None,
+            reading: Vec::new(),
             hunger: Hunger::None,
             failure: None,
             connect_failure: None,
@@ -247,12 +250,20 @@ impl Delivery {
         self.say(now, common, spool, input);
     }
 
+    /// Some of the last send has left.
+    pub(super) fn progress(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        self.say(now, common, spool, Input::Progress);
+    }
+
     /// The last send has left.
     pub(super) fn sent(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
         self.flow.sent();
         self.fill(common, spool);
-        let all = self.pieces.is_empty() && self.stuffing.is_none() && self.flow.is_quiet();
-        let input = if all { Input::Sent } else { Input::Progress };
+        let input = if self.all_has_left() {
+            Input::Sent
+        } else {
+            Input::Progress
+        };
         self.say(now, common, spool, input);
     }
 
@@ -310,7 +321,8 @@ impl Delivery {
                     common.outcome(now, &mut self.jobs[index], &host, &outcome);
                     if outcome.remaining == Remaining::None {
                         let active = self.jobs.swap_remove(index);
-                        common.job_over(now, spool, active);
+                        let reading = common.job_over(now, spool, active);
+                        self.reading.push(reading);
                     }
                 }
                 Output::StartTls => {
@@ -318,11 +330,27 @@ impl Delivery {
                     self.client.handle(now, Input::TlsFailed(why));
                 }
                 Output::SessionFailed(error) => self.failure = Some(error),
-                Output::Close => self.flow.finish(),
+                // Whatever is still leaving is of no use: QUIT was answered, or the session
+                // failed, perhaps because the host does not read.
+                Output::Close => self.flow.abort(&mut common.operations),
             }
         }
         self.fill(common, spool);
         self.flow.advance(Appetite::Hungry, &mut common.operations);
+        let all_has_left = self.all_has_left();
+        if all_has_left || self.flow.is_closed() {
+            for reading in self.reading.drain(..) {
+                common.take_back(if all_has_left {
+                    reading
+                } else {
+                    reading.cut_off()
+                });
+            }
+        }
+    }
+
+    fn all_has_left(&self) -> bool {
+        self.pieces.is_empty() && self.stuffing.is_none() && self.flow.is_quiet()
     }
 
     /// Answers a wish for a job.

@@ -5,20 +5,27 @@
 //! peer does not read what we say, and a close that waits for what is to be said.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::core::{ConnectionId, Operation, Piece};
+use crate::time::Instant;
 
 /// Pieces that wait behind a send before a session is asked for no more. A peer
 /// that sends commands and reads no replies is stopped by it.
 const WAITING_PIECES_MAX: usize = 64;
+
+/// How long a peer may take to read our last words: as long as a command may take
+/// (RFC 5321 §4.5.3.2.7), much reduced, since nothing depends on it any more. Without
+/// it a peer that never reads would keep its place among the sessions for ever.
+pub(super) const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a connection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Ending {
     /// It does not.
     Open,
-    /// When everything has been sent.
-    AfterSending,
+    /// When everything has been sent, and at this time at the latest.
+    AfterSending { until: Instant },
     /// It is closed.
     Closed,
 }
@@ -61,10 +68,26 @@ impl Flow {
         self.receiving = false;
     }
 
-    /// Close when everything is sent.
-    pub(super) fn finish(&mut self) {
+    /// Close when everything is sent, or when the peer takes too long to read it.
+    pub(super) fn finish(&mut self, now: Instant) {
         if self.ending == Ending::Open {
-            self.ending = Ending::AfterSending;
+            let until = now + LAST_WORDS_PATIENCE;
+            self.ending = Ending::AfterSending { until };
+        }
+    }
+
+    /// When [`Flow::timer`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.ending {
+            Ending::AfterSending { until } => Some(until),
+            Ending::Open | Ending::Closed => None,
+        }
+    }
+
+    /// The deadline may have come: then the connection is closed with what waits.
+    pub(super) fn timer(&mut self, now: Instant, operations: &mut VecDeque<Operation>) {
+        if self.deadline().is_some_and(|until| until <= now) {
+            self.abort(operations);
         }
     }
 
@@ -111,7 +134,7 @@ impl Flow {
             let pieces = self.waiting.drain(..).collect();
             operations.push_back(Operation::Send { connection, pieces });
         }
-        if self.ending == Ending::AfterSending && !self.sending {
+        if matches!(self.ending, Ending::AfterSending { .. }) && !self.sending {
             self.abort(operations);
             return;
         }
@@ -154,7 +177,7 @@ mod tests {
         flow.advance(Appetite::Hungry, &mut operations);
         assert_eq!(names(&mut operations), ["send 1", "receive"]);
         flow.send([Piece::Octets(vec![2]), Piece::Octets(vec![3])]);
-        flow.finish();
+        flow.finish(Instant::START);
         flow.received();
         flow.advance(Appetite::Hungry, &mut operations);
         assert!(names(&mut operations).is_empty());
@@ -168,6 +191,23 @@ mod tests {
         flow.advance(Appetite::Hungry, &mut operations);
         flow.abort(&mut operations);
         assert!(names(&mut operations).is_empty());
+    }
+
+    #[test]
+    fn last_words_that_nobody_reads_are_given_up() {
+        let mut operations = VecDeque::new();
+        let mut flow = Flow::new(ConnectionId(1));
+        flow.send([Piece::Octets(vec![1])]);
+        flow.finish(Instant::START);
+        flow.advance(Appetite::Sated, &mut operations);
+        assert_eq!(names(&mut operations), ["send 1"]);
+        let deadline = flow.deadline().expect("it has an end");
+        flow.timer(Instant::START, &mut operations);
+        assert!(!flow.is_closed());
+        flow.timer(deadline, &mut operations);
+        assert_eq!(names(&mut operations), ["close"]);
+        assert!(flow.is_closed());
+        assert_eq!(flow.deadline(), None);
     }
 
     #[test]

@@ -43,6 +43,7 @@ mod flow;
 mod hosts;
 mod incoming;
 mod inquiry;
+mod lending;
 mod notifying;
 mod outcome;
 mod reception;
@@ -168,6 +169,12 @@ pub enum Completion<'a> {
         connection: ConnectionId,
         /// What came. Empty: the peer has finished sending.
         octets: &'a [u8],
+    },
+    /// Some of the last [`Operation::Send`] has left, and not yet all: told from time to
+    /// time, so that a slow line is not taken for one that hangs.
+    Progress {
+        /// To where.
+        connection: ConnectionId,
     },
     /// All of the last [`Operation::Send`] is with the kernel.
     Sent {

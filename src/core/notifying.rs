@@ -95,6 +95,7 @@ impl Common {
         now: Now,
         spool: &impl SegmentSource,
         about: &StoredMessage,
+        seal: Location,
         told: &[Told],
         outcome: DoneOutcome,
     ) -> bool {
@@ -105,7 +106,7 @@ impl Common {
                 outcome,
             })
             .collect();
-        self.tell(now, spool, about, Action::Failed, None, told, done)
+        self.tell(now, spool, about, seal, Action::Failed, None, told, done)
     }
 
     /// Tells the sender who was relayed to a host that does not report.
@@ -114,10 +115,20 @@ impl Common {
         now: Now,
         spool: &impl SegmentSource,
         about: &StoredMessage,
+        seal: Location,
         told: &[Told],
     ) {
         // It is a courtesy: a full spool may lose it.
-        let _ = self.tell(now, spool, about, Action::Relayed, None, told, Vec::new());
+        let _ = self.tell(
+            now,
+            spool,
+            about,
+            seal,
+            Action::Relayed,
+            None,
+            told,
+            Vec::new(),
+        );
     }
 
     /// Tells the sender who is late.
@@ -138,6 +149,7 @@ impl Common {
             now,
             spool,
             &stored,
+            location,
             Action::Delayed,
             Some(expires),
             &told,
@@ -196,7 +208,7 @@ impl Common {
         let told = told_all(recipients, &reason);
         // If the sender cannot be told now, nothing is written: the recipients come
         // back, and expire again, at the next start.
-        let _ = self.tell_of_failure(now, spool, &stored, &told, DoneOutcome::Expired);
+        let _ = self.tell_of_failure(now, spool, &stored, location, &told, DoneOutcome::Expired);
     }
 
     /// A notification is committed, or never will be.
@@ -222,6 +234,7 @@ impl Common {
         now: Now,
         spool: &impl SegmentSource,
         about: &StoredMessage,
+        seal: Location,
         action: Action,
         retry_until: Option<WallTime>,
         told: &[Told],
@@ -265,7 +278,7 @@ impl Common {
             require_tls: sender.require_tls,
             seed: self.random.next_u64(),
         };
-        let quote = quote(spool, self.location(queue_id), about);
+        let quote = quote(spool, seal, about);
         let returned = match &quote {
             Quote::Headers(octets) => Returned::Headers(octets),
             Quote::Whole(_) if sender.smtputf8 => Returned::WholeUtf8,
@@ -352,8 +365,9 @@ enum Quote {
 }
 
 /// All of a message if its sender wants that and it is small and has lines that may
-/// stand in a notification, else its header section.
-fn quote(spool: &impl SegmentSource, seal: Option<Location>, about: &StoredMessage) -> Quote {
+/// stand in a notification, else its header section. `seal` is where `about` was read:
+/// since then it may have been carried forward, and its extents tell of the old copy.
+fn quote(spool: &impl SegmentSource, seal: Location, about: &StoredMessage) -> Quote {
     let full = about.envelope.sender.ret == Some(Ret::Full)
         && about.octets <= RETURNED_BYTES_MAX
         && about.body.ends_with_crlf
@@ -365,7 +379,7 @@ fn quote(spool: &impl SegmentSource, seal: Option<Location>, about: &StoredMessa
     };
     let mut octets = Vec::new();
     for &extent in &about.extents {
-        let Some(Ok(part)) = seal.map(|seal| message::body(spool, seal, extent)) else {
+        let Ok(part) = message::body(spool, seal, extent) else {
             break;
         };
         octets.extend_from_slice(&part[..part.len().min(limit - octets.len())]);

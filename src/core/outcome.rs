@@ -8,9 +8,13 @@
 
 use std::time::Duration;
 
-use spool_format::{BodyForm, DoneField, Location, Outcome as DoneOutcome, RecipientNumber};
+use spool_format::{
+    BodyForm, DoneField, Extent, Location, Outcome as DoneOutcome, RecipientNumber, SegmentPlace,
+};
 
+use crate::core::Operation;
 use crate::core::common::Common;
+use crate::core::lending::Forget;
 use crate::core::notifying::{Reason, Told};
 use crate::mail::{Domain, Recipient, RecipientIndex};
 use crate::queue::{self, RecipientOutcome as Verdict};
@@ -38,6 +42,52 @@ pub(super) struct Active {
     failed: Vec<Told>,
     /// Who was delivered to, and is to be told of.
     relayed: Vec<Told>,
+}
+
+/// What a job reads from.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// One for each extent.
+    places: Vec<SegmentPlace>,
+    answered: Answered,
+}
+
+/// Whether the host has answered for all recipients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answered {
+    Yes,
+    No,
+}
+
+impl Reading {
+    /// The connection is gone while something of it was still leaving.
+    pub(super) fn cut_off(mut self) -> Self {
+        self.answered = Answered::No;
+        self
+    }
+}
+
+impl Active {
+    fn reading(&self) -> Reading {
+        let interrupted = |(_, verdict): &(_, Verdict)| *verdict == Verdict::Interrupted;
+        Reading {
+            places: (self.stored.extents.iter())
+                .map(|extent| place(self.location, *extent))
+                .collect(),
+            answered: if self.verdicts.iter().any(interrupted) {
+                Answered::No
+            } else {
+                Answered::Yes
+            },
+        }
+    }
+}
+
+fn place(seal: Location, extent: Extent) -> SegmentPlace {
+    SegmentPlace {
+        log: seal.log,
+        segment: extent.segment,
+    }
 }
 
 /// A host, in words.
@@ -111,10 +161,9 @@ impl Common {
             },
         };
         for extent in &stored.extents {
-            self.log.borrow(spool_format::SegmentPlace {
-                log: job.location.log,
-                segment: extent.segment,
-            });
+            let place = place(job.location, *extent);
+            self.log.borrow(place);
+            self.lending.lend(place);
         }
         let active = Active {
             id,
@@ -183,17 +232,25 @@ impl Common {
         }
     }
 
-    /// All recipients of a job are known.
-    pub(super) fn job_over(&mut self, now: Now, spool: &impl SegmentSource, mut active: Active) {
-        for extent in &active.stored.extents {
-            self.log.give_back(spool_format::SegmentPlace {
-                log: active.location.log,
-                segment: extent.segment,
-            });
-        }
+    /// All recipients of a job are known. What it reads from is to be given to
+    /// [`Common::take_back`] when nothing of it is being sent any more.
+    pub(super) fn job_over(
+        &mut self,
+        now: Now,
+        spool: &impl SegmentSource,
+        mut active: Active,
+    ) -> Reading {
+        let reading = active.reading();
         let failed = std::mem::take(&mut active.failed);
         if !failed.is_empty()
-            && !self.tell_of_failure(now, spool, &active.stored, &failed, DoneOutcome::Failed)
+            && !self.tell_of_failure(
+                now,
+                spool,
+                &active.stored,
+                active.location,
+                &failed,
+                DoneOutcome::Failed,
+            )
         {
             // The sender cannot be told now: so they have not failed yet.
             for (index, verdict) in &mut active.verdicts {
@@ -204,7 +261,7 @@ impl Common {
         }
         let relayed = std::mem::take(&mut active.relayed);
         if !relayed.is_empty() {
-            self.tell_of_relay(now, spool, &active.stored, &relayed);
+            self.tell_of_relay(now, spool, &active.stored, active.location, &relayed);
         }
         let delivered: Vec<DoneField> = active
             .verdicts
@@ -218,6 +275,22 @@ impl Common {
         self.done(now, active.job.queue_id, &delivered);
         active.verdicts.sort_unstable_by_key(|(index, _)| *index);
         self.queue.outcome(now, active.job.id, &active.verdicts);
+        reading
+    }
+
+    /// Nothing of a job is being sent any more. Its segments may be forgotten; they may
+    /// be used again only if the host has answered: until then their pages may stand in
+    /// the socket's queue, also when it is closed.
+    pub(super) fn take_back(&mut self, reading: Reading) {
+        for place in reading.places {
+            if reading.answered == Answered::Yes {
+                self.log.give_back(place);
+            }
+            if self.lending.take_back(place) == Forget::Now {
+                let segment = place;
+                self.operations.push_back(Operation::Forget { segment });
+            }
+        }
     }
 
     /// All mail of a connection fails for the same reason: its next hop does not exist.
@@ -244,7 +317,8 @@ impl Common {
                 let fact = recipient_fact(&active, recipient, ending, "", why.to_owned(), age);
                 self.report(fact);
             }
-            self.job_over(now, spool, active);
+            let reading = self.job_over(now, spool, active);
+            self.take_back(reading);
         }
         self.queue.connection_closed(now, connection);
     }
@@ -269,7 +343,8 @@ impl Common {
                 let fact = recipient_fact(&active, recipient, Ending::Discarded, "", reply, age);
                 self.report(fact);
             }
-            self.job_over(now, spool, active);
+            let reading = self.job_over(now, spool, active);
+            self.take_back(reading);
         }
         self.queue.connection_closed(now, connection);
     }

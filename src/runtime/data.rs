@@ -44,6 +44,10 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// enough for something to be freed, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often the core is told that a long send goes on: well below the three minutes in
+/// which something must have left (RFC 5321 §4.5.3.2.5), and rare enough to cost nothing.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How long notices wait for a reader that is far behind before they are tried again.
 const NOTICE_PAUSE: Duration = Duration::from_millis(1);
 
@@ -408,8 +412,9 @@ async fn receive(shared: Shared, connection: Rc<Connection>, id: ConnectionId) {
     }
 }
 
-/// Sends what did not fit at once.
+/// Sends what did not fit at once, and tells that it goes on.
 async fn send(shared: Shared, connection: Rc<Connection>, id: ConnectionId, mut left: Outgoing) {
+    let mut told = shared.borrow().clock.now().instant;
     loop {
         let waited = connection.socket.writable().await;
         if connection.closed.get() {
@@ -418,7 +423,17 @@ async fn send(shared: Shared, connection: Rc<Connection>, id: ConnectionId, mut 
         let sent =
             waited.and_then(|()| left.advance(&connection.socket, &shared.borrow().segments));
         match sent {
-            Ok(false) => {}
+            Ok(false) => {
+                // It was writable, so something has left.
+                let now = shared.borrow().clock.now().instant;
+                if now >= told + PROGRESS_INTERVAL {
+                    told = now;
+                    turn(&shared, Completion::Progress { connection: id });
+                    if connection.closed.get() {
+                        return;
+                    }
+                }
+            }
             Ok(true) => return turn(&shared, Completion::Sent { connection: id }),
             Err(error) => {
                 shared.borrow_mut().drop_connection(id);

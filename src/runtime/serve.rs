@@ -242,7 +242,7 @@ impl Ground {
             let settings = new.settings().map_err(|error| error.to_string())?;
             sessions.set_limits(new.limits.sessions_max, new.limits.sessions_per_client_max);
             let connections = u16::try_from(new.delivery.connections_max).unwrap_or(u16::MAX);
-            // Cores that wait for a permit look again when one is released.
+            // Whoever waits looks again when it is given the new settings.
             let _ = permits.set_limit_total(connections);
             Ok(Loaded {
                 book: host_book(&new),
