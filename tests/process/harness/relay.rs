@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::setup::Setup;
+use super::sink::Sink;
 use super::waiting::eventually;
 
 /// The program.
@@ -264,12 +265,32 @@ impl Relay {
             .unwrap_or_else(|| panic!("no {name} in {status:?}"))
     }
 
+    /// Whether nothing is queued.
+    #[track_caller]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.facts(&["queue", "list", "--limit", "1"]).is_empty()
+    }
+
     /// Waits until nothing is queued.
     #[track_caller]
     pub(crate) fn wait_until_empty(&self) {
-        eventually("the queue is empty", || {
-            self.queued().is_empty().then_some(())
-        });
+        eventually("the queue is empty", || self.is_empty().then_some(()));
+    }
+
+    /// Waits until nothing is queued, for as long as `sink` gets more. Without
+    /// more it must come to an end in the usual time.
+    #[track_caller]
+    pub(crate) fn wait_until_drained(&self, sink: &Sink) {
+        loop {
+            let before = sink.count();
+            let empty = eventually("the queue is empty or shorter", || {
+                let empty = self.is_empty();
+                (empty || sink.count() > before).then_some(empty)
+            });
+            if empty {
+                return;
+            }
+        }
     }
 }
 
