@@ -12,7 +12,7 @@ use crate::core::delivery::{Aftermath, Candidates};
 use crate::core::hosts::HostCache;
 use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::{Forget, Lending};
-use crate::core::notifying::Pending;
+use crate::core::notifying::{Debts, Pending};
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Notice, Operation};
 use crate::mail::{QueueId, RecipientIndex};
@@ -48,6 +48,8 @@ enum Stop {
     No,
     /// New work is refused, what is under way is finished until then.
     Until(Instant),
+    /// Connections were cut off; what was appended gets durable.
+    Late,
     /// Everything is finished, and the shell was told.
     Done,
 }
@@ -82,6 +84,8 @@ pub(super) struct Common {
     pub(super) random: Jitter,
     /// Done records that wait for the commit of a notification, by message.
     notifying: HashMap<QueueId, Unfinished>,
+    /// Notifications that found no room.
+    pub(super) debts: Debts,
     /// New mail was refused for want of room, and the operator was told.
     full: bool,
     stop: Stop,
@@ -148,6 +152,7 @@ impl Common {
             last_job: 0,
             random: Jitter::new(seed),
             notifying: HashMap::new(),
+            debts: Debts::default(),
             full: false,
             stop: Stop::No,
         }
@@ -165,12 +170,13 @@ impl Common {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let stop = match self.stop {
             Stop::Until(deadline) => Some(deadline),
-            Stop::No | Stop::Done => None,
+            Stop::No | Stop::Late | Stop::Done => None,
         };
         [
             self.log.deadline(),
             self.queue.deadline(),
             self.hosts.deadline(),
+            self.debts.deadline(),
             stop,
         ]
         .into_iter()
@@ -330,17 +336,22 @@ impl Common {
         None
     }
 
-    /// Carries a little of a mostly dead segment forward, if the log is not busy.
-    pub(super) fn carry(&mut self, now: Now, spool: &impl SegmentSource) {
-        if self.log.carries().is_some() && !self.log.is_full() {
+    /// Carries a little of a mostly dead segment forward, if the log is not busy. False
+    /// if there is nothing to carry now.
+    pub(super) fn carry(&mut self, now: Now, spool: &impl SegmentSource) -> bool {
+        let carries = self.log.carries().is_some() && !self.log.is_full();
+        if carries {
             self.log.carry(now, spool);
         }
+        carries
     }
 
     /// Does what the queue wants, except what concerns connections: that is left in
-    /// `calls` and `hosts`.
-    pub(super) fn advance_queue(&mut self, now: Now, spool: &impl SegmentSource) {
+    /// `calls` and `hosts`. False if it wanted nothing.
+    pub(super) fn advance_queue(&mut self, now: Now, spool: &impl SegmentSource) -> bool {
+        let mut moved = false;
         while let Some(output) = self.queue.poll() {
+            moved = true;
             match output {
                 queue::Output::Connect {
                     connection,
@@ -452,6 +463,7 @@ impl Common {
                 }
             }
         }
+        moved
     }
 
     fn next_hop_text(&self, destination: queue::DestinationId) -> String {
@@ -618,18 +630,25 @@ impl Common {
         }
     }
 
-    /// Patience with what is under way has ended.
-    pub(super) fn stop_is_late(&self, now: Now) -> bool {
-        matches!(self.stop, Stop::Until(deadline) if deadline <= now.instant)
+    /// Whether patience with what is under way ends now. Told once.
+    pub(super) fn stop_gets_late(&mut self, now: Now) -> bool {
+        let late = matches!(self.stop, Stop::Until(deadline) if deadline <= now.instant);
+        if late {
+            self.stop = Stop::Late;
+        }
+        late
     }
 
-    /// All connections are gone: what was appended gets durable, then it is over.
-    pub(super) fn finish_stop(&mut self) {
-        if self.stop == Stop::Done {
-            return;
+    /// All connections are gone: what was appended is to get durable.
+    pub(super) fn flush(&mut self) {
+        if self.stop != Stop::Done {
+            self.log.flush();
         }
-        self.log.flush();
-        if self.log.is_idle() || self.log.fault().is_some() {
+    }
+
+    /// All connections are gone: once the log is quiet, the stop is done.
+    pub(super) fn finish_stop(&mut self) {
+        if self.stop != Stop::Done && (self.log.is_idle() || self.log.fault().is_some()) {
             self.stop = Stop::Done;
             self.operations.push_back(Operation::Stopped);
         }

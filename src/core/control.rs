@@ -42,6 +42,9 @@ const DISK_INTERVAL: Duration = Duration::from_secs(1);
 /// Below the 90 seconds after which systemd kills.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long data cores have to cut off what is late and to say so.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
 /// What the control core does to the world.
 #[derive(Debug)]
 pub enum ControlOperation {
@@ -281,7 +284,7 @@ impl ControlCore {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let stop = match &self.stop {
-            Stop::Waiting { deadline, .. } => Some(*deadline),
+            Stop::Waiting { deadline, .. } => Some(*deadline + STOP_GRACE),
             Stop::No | Stop::Exited => None,
         };
         let questions = self.questions.values().map(|q| q.deadline);
@@ -458,9 +461,8 @@ impl ControlCore {
         for request in late {
             self.answer(request);
         }
-        // Data cores keep to the deadline themselves; a second more is for theirs.
         if let Stop::Waiting { deadline, .. } = self.stop
-            && now.instant >= deadline + Duration::from_secs(1)
+            && now.instant >= deadline + STOP_GRACE
         {
             self.exit(false);
         }

@@ -265,13 +265,39 @@ impl DataCore {
     /// Lets the log and the queue go on, until nothing follows from anything.
     fn advance(&mut self, now: Now, spool: &impl SegmentSource) {
         self.common.timer(now);
+        self.common.pay_debts(now, spool);
+        self.follow(now, spool);
+        if !self.common.stalled.is_empty() && !self.common.log.is_full() {
+            for id in std::mem::take(&mut self.common.stalled) {
+                self.with(now, id, |connection, common| {
+                    if let Connection::Reception { reception, .. } = connection {
+                        reception.resume(common);
+                    }
+                });
+            }
+        }
+        let carried = self.common.carry(now, spool);
+        let stopping = self.common.is_stopping();
+        if stopping {
+            self.advance_stop(now);
+        }
+        if carried || stopping {
+            self.follow(now, spool);
+        }
+        if stopping && self.connections.is_empty() {
+            self.common.finish_stop();
+        }
+    }
+
+    /// Does what the log, the queue and the hosts want, until they want nothing.
+    fn follow(&mut self, now: Now, spool: &impl SegmentSource) {
         loop {
             let mut moved = false;
             while let Some((ticket, settled)) = self.common.advance_log(now) {
                 moved = true;
                 self.settled(now, ticket, settled);
             }
-            self.common.advance_queue(now, spool);
+            moved |= self.common.advance_queue(now, spool);
             while let Some(resolved) = self.common.hosts.next() {
                 moved = true;
                 self.resolved(now, spool, resolved);
@@ -291,19 +317,6 @@ impl DataCore {
             if !moved {
                 break;
             }
-        }
-        if !self.common.stalled.is_empty() && !self.common.log.is_full() {
-            for id in std::mem::take(&mut self.common.stalled) {
-                self.with(now, id, |connection, common| {
-                    if let Connection::Reception { reception, .. } = connection {
-                        reception.resume(common);
-                    }
-                });
-            }
-        }
-        self.common.carry(now, spool);
-        if self.common.is_stopping() {
-            self.advance_stop(now);
         }
     }
 
@@ -347,6 +360,11 @@ impl DataCore {
     }
 
     fn connect(&mut self, now: Now, wanted: WantedConnection) {
+        if self.common.is_stopping() {
+            // The schedule gives it nothing more to do.
+            self.common.queue.connection_closed(now, wanted.connection);
+            return;
+        }
         let id = self.admit();
         let WantedConnection {
             connection,
@@ -415,7 +433,7 @@ impl DataCore {
 
     /// A stop is done when the connections are gone and the log is quiet.
     fn advance_stop(&mut self, now: Now) {
-        if self.common.stop_is_late(now) {
+        if self.common.stop_gets_late(now) {
             let ids: Vec<_> = self.connections.keys().copied().collect();
             for id in ids {
                 self.with(now, id, |connection, common| match connection {
@@ -426,7 +444,7 @@ impl DataCore {
             }
         }
         if self.connections.is_empty() {
-            self.common.finish_stop();
+            self.common.flush();
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
 use crate::core::{ConnectionId, Host, Operation, Piece};
 use crate::queue::{self, ConnectionFailure, DestinationId, Take};
+use crate::report::Fact;
 use crate::smtp::client::fault::{Reach, SessionError};
 use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
 use crate::smtp::client::settings::Settings;
@@ -307,6 +308,27 @@ impl Delivery {
     }
 
     fn outputs(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        self.poll_all(now, common, spool);
+        self.fill(common, spool);
+        if self.flow.is_closed() && !self.jobs.is_empty() {
+            // Given up on our side: a body could not be read. Its jobs end all the same.
+            self.client.handle(now, Input::PeerClosed);
+            self.poll_all(now, common, spool);
+        }
+        self.flow.advance(Appetite::Hungry, &mut common.operations);
+        let all_has_left = self.all_has_left();
+        if all_has_left || self.flow.is_closed() {
+            for reading in self.reading.drain(..) {
+                common.take_back(if all_has_left {
+                    reading
+                } else {
+                    reading.cut_off()
+                });
+            }
+        }
+    }
+
+    fn poll_all(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
         while let Some(output) = self.client.poll() {
             match output {
                 Output::Send(pieces) => self.pieces.extend(pieces),
@@ -333,18 +355,6 @@ impl Delivery {
                 // Whatever is still leaving is of no use: QUIT was answered, or the session
                 // failed, perhaps because the host does not read.
                 Output::Close => self.flow.abort(&mut common.operations),
-            }
-        }
-        self.fill(common, spool);
-        self.flow.advance(Appetite::Hungry, &mut common.operations);
-        let all_has_left = self.all_has_left();
-        if all_has_left || self.flow.is_closed() {
-            for reading in self.reading.drain(..) {
-                common.take_back(if all_has_left {
-                    reading
-                } else {
-                    reading.cut_off()
-                });
             }
         }
     }
@@ -387,10 +397,7 @@ impl Delivery {
     /// Hands pieces to the flow: bodies as ranges of the spool, and what must be
     /// stuffed a part at a time.
     fn fill(&mut self, common: &mut Common, spool: &impl SegmentSource) {
-        if !self.flow.is_open() {
-            return;
-        }
-        loop {
+        while self.flow.is_open() {
             if self.stuffing.is_some() {
                 // A part at a time, so that the body is not whole in memory.
                 if !self.flow.is_quiet() {
@@ -455,10 +462,19 @@ impl Delivery {
                 self.flow.send([Piece::Octets(out)]);
                 return;
             };
-            let Ok(octets) = crate::spool::message::body(spool, active.location, extent) else {
-                // It was readable when the job was taken: give the connection up.
-                self.flow.abort(&mut common.operations);
-                return;
+            let octets = match crate::spool::message::body(spool, active.location, extent) {
+                Ok(octets) => octets,
+                Err(error) => {
+                    common.report(Fact::SpoolDamaged {
+                        log: active.location.log,
+                        what: format!(
+                            "the body of a message cannot be read: {error}; the connection is \
+                             closed, and the message tried again"
+                        ),
+                    });
+                    self.flow.abort(&mut common.operations);
+                    return;
+                }
             };
             let rest = &octets[stuffing.done as usize..];
             let part = &rest[..rest.len().min(STUFFED_BYTES)];

@@ -47,8 +47,9 @@ pub(super) struct HostCache {
     ready: VecDeque<Resolved>,
     /// Why a destination could last not be used.
     failures: HashMap<DestinationId, String>,
-    /// Questions that are out.
-    asked: usize,
+    /// Questions in the order in which they were asked, with the time when they are given
+    /// up. Some are answered: they are passed over.
+    asked: VecDeque<(Instant, NextHop)>,
 }
 
 /// What became of a connection that waited.
@@ -105,7 +106,7 @@ impl HostCache {
                     until,
                 };
                 self.known.insert(next_hop.clone(), asked);
-                self.asked += 1;
+                self.asked.push_back((until, next_hop.clone()));
                 Some(next_hop)
             }
         }
@@ -118,10 +119,12 @@ impl HostCache {
         answer: Result<Vec<Host>, Unresolved>,
         valid_until: Instant,
     ) {
-        let Some(Known::Asked { waiting, .. }) = self.known.remove(&next_hop) else {
-            return;
+        let waiting = match self.known.get_mut(&next_hop) {
+            Some(Known::Asked { waiting, .. }) => std::mem::take(waiting),
+            // It was given up before, or is an answer already.
+            Some(Known::Answer { .. }) | None => return,
         };
-        self.asked -= 1;
+        self.known.remove(&next_hop);
         for (connection, destination) in waiting {
             self.ready.push_back(match &answer {
                 Ok(hosts) => Resolved::Hosts(WantedConnection {
@@ -170,32 +173,27 @@ impl HostCache {
 
     /// Questions that were never answered are given up.
     pub(super) fn timer(&mut self, now: Instant) {
-        if self.asked == 0 {
-            return;
-        }
-        let late = self
-            .known
-            .iter()
-            .filter_map(|(next_hop, known)| match known {
-                Known::Asked { until, .. } if *until <= now => Some(next_hop.clone()),
-                _ => None,
-            });
-        for next_hop in late.collect::<Vec<_>>() {
-            let why = format!("looking up the hosts of {next_hop} took too long");
-            self.resolved(next_hop, Err(Unresolved::Later(why)), now);
+        while let Some((until, next_hop)) = self.asked.front() {
+            let is_out = self.is_out(next_hop, *until);
+            if is_out && *until > now {
+                return;
+            }
+            let (_, next_hop) = self.asked.pop_front().expect("looked at above");
+            if is_out {
+                let why = format!("looking up the hosts of {next_hop} took too long");
+                self.resolved(next_hop, Err(Unresolved::Later(why)), now);
+            }
         }
     }
 
-    /// When [`HostCache::timer`] is due.
+    fn is_out(&self, next_hop: &NextHop, asked_until: Instant) -> bool {
+        matches!(self.known.get(next_hop), Some(Known::Asked { until, .. }) if *until == asked_until)
+    }
+
+    /// When [`HostCache::timer`] is due: at the latest when the oldest question is given
+    /// up.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.asked == 0 {
-            return None;
-        }
-        let deadlines = self.known.values().filter_map(|known| match known {
-            Known::Asked { until, .. } => Some(*until),
-            Known::Answer { .. } => None,
-        });
-        deadlines.min()
+        self.asked.front().map(|(until, _)| *until)
     }
 
     /// The configuration may say something else now.

@@ -72,6 +72,29 @@ impl Incoming {
         })
     }
 
+    /// The same for a message of our own, which may use room that new mail may not: it
+    /// takes the place of one that is larger.
+    ///
+    /// # Errors
+    /// There is no room, or the log is closed.
+    pub(super) fn begin_notification(
+        now: Now,
+        log: &mut Log,
+        envelope: Envelope,
+        octets: u64,
+    ) -> Result<Self, Refused> {
+        let queue_id = log.next_queue_id();
+        let open =
+            log.begin_reserved(now, queue_id, &contents(&envelope, now.wall, &None), octets)?;
+        Ok(Self {
+            open,
+            envelope,
+            arrival: now.wall,
+            client: None,
+            gathered: Vec::new(),
+        })
+    }
+
     /// Its name.
     pub(super) fn queue_id(&self) -> QueueId {
         self.open.queue_id()

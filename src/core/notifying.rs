@@ -2,6 +2,11 @@
 //!
 //! Invariant: a recipient that failed is written as done only when the notification
 //! is committed; a crash between the two repeats the attempt, and loses nothing.
+//! Where the notification of an expiry finds no room, it is owed: the message stays in
+//! the spool, and it is tried again until there is room.
+
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use spool_format::{BodyForm, DoneField, Location, Outcome as DoneOutcome, RecipientNumber};
 
@@ -15,8 +20,8 @@ use crate::queue::notification::{
 use crate::queue::schedule::ExpiryReason;
 use crate::report::{Ending, Fact};
 use crate::smtp::client::fault::RecipientOutcome;
-use crate::spool::message::{self, BodyFacts, SegmentSource, StoredMessage};
-use crate::time::{Now, WallTime};
+use crate::spool::message::{self, BodyFacts, ReadError, SegmentSource, StoredMessage};
+use crate::time::{Instant, Now, WallTime};
 
 /// The largest message that is returned whole where the sender asks for it (RET=FULL).
 /// On a metered link a report must not cost more than the mail it tells of.
@@ -24,6 +29,39 @@ const RETURNED_BYTES_MAX: u64 = 64 * 1024;
 
 /// Longest line that may stand in a notification (RFC 5322 §2.1.1).
 const LINE_BYTES_MAX: usize = 998;
+
+/// How long until owed notifications are tried again. Room comes from deliveries, and
+/// the disk is looked at each second.
+const OWED_RETRY: Duration = Duration::from_secs(10);
+
+/// Owed notifications written in one turn: some milliseconds of a core.
+const OWED_PORTION: usize = 64;
+
+/// What a notification takes beside its text: envelope, frames, seal.
+const AROUND_BYTES: u64 = 2048;
+
+/// Recipients that were given up, and whose sender is still to be told.
+#[derive(Debug)]
+struct Owed {
+    queue_id: QueueId,
+    recipients: Recipients,
+    reason: Reason,
+}
+
+/// All that is owed, oldest first. One entry at most for each recipient of a message
+/// that is in the spool.
+#[derive(Debug, Default)]
+pub(super) struct Debts {
+    owed: VecDeque<Owed>,
+    retry_at: Option<Instant>,
+}
+
+impl Debts {
+    /// When to look again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+}
 
 /// A notification between its seal and its commit.
 #[derive(Debug)]
@@ -183,13 +221,12 @@ impl Common {
             ),
         };
         self.counters.recipients_failed += recipients.as_slice().len() as u64;
-        let Some(stored) = self.read(spool, location) else {
-            let outcome = DoneOutcome::Damaged;
-            let done: Vec<_> = numbers(recipients)
-                .map(|recipient| DoneField { recipient, outcome })
-                .collect();
-            self.done(now, queue_id, &done);
-            return;
+        let stored = match StoredMessage::read(spool, location) {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.expired_unread(now, queue_id, location, recipients, &error);
+                return;
+            }
         };
         let age = now.wall.since(stored.arrival);
         for index in recipients.as_slice() {
@@ -206,9 +243,98 @@ impl Common {
             });
         }
         let told = told_all(recipients, &reason);
-        // If the sender cannot be told now, nothing is written: the recipients come
-        // back, and expire again, at the next start.
-        let _ = self.tell_of_failure(now, spool, &stored, location, &told, DoneOutcome::Expired);
+        if !self.tell_of_failure(now, spool, &stored, location, &told, DoneOutcome::Expired) {
+            self.owe(now, queue_id, recipients, reason);
+        }
+    }
+
+    /// What expired cannot be read.
+    fn expired_unread(
+        &mut self,
+        now: Now,
+        queue_id: QueueId,
+        location: Location,
+        recipients: &Recipients,
+        error: &ReadError,
+    ) {
+        let next = if let ReadError::NoSegment(_) = error {
+            // The file may be sound, and was not opened at the start: nothing is written,
+            // and the message is not finished before the next start.
+            self.notification_begun(queue_id);
+            "it stays in the spool, and is looked at again at the next start"
+        } else {
+            let outcome = DoneOutcome::Damaged;
+            let done: Vec<_> = numbers(recipients)
+                .map(|recipient| DoneField { recipient, outcome })
+                .collect();
+            self.done(now, queue_id, &done);
+            "its sender is not told"
+        };
+        self.report(Fact::SpoolDamaged {
+            log: location.log,
+            what: format!("message {queue_id} has expired and cannot be read: {error}; {next}"),
+        });
+    }
+
+    /// The sender cannot be told now: the message is not finished before that is done.
+    fn owe(&mut self, now: Now, queue_id: QueueId, recipients: &Recipients, reason: Reason) {
+        self.notification_begun(queue_id);
+        if self.debts.owed.is_empty() {
+            let what = format!(
+                "the sender of message {queue_id} cannot be told that it has expired, for want \
+                 of room in the spool or since the log is closed; this and others stay in the \
+                 spool, and it is tried again every {} s",
+                OWED_RETRY.as_secs()
+            );
+            self.report(Fact::Trouble { what });
+        }
+        self.debts.owed.push_back(Owed {
+            queue_id,
+            recipients: recipients.clone(),
+            reason,
+        });
+        self.debts.retry_at.get_or_insert(now.instant + OWED_RETRY);
+    }
+
+    /// Writes notifications that are owed, if it is time.
+    pub(super) fn pay_debts(&mut self, now: Now, spool: &impl SegmentSource) {
+        if self.debts.retry_at.is_none_or(|at| at > now.instant) {
+            return;
+        }
+        self.debts.retry_at = None;
+        for _ in 0..OWED_PORTION {
+            let Some(owed) = self.debts.owed.pop_front() else {
+                return;
+            };
+            if !self.pay(now, spool, &owed) {
+                self.debts.owed.push_front(owed);
+                self.debts.retry_at = Some(now.instant + OWED_RETRY);
+                return;
+            }
+            self.notification_over(now, owed.queue_id);
+        }
+        if !self.debts.owed.is_empty() {
+            self.debts.retry_at = Some(now.instant);
+        }
+    }
+
+    /// False if there is still no room.
+    fn pay(&mut self, now: Now, spool: &impl SegmentSource, owed: &Owed) -> bool {
+        // It may have been carried forward meanwhile, so it is looked for by its name.
+        let Some(location) = self.log.message(owed.queue_id) else {
+            return true;
+        };
+        match StoredMessage::read(spool, location) {
+            Ok(stored) => {
+                let told = told_all(&owed.recipients, &owed.reason);
+                self.tell_of_failure(now, spool, &stored, location, &told, DoneOutcome::Expired)
+            }
+            Err(error) => {
+                let recipients = &owed.recipients;
+                self.expired_unread(now, owed.queue_id, location, recipients, &error);
+                true
+            }
+        }
     }
 
     /// A notification is committed, or never will be.
@@ -311,8 +437,13 @@ impl Common {
             middle,
             notification.after.as_slice(),
         ];
-        let size = parts.iter().map(|part| part.len() as u64).sum();
-        let incoming = Incoming::begin(now, &mut self.log, notification.envelope, Some(size), None);
+        let size: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        let incoming = Incoming::begin_notification(
+            now,
+            &mut self.log,
+            notification.envelope,
+            size + AROUND_BYTES,
+        );
         let Ok(mut incoming) = incoming else {
             return false;
         };

@@ -26,6 +26,11 @@ use crate::smtp::client::job::{
 use crate::spool::message::{SegmentSource, StoredMessage};
 use crate::time::Now;
 
+/// Messages that end for one reason in one turn. Behind them the schedule asks for a
+/// connection again, so that the mail of a dead domain, however much it is, neither
+/// holds up the core nor fills the memory with its notifications.
+const ENDED_AT_ONCE: usize = 256;
+
 /// A message that a session has.
 pub(super) struct Active {
     /// As the session knows it.
@@ -301,7 +306,10 @@ impl Common {
         connection: queue::ConnectionId,
         why: &str,
     ) {
-        while let queue::Take::Job(job) = self.queue.take(now, connection) {
+        for _ in 0..ENDED_AT_ONCE {
+            let queue::Take::Job(job) = self.queue.take(now, connection) else {
+                break;
+            };
             let Some((mut active, job)) = self.load(now, spool, job) else {
                 continue;
             };
@@ -332,7 +340,10 @@ impl Common {
         spool: &impl SegmentSource,
         connection: queue::ConnectionId,
     ) {
-        while let queue::Take::Job(job) = self.queue.take(now, connection) {
+        for _ in 0..ENDED_AT_ONCE {
+            let queue::Take::Job(job) = self.queue.take(now, connection) else {
+                break;
+            };
             let Some((mut active, job)) = self.load(now, spool, job) else {
                 continue;
             };

@@ -1,5 +1,6 @@
-//! The only place that reads the clocks.
+//! The only place that reads the clocks, and the deadlines for which tasks sleep.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use crate::time::{Instant, Now, WallTime};
@@ -41,5 +42,49 @@ impl Clock {
 impl Default for Clock {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Deadlines for which tasks of a thread sleep. A task that sleeps is not called off:
+/// when it wakes too early its core finds nothing to do. A new one is made only if all
+/// others sleep longer, so that there are few, however often the deadline moves.
+#[derive(Debug, Default)]
+pub struct Armed(BTreeSet<Instant>);
+
+impl Armed {
+    /// Whether a task is to be made that sleeps until `deadline`.
+    #[must_use]
+    pub fn arm(&mut self, deadline: Instant) -> bool {
+        let sooner = self.0.first().is_none_or(|first| deadline < *first);
+        sooner && self.0.insert(deadline)
+    }
+
+    /// That task is awake.
+    pub fn woken(&mut self, deadline: Instant) {
+        self.0.remove(&deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_deadline_that_comes_and_goes_leaves_one_sleeper_for_the_later_one() {
+        let mut armed = Armed::default();
+        let session = Instant::START + Duration::from_secs(300);
+        let mut sleepers = 0;
+        for step in 0..100 {
+            let rider = Instant::START + Duration::from_millis(100 * (step + 1));
+            sleepers += u32::from(armed.arm(session));
+            assert!(armed.arm(rider));
+            assert!(!armed.arm(rider));
+            assert!(!armed.arm(session));
+            armed.woken(rider);
+        }
+        assert_eq!(sleepers, 1);
+        armed.woken(session);
+        assert!(armed.arm(session));
     }
 }

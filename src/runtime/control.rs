@@ -22,13 +22,12 @@ use crate::core::control::{ControlCompletion, ControlCore, ControlOperation, Rec
 use crate::core::{AdminRequestId, CoreId, Notice};
 use crate::queue::retry::Jitter;
 use crate::report::Fact;
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Armed, Clock};
 use crate::runtime::dns::Dns;
 use crate::runtime::hosts::{HostBook, hosts, timed_out};
 use crate::runtime::log::report_control;
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::storeroom::Storeroom;
-use crate::time::Instant;
 
 /// How long notices wait for a data core that is far behind.
 const NOTICE_PAUSE: Duration = Duration::from_millis(1);
@@ -84,7 +83,10 @@ struct Shell {
     askers: HashMap<AdminRequestId, oneshot::Sender<Response>>,
     last_request: u64,
     undelivered: VecDeque<(CoreId, Notice)>,
-    armed: Instant,
+    /// A task sleeps until they are tried again.
+    delivers_later: bool,
+    /// The deadlines for which tasks sleep.
+    armed: Armed,
     exit: Option<oneshot::Sender<Exit>>,
 }
 
@@ -132,7 +134,8 @@ pub async fn run(start: Start) -> std::io::Result<Exit> {
         askers: HashMap::new(),
         last_request: 0,
         undelivered: VecDeque::new(),
-        armed: Instant::NEVER,
+        delivers_later: false,
+        armed: Armed::default(),
         exit: Some(exit),
     })));
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
@@ -326,20 +329,29 @@ impl Control {
         Ok(())
     }
 
-    /// Leaves notices with the data cores; what finds no room is tried again.
+    /// Leaves notices with the data cores, to each in their order; what finds no room is
+    /// tried again. A core that is far behind does not hold up the others.
     fn deliver(&self) {
         let mut shell = self.0.borrow_mut();
         let shell = &mut *shell;
-        while let Some((core, notice)) = shell.undelivered.pop_front() {
-            if let Err(notice) = shell.mailboxes.data(core).push(notice) {
-                shell.undelivered.push_front((core, notice));
-                let control = self.clone();
-                tokio::task::spawn_local(async move {
-                    tokio::time::sleep(NOTICE_PAUSE).await;
-                    control.deliver();
-                });
-                return;
+        let mut behind: Vec<CoreId> = Vec::new();
+        let mailboxes = &shell.mailboxes;
+        let waiting = std::mem::take(&mut shell.undelivered);
+        for (core, notice) in waiting {
+            if behind.contains(&core) {
+                shell.undelivered.push_back((core, notice));
+            } else if let Err(notice) = mailboxes.data(core).push(notice) {
+                behind.push(core);
+                shell.undelivered.push_back((core, notice));
             }
+        }
+        if !behind.is_empty() && !std::mem::replace(&mut shell.delivers_later, true) {
+            let control = self.clone();
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(NOTICE_PAUSE).await;
+                control.0.borrow_mut().delivers_later = false;
+                control.deliver();
+            });
         }
     }
 
@@ -349,20 +361,14 @@ impl Control {
         let Some(deadline) = shell.core.deadline() else {
             return;
         };
-        if deadline >= shell.armed {
+        if !shell.armed.arm(deadline) {
             return;
         }
-        shell.armed = deadline;
         let pause = deadline.since(shell.clock.now().instant);
         let control = self.clone();
         tokio::task::spawn_local(async move {
             tokio::time::sleep(pause).await;
-            {
-                let mut shell = control.0.borrow_mut();
-                if shell.armed == deadline {
-                    shell.armed = Instant::NEVER;
-                }
-            }
+            control.0.borrow_mut().armed.woken(deadline);
             control.turn(ControlCompletion::Timer);
         });
     }

@@ -20,7 +20,7 @@ use spool_format::LogId;
 use crate::core::data::DataCore;
 use crate::core::{Completion, ConnectionId, CoreId, ListenerId, Notice, Operation};
 use crate::report::Fact;
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Armed, Clock};
 use crate::runtime::log::report;
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::net::{Bell, Ended, Listener, Progress, Socket};
@@ -29,7 +29,6 @@ use crate::runtime::segments::Segments;
 use crate::runtime::storeroom::Storeroom;
 use crate::spool::commit::{WriteFault, WriteStep};
 use crate::spool::segment::Segment;
-use crate::time::Instant;
 
 /// Octets that one receive takes at most. Large enough that a big body costs few
 /// system calls, small enough to stay in the second-level cache. One per core.
@@ -76,8 +75,10 @@ struct Shell {
     /// Notices that found a full mailbox, oldest first. Bounded by what the core
     /// has under way: it asks each question once.
     undelivered: VecDeque<Operation>,
-    /// The earliest deadline for which a task sleeps.
-    armed: Instant,
+    /// A task sleeps until they are tried again.
+    delivers_later: bool,
+    /// The deadlines for which tasks sleep.
+    armed: Armed,
 }
 
 type Shared = Rc<RefCell<Shell>>;
@@ -129,7 +130,8 @@ pub async fn run(start: Start) -> io::Result<()> {
         mailboxes,
         ready: VecDeque::new(),
         undelivered: VecDeque::new(),
-        armed: Instant::NEVER,
+        delivers_later: false,
+        armed: Armed::default(),
     }));
     for (number, listener) in listeners.into_iter().enumerate() {
         let number = ListenerId(u16::try_from(number).expect("checked by the configuration"));
@@ -289,14 +291,14 @@ impl Shell {
     fn deliver_notices(&mut self, shared: &Shared) {
         while let Some(operation) = self.undelivered.pop_front() {
             if let Err(operation) = self.mailboxes.deliver(self.id, operation) {
-                let waits_already = !self.undelivered.is_empty();
                 self.undelivered.push_front(operation);
-                if !waits_already {
+                if !std::mem::replace(&mut self.delivers_later, true) {
                     let shared = Rc::clone(shared);
                     monoio::spawn(async move {
                         monoio::time::sleep(NOTICE_PAUSE).await;
-                        let shell = Rc::clone(&shared);
-                        shell.borrow_mut().deliver_notices(&shared);
+                        let mut shell = shared.borrow_mut();
+                        shell.delivers_later = false;
+                        shell.deliver_notices(&shared);
                     });
                 }
                 return;
@@ -310,20 +312,14 @@ impl Shell {
         let Some(deadline) = self.core.deadline() else {
             return;
         };
-        if deadline >= self.armed {
+        if !self.armed.arm(deadline) {
             return;
         }
-        self.armed = deadline;
         let pause = deadline.since(self.clock.now().instant);
         let shared = Rc::clone(shared);
         monoio::spawn(async move {
             monoio::time::sleep(pause).await;
-            {
-                let mut shell = shared.borrow_mut();
-                if shell.armed == deadline {
-                    shell.armed = Instant::NEVER;
-                }
-            }
+            shared.borrow_mut().armed.woken(deadline);
             turn(&shared, Completion::Timer);
         });
     }
@@ -450,10 +446,14 @@ async fn send(shared: Shared, connection: Rc<Connection>, id: ConnectionId, mut 
 /// Reads over what the peer still sends after our last words. A socket that is closed
 /// with unread octets resets the connection, and the reset overtakes the words.
 async fn linger(shared: Shared, connection: Rc<Connection>) {
-    let timed = Rc::clone(&connection);
+    // Not a handle: the socket of a peer that goes in time is to be closed then, or
+    // short sessions would fill the table of descriptors with their timers.
+    let timed = Rc::downgrade(&connection);
     monoio::spawn(async move {
         monoio::time::sleep(LINGER).await;
-        timed.socket.hang_up();
+        if let Some(connection) = timed.upgrade() {
+            connection.socket.hang_up();
+        }
     });
     let mut octets = 0;
     while octets < LINGER_BYTES_MAX && connection.socket.readable().await.is_ok() {

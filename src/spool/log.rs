@@ -40,7 +40,7 @@ use spool_format::{
 use self::carry::Carry;
 pub(super) use self::found::Found;
 use self::notes::Notes;
-pub use self::room::{NoRoom, RESERVE_SEGMENTS};
+pub use self::room::{NoRoom, RESERVE_SEGMENTS, RESERVE_SEGMENTS_NOTIFICATIONS};
 use self::writing::Since;
 pub use self::writing::{
     ATTEMPT_ERROR_BYTES_MAX, Attempt, CHUNK_BYTES_MAX, OpenMessage, Refused, Rest, Sealed,

@@ -6,6 +6,11 @@ use super::Log;
 /// carried forward, so that space can always be won back.
 pub const RESERVE_SEGMENTS: u64 = 2;
 
+/// Of those, what notifications leave. In a full spool the mail that waits can only end
+/// by being delivered or by its sender being told, and the second must not need room
+/// that the first has taken.
+pub const RESERVE_SEGMENTS_NOTIFICATIONS: u64 = 1;
+
 /// Why there is no room for a message. Reply 452.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NoRoom {
@@ -37,6 +42,11 @@ impl Log {
 
     /// Whether new mail may use so many octets more.
     pub(super) fn room_for(&self, bytes: u64) -> Result<(), NoRoom> {
+        self.room_beside(bytes, RESERVE_SEGMENTS)
+    }
+
+    /// Whether so many octets may be used if so many segments are left alone.
+    pub(super) fn room_beside(&self, bytes: u64, reserve_segments: u64) -> Result<(), NoRoom> {
         let segment_bytes = u64::from(self.settings.segment_bytes);
         let tail = u64::from(self.commit.tail_bytes());
         let ahead = u64::from(self.commit.segments_ahead().unwrap_or(0));
@@ -49,7 +59,7 @@ impl Log {
         let failing = self.asked.values().filter(|a| a.retry_at.is_some()).count() as u64;
         let segments = (ahead + self.spares.len() as u64 + growth)
             .saturating_sub(failing)
-            .saturating_sub(RESERVE_SEGMENTS);
+            .saturating_sub(reserve_segments);
         // Headers, ends, and what does not fit at an end: a sixteenth.
         let usable = segment_bytes - segment_bytes / 16;
         let room = tail + segments * usable;

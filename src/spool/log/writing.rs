@@ -11,7 +11,7 @@ use spool_format::{
 use super::super::commit::{AppendError, Appended, BatchNumber, Ticket, Urgency};
 use super::super::message::{BodyFacts, Contents, Holding};
 use super::super::reclaim::Part;
-use super::room::NoRoom;
+use super::room::{NoRoom, RESERVE_SEGMENTS, RESERVE_SEGMENTS_NOTIFICATIONS};
 use super::{FINISHED_PER_BALANCE, Log};
 use crate::mail::QueueId;
 use crate::time::{Now, WallTime};
@@ -161,7 +161,39 @@ impl Log {
         octets: Option<u64>,
     ) -> Result<OpenMessage, Refused> {
         let wanted = framed_estimate(octets.unwrap_or(UNDECLARED_BYTES));
-        if let Err(no_room) = self.room_for(wanted) {
+        self.begin_beside(now, queue_id, contents, wanted, RESERVE_SEGMENTS)
+    }
+
+    /// The same for a notification of `octets`, which may use a part of the reserve.
+    ///
+    /// # Errors
+    /// As [`Log::begin`].
+    pub fn begin_reserved(
+        &mut self,
+        now: Now,
+        queue_id: QueueId,
+        contents: &Contents<'_>,
+        octets: u64,
+    ) -> Result<OpenMessage, Refused> {
+        let wanted = framed_estimate(octets);
+        self.begin_beside(
+            now,
+            queue_id,
+            contents,
+            wanted,
+            RESERVE_SEGMENTS_NOTIFICATIONS,
+        )
+    }
+
+    fn begin_beside(
+        &mut self,
+        now: Now,
+        queue_id: QueueId,
+        contents: &Contents<'_>,
+        wanted: u64,
+        reserve_segments: u64,
+    ) -> Result<OpenMessage, Refused> {
+        if let Err(no_room) = self.room_beside(wanted, reserve_segments) {
             self.press();
             return Err(Refused::NoRoom(no_room));
         }
