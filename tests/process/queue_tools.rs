@@ -76,7 +76,7 @@ fn list_and_show() {
     );
     eventually("the failed try is seen", || {
         let shown = relay.facts(&["queue", "show", &ids[1]]);
-        (shown[0]["state"] == "deferred" && shown[0]["attempts"] == 1).then_some(())
+        (shown[0]["state"] == "deferred").then_some(())
     });
     // For people: each id in a table.
     let text = relay.run(&["queue", "list"]).stdout;

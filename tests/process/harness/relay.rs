@@ -17,7 +17,7 @@ use super::waiting::eventually;
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_turnspool");
 
 /// How much of its standard error a failed test shows, in octets.
-const SHOWN_BYTES_MAX: usize = 6000;
+const SHOWN_BYTES_MAX: usize = 30_000;
 
 /// A running relay with a directory of its own. Killed when dropped; its standard
 /// error is shown when the test fails.

@@ -180,7 +180,7 @@ impl<'a> Session<'a> {
         }
         let action = self.shared.rule(Stage::Mail, line);
         match action {
-            None | Some(Action::Hold(_) | Action::ObeyThenClose) => {
+            action if obeys(action.as_ref()) => {
                 self.transaction = Some(Transaction {
                     mail: argument.to_owned(),
                     recipients: Vec::new(),
@@ -189,6 +189,7 @@ impl<'a> Session<'a> {
                 self.finish(action, "250 2.1.0 sender ok")
             }
             Some(action) => self.depart(action),
+            None => unreachable!("no rule is to obey"),
         }
     }
 
@@ -201,7 +202,7 @@ impl<'a> Session<'a> {
         }
         let action = self.shared.rule(Stage::Rcpt, line);
         match action {
-            None | Some(Action::Hold(_) | Action::ObeyThenClose) => {
+            action if obeys(action.as_ref()) => {
                 let transaction = self.transaction.as_mut().expect("seen above");
                 transaction.recipients.push(argument.to_owned());
                 let count = transaction.recipients.len();
@@ -211,6 +212,7 @@ impl<'a> Session<'a> {
                 self.finish(action, "250 2.1.5 recipient ok")
             }
             Some(action) => self.depart(action),
+            None => unreachable!("no rule is to obey"),
         }
     }
 
@@ -228,7 +230,10 @@ impl<'a> Session<'a> {
         if let Some(Action::Hold(gate)) = &action {
             gate.pass();
         }
-        self.reply(usual)?;
+        self.reply(match &action {
+            Some(Action::Reply(text)) => text,
+            _ => usual,
+        })?;
         Ok(match action {
             Some(Action::ObeyThenClose) => Next::End,
             _ => Next::Go,
@@ -295,6 +300,9 @@ impl<'a> Session<'a> {
             if !octets.is_empty() {
                 self.breach("a message for nobody behind", line);
             }
+            // The end of data ends the transaction, whatever the reply
+            // (RFC 5321 §4.1.1.4).
+            self.transaction = None;
             return self.reply("554 5.5.1 no valid recipients");
         }
         let transaction = self.transaction.take();
@@ -426,5 +434,14 @@ impl<'a> Session<'a> {
                 self.finish(action, usual)
             }
         }
+    }
+}
+
+/// Whether the command is to be obeyed, with or without something around it.
+fn obeys(action: Option<&Action>) -> bool {
+    match action {
+        None | Some(Action::Hold(_) | Action::ObeyThenClose) => true,
+        Some(Action::Reply(text)) => text.starts_with('2'),
+        Some(Action::ReplyThenClose(_) | Action::Close | Action::Silence) => false,
     }
 }

@@ -240,8 +240,14 @@ impl Sink {
 
     #[track_caller]
     pub(crate) fn assert_no_breach(&self) {
-        let breaches = self.shared.state().breaches.clone();
-        assert!(breaches.is_empty(), "breaches of protocol: {breaches:#?}");
+        let (breaches, commands) = {
+            let state = self.shared.state();
+            (state.breaches.clone(), state.commands.clone())
+        };
+        assert!(
+            breaches.is_empty(),
+            "breaches of protocol: {breaches:#?}; last commands: {commands:#?}"
+        );
     }
 }
 
