@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::core::common::{Call, Common, Settled, Waiting, WantedConnection};
-use crate::core::deadlines::{Deadlines, Entry};
+use crate::core::deadlines::Deadlines;
 use crate::core::delivery::Delivery;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::hosts::Resolved;
@@ -233,14 +233,16 @@ impl DataCore {
     }
 
     fn timers(&mut self, now: Now, spool: &impl SegmentSource) {
-        while let Some(id) = self.deadlines.due(now.instant) {
+        while let Some((instant, id)) = self.deadlines.due(now.instant) {
             let Some(connection) = self.connections.get_mut(&id) else {
                 continue;
             };
             let common = &mut self.common;
             match connection {
                 Connection::Reception { reception, .. } => {
-                    *reception.entry() = Entry::default();
+                    if !reception.entry().take(instant) {
+                        continue;
+                    }
                     if reception
                         .deadline()
                         .is_some_and(|deadline| deadline <= now.instant)
@@ -249,7 +251,9 @@ impl DataCore {
                     }
                 }
                 Connection::Delivery(delivery) => {
-                    *delivery.entry() = Entry::default();
+                    if !delivery.entry().take(instant) {
+                        continue;
+                    }
                     if delivery
                         .deadline()
                         .is_some_and(|deadline| deadline <= now.instant)

@@ -32,6 +32,18 @@ const RELAY_DENIED: Refusal = Refusal::new(
     "Relaying denied: not a domain of ours, and you are not listed",
 );
 
+/// Whether the client may send more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum InputEnd {
+    /// It may.
+    Open,
+    /// It will not, and the session is told when it no longer waits for us: a client that
+    /// closes its half behind the end of data is to hear what became of the message.
+    Closed,
+    /// The session was told.
+    Told,
+}
+
 /// A connection that brings mail.
 pub(super) struct Reception {
     id: ConnectionId,
@@ -41,6 +53,7 @@ pub(super) struct Reception {
     unread: Vec<u8>,
     /// Boxed: most connections of a busy server are idle, and pay for what is here.
     incoming: Option<Box<Incoming>>,
+    input: InputEnd,
     entry: Entry,
 }
 
@@ -61,6 +74,7 @@ impl Reception {
             session: Session::new(settings, facts, now),
             flow: Flow::new(id),
             unread: Vec::new(),
+            input: InputEnd::Open,
             incoming: None,
             entry: Entry::default(),
         }
@@ -101,7 +115,8 @@ impl Reception {
     pub(super) fn received(&mut self, now: Now, common: &mut Common, octets: &[u8]) {
         self.flow.received();
         if octets.is_empty() {
-            self.say(now, common, Input::PeerClosed);
+            self.input = InputEnd::Closed;
+            self.end_input(now, common);
         } else if self.unread.is_empty() {
             let left = self.read(now, common, octets);
             self.unread.extend_from_slice(left);
@@ -152,6 +167,7 @@ impl Reception {
     pub(super) fn stored(&mut self, now: Now, common: &mut Common, receipt: Committed) {
         self.say(now, common, Input::Stored(receipt));
         self.read_unread(now, common);
+        self.end_input(now, common);
         self.settle(common);
     }
 
@@ -159,12 +175,22 @@ impl Reception {
     pub(super) fn not_stored(&mut self, now: Now, common: &mut Common) {
         self.say(now, common, Input::NotStored(NotTaken::Failed));
         self.read_unread(now, common);
+        self.end_input(now, common);
         self.settle(common);
     }
 
     /// The log takes octets again.
     pub(super) fn resume(&mut self, common: &mut Common) {
         self.settle(common);
+    }
+
+    /// Tells the session that the client will send no more, unless it waits for us.
+    fn end_input(&mut self, now: Now, common: &mut Common) {
+        let waits_for_us = self.session.deadline().is_none();
+        if self.input == InputEnd::Closed && self.unread.is_empty() && !waits_for_us {
+            self.input = InputEnd::Told;
+            self.say(now, common, Input::PeerClosed);
+        }
     }
 
     fn say(&mut self, now: Now, common: &mut Common, input: Input<'_, Committed>) {
@@ -305,7 +331,7 @@ impl Reception {
     }
 
     fn settle(&mut self, common: &mut Common) {
-        let appetite = if !self.unread.is_empty() {
+        let appetite = if !self.unread.is_empty() || self.input != InputEnd::Open {
             Appetite::Sated
         } else if self.incoming.is_some() && common.log.is_full() {
             common.stalled.push(self.id);
