@@ -26,7 +26,6 @@ pub mod reader;
 pub mod report;
 pub mod secret;
 pub mod setting;
-mod settings;
 pub mod surroundings;
 pub mod units;
 mod unsupported;

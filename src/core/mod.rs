@@ -44,6 +44,7 @@ mod hosts;
 mod incoming;
 mod inquiry;
 mod lending;
+mod log;
 mod notifying;
 mod outcome;
 mod reception;

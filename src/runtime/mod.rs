@@ -21,6 +21,7 @@ pub mod net;
 pub mod outgoing;
 pub mod segments;
 pub mod serve;
+pub mod settings;
 pub mod storeroom;
 pub mod threads;
 

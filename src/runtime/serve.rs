@@ -34,6 +34,7 @@ use crate::runtime::hosts::HostBook;
 use crate::runtime::log::{report, report_control};
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::net;
+use crate::runtime::settings;
 use crate::runtime::storeroom::{Storeroom, log_path, logs};
 use crate::runtime::threads::{self, Placement};
 use crate::spool::log::{Identity, Settings as LogSettings};
@@ -72,9 +73,7 @@ struct Ground {
 pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     let clock = Clock::new();
     raise_descriptors();
-    let settings = config
-        .settings()
-        .map_err(|error| ServeError(error.to_string()))?;
+    let settings = settings::settings(&config).map_err(|error| ServeError(error.to_string()))?;
     let settings = Arc::new(settings);
     let data_cores = config.cores.data;
     let (spool, logs, directories) = open_spool(&config.spool.directory, data_cores)?;
@@ -246,7 +245,7 @@ impl Ground {
             // What takes a restart stays as it is.
             new.cores = old.cores;
             new.listeners.clone_from(&old.listeners);
-            let settings = new.settings().map_err(|error| error.to_string())?;
+            let settings = settings::settings(&new).map_err(|error| error.to_string())?;
             sessions.set_limits(new.limits.sessions_max, new.limits.sessions_per_client_max);
             let connections = u16::try_from(new.delivery.connections_max).unwrap_or(u16::MAX);
             // Whoever waits looks again when it is given the new settings.
@@ -284,7 +283,7 @@ impl Ground {
 fn host_book(config: &Config) -> HostBook {
     HostBook {
         ourselves: config.hostname.clone(),
-        smarthosts: config.smarthosts(),
+        smarthosts: settings::smarthosts(config),
         mx_port: None,
         mx_tls: TlsPolicy::Opportunistic,
     }

@@ -1,0 +1,137 @@
+//! What a data core does for its log: writes, segments, what is carried forward, and
+//! what the operator is told of room.
+
+use spool_format::{LogId, SegmentId, SegmentPlace};
+
+use crate::core::common::{Common, Settled};
+use crate::core::lending::Forget;
+use crate::core::{ControlNotice, Operation};
+use crate::report::Fact;
+use crate::spool::commit::Ticket;
+use crate::spool::log::{self, Refused};
+use crate::spool::message::SegmentSource;
+use crate::time::Now;
+
+impl Common {
+    /// Does what the log wants. Gives a ticket whose fate is known.
+    pub(super) fn advance_log(&mut self, now: Now) -> Option<(Ticket, Settled)> {
+        while let Some(output) = self.log.poll(now) {
+            match output {
+                log::Output::Write {
+                    segment,
+                    offset,
+                    bytes,
+                    durability,
+                } => {
+                    self.counters.writes += 1;
+                    self.counters.octets_written += bytes.len() as u64;
+                    if durability != crate::spool::commit::Durability::None {
+                        self.counters.flushes += 1;
+                    }
+                    let operation = Operation::Write {
+                        segment,
+                        offset,
+                        octets: bytes,
+                        durability,
+                    };
+                    self.operations.push_back(operation);
+                }
+                log::Output::Committed { ticket, receipt } => {
+                    return Some((ticket, Settled::Committed(receipt)));
+                }
+                log::Output::Failed { ticket } => return Some((ticket, Settled::Failed)),
+                log::Output::SegmentNeeded { header, spare } => {
+                    let core = self.id;
+                    self.tell_control(ControlNotice::SegmentNeeded {
+                        core,
+                        header,
+                        spare,
+                    });
+                }
+                log::Output::SegmentClosed { segment } => {
+                    let log = LogId(self.id.0);
+                    let segment = SegmentPlace { log, segment };
+                    self.tell_control(ControlNotice::SegmentClosed { segment });
+                }
+                log::Output::SegmentDead { segment, fate } => {
+                    self.counters.segments_freed += 1;
+                    if self.lending.dead(segment) == Forget::Now {
+                        self.operations.push_back(Operation::Forget { segment });
+                    }
+                    let core = self.id;
+                    self.tell_control(ControlNotice::SegmentDead {
+                        core,
+                        segment,
+                        fate,
+                    });
+                }
+                // The log is asked in `carry` whether there is something to carry.
+                log::Output::CarryWanted { .. } => {}
+                log::Output::Moved { queue_id, to, .. } => {
+                    self.counters.messages_carried += 1;
+                    self.queue.moved(queue_id, to);
+                }
+                log::Output::CarryFailed { queue_id, error } => {
+                    let what = match queue_id {
+                        Some(id) => format!("message {id} stays in its old segment: {error}"),
+                        None => format!("a segment cannot be emptied: {error}"),
+                    };
+                    let log = LogId(self.id.0);
+                    self.report(Fact::SpoolDamaged { log, what });
+                }
+                log::Output::LogClosed { fault } => {
+                    let log = LogId(self.id.0);
+                    self.report(Fact::LogClosed {
+                        log,
+                        why: fault.to_string(),
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// Carries a little of a mostly dead segment forward, if the log is not busy. False
+    /// if there is nothing to carry now.
+    pub(super) fn carry(&mut self, now: Now, spool: &impl SegmentSource) -> bool {
+        let carries = self.log.carries().is_some() && !self.log.is_full();
+        if carries {
+            self.log.carry(now, spool);
+        }
+        carries
+    }
+
+    /// A segment could not be prepared. The log asks again.
+    pub(super) fn segment_failed(&mut self, now: Now, segment: SegmentId, why: String) {
+        self.log.segment_failed(now, segment);
+        let log = LogId(self.id.0);
+        self.report(Fact::SegmentFailed { log, segment, why });
+    }
+
+    /// The free space of the disk is known anew.
+    pub(super) fn disk_space(&mut self, free_bytes: u64) {
+        self.log.free_bytes(free_bytes);
+    }
+
+    /// Tells the operator when mail begins to be refused for want of room, once.
+    pub(super) fn refused_for_room(&mut self, refused: &Refused) {
+        self.counters.messages_without_room += 1;
+        if let Refused::NoRoom(no_room) = refused
+            && !std::mem::replace(&mut self.full, true)
+        {
+            let log = LogId(self.id.0);
+            self.report(Fact::Room {
+                log,
+                full: Some(no_room.to_string()),
+            });
+        }
+    }
+
+    /// Tells the operator when mail is taken again.
+    pub(super) fn taken_again(&mut self) {
+        if std::mem::replace(&mut self.full, false) {
+            let log = LogId(self.id.0);
+            self.report(Fact::Room { log, full: None });
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! From the checked configuration to the small settings that the modules define.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, DeliveryMode, Retry as RetryConfig, SmarthostTls, addresses};
+use crate::core::settings::Settings;
+use crate::queue::destination::{Policies, Policy};
+use crate::queue::retry::Retry;
+use crate::route::{
+    self, HostName, Network, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
+    Scope, SmarthostGroup, Target, TlsPolicy,
+};
+use crate::smtp;
+
+/// How long a delivery connection without work stays open for more. Longer than the
+/// pause between two messages of a busy stream, short for a host with other clients.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// The random part of a pause: enough to spread the probes of a thousand sites after
+/// an outage, little enough that the operator recognises the interval.
+const JITTER: f64 = 0.2;
+
+/// Where tries are counted, mail that was never tried is given up at this age: the
+/// link may be down for days, and a sender must hear of it some time.
+const GIVE_UP_UNTRIED: Duration = Duration::from_secs(5 * 24 * 3600);
+
+/// The smarthosts of the configuration are one group.
+const SMARTHOSTS: SmarthostGroup = SmarthostGroup(0);
+
+/// What the data cores need.
+///
+/// # Errors
+/// What only the modules can find, for the operator.
+pub fn settings(config: &Config) -> Result<Settings, RouteError> {
+    let smtp_client = smtp::client::settings::Settings::new(config.hostname.clone());
+    let mut lmtp_client = smtp_client.clone();
+    lmtp_client.protocol = smtp::client::settings::Protocol::Lmtp;
+    Ok(Settings {
+        hostname: config.hostname.clone(),
+        listeners: config
+            .listeners
+            .iter()
+            .map(|_| Arc::new(session(config)))
+            .collect(),
+        relay: relay_rules(config),
+        routes: routes(config)?,
+        smtp_client: Arc::new(smtp_client),
+        lmtp_client: Arc::new(lmtp_client),
+        policies: policies(config),
+        data_cores: config.cores.data,
+        idle: IDLE,
+    })
+}
+
+/// The smarthosts of each group.
+#[must_use]
+pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
+    let (DeliveryMode::Smarthost(hosts) | DeliveryMode::MxThenSmarthost(hosts)) =
+        &config.delivery.mode
+    else {
+        return Vec::new();
+    };
+    let group = hosts
+        .iter()
+        .map(|smarthost| route::Host {
+            host: host_name(&smarthost.host),
+            port: smarthost.port,
+            protocol: Protocol::Smtp,
+            tls: match smarthost.tls {
+                SmarthostTls::None => TlsPolicy::None,
+                SmarthostTls::Opportunistic => TlsPolicy::Opportunistic,
+                SmarthostTls::Required => TlsPolicy::Required,
+                SmarthostTls::Verified => TlsPolicy::Verified,
+            },
+        })
+        .collect();
+    vec![group]
+}
+
+fn session(config: &Config) -> smtp::settings::Settings {
+    let mut session = smtp::settings::Settings::new(config.hostname.clone());
+    session.message_bytes_max = config.limits.message_bytes_max;
+    session.recipients_max = config.limits.recipients_max;
+    session
+}
+
+fn relay_rules(config: &Config) -> RelayRules {
+    let networks = config.relay.networks.iter().filter_map(network).collect();
+    let domains = config.relay.domains.iter().map(scope);
+    RelayRules::new(Some(networks), domains)
+}
+
+fn routes(config: &Config) -> Result<Routes, RouteError> {
+    let mode = match &config.delivery.mode {
+        DeliveryMode::Mx => route::DeliveryMode::Mx,
+        DeliveryMode::Smarthost(_) => route::DeliveryMode::Smarthost(SMARTHOSTS),
+        DeliveryMode::MxThenSmarthost(_) => route::DeliveryMode::MxThenSmarthost(SMARTHOSTS),
+    };
+    let in_smarthost_mode = if config.delivery.routes_in_smarthost_mode {
+        RoutesInSmarthostMode::Used
+    } else {
+        RoutesInSmarthostMode::Ignored
+    };
+    let routes = config
+        .routes
+        .iter()
+        .map(|route| (scope(&route.domain), target(&route.next_hop)));
+    Routes::new(mode, in_smarthost_mode, [], routes)
+}
+
+fn policies(config: &Config) -> Policies {
+    let (retry, warn) = match config.retry {
+        RetryConfig::Exponential {
+            first,
+            factor,
+            longest,
+            give_up,
+            warn,
+        } => (
+            Retry::Exponential {
+                first,
+                factor,
+                longest,
+                give_up,
+                jitter: JITTER,
+            },
+            warn,
+        ),
+        RetryConfig::Fixed { tries, every, warn } => {
+            let tries = u16::try_from(tries).unwrap_or(u16::MAX);
+            (
+                Retry::Fixed {
+                    tries,
+                    every,
+                    give_up: GIVE_UP_UNTRIED,
+                },
+                warn,
+            )
+        }
+    };
+    let connections = config.delivery.connections_per_destination_max;
+    let policy = Policy {
+        retry,
+        warn,
+        connections: u16::try_from(connections).unwrap_or(u16::MAX),
+    };
+    Policies {
+        default: Arc::new(policy),
+        ..Policies::default()
+    }
+}
+
+fn host_name(host: &addresses::Host) -> HostName {
+    match host {
+        addresses::Host::Name(name) => HostName::Name(name.clone()),
+        addresses::Host::Address(address) => HostName::Address(*address),
+    }
+}
+
+/// Both sides write and read the same blocks; that of `config` has passed the checks.
+fn network(network: &addresses::Network) -> Option<Network> {
+    Network::new(network.address(), network.prefix()).ok()
+}
+
+fn scope(pattern: &addresses::DomainPattern) -> Scope {
+    match pattern {
+        addresses::DomainPattern::Exact(domain) => Scope::Name(domain.clone()),
+        addresses::DomainPattern::Below(domain) => Scope::Below(domain.clone()),
+    }
+}
+
+fn target(next_hop: &addresses::NextHop) -> Target {
+    let host = |host, port: u16, protocol| {
+        let host = host_name(host);
+        Target::Host(route::Host {
+            host,
+            port,
+            protocol,
+            tls: TlsPolicy::None,
+        })
+    };
+    match next_hop {
+        addresses::NextHop::Smtp { host: name, port } => host(name, *port, Protocol::Smtp),
+        addresses::NextHop::Lmtp { host: name, port } => host(name, *port, Protocol::Lmtp),
+        addresses::NextHop::Maildir(path) => Target::Maildir(path.clone()),
+        addresses::NextHop::Hold => Target::Hold(HELD.parse().expect("a customer name")),
+        addresses::NextHop::Discard => Target::Discard,
+        addresses::NextHop::Mx => Target::Mx,
+    }
+}
+
+/// Whose mail is that of a route that only says `hold`.
+const HELD: &str = "held";
