@@ -75,6 +75,25 @@ fn routes_alone_make_a_relay() {
     assert_identical(&mail.octets, &sent);
 }
 
+/// Thrown away is done: the other recipient gets it, and nothing is left.
+#[test]
+fn what_is_to_be_discarded_goes_nowhere() {
+    let sink = Sink::new();
+    let relay = Setup::to(sink.address())
+        .discarded("nowhere.example")
+        .start();
+    let sent = message("discard", "text");
+    let recipients = ["<a@nowhere.example>", "<b@b.example>"];
+    relay
+        .client()
+        .send("<a@client.example>", &recipients, &sent);
+    let mail = sink.wait_for_one();
+    assert_eq!(mail.recipients.len(), 1);
+    assert_identical(&mail.octets, &sent);
+    relay.wait_until_empty();
+    assert_eq!(sink.count(), 1);
+}
+
 #[test]
 fn the_greeting_and_the_extensions_say_who_we_are() {
     let sink = Sink::new();
@@ -165,4 +184,40 @@ fn many_clients_at_once_over_two_cores() {
     }
     relay.wait_until_empty();
     relay.stop();
+}
+
+/// Group commit: what comes while a sync is under way shares the next one.
+#[test]
+fn many_messages_share_a_flush() {
+    const SESSIONS: u64 = 100;
+    const EACH: u64 = 10;
+    let sink = Sink::new();
+    let relay = Setup::to(sink.address()).start();
+    let text = message("4 KiB", &"sixteen octets..".repeat(256));
+    std::thread::scope(|scope| {
+        for _ in 0..SESSIONS {
+            let (relay, text) = (&relay, &text);
+            scope.spawn(move || {
+                let mut client = relay.client();
+                for _ in 0..EACH {
+                    client.send("<a@client.example>", &["<b@b.example>"], text);
+                }
+            });
+        }
+    });
+    sink.wait_for(usize::try_from(SESSIONS * EACH).expect("few"));
+    relay.wait_until_empty();
+    let messages = relay.counter("messages_accepted");
+    assert_eq!(messages, SESSIONS * EACH);
+    let (flushes, writes) = (relay.counter("flushes"), relay.counter("writes"));
+    eprintln!("{messages} messages, {flushes} flushes, {writes} writes");
+    // Done records included. A flush a message would be 1,000 and more.
+    assert!(
+        flushes * 4 < messages,
+        "{flushes} flushes for {messages} messages"
+    );
+    assert!(
+        writes < 2 * messages,
+        "{writes} writes for {messages} messages"
+    );
 }

@@ -549,3 +549,38 @@ fn a_slow_hop_holds_nothing_up() {
     assert_eq!(slow.count(), 21, "copies");
     relay.stop();
 }
+
+/// A hop that stops reading in the middle of a large message, with all buffers on
+/// the way full: others get theirs, and the rest goes when it reads again.
+#[test]
+fn a_hop_that_stops_reading() {
+    let gate = Gate::new();
+    let stuck = Sink::with(
+        &["PIPELINING", "SIZE 104857600"],
+        [on(Stage::Body).times(1).hold(&gate)],
+    );
+    let good = Sink::new();
+    let mut relay = Setup::to(good.address())
+        .route("stuck.example", stuck.address())
+        .delivery("connections = 4\nconnections_per_destination = 1")
+        .start();
+    let mut client = relay.client();
+    let large = message(
+        "large",
+        &"forty octets and a line end are in it...\r\n".repeat(400_000),
+    );
+    client.send(SENDER, &["<b@stuck.example>"], &large);
+    eventually("the hop has stopped reading", || {
+        (gate.arrived() == 1).then_some(())
+    });
+    let small = message("small", "text");
+    for _ in 0..50 {
+        client.send(SENDER, &["<b@good.example>"], &small);
+    }
+    good.wait_for(50);
+    assert_eq!(stuck.count(), 0);
+    gate.open();
+    assert_identical(&stuck.wait_for_one().octets, &large);
+    relay.wait_until_empty();
+    relay.stop();
+}

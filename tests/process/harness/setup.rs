@@ -75,6 +75,12 @@ impl Setup {
         self
     }
 
+    /// Mail for this domain is taken and thrown away.
+    pub(crate) fn discarded(mut self, domain: &str) -> Self {
+        self.next_hop(domain, "discard");
+        self
+    }
+
     fn next_hop(&mut self, domain: &str, next_hop: &str) {
         writeln!(
             self.routes,
