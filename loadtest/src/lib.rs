@@ -5,9 +5,11 @@
 //!
 //! Reading order: [`generate`] and [`sink`] are the two ends, [`link`] may lie
 //! between them; `client` and `sink::session` are their SMTP, machines without
-//! I/O; [`compare`] runs both around several servers; `message` is what is sent; `kernel` is the ring that carries it.
+//! I/O; [`compare`] runs both around several
+//! servers; [`customer`] fetches by ATRN; `message` is what is sent; `kernel` is the ring that carries it.
 
 pub mod compare;
+pub mod customer;
 pub mod generate;
 pub mod link;
 pub mod plot;

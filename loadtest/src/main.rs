@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{compare, generate, link, sink};
+use loadtest::{compare, customer, generate, link, sink};
 use serde::Serialize;
 
 #[global_allocator]
@@ -26,6 +26,7 @@ enum Task {
     Sink(Box<sink::Options>),
     Link(Box<link::Options>),
     Compare(Box<compare::Options>),
+    Customer(Box<customer::Options>),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +44,9 @@ fn main() -> ExitCode {
         }),
         Task::Link(options) => {
             link::run(options).and_then(|report| print(&report, options.json.as_deref()))
+        }
+        Task::Customer(options) => {
+            customer::run(options).and_then(|report| print(&report, options.json.as_deref()))
         }
         Task::Compare(options) => compare::run(options).and_then(|report| {
             plot(options.svg.as_deref(), || report.plot())?;

@@ -147,9 +147,13 @@ fn throughput_panel(svg: &mut String, series: &[Series]) {
 
 fn throughput(name: &str, figures: &TimelineFigures) -> Series {
     let seconds = figures.step_ms as f64 / 1e3;
-    let together = figures.steps.len().div_ceil(TIMELINE_POINTS_MAX).max(1);
-    let points = figures
-        .steps
+    // The last step is cut off by the end of the run, and would look like a fall.
+    let whole = match figures.steps.len() {
+        steps @ 0..=2 => steps,
+        steps => steps - 1,
+    };
+    let together = whole.div_ceil(TIMELINE_POINTS_MAX).max(1);
+    let points = figures.steps[..whole]
         .chunks(together)
         .enumerate()
         .map(|(place, steps)| {

@@ -44,7 +44,7 @@ fn servers_are_started_measured_and_stopped() {
     let first = server(&directory, "first", &start);
     let marker = directory.join("wiped");
     let second = format!(
-        "{start} --rule 'mail delay 1ms'\nWIPE=touch {}",
+        "{start} --rule 'mail delay 50ms'\nWIPE=touch {}",
         marker.display()
     );
     let second = server(&directory, "second", &second);
@@ -73,7 +73,7 @@ fn servers_are_started_measured_and_stopped() {
     assert_eq!(rate(0), Some(1.0), "{report}");
     assert!(
         rate(1).expect("a ratio") < 1.0,
-        "a millisecond a message is slower: {report}"
+        "a twentieth of a second a message is slower: {report}"
     );
     assert!(
         std::fs::read_to_string(svg)
@@ -108,7 +108,14 @@ fn a_relay_is_measured_at_the_sink() {
         server["per_second"]["min"].as_f64().expect("a rate") > 0.0,
         "{report}"
     );
-    assert_eq!(server["doubts"], serde_json::json!([]), "{report}");
+    // How near the ceiling it comes is the machine's mood.
+    let doubts = server["doubts"].as_array().expect("a list");
+    let lost = |doubt: &&serde_json::Value| {
+        !doubt
+            .as_str()
+            .is_some_and(|doubt| doubt.contains("ceiling"))
+    };
+    assert_eq!(doubts.iter().find(lost), None, "{report}");
 }
 
 #[test]

@@ -39,7 +39,7 @@ enum Connection {
     /// It takes mail away.
     Delivery(Box<Delivery>),
     /// It was turned away, and its 421 is on its way.
-    TurnedAway(Flow),
+    TurnedAway(Box<Flow>),
 }
 
 /// The machine.
@@ -225,7 +225,8 @@ impl DataCore {
                 flow.send([Piece::Octets(octets)]);
                 flow.finish(now.instant);
                 flow.advance(Appetite::Sated, &mut common.operations);
-                self.connections.insert(id, Connection::TurnedAway(flow));
+                self.connections
+                    .insert(id, Connection::TurnedAway(Box::new(flow)));
             }
         }
         self.look_after(now, id);

@@ -36,7 +36,7 @@ pub(super) struct Flow {
     connection: ConnectionId,
     receiving: bool,
     sending: bool,
-    waiting: VecDeque<Piece>,
+    waiting: Vec<Piece>,
     ending: Ending,
 }
 
@@ -47,7 +47,7 @@ impl Flow {
             connection,
             receiving: false,
             sending: false,
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
             ending: Ending::Open,
         }
     }
@@ -131,7 +131,7 @@ impl Flow {
         let connection = self.connection;
         if !self.sending && !self.waiting.is_empty() {
             self.sending = true;
-            let pieces = self.waiting.drain(..).collect();
+            let pieces = std::mem::take(&mut self.waiting);
             operations.push_back(Operation::Send { connection, pieces });
         }
         if matches!(self.ending, Ending::AfterSending { .. }) && !self.sending {

@@ -47,13 +47,13 @@ enum InputEnd {
 /// A connection that brings mail.
 pub(super) struct Reception {
     id: ConnectionId,
-    peer: SocketAddr,
     session: Session<Committed>,
     flow: Flow,
     /// Octets that the session could not take yet.
     unread: Vec<u8>,
+    /// Boxed: most connections of a busy server are idle, and pay for what is here.
+    incoming: Option<Box<Incoming>>,
     input: InputEnd,
-    incoming: Option<Incoming>,
     entry: Entry,
 }
 
@@ -71,7 +71,6 @@ impl Reception {
         };
         Self {
             id,
-            peer,
             session: Session::new(settings, facts, now),
             flow: Flow::new(id),
             unread: Vec::new(),
@@ -83,7 +82,11 @@ impl Reception {
 
     /// Whose session it is.
     pub(super) fn client(&self) -> IpAddr {
-        self.peer.ip()
+        self.peer().ip()
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.session.peer().address
     }
 
     /// Nothing will happen any more.
@@ -135,7 +138,7 @@ impl Reception {
         self.flow.gone();
         self.drop_incoming(common);
         common.report(Fact::SessionEnded {
-            peer: self.peer,
+            peer: self.peer(),
             why: format!("the connection was lost ({why}); what was not acknowledged is dropped"),
         });
     }
@@ -243,7 +246,7 @@ impl Reception {
                         continue;
                     };
                     let waiting = Waiting::Reception(self.id);
-                    match common.seal(now, incoming, body_facts(&facts), waiting) {
+                    match common.seal(now, *incoming, body_facts(&facts), waiting) {
                         // The commit takes a while: what was said before goes out.
                         Ok(()) => self.session.handle(now, Input::Later),
                         Err((refused, _)) => {
@@ -274,7 +277,7 @@ impl Reception {
                         let what = format!("RCPT TO:{}", recipient.forward_path);
                         let reply = RELAY_DENIED.reply().text().to_owned();
                         common.report(Fact::Refused {
-                            peer: self.peer,
+                            peer: self.peer(),
                             reply,
                             what,
                         });
@@ -302,7 +305,7 @@ impl Reception {
             Ok(incoming) => {
                 common.taken_again();
                 let queue_id = incoming.queue_id();
-                self.incoming = Some(incoming);
+                self.incoming = Some(Box::new(incoming));
                 Input::Begun(queue_id)
             }
             Err(refused) => Input::NotBegun(not_taken(common, &refused)),

@@ -21,7 +21,7 @@
 //!
 //! # Destinations
 //! A destination is known by a hash of 64 bits. Its low bits choose a window of
-//! [`WINDOW_SLOTS`] words, the upper 24 are the tag. The word of a destination is
+//! sixteen words, the upper 24 are the tag. The word of a destination is
 //! claimed when its first connection opens and is zero again when the last is gone
 //! and nobody waits. Two cores can claim different words of the window for the same
 //! destination at the same time (if a third word becomes free between their looks),
@@ -32,7 +32,7 @@
 //!
 //! Two destinations share a limit if tag and window agree. With c connections in a
 //! table of n words that happens to a new destination with a probability of about
-//! `c / n * WINDOW_SLOTS / 2^24`, one in four million at a quarter full: such a pair
+//! `c / n * 16 / 2^24`, one in four million at a quarter full: such a pair
 //! gets fewer connections than allowed, never more.
 //!
 //! What this module does not do: it sends no notices, and it does not decide who of

@@ -9,9 +9,10 @@
 //!
 //! # How a message goes out
 //! [`Output::Connect`] asks for a session; a permit for it has been taken. When the
-//! session can take work, and again each time it can take more, its worker calls
-//! [`Schedule::take`]. [`Take::Wait`] means that there is nothing: the session stays
-//! open and [`Output::Work`] asks it to `take` again. Each job ends with
+//! session can take work, and again each time it can take more (during a job, so that
+//! commands are pipelined, or after its outcome), its worker calls [`Schedule::take`].
+//! [`Take::Wait`] means that there is nothing: the session stays open and
+//! [`Output::Work`] asks it to `take` again. Each job ends with
 //! [`Schedule::outcome`], each connection with [`Schedule::connection_closed`] or
 //! [`Schedule::connection_failed`].
 //!
@@ -42,11 +43,8 @@ use spool_format::Location;
 
 use super::destination::{Destinations, Gate, Health, Policies, Turn, Want};
 use super::handles::{Handle, Handles};
-use super::index::{
-    DestinationId, HoldState, Index, MessageFacts, MessageSlot, Recipients, Removed, ShareSlot,
-    ShareState, Told,
-};
-use super::permits::{CoreNumber, CoreSet, DestinationKey, Limit, Permit, Permits};
+use super::index::{DestinationId, Index, MessageFacts, MessageSlot, Recipients, ShareSlot, Told};
+use super::permits::{CoreNumber, DestinationKey, Permit, Permits};
 use super::retry::Jitter;
 use crate::mail::{QueueId, RecipientIndex};
 use crate::route::{NextHop, NextHopRef};
@@ -54,7 +52,10 @@ use crate::time::{Instant, Now, WallTime};
 
 mod delivery;
 mod expiry;
+mod line;
 mod operator;
+mod output;
+mod place;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -62,7 +63,9 @@ mod tests;
 
 pub use delivery::{ConnectionFailure, Job, RecipientOutcome, Take};
 pub use expiry::ExpiryReason;
+use line::Line;
 pub use operator::{DestinationFacts, Filter, PAGE_SCAN_MAX, Page, Selection, Waiting};
+pub use output::{Output, ReleaseEnd};
 
 /// Steps of bulk work between two inputs: about a millisecond.
 pub const PORTION: u32 = 2048;
@@ -128,122 +131,6 @@ pub struct NewRecipient<'a> {
     pub not_before: Option<WallTime>,
 }
 
-/// What is to be done, and what is to be known.
-#[derive(PartialEq, Eq, Debug)]
-pub enum Output {
-    /// Open a connection and start a session. The permit is taken.
-    Connect {
-        /// Its name from now on.
-        connection: ConnectionId,
-        /// See [`Schedule::next_hop`].
-        destination: DestinationId,
-    },
-    /// There is work for this idle session: call [`Schedule::take`].
-    Work {
-        /// Which.
-        connection: ConnectionId,
-    },
-    /// End this idle session (RFC 5321 §4.1.1.10) and report it closed.
-    Quit {
-        /// Which.
-        connection: ConnectionId,
-    },
-    /// Recipients will be tried again: to be noted in the spool.
-    Deferred {
-        /// The message.
-        queue_id: QueueId,
-        /// Who.
-        recipients: Recipients,
-        /// How often it was tried.
-        attempts: u16,
-        /// About when it will be tried again.
-        until: WallTime,
-    },
-    /// The sender is to be told that these are late.
-    Warn {
-        /// The message.
-        queue_id: QueueId,
-        /// Its seal.
-        location: Location,
-        /// Where it waits.
-        destination: DestinationId,
-        /// Who.
-        recipients: Recipients,
-        /// [`Told::DELAY`] or [`Told::DEADLINE`].
-        what: Told,
-        /// When they will be given up.
-        expires: WallTime,
-    },
-    /// These recipients have ended: given up.
-    Expired {
-        /// The message.
-        queue_id: QueueId,
-        /// Its seal.
-        location: Location,
-        /// Where it waited.
-        destination: DestinationId,
-        /// Who.
-        recipients: Recipients,
-        /// Why.
-        reason: ExpiryReason,
-    },
-    /// These recipients have ended: deleted by the operator.
-    Deleted {
-        /// The message.
-        queue_id: QueueId,
-        /// Who.
-        recipients: Recipients,
-    },
-    /// All recipients have ended, and each was reported before this.
-    Finished {
-        /// The message.
-        queue_id: QueueId,
-        /// Its seal.
-        location: Location,
-    },
-    /// No session could be had. Nothing is tried before this time.
-    DestinationClosed {
-        /// Which.
-        destination: DestinationId,
-        /// In a row.
-        failures: u16,
-        /// When a probe goes out.
-        until: WallTime,
-    },
-    /// A success after failures.
-    DestinationOpened {
-        /// Which.
-        destination: DestinationId,
-    },
-    /// Released mail was all tried once, or the site could not be reached.
-    ReleaseEnded {
-        /// Which.
-        destination: DestinationId,
-        /// Which of the two.
-        end: ReleaseEnd,
-    },
-    /// Permits came free: each core in the set other than this one is to be given
-    /// [`Schedule::permits_freed`].
-    PermitsFreed {
-        /// Who.
-        cores: CoreSet,
-    },
-    /// No permit: every other core is to be given [`Schedule::permit_wanted`].
-    PermitWanted {
-        /// A connection to this destination is wanted; `None`: any.
-        key: Option<DestinationKey>,
-    },
-}
-
-/// How a release ended.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum ReleaseEnd {
-    /// All was tried once.
-    Drained,
-    /// [`RELEASE_FAILURES_MAX`] failures.
-    Unreachable,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ConnectionState {
     /// Not yet there.
@@ -286,21 +173,6 @@ struct InFlight {
     share: ShareSlot,
     connection: ConnectionId,
     large: bool,
-}
-
-/// Who waits for permits.
-#[derive(Debug, Default)]
-struct Line {
-    /// Destinations in turn.
-    queued: VecDeque<DestinationId>,
-    /// Refused by the limit of the destination.
-    blocked: Vec<DestinationId>,
-    /// Have large messages only, and too many of those are on the way.
-    large_blocked: Vec<DestinationId>,
-    /// The total was full when last asked.
-    full: bool,
-    /// Another core goes first.
-    not_before: Instant,
 }
 
 /// Goes through a destination whose attempts are counted.
@@ -559,94 +431,6 @@ impl Schedule {
             .insert(next_hop, policy, key, self.now.instant)
     }
 
-    /// Counts a new share in its destination and starts its clock.
-    fn admit(&mut self, slot: ShareSlot) {
-        let share = self.index.share(slot);
-        let octets = self.index.message(share.message).octets;
-        let destination = &mut self.destinations[share.destination];
-        destination.shares += 1;
-        destination.octets += octets;
-        let failures = destination.failures_total;
-        self.index.share_mut(slot).failures_seen = failures;
-        self.set_clock(slot);
-    }
-
-    /// From "in flight" to "ready", or "held" if its message is.
-    fn make_ready(&mut self, slot: ShareSlot) {
-        let message = self.index.message_of(slot);
-        let turn = Turn::ranked(message.rank(), slot);
-        let (held, large) = (message.hold == HoldState::Held, message.is_large());
-        let share = self.index.share_mut(slot);
-        assert_eq!(share.state, ShareState::InFlight, "a share in two places");
-        let destination = &mut self.destinations[share.destination];
-        let (set, state) = match (held, large) {
-            (true, _) => (&mut destination.held, ShareState::Held),
-            (false, true) => (&mut destination.large, ShareState::Ready),
-            (false, false) => (&mut destination.small, ShareState::Ready),
-        };
-        share.state = state;
-        let new = set.insert(turn);
-        assert!(new, "a share stood twice in a set");
-    }
-
-    /// From "in flight" to "deferred", or "held" if its message is.
-    fn defer_until(&mut self, slot: ShareSlot, due: Instant) {
-        if self.index.message_of(slot).hold == HoldState::Held {
-            self.make_ready(slot);
-            return;
-        }
-        let share = self.index.share_mut(slot);
-        assert_eq!(share.state, ShareState::InFlight, "a share in two places");
-        share.state = ShareState::Deferred;
-        share.due = due;
-        let destination = &mut self.destinations[share.destination];
-        let new = destination.deferred.insert(Turn::timed(due, slot));
-        assert!(new, "a share stood twice in a set");
-    }
-
-    /// From a set of its destination to "in flight", which is to say, nowhere.
-    fn unlink(&mut self, slot: ShareSlot) {
-        let message = self.index.message_of(slot);
-        let (rank, large) = (message.rank(), message.is_large());
-        let share = self.index.share_mut(slot);
-        let destination = &mut self.destinations[share.destination];
-        let ranked = Turn::ranked(rank, slot);
-        let timed = Turn::timed(share.due, slot);
-        let was_there = match (share.state, large) {
-            (ShareState::InFlight, _) => panic!("a share in flight was looked for in a set"),
-            (ShareState::Ready, true) => destination.large.remove(&ranked),
-            (ShareState::Ready, false) => destination.small.remove(&ranked),
-            (ShareState::Held, _) => destination.held.remove(&ranked),
-            (ShareState::Deferred, _) => {
-                destination.deferred.remove(&timed) || destination.released.remove(&timed)
-            }
-        };
-        assert!(was_there, "a share was not where it should be");
-        share.state = ShareState::InFlight;
-    }
-
-    /// The end of a share that stands nowhere. Its recipients were reported.
-    fn end_share(&mut self, slot: ShareSlot) {
-        self.clear_clock(slot);
-        let share = self.index.share(slot);
-        assert_eq!(
-            share.state,
-            ShareState::InFlight,
-            "a share ended in its place"
-        );
-        let octets = self.index.message(share.message).octets;
-        let destination = &mut self.destinations[share.destination];
-        destination.shares -= 1;
-        destination.octets -= octets;
-        if destination.shares == 0 {
-            destination.empty_since = self.now.instant;
-        }
-        if let Removed::Message { queue_id, location } = self.index.remove_share(slot) {
-            self.outputs
-                .push_back(Output::Finished { queue_id, location });
-        }
-    }
-
     /// After anything that may let a destination send, or end its release: wakes what
     /// is idle, queues for a permit, sets the timer.
     fn reconsider(&mut self, id: DestinationId) {
@@ -759,169 +543,5 @@ impl Schedule {
         }
         self.reconsider(id);
         true
-    }
-
-    /// One connection that was without work for long enough.
-    fn step_idle(&mut self) -> bool {
-        let Some(&(since, id)) = self.idle.front() else {
-            return false;
-        };
-        if since + self.idle_timeout > self.now.instant {
-            return false;
-        }
-        self.idle.pop_front();
-        let Some(connection) = self.connections.get_mut(id.0) else {
-            return true;
-        };
-        connection.idle_listed = false;
-        if connection.state != ConnectionState::Idle {
-            return true;
-        }
-        if connection.idle_since > since {
-            // It had work meanwhile: to its new place in the order.
-            connection.idle_listed = true;
-            let since = connection.idle_since;
-            let place = self.idle.partition_point(|(other, _)| *other <= since);
-            self.idle.insert(place, (since, id));
-        } else {
-            self.forget_idle(id);
-            self.quit(id);
-        }
-        true
-    }
-
-    /// One destination in line for a permit.
-    fn step_line(&mut self) -> bool {
-        if self.stopping || self.line.full || self.now.instant < self.line.not_before {
-            return false;
-        }
-        let Some(id) = self.line.queued.pop_front() else {
-            return false;
-        };
-        let now = self.now.instant;
-        let destination = &mut self.destinations[id];
-        destination.want = Want::Nothing;
-        if !destination.wants_connection(now) {
-            self.arm(id);
-            return true;
-        }
-        let (key, limit) = (destination.key, destination.limit());
-        let permit = if destination.next_hop.is_remote() {
-            match self.permits.try_acquire(self.core, key, limit) {
-                Ok(permit) => Some(permit),
-                Err(denied) => {
-                    self.refused(id, denied.limit);
-                    self.free(denied.notify);
-                    return true;
-                }
-            }
-        } else {
-            None
-        };
-        destination.connections += 1;
-        destination.expectant += 1;
-        if destination.wants_connection(now) {
-            destination.want = Want::Queued;
-            self.line.queued.push_back(id);
-        }
-        let connection = ConnectionId(self.connections.insert(Connection {
-            destination: id,
-            permit,
-            state: ConnectionState::Connecting,
-            jobs: SmallVec::new(),
-            large_jobs: 0,
-            large_permit: false,
-            taken: 0,
-            proven: false,
-            since: now,
-            idle_since: now,
-            idle_listed: false,
-        }));
-        self.outputs.push_back(Output::Connect {
-            connection,
-            destination: id,
-        });
-        true
-    }
-
-    /// No permit for the destination at the head of the line.
-    fn refused(&mut self, id: DestinationId, limit: Limit) {
-        let destination = &mut self.destinations[id];
-        let key = match limit {
-            Limit::Destination => {
-                destination.want = Want::Blocked;
-                self.line.blocked.push(id);
-                Some(destination.key)
-            }
-            Limit::Total => {
-                destination.want = Want::Queued;
-                self.line.queued.push_front(id);
-                self.line.full = true;
-                None
-            }
-        };
-        if !self.quit_one_idle(key) {
-            self.outputs.push_back(Output::PermitWanted { key });
-        }
-    }
-
-    /// Tells who waits, this core included.
-    fn free(&mut self, cores: CoreSet) {
-        if cores.is_empty() {
-            return;
-        }
-        if cores.contains(self.core) {
-            self.look_again();
-        }
-        self.outputs.push_back(Output::PermitsFreed { cores });
-    }
-
-    /// Everybody who was refused gets in line again, behind those who are.
-    fn look_again(&mut self) {
-        self.line.full = false;
-        for id in std::mem::take(&mut self.line.blocked) {
-            self.destinations[id].want = Want::Queued;
-            self.line.queued.push_back(id);
-        }
-        for id in std::mem::take(&mut self.line.large_blocked) {
-            // It may have gone meanwhile, and its number been given again.
-            if self.destinations.get(id).is_some() {
-                self.destinations[id].large_blocked = false;
-                self.reconsider(id);
-            }
-        }
-    }
-
-    /// Makes room: the connection that has been idle longest, of those to `key` if one
-    /// is given.
-    fn quit_one_idle(&mut self, key: Option<DestinationKey>) -> bool {
-        let found = self.idle.iter().find(|(_, id)| {
-            self.connections.get(id.0).is_some_and(|connection| {
-                connection.state == ConnectionState::Idle
-                    && connection.permit.is_some()
-                    && key.is_none_or(|key| self.destinations[connection.destination].key == key)
-            })
-        });
-        let Some(&(_, id)) = found else {
-            return false;
-        };
-        self.forget_idle(id);
-        self.quit(id);
-        true
-    }
-
-    /// Takes a connection from the idle ones of its destination.
-    fn forget_idle(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get(id.0) {
-            let idle = &mut self.destinations[connection.destination].idle;
-            idle.retain(|other| *other != id.0);
-        }
-    }
-
-    fn quit(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id.0) {
-            connection.state = ConnectionState::Quitting;
-            self.outputs.push_back(Output::Quit { connection: id });
-        }
     }
 }

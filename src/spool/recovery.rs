@@ -116,8 +116,24 @@ impl Restart {
         }
     }
 
-    /// A segment: its octets (only its header is needed if the summary is good), and
-    /// its summary if there is one. Gives a summary to be written if it had to scan.
+    /// A segment by its header and its summary. False if the summary is not good for
+    /// that: then [`Restart::segment`] wants all of its octets.
+    pub fn summarized(&mut self, place: SegmentPlace, header: &[u8], summary: &[u8]) -> bool {
+        let good = match (
+            Summary::decode(summary),
+            SegmentHeader::decode(header, place),
+        ) {
+            (Ok(summary), Ok(header)) if summary.header == header => summary,
+            _ => return false,
+        };
+        self.number_taken(place);
+        self.outlines.insert(place, Outline::of(good.records()));
+        self.recovery.segment(place, header, Some(summary));
+        true
+    }
+
+    /// A segment by all its octets. Its summary, if there is one that is not good, may
+    /// still tell what its header should be. Gives a summary to be written.
     pub fn segment(
         &mut self,
         place: SegmentPlace,
@@ -125,17 +141,8 @@ impl Restart {
         summary: Option<&[u8]>,
     ) -> Option<Vec<u8>> {
         self.number_taken(place);
-        let header = SegmentHeader::decode(file, place);
-        let good = summary
-            .and_then(|octets| Summary::decode(octets).ok())
-            .filter(|summary| header == Ok(summary.header));
-        if let Some(good) = good {
-            self.recovery.segment(place, file, summary);
-            self.outlines.insert(place, Outline::of(good.records()));
-            return None;
-        }
         self.recovery.segment(place, file, summary);
-        let header = match header {
+        let header = match SegmentHeader::decode(file, place) {
             Ok(header) => header,
             // The fold took the epoch from the summary; so does this.
             Err(HeaderFault::Damaged) => {
@@ -352,22 +359,19 @@ pub fn read_directory(
             facts.errors.push(error);
             None
         });
+        let mut read = |wanted: usize, buffer: &mut Vec<u8>| {
+            if let Err(error) = directory.read_segment(segment, wanted, buffer) {
+                facts.errors.push(error);
+            }
+        };
         // Where the summary is good the header is all that is read.
-        let read = |buffer: &mut Vec<u8>, wanted: usize| -> Result<(), FileError> {
-            directory.read_segment(segment, wanted, buffer)
-        };
-        let headers = summary.as_ref().and_then(|s| Summary::decode(s).ok());
-        let first = read(&mut buffer, SEGMENT_HEADER_BYTES);
-        let header = SegmentHeader::decode(&buffer, place(segment));
-        let short = first.is_ok() && headers.is_some_and(|s| header == Ok(s.header));
-        let result = if short {
-            first
-        } else {
-            read(&mut buffer, usize::MAX)
-        };
-        if let Err(error) = result {
-            facts.errors.push(error);
+        if let Some(summary) = &summary {
+            read(SEGMENT_HEADER_BYTES, &mut buffer);
+            if restart.summarized(place(segment), &buffer, summary) {
+                continue;
+            }
         }
+        read(usize::MAX, &mut buffer);
         let made = restart.segment(place(segment), &buffer, summary.as_deref());
         if let Some(made) = made
             && let Err(error) = directory.write_summary(segment, &made)

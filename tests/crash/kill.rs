@@ -76,17 +76,8 @@ fn rounds_over(cores: u8) {
         rounds += 1;
     }
     let sink = Sink::at(address, EVERYTHING, []);
-    let first = delivered.clone();
-    let rest = sink.wait_until("each acknowledged message", |mail| {
-        let all: Vec<_> = first.iter().chain(mail).cloned().collect();
-        ledger.is_complete(&all)
-    });
-    relay.wait_until_empty();
-    delivered.extend(if sink.count() > rest.len() {
-        sink.mail()
-    } else {
-        rest
-    });
+    relay.wait_until_drained(&sink);
+    delivered.extend(sink.mail());
     let twice = ledger.judge(&delivered);
     eprintln!(
         "{rounds} kills over {cores} cores: {}; {twice} copies more than one",
@@ -136,8 +127,7 @@ fn kills_while_it_starts() {
     }
     let sink = Sink::at(address, EVERYTHING, []);
     relay.start_again();
-    sink.wait_until("each acknowledged message", |mail| ledger.is_complete(mail));
-    relay.wait_until_empty();
+    relay.wait_until_drained(&sink);
     let twice = ledger.judge(&sink.mail());
     eprintln!("{}; {twice} copies more than one", ledger.summary());
     relay.stop();

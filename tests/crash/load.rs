@@ -144,17 +144,20 @@ impl<'a> Load<'a> {
     fn abandoned(&self, client: &mut Client, random: &mut Random) -> io::Result<()> {
         let number = self.ledger.begin();
         let text = self.ledger.text(number);
-        let part = &text[..random.below(text.len() as u64) as usize];
         if random.below(2) == 0 {
             self.envelope(client, "DATA\r\n")?;
             client.try_reply()?;
-            self.write(client, part)
+            // Cut before the end of the last line, so that no end of data is in it.
+            let text = stuffed(&text);
+            let part = random.below(text.len() as u64 - 1) as usize;
+            self.write(client, &text[..part])
         } else {
             self.envelope(client, "")?;
-            // One octet less than was said, and never the rest.
+            // At least one octet less than was said, and never the rest.
             let head = format!("BDAT {} LAST\r\n", text.len());
+            let part = random.below(text.len() as u64) as usize;
             self.write(client, head.as_bytes())?;
-            self.write(client, part)
+            self.write(client, &text[..part])
         }
     }
 }

@@ -40,8 +40,7 @@ fn stopped_and_continued_under_load() {
         }
     });
     relay.start_again();
-    sink.wait_until("each acknowledged message", |mail| ledger.is_complete(mail));
-    relay.wait_until_empty();
+    relay.wait_until_drained(&sink);
     let twice = ledger.judge(&sink.mail());
     eprintln!("{}; {twice} copies more than one", ledger.summary());
     assert!(ledger.acknowledged() > 0);

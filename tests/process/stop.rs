@@ -20,6 +20,23 @@ fn idle_sessions_are_told() {
     relay.wait_for_stop();
 }
 
+/// Who can send mail can also be sure that a signal is obeyed and that the operator
+/// is heard: the listeners come last.
+#[test]
+fn it_is_ready_when_it_listens() {
+    let mut relay = Setup::to(Sink::new().address()).start();
+    for _ in 0..5 {
+        relay.stop();
+        relay.spawn();
+        relay.wait_for_listener();
+        assert!(relay.queued().is_empty());
+        relay.stop();
+        relay.spawn();
+        relay.wait_for_listener();
+    }
+    relay.stop();
+}
+
 /// A transaction that is under way is finished or refused for now; it is never
 /// taken and lost.
 #[test]

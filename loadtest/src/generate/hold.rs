@@ -30,9 +30,10 @@ pub(super) struct Hold<'a> {
 
 /// Connections that are being opened at a time: less than a usual backlog.
 const OPENING_MAX: usize = 64;
-/// Connections from one source address: some fewer than the usual range of
-/// ephemeral ports has.
-const PORTS_OF_A_SOURCE: usize = 20_000;
+/// Connections from one source address. The kernel tries the even half of the
+/// usual 28,000 ephemeral ports first; once that is full, each connect looks
+/// through all of it.
+const PORTS_OF_A_SOURCE: usize = 10_000;
 
 struct NoWork;
 

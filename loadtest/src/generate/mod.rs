@@ -71,9 +71,18 @@ fn load(options: &Options) -> io::Result<GenerateReport> {
                 )
             }));
             // An error of the thread ends the wait too: the sender is dropped.
-            if let Ok(count) = told.recv() {
-                held = Some(HoldFigures::new(count, before_hold, options.watch.usage()));
-            }
+            let Ok(count) = told.recv() else {
+                let ended = hold
+                    .take()
+                    .map(|hold| hold.join().expect("the holding thread"));
+                let error = ended.and_then(Result::err);
+                let error = error.unwrap_or_else(|| io::Error::other("stopped"));
+                return Err(io::Error::other(format!(
+                    "holding {} connections: {error}",
+                    options.hold
+                )));
+            };
+            held = Some(HoldFigures::new(count, before_hold, options.watch.usage()));
         }
 
         let before = options.watch.usage();

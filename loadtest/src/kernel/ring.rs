@@ -34,9 +34,11 @@ const SUBMISSIONS: u32 = 1024;
 /// Completion entries: enough for a burst on every connection of a thread at
 /// load; the kernel keeps what does not fit (NODROP).
 const COMPLETIONS: u32 = 16 * 1024;
-/// Turns that `Drop` waits for the last completions before it gives the memory
-/// up (leaks it) rather than let the kernel write into freed memory.
+/// Turns of 10 ms without any completion that `Drop` waits before it gives the
+/// memory up (leaks it) rather than let the kernel write into freed memory.
 const DRAIN_TURNS_MAX: u32 = 100;
+/// Enough for the connections that a machine's ports and memory allow.
+const DESCRIPTORS_WANTED: u64 = 1 << 19;
 /// Connections waiting in a listener's backlog.
 const BACKLOG: i32 = 4096;
 
@@ -109,6 +111,11 @@ pub(crate) struct Ring {
     in_flight: usize,
     /// Receives that found no buffer; armed again once some came back.
     starved: VecDeque<ConnectionId>,
+    /// Listeners that failed, out of descriptors most likely: armed again when a
+    /// connection was closed, or else when nothing happened for a turn, so that
+    /// they do not fail in a circle.
+    resting_listeners: Vec<usize>,
+    wake_listeners: bool,
 }
 
 impl Ring {
@@ -141,6 +148,8 @@ impl Ring {
             listeners: Vec::new(),
             in_flight: 0,
             starved: VecDeque::new(),
+            resting_listeners: Vec::new(),
+            wake_listeners: false,
         })
     }
 
@@ -165,6 +174,7 @@ impl Ring {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         if let Some(source) = source {
+            choose_port_at_connect(&socket)?;
             socket.bind(&source.into())?;
         }
         let id = self.adopt(OwnedFd::from(socket));
@@ -231,13 +241,22 @@ impl Ring {
                 self.receive(id);
             }
         }
+        if std::mem::take(&mut self.wake_listeners) {
+            for listener in std::mem::take(&mut self.resting_listeners) {
+                self.arm_accept(listener);
+            }
+        }
         let timespec = Timespec::from(timeout);
         let arguments = SubmitArgs::new().timespec(&timespec);
         match self.ring.submitter().submit_with_args(1, &arguments) {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
-                // Time is up; a signal; too many completions wait to be read.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                Some(libc::ETIME) => {
+                    self.wake_listeners = true;
+                    Ok(())
+                }
+                // A signal; too many completions wait to be read.
+                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
                 _ => Err(error),
             },
         }
@@ -330,11 +349,15 @@ impl Ring {
     }
 
     fn accepted(&mut self, listener: usize, completion: &cqueue::Entry) -> Option<Event> {
+        let result = completion.result();
         if !cqueue::more(completion.flags()) {
             self.in_flight -= 1;
-            self.arm_accept(listener);
+            if result < 0 {
+                self.resting_listeners.push(listener);
+            } else {
+                self.arm_accept(listener);
+            }
         }
-        let result = completion.result();
         if result < 0 {
             return Some(Event::AcceptFailed(io::Error::from_raw_os_error(-result)));
         }
@@ -417,6 +440,7 @@ impl Ring {
             // Dropping the descriptor closes it. Submissions of other
             // connections are not touched: nothing of this one is queued.
             drop(self.slots.remove(id.index()));
+            self.wake_listeners = true;
         }
     }
 }
@@ -425,20 +449,31 @@ impl Drop for Ring {
     /// Waits until the kernel is done with all memory lent to it. If it is not
     /// after a while the memory is leaked, which is sound.
     fn drop(&mut self) {
-        let _ = self.ring.submitter().submit();
-        let mut turns = 0;
-        while self.in_flight > 0 && turns < DRAIN_TURNS_MAX {
-            turns += 1;
-            let pause = Timespec::from(Duration::from_millis(10));
-            let _ = self
-                .ring
-                .submitter()
-                .register_sync_cancel(Some(pause), CancelBuilder::any());
-            let _ = self
-                .ring
-                .submitter()
-                .submit_with_args(1, &SubmitArgs::new().timespec(&pause));
+        // Shutting sockets down ends their operations one by one. Cancelling all
+        // of a ring at once takes the kernel quadratic time: minutes for 20,000.
+        let sockets = self
+            .slots
+            .iter()
+            .filter_map(|(_, slot)| slot.socket.as_ref());
+        for socket in sockets.chain(&self.listeners) {
+            // One that is not connected has nothing to end, or is cancelled below.
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        }
+        let pause = Timespec::from(Duration::from_millis(10));
+        let mut idle_turns = 0;
+        while self.in_flight > 0 && idle_turns < DRAIN_TURNS_MAX {
+            if idle_turns > DRAIN_TURNS_MAX / 2 {
+                let cancel = CancelBuilder::any();
+                let _ = self
+                    .ring
+                    .submitter()
+                    .register_sync_cancel(Some(pause), cancel);
+            }
+            let arguments = SubmitArgs::new().timespec(&pause);
+            let _ = self.ring.submitter().submit_with_args(1, &arguments);
+            idle_turns += 1;
             while let Some(completion) = self.ring.completion().next() {
+                idle_turns = 0;
                 if !cqueue::more(completion.flags()) {
                     self.in_flight -= 1;
                 }
@@ -458,6 +493,27 @@ impl Drop for Ring {
                 std::mem::ManuallyDrop::drop(&mut self.slots);
             }
         }
+    }
+}
+
+/// Lets bind(2) take the address only. Else it looks for a port that is free for
+/// any peer, in time linear in those taken: minutes for 20,000 connections.
+fn choose_port_at_connect(socket: &Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option takes an int, and reads as many octets as it is told.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 
@@ -484,15 +540,23 @@ pub(crate) fn listener(address: SocketAddr) -> io::Result<Socket> {
 /// Raises the limit on descriptors as far as it goes, for many connections.
 pub(crate) fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // Not raising it shows as a failed accept or connect, with its own report.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    // Only the superuser may raise the hard limit too. Not raising it shows as a
+    // failed accept or connect, with its own report.
+    let wanted = allowed.map(|allowed| allowed.max(DESCRIPTORS_WANTED));
+    for limit in [wanted, allowed] {
+        if setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit,
+                maximum: limit,
+            },
+        )
+        .is_ok()
+        {
+            return;
+        }
+    }
 }
 
 fn pack(kind: Kind, key: u32) -> u64 {

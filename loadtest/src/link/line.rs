@@ -71,6 +71,11 @@ impl Line {
         segments * SEGMENT_BYTES
     }
 
+    /// Whether all that was given to it has left.
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        self.free_at <= now
+    }
+
     /// Sends `bytes` octets of a connection at `now`; those before them arrive
     /// at `after`. Returns when these arrive.
     pub(crate) fn send(&mut self, now: Instant, bytes: usize, after: Instant) -> Instant {

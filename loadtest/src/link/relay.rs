@@ -110,8 +110,7 @@ pub(super) struct Relay {
     places: Vec<Option<(usize, End)>>,
     timers: BinaryHeap<Reverse<(Instant, u64, usize, Timer)>>,
     next_number: u64,
-    /// Changes of direction on all connections.
-    changes: u64,
+    round_trips: u64,
     first_and_last: Option<(Instant, Instant)>,
     refused: u64,
     cuts_done: u64,
@@ -152,7 +151,7 @@ impl Relay {
             places: Vec::new(),
             timers: BinaryHeap::new(),
             next_number: 0,
-            changes: 0,
+            round_trips: 0,
             first_and_last: None,
             refused: 0,
             cuts_done: 0,
@@ -275,7 +274,10 @@ impl Relay {
         let bytes = self.ring.bytes(&filled);
         let length = bytes.len();
         if pair.last_direction != Some(direction) {
-            self.changes += u64::from(pair.last_direction.is_some());
+            // The client waited for what came the other way, and nothing of its
+            // own was under way meanwhile.
+            let waited = from == End::Near && self.lines[direction as usize].is_idle(now);
+            self.round_trips += u64::from(waited);
             pair.last_direction = Some(direction);
         }
         self.bytes[direction as usize] += length as u64;
@@ -483,7 +485,7 @@ impl Relay {
             connections: self.next_number,
             refused: self.refused,
             cuts: self.cuts_done,
-            round_trips: self.changes.div_ceil(2),
+            round_trips: self.round_trips,
             seconds,
             up: figures(Direction::Up),
             down: figures(Direction::Down),

@@ -13,8 +13,8 @@ pub struct LinkReport {
     pub refused: u64,
     /// Connections cut.
     pub cuts: u64,
-    /// Changes of direction by two, on each connection: what requests and their
-    /// answers cost.
+    /// How often a client began to send after it had waited for an answer, with
+    /// nothing of its direction under way: what requests and answers cost.
     pub round_trips: u64,
     /// From the first octet to the last.
     pub seconds: f64,

@@ -30,10 +30,13 @@ use crate::dialogue::MessageClock;
 use crate::kernel::buffers::PoolSize;
 use crate::kernel::ring::{Closing, ConnectionId, Event, Ring, listener};
 use crate::kernel::signal;
-use rule::Rules;
-use session::{Manner, Onward, SinkSession, Surroundings};
-use tally::SinkTally;
+pub(crate) use rule::Rules;
+pub(crate) use session::{Manner, Onward, SinkSession, Surroundings};
+pub(crate) use tally::SinkTally;
 
+/// All that a sink offers, as with --keywords.
+pub(crate) const KEYWORDS: &str =
+    "PIPELINING,CHUNKING,8BITMIME,SMTPUTF8,SIZE 268435456,ENHANCEDSTATUSCODES,DSN,ETRN";
 /// The longest turn: how late a stop may be seen.
 const TURN_MAX: Duration = Duration::from_millis(50);
 /// Replies of a session that wait for the socket, before it is read no further.
@@ -64,11 +67,7 @@ pub struct Options {
     #[arg(long = "rule")]
     pub rules: Vec<Rule>,
     /// EHLO keywords, in place of all that the sink knows.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "PIPELINING,CHUNKING,8BITMIME,SMTPUTF8,SIZE 268435456,ENHANCEDSTATUSCODES,DSN,ETRN"
-    )]
+    #[arg(long, value_delimiter = ',', default_value = KEYWORDS)]
     pub keywords: Vec<String>,
     /// Name in the greeting.
     #[arg(long, default_value = "sink.test")]

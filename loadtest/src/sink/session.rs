@@ -497,3 +497,153 @@ fn path(argument: &[u8]) -> &[u8] {
     let to = memchr(b'>', argument).unwrap_or(argument.len());
     argument.get(from..to).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialogue::MessageClock;
+    use crate::sink::rule::Rule;
+
+    /// Plays inputs, whole and octet by octet; `!` marks a closed connection,
+    /// `~` a delay.
+    fn check(rules: &[&str], lmtp: bool, script: &[(&str, &str)]) {
+        for whole in [true, false] {
+            let now = Instant::now();
+            let manner = Manner::new(lmtp, "s", &["CHUNKING".to_owned(), "SIZE".to_owned()]);
+            let rules: Vec<Rule> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+            let mut rules = Rules::new(&rules, 1);
+            let mut tally = SinkTally::new(now, MessageClock::new(now, 0));
+            let mut around = Surroundings {
+                manner: &manner,
+                rules: &mut rules,
+                tally: &mut tally,
+            };
+            let mut out = Vec::new();
+            let (mut session, _) = SinkSession::new(now, &mut around, &mut out);
+            for (input, expected) in script {
+                let mut said = String::new();
+                let pieces: Vec<&[u8]> = if whole {
+                    vec![input.as_bytes()]
+                } else {
+                    input.as_bytes().chunks(1).collect()
+                };
+                for piece in pieces {
+                    let mut onward = session.receive(now, piece, &mut around, &mut out);
+                    while let Onward::ResumeAt(_) = onward {
+                        said += &codes(&std::mem::take(&mut out));
+                        said += " ~";
+                        onward = session.resume(now, &mut around, &mut out);
+                    }
+                    said += &codes(&std::mem::take(&mut out));
+                    if matches!(onward, Onward::Close | Onward::Reset) {
+                        said += " !";
+                        break;
+                    }
+                }
+                let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+                assert_eq!(said, *expected, "to {input:?}, whole {whole}");
+            }
+        }
+    }
+
+    /// Only the codes of replies.
+    fn codes(replies: &[u8]) -> String {
+        let lines = std::str::from_utf8(replies).unwrap().lines();
+        lines
+            .map(|line| format!(" {}", &line[..4.min(line.len())]))
+            .collect()
+    }
+
+    #[test]
+    fn transactions() {
+        check(
+            &[],
+            false,
+            &[
+                ("EHLO x\r\n", "220 250- 250- 250"),
+                ("RCPT TO:<a>\r\nDATA\r\n", "503 503"),
+                ("MAIL FROM:<>\r\nMAIL FROM:<>\r\n", "250 503"),
+                ("DATA\r\nRCPT TO:<a>\r\nDATA\r\n", "503 250 354"),
+                ("x\r\n..y\r\n.\r\nNOOP\r\n", "250 250"),
+                ("MAIL FROM:<>\r\nRSET\r\nRCPT TO:<a>\r\n", "250 250 503"),
+                ("WHAT\r\nQUIT\r\n", "500 221 !"),
+            ],
+        );
+    }
+
+    #[test]
+    fn chunks() {
+        check(
+            &[],
+            false,
+            &[
+                ("BDAT 2\r\nab", "220 503"),
+                ("MAIL FROM:<>\r\nBDAT 3 LAST\r\nabc", "250 503"),
+                (
+                    "MAIL FROM:<>\r\nRCPT TO:<a>\r\nBDAT 2\r\na\r",
+                    "250 250 250",
+                ),
+                ("DATA\r\nBDAT 0 LAST\r\nBDAT x\r\n", "503 250 501 !"),
+            ],
+        );
+    }
+
+    #[test]
+    fn lmtp_replies_for_each_recipient() {
+        check(
+            &["rcpt ~ b* 550", "content after 1 452"],
+            true,
+            &[
+                ("LHLO x\r\nMAIL FROM:<>\r\n", "220 250- 250- 250 250"),
+                (
+                    "RCPT TO:<a>\r\nRCPT TO:<b>\r\nRCPT TO:<c>\r\n",
+                    "250 550 250",
+                ),
+                ("DATA\r\n.\r\n", "354 250 250"),
+                (
+                    "MAIL FROM:<>\r\nRCPT TO:<a>\r\nRCPT TO:<c>\r\nDATA\r\n.\r\n",
+                    "250 250 250 354 452 452",
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn delays_keep_the_order() {
+        check(
+            &[
+                "mail delay 1s",
+                "data delay 1s",
+                "quit delay 1s",
+                "rcpt ~ x delay 1s",
+                "rcpt ~ x 421",
+            ],
+            false,
+            &[
+                (
+                    "MAIL FROM:<>\r\nRCPT TO:<a>\r\nDATA\r\n.\r\nNOOP\r\n",
+                    "220 ~ 250 250 ~ 354 250 250",
+                ),
+                ("NOOP\r\nQUIT\r\n", "250 ~ 221 !"),
+            ],
+        );
+        check(
+            &[
+                "mail delay 1s",
+                "rcpt ~ x delay 1s",
+                "rcpt ~ x 421",
+                "rcpt ~ y close",
+            ],
+            false,
+            &[(
+                "MAIL FROM:<>\r\nRCPT TO:<x>\r\nNOOP\r\n",
+                "220 ~ 250 ~ 421 !",
+            )],
+        );
+        check(
+            &["rcpt ~ y close"],
+            false,
+            &[("MAIL FROM:<>\r\nRCPT TO:<y>\r\nNOOP\r\n", "220 250 !")],
+        );
+    }
+}

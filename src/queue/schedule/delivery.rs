@@ -147,14 +147,19 @@ impl Schedule {
             return self.take_quit(id);
         }
         connection.state = ConnectionState::Idle;
-        connection.idle_since = now;
-        let listed = std::mem::replace(&mut connection.idle_listed, true);
         let destination = connection.destination;
-        if !listed {
-            self.idle.push_back((now, id));
-        }
+        self.list_idle(id, now);
         self.destinations[destination].idle.push(id.0);
         Take::Wait
+    }
+
+    /// From now on the connection is without work.
+    fn list_idle(&mut self, id: ConnectionId, now: Instant) {
+        let connection = self.connection_mut(id);
+        connection.idle_since = now;
+        if !std::mem::replace(&mut connection.idle_listed, true) {
+            self.idle.push_back((now, id));
+        }
     }
 
     /// The next share of the connection's destination, as a job.
@@ -290,11 +295,16 @@ impl Schedule {
         }
         self.settle(in_flight.share, results);
         let connection = self.connection_mut(id);
-        if connection.jobs.is_empty()
-            && connection.state == ConnectionState::Hungry
-            && self.no_work(id) == Take::Quit
-        {
-            self.outputs.push_back(Output::Quit { connection: id });
+        if connection.jobs.is_empty() {
+            match connection.state {
+                ConnectionState::Hungry => {
+                    if self.no_work(id) == Take::Quit {
+                        self.outputs.push_back(Output::Quit { connection: id });
+                    }
+                }
+                // Its worker is about to ask for more; if it never does, it is idle.
+                _ => self.list_idle(id, now.instant),
+            }
         }
         self.reconsider(destination);
     }

@@ -9,6 +9,7 @@ use spool_format::{LogId, Offset, SegmentId};
 
 use super::*;
 use crate::mail::{DeliverBy, DeliverByMode, Priority};
+use crate::queue::index::{HoldState, ShareState};
 use crate::queue::retry::Retry;
 use crate::queue::{MessageFacts, Policy};
 use crate::route::{CustomerName, Host, HostName, Protocol, TlsPolicy};
@@ -63,6 +64,8 @@ struct Session {
     jobs: Vec<Job>,
     quitting: bool,
     ready: bool,
+    /// Was told to wait: it asks for nothing until it is told that there is work.
+    waits: bool,
 }
 
 #[derive(Debug)]
@@ -437,11 +440,15 @@ impl World {
                         *self.cores[core].next_hop(job.destination).unwrap()
                     );
                     session.jobs.push(job);
+                    session.waits = false;
                     if self.below(3) > 0 {
                         break;
                     }
                 }
-                Take::Wait => break,
+                Take::Wait => {
+                    self.sessions.get_mut(&(core, id)).unwrap().waits = true;
+                    break;
+                }
                 Take::Quit => {
                     self.quit(core, id);
                     break;
@@ -467,6 +474,7 @@ impl World {
         let place = session.jobs.iter().position(|j| j.id == job).unwrap();
         let job = session.jobs.remove(place);
         let (which, quitting, left) = (session.next_hop, session.quitting, session.jobs.len());
+        let asks = !quitting && !session.waits;
         let flaky = self.moods[which] == Mood::Flaky;
         if flaky && self.below(3) == 0 {
             // Half of the time the session says nothing about its jobs.
@@ -503,9 +511,9 @@ impl World {
         self.cores[core].outcome(self.now, job.id, &results);
         if quitting && left == 0 {
             self.after(SECOND, Event::Close(core, id));
-        } else if !quitting && self.below(4) > 0 {
+        } else if asks && self.below(4) > 0 {
             self.take(core, id);
-        } else if !quitting {
+        } else if asks {
             // The worker asks a little later.
             self.after(SECOND, Event::Session(core, id));
         }
@@ -543,12 +551,15 @@ impl World {
                     jobs: Vec::new(),
                     quitting: false,
                     ready: false,
+                    waits: false,
                 };
                 self.sessions.insert((core, connection), session);
                 self.after(10 * SECOND, Event::Session(core, connection));
             }
             Output::Work { connection } => {
-                assert!(self.sessions[&(core, connection)].ready, "seed {seed}");
+                let session = self.sessions.get_mut(&(core, connection)).unwrap();
+                assert!(session.ready && session.waits, "seed {seed}");
+                session.waits = false;
                 self.after(SECOND, Event::Session(core, connection));
             }
             Output::Quit { connection } => self.quit(core, connection),

@@ -5,6 +5,7 @@ use spool_format::{LogId, Offset, SegmentId};
 use super::*;
 use crate::mail::{DeliverBy, DeliverByMode, Priority};
 use crate::queue::destination::CONNECTIONS_FIRST;
+use crate::queue::index::{HoldState, ShareState};
 use crate::queue::retry::Retry;
 use crate::queue::{Entry, Gate, Policy};
 
@@ -385,9 +386,9 @@ fn connections_grow_with_success_up_to_the_limit() {
         desk.ends(&job, RecipientOutcome::Delivered);
         assert_eq!(desk.connects(), []);
     }
+    let job = desk.job(connections[0]);
     desk.pass(2 * MINUTE);
     desk.poll();
-    let job = desk.job(connections[0]);
     desk.ends(&job, RecipientOutcome::Delivered);
     assert_eq!(desk.connects().len(), 1);
 }
@@ -448,8 +449,7 @@ fn a_peer_that_always_closes_is_not_called_in_a_loop() {
     desk.ends(&job, RecipientOutcome::Returned);
     desk.schedule.connection_closed(desk.now, connection);
     assert_eq!(desk.connects(), []);
-    assert_eq!(desk.wait(), MINUTE);
-    assert_eq!(desk.connects().len(), 1);
+    assert_eq!(desk.wait_for_connection().0, MINUTE);
 }
 
 #[test]
@@ -808,6 +808,26 @@ fn cores_take_turns() {
     );
 }
 
+/// Without work a connection does not wait for more while another core waits for it.
+#[test]
+fn a_connection_without_work_makes_room_for_another_core() {
+    let permits = Arc::new(Permits::new(1, 1));
+    let mut desks = [0, 1].map(|core| Desk::on_core(core, &permits, policy(1)));
+    let [mine, other] = &mut desks;
+    mine.enqueue(PLAIN);
+    let connection = mine.connect();
+    let job = mine.job(connection);
+    other.enqueue(Mail {
+        to: &["e.example"],
+        ..PLAIN
+    });
+    assert_eq!(other.poll()[..], [Output::PermitWanted { key: None }]);
+    mine.schedule.permit_wanted(mine.now, None);
+    assert_eq!(mine.poll(), [], "it has work");
+    mine.ends(&job, RecipientOutcome::Delivered);
+    assert_eq!(mine.schedule.take(mine.now, connection), Take::Quit);
+}
+
 #[test]
 fn an_idle_connection_waits_for_more_and_makes_room_when_asked() {
     let mut desk = Desk::new(1, policy(5));
@@ -833,6 +853,30 @@ fn an_idle_connection_waits_for_more_and_makes_room_when_asked() {
     // Another core wants it.
     desk.schedule.permit_wanted(desk.now, None);
     assert!(desk.poll().contains(&Output::Quit { connection: other }));
+}
+
+#[test]
+fn a_worker_that_asked_in_vain_during_a_job_is_told_of_work_after_it() {
+    let mut desk = Desk::new(1, policy(1));
+    desk.enqueue(PLAIN);
+    let connection = desk.connect();
+    let job = desk.job(connection);
+    assert_eq!(desk.schedule.take(desk.now, connection), Take::Wait);
+    desk.enqueue(PLAIN);
+    assert_eq!(desk.poll(), []);
+    desk.ends(&job, RecipientOutcome::Delivered);
+    assert!(desk.poll().contains(&Output::Work { connection }));
+}
+
+#[test]
+fn a_worker_that_never_asks_again_does_not_keep_its_connection() {
+    let mut desk = Desk::new(1, policy(1));
+    desk.enqueue(PLAIN);
+    let connection = desk.connect();
+    let job = desk.job(connection);
+    desk.ends(&job, RecipientOutcome::Delivered);
+    let said = desk.pass_by(5 * SECOND);
+    assert!(said.contains(&Output::Quit { connection }), "{said:?}");
 }
 
 #[test]

@@ -683,11 +683,11 @@ impl World {
         for segment in self.disk.segments() {
             let bytes = self.disk.bytes(segment).unwrap();
             let summary = self.summaries.get(&segment);
-            let bytes = if summary.is_some() {
-                &bytes[..8192]
-            } else {
-                bytes
-            };
+            let summarized = summary
+                .is_some_and(|summary| restart.summarized(place(segment), &bytes[..8192], summary));
+            if summarized {
+                continue;
+            }
             let made = restart.segment(place(segment), bytes, summary.map(|s| &s[..]));
             if let Some(made) = made
                 && self.random.one_in(2)

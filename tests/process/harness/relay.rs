@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::setup::Setup;
+use super::sink::Sink;
 use super::waiting::eventually;
 
 /// The program.
@@ -49,6 +51,17 @@ impl Relay {
     #[track_caller]
     pub(crate) fn start_again(&mut self) {
         self.spawn();
+        self.wait_for_listener();
+        let socket = self.directory.path().join("admin.sock");
+        eventually("the relay takes the operator's commands", || {
+            self.assert_running();
+            UnixStream::connect(&socket).ok()
+        });
+    }
+
+    /// Waits until it takes connections.
+    #[track_caller]
+    pub(crate) fn wait_for_listener(&mut self) {
         eventually("the relay takes connections", || {
             self.assert_running();
             TcpStream::connect(self.address()).ok()
@@ -252,12 +265,32 @@ impl Relay {
             .unwrap_or_else(|| panic!("no {name} in {status:?}"))
     }
 
+    /// Whether nothing is queued.
+    #[track_caller]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.facts(&["queue", "list", "--limit", "1"]).is_empty()
+    }
+
     /// Waits until nothing is queued.
     #[track_caller]
     pub(crate) fn wait_until_empty(&self) {
-        eventually("the queue is empty", || {
-            self.queued().is_empty().then_some(())
-        });
+        eventually("the queue is empty", || self.is_empty().then_some(()));
+    }
+
+    /// Waits until nothing is queued, for as long as `sink` gets more. Without
+    /// more it must come to an end in the usual time.
+    #[track_caller]
+    pub(crate) fn wait_until_drained(&self, sink: &Sink) {
+        loop {
+            let before = sink.count();
+            let empty = eventually("the queue is empty or shorter", || {
+                let empty = self.is_empty();
+                (empty || sink.count() > before).then_some(empty)
+            });
+            if empty {
+                return;
+            }
+        }
     }
 }
 

@@ -1,0 +1,97 @@
+//! The places of a share: a set of its destination, or nowhere, which is in flight.
+//! Every share goes in, moves and ends by way of these functions.
+
+use super::{Output, Schedule};
+use crate::queue::destination::Turn;
+use crate::queue::index::{HoldState, Removed, ShareSlot, ShareState};
+use crate::time::Instant;
+
+impl Schedule {
+    /// Counts a new share in its destination and starts its clock.
+    pub(super) fn admit(&mut self, slot: ShareSlot) {
+        let share = self.index.share(slot);
+        let octets = self.index.message(share.message).octets;
+        let destination = &mut self.destinations[share.destination];
+        destination.shares += 1;
+        destination.octets += octets;
+        let failures = destination.failures_total;
+        self.index.share_mut(slot).failures_seen = failures;
+        self.set_clock(slot);
+    }
+
+    /// From "in flight" to "ready", or "held" if its message is.
+    pub(super) fn make_ready(&mut self, slot: ShareSlot) {
+        let message = self.index.message_of(slot);
+        let turn = Turn::ranked(message.rank(), slot);
+        let (held, large) = (message.hold == HoldState::Held, message.is_large());
+        let share = self.index.share_mut(slot);
+        assert_eq!(share.state, ShareState::InFlight, "a share in two places");
+        let destination = &mut self.destinations[share.destination];
+        let (set, state) = match (held, large) {
+            (true, _) => (&mut destination.held, ShareState::Held),
+            (false, true) => (&mut destination.large, ShareState::Ready),
+            (false, false) => (&mut destination.small, ShareState::Ready),
+        };
+        share.state = state;
+        let new = set.insert(turn);
+        assert!(new, "a share stood twice in a set");
+    }
+
+    /// From "in flight" to "deferred", or "held" if its message is.
+    pub(super) fn defer_until(&mut self, slot: ShareSlot, due: Instant) {
+        if self.index.message_of(slot).hold == HoldState::Held {
+            self.make_ready(slot);
+            return;
+        }
+        let share = self.index.share_mut(slot);
+        assert_eq!(share.state, ShareState::InFlight, "a share in two places");
+        share.state = ShareState::Deferred;
+        share.due = due;
+        let destination = &mut self.destinations[share.destination];
+        let new = destination.deferred.insert(Turn::timed(due, slot));
+        assert!(new, "a share stood twice in a set");
+    }
+
+    /// From a set of its destination to "in flight", which is to say, nowhere.
+    pub(super) fn unlink(&mut self, slot: ShareSlot) {
+        let message = self.index.message_of(slot);
+        let (rank, large) = (message.rank(), message.is_large());
+        let share = self.index.share_mut(slot);
+        let destination = &mut self.destinations[share.destination];
+        let ranked = Turn::ranked(rank, slot);
+        let timed = Turn::timed(share.due, slot);
+        let was_there = match (share.state, large) {
+            (ShareState::InFlight, _) => panic!("a share in flight was looked for in a set"),
+            (ShareState::Ready, true) => destination.large.remove(&ranked),
+            (ShareState::Ready, false) => destination.small.remove(&ranked),
+            (ShareState::Held, _) => destination.held.remove(&ranked),
+            (ShareState::Deferred, _) => {
+                destination.deferred.remove(&timed) || destination.released.remove(&timed)
+            }
+        };
+        assert!(was_there, "a share was not where it should be");
+        share.state = ShareState::InFlight;
+    }
+
+    /// The end of a share that stands nowhere. Its recipients were reported.
+    pub(super) fn end_share(&mut self, slot: ShareSlot) {
+        self.clear_clock(slot);
+        let share = self.index.share(slot);
+        assert_eq!(
+            share.state,
+            ShareState::InFlight,
+            "a share ended in its place"
+        );
+        let octets = self.index.message(share.message).octets;
+        let destination = &mut self.destinations[share.destination];
+        destination.shares -= 1;
+        destination.octets -= octets;
+        if destination.shares == 0 {
+            destination.empty_since = self.now.instant;
+        }
+        if let Removed::Message { queue_id, location } = self.index.remove_share(slot) {
+            self.outputs
+                .push_back(Output::Finished { queue_id, location });
+        }
+    }
+}
