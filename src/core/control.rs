@@ -419,7 +419,14 @@ impl ControlCore {
 
     fn answer(&mut self, request: AdminRequestId) {
         let question = self.questions.remove(&request).expect("the caller looked");
-        let response = inquiry::merge(&question.command, question.parts);
+        let response = if question.parts.len() == question.waiting_for {
+            inquiry::merge(&question.command, question.parts)
+        } else {
+            // A part of the queue must not pass for the whole of it.
+            let text = "not all data cores have answered in time; what was asked may be done in \
+                        part; look at the log, and try again";
+            Response::refused(Reason::Later, text)
+        };
         self.operations
             .push_back(ControlOperation::Answer { request, response });
     }

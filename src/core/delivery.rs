@@ -24,6 +24,7 @@ use crate::report::Fact;
 use crate::smtp::client::fault::{Reach, SessionError};
 use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
 use crate::smtp::client::settings::Settings;
+use crate::smtp::client::stage::Stage;
 use crate::smtp::client::stuffing::Stuffer;
 use crate::smtp::client::{Channel, Client, Input, Output};
 use crate::spool::message::SegmentSource;
@@ -204,6 +205,10 @@ impl Delivery {
             };
         }
         let how = match &error {
+            // It had waited for longer than the host likes: no sign that it is busy.
+            SessionError::Closing {
+                stage: Stage::Idle, ..
+            } if self.worked => ConnectionFailure::Lost,
             SessionError::Closing { .. } => ConnectionFailure::Busy,
             _ if !self.worked || error.reach() == Reach::Host => ConnectionFailure::Unusable,
             _ => ConnectionFailure::Lost,

@@ -50,6 +50,8 @@ mod outcome;
 mod reception;
 pub mod restart;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 
 /// A data core. Its number is also the number of the log it writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -365,9 +365,12 @@ async fn accept(shared: Shared, listener: Listener, number: ListenerId) {
                         ACCEPT_PAUSE.as_millis()
                     );
                     report(id, &Fact::Trouble { what });
+                }
+                // Other errors are the client's, which went away before its turn; or they
+                // stay, and must not keep this thread from everything else.
+                if resources || error.raw_os_error() != Some(libc::ECONNABORTED) {
                     monoio::time::sleep(ACCEPT_PAUSE).await;
                 }
-                // Other errors are the client's: it went away before its turn.
             }
         }
     }

@@ -270,3 +270,138 @@ impl Bell {
         let _ = self.0.read_at(Box::new([0u8; 8]), 0).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::time::Duration;
+
+    /// On a ring made as those of the data cores.
+    fn on_a_ring<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+        let mut ring = io_uring_monoio::IoUring::builder();
+        ring.setup_single_issuer().setup_defer_taskrun();
+        let runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()
+            .uring_builder(ring)
+            .enable_timer()
+            .build();
+        runtime.expect("io_uring").block_on(test());
+    }
+
+    async fn pair() -> (Socket, std::net::TcpStream) {
+        let bound = bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let address = bound.local_addr().expect("bound");
+        let listener = Listener::new(bound).expect("taken over");
+        let client = std::net::TcpStream::connect(address).expect("connected");
+        let (socket, _) = listener.accept().await.expect("accepted");
+        (socket, client)
+    }
+
+    /// monoio hands them out without; a child would inherit them.
+    #[test]
+    fn accepted_sockets_are_closed_on_exec() {
+        on_a_ring(|| async {
+            let (socket, _client) = pair().await;
+            let flags = rustix::io::fcntl_getfd(socket.fd()).expect("open");
+            assert!(flags.contains(FdFlags::CLOEXEC));
+        });
+    }
+
+    /// A dropped monoio read loses the octets that it took.
+    #[test]
+    fn a_wait_that_is_given_up_loses_no_octets() {
+        on_a_ring(|| async {
+            let (socket, mut client) = pair().await;
+            for round in 0..100u8 {
+                let wait = socket.readable();
+                let pause = monoio::time::sleep(Duration::ZERO);
+                monoio::select! {
+                    _ = wait => {}
+                    () = pause => {}
+                }
+                client.write_all(&[round]).expect("room");
+                socket.readable().await.expect("it comes");
+                let mut buffer = [0; 8];
+                assert_eq!(
+                    socket.receive(&mut buffer).expect("connected"),
+                    Progress::Octets(1)
+                );
+                assert_eq!(buffer[0], round);
+            }
+        });
+    }
+
+    /// Time-outs rest on it: nothing that waits is ever cancelled.
+    #[test]
+    fn a_hang_up_wakes_who_waits() {
+        on_a_ring(|| async {
+            let (socket, mut client) = pair().await;
+            let socket = std::rc::Rc::new(socket);
+            let waiting = std::rc::Rc::clone(&socket);
+            let task = monoio::spawn(async move { waiting.readable().await });
+            // The task waits by now, or will find the socket shut down.
+            monoio::time::sleep(Duration::from_millis(1)).await;
+            socket.hang_up();
+            task.await.expect("it is readable: at its end");
+            let end = socket.receive(&mut [0; 8]).expect("shut down by us");
+            assert_eq!(end, Progress::Octets(0));
+            assert_eq!(client.read(&mut [0; 8]).expect("the other end"), 0);
+        });
+    }
+
+    /// A socket that is closed with unread octets resets the connection.
+    #[test]
+    fn last_words_overtake_nothing() {
+        on_a_ring(|| async {
+            let (socket, mut client) = pair().await;
+            client.write_all(b"more than is read").expect("room");
+            socket.readable().await.expect("it comes");
+            let words = [IoSlice::new(b"421 bye\r\n")];
+            assert_eq!(
+                socket.send(&words, More::No).expect("room"),
+                Progress::Octets(9)
+            );
+            assert_eq!(socket.finish(&mut [0; 64]), Ended::PeerGoesOn);
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).expect("no reset");
+            assert_eq!(heard, b"421 bye\r\n");
+            drop(client);
+            socket.readable().await.expect("its end");
+            assert_eq!(socket.finish(&mut [0; 64]), Ended::Over);
+        });
+    }
+
+    /// Sockets are `O_NONBLOCK`, with which monoio's own sends would fail.
+    #[test]
+    fn a_full_socket_is_waited_for() {
+        on_a_ring(|| async {
+            let (socket, mut client) = pair().await;
+            let octets = vec![7; 1 << 20];
+            let mut sent = 0;
+            while let Progress::Octets(n) = socket
+                .send(&[IoSlice::new(&octets)], More::No)
+                .expect("connected")
+            {
+                sent += n;
+            }
+            let reader = std::thread::spawn(move || {
+                let mut left = sent + 1;
+                let mut buffer = vec![0; 1 << 16];
+                while left > 0 {
+                    left -= client.read(&mut buffer).expect("octets");
+                }
+            });
+            let mut left = 1;
+            while left > 0 {
+                socket.writable().await.expect("connected");
+                if let Progress::Octets(n) = socket
+                    .send(&[IoSlice::new(&octets[..left])], More::No)
+                    .expect("connected")
+                {
+                    left -= n;
+                }
+            }
+            reader.join().expect("all came");
+        });
+    }
+}

@@ -1,0 +1,350 @@
+//! A data core with a shell that has neither sockets nor files.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use spool_format::{Epoch, LogId, SegmentPlace, SpoolUuid};
+
+use super::data::{DataCore, Parts, Settings};
+use super::{
+    Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
+};
+use crate::config::{self, surroundings::Surroundings};
+use crate::queue::{self, CoreNumber, Permits, Schedule, Sessions};
+use crate::report::Fact;
+use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
+use crate::spool::message::{SegmentSource, View};
+use crate::time::Now;
+
+const SEGMENT_BYTES: u32 = 128 << 10;
+const PLENTY: u64 = 1 << 40;
+
+/// Segments as octets in memory.
+#[derive(Default)]
+struct Spool(HashMap<SegmentPlace, (Epoch, Vec<u8>)>);
+
+impl SegmentSource for Spool {
+    fn view(&self, segment: SegmentPlace) -> Option<View<'_>> {
+        let (epoch, bytes) = self.0.get(&segment)?;
+        Some(View {
+            bytes,
+            epoch: *epoch,
+        })
+    }
+}
+
+/// Whether writes are answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    Answers,
+    Hangs,
+}
+
+struct Bench {
+    core: DataCore,
+    spool: Spool,
+    now: Now,
+    disk: Disk,
+    ready: VecDeque<Completion<'static>>,
+    hung: VecDeque<Completion<'static>>,
+    said: HashMap<ConnectionId, Vec<u8>>,
+    /// Sends that the peer does not read.
+    deaf: HashSet<ConnectionId>,
+    closed: HashSet<ConnectionId>,
+    facts: Vec<Fact>,
+    stopped: bool,
+}
+
+fn settings() -> Settings {
+    let surroundings = Surroundings {
+        host_name: "relay.example".to_owned(),
+        cpus: 1,
+        credentials_directory: None,
+        state_directory: None,
+    };
+    let config = config::parse(Path::new("test"), "", &surroundings).expect("the defaults");
+    config.settings().expect("they have no routes")
+}
+
+impl Bench {
+    fn new(free_bytes: u64) -> Self {
+        let settings = settings();
+        let identity = Identity {
+            spool: SpoolUuid([7; 16]),
+            log: LogId(0),
+        };
+        let log_settings = LogSettings {
+            segment_bytes: SEGMENT_BYTES,
+            size_max: PLENTY,
+            free_min: 0,
+        };
+        let queue_settings = queue::Settings {
+            core: CoreNumber(0),
+            policies: settings.policies.clone(),
+            idle: settings.idle,
+            seed: 3,
+        };
+        let now = Now::default().after(Duration::from_secs(1_000_000));
+        let permits = Arc::new(Permits::new(10, 5));
+        let core = DataCore::new(Parts {
+            id: CoreId(0),
+            settings: Arc::new(settings),
+            sessions: Arc::new(Sessions::new(100, 100, 5)),
+            log: Log::new(identity, log_settings, 11, free_bytes),
+            queue: Schedule::new(queue_settings, permits, now),
+            seed: 13,
+        });
+        let mut bench = Self {
+            core,
+            spool: Spool::default(),
+            now,
+            disk: Disk::Answers,
+            ready: VecDeque::new(),
+            hung: VecDeque::new(),
+            said: HashMap::new(),
+            deaf: HashSet::new(),
+            closed: HashSet::new(),
+            facts: Vec::new(),
+            stopped: false,
+        };
+        bench.give(Completion::Timer);
+        bench
+    }
+
+    /// One completion, and all that follows at once.
+    fn give(&mut self, completion: Completion<'_>) {
+        self.core.handle(self.now, completion, &self.spool);
+        loop {
+            while let Some(operation) = self.core.poll() {
+                self.perform(operation);
+            }
+            let Some(completion) = self.ready.pop_front() else {
+                return;
+            };
+            self.core.handle(self.now, completion, &self.spool);
+        }
+    }
+
+    fn perform(&mut self, operation: Operation) {
+        match operation {
+            Operation::Send { connection, pieces } => {
+                for piece in pieces {
+                    let Piece::Octets(octets) = piece else {
+                        panic!("a server says nothing out of the spool");
+                    };
+                    self.said.entry(connection).or_default().extend(octets);
+                }
+                if !self.deaf.contains(&connection) {
+                    self.ready.push_back(Completion::Sent { connection });
+                }
+            }
+            Operation::Close { connection } => {
+                assert!(self.closed.insert(connection), "closed twice");
+            }
+            Operation::Write {
+                segment,
+                offset,
+                octets,
+                ..
+            } => {
+                let place = SegmentPlace {
+                    log: LogId(0),
+                    segment,
+                };
+                let (_, bytes) = self.spool.0.get_mut(&place).expect("it is prepared");
+                bytes.resize(bytes.len().max(offset.0 as usize), 0);
+                bytes.truncate(offset.0 as usize);
+                bytes.extend_from_slice(&octets);
+                let result = Ok(());
+                let written = Completion::Written { result, octets };
+                match self.disk {
+                    Disk::Answers => self.ready.push_back(written),
+                    Disk::Hangs => self.hung.push_back(written),
+                }
+            }
+            Operation::Forget { segment } => {
+                self.spool.0.remove(&segment).expect("forgotten once");
+            }
+            Operation::TellControl(ControlNotice::SegmentNeeded { header, .. }) => {
+                let bytes = header.encode().to_vec();
+                self.spool.0.insert(header.place, (header.epoch, bytes));
+                let segment = header.place.segment;
+                let notice = Notice::SegmentReady { segment };
+                self.ready.push_back(Completion::Notice(notice));
+            }
+            Operation::TellControl(ControlNotice::SegmentDead { segment, .. }) => {
+                let gone = Gone::Removed;
+                let notice = Notice::SegmentGone { segment, gone };
+                self.ready.push_back(Completion::Notice(notice));
+            }
+            Operation::Report(fact) => self.facts.push(fact),
+            Operation::Stopped => self.stopped = true,
+            Operation::Receive { .. } | Operation::TellControl(_) => {}
+            operation @ (Operation::Connect { .. } | Operation::TellCore { .. }) => {
+                panic!("no host is ever found, and there is one core: {operation:?}")
+            }
+        }
+    }
+
+    fn accept(&mut self) -> ConnectionId {
+        let connection = self.core.admit();
+        let address = "127.0.0.1:25".parse().expect("an address");
+        self.give(Completion::Accepted {
+            connection,
+            listener: ListenerId(0),
+            peer: address,
+            local: address,
+        });
+        connection
+    }
+
+    fn receive(&mut self, connection: ConnectionId, octets: &[u8]) {
+        self.give(Completion::Received { connection, octets });
+    }
+
+    fn said(&self, connection: ConnectionId) -> String {
+        let octets = self.said.get(&connection).cloned().unwrap_or_default();
+        String::from_utf8(octets).expect("replies are ASCII")
+    }
+
+    /// Lets the clock jump from deadline to deadline.
+    fn wait(&mut self, duration: Duration) {
+        let end = self.now.after(duration);
+        while let Some(deadline) = self.core.deadline()
+            && deadline <= end.instant
+        {
+            self.now = self.now.after(deadline.since(self.now.instant));
+            self.give(Completion::Timer);
+        }
+        self.now = end;
+        self.give(Completion::Timer);
+    }
+
+    /// The machine was asleep: the timer comes late.
+    fn sleep(&mut self, duration: Duration) {
+        self.now = self.now.after(duration);
+        self.give(Completion::Timer);
+    }
+
+    fn disk_space(&mut self, free_bytes: u64) {
+        self.give(Completion::Notice(Notice::DiskSpace { free_bytes }));
+    }
+
+    fn count(&self, wanted: impl Fn(&Fact) -> bool) -> usize {
+        self.facts.iter().filter(|fact| wanted(fact)).count()
+    }
+}
+
+const MESSAGE: &[u8] = b"MAIL FROM:<a@sender.example>\r\nRCPT TO:<b@site.example>\r\n\
+    DATA\r\nSubject: x\r\n\r\nshort\r\n.\r\n";
+
+fn is_accepted(fact: &Fact) -> bool {
+    matches!(
+        fact,
+        Fact::Accepted {
+            client: Some(_),
+            ..
+        }
+    )
+}
+
+#[test]
+fn no_250_before_the_write_is_answered() {
+    let mut bench = Bench::new(PLENTY);
+    let client = bench.accept();
+    bench.receive(client, b"EHLO x\r\n");
+    bench.disk = Disk::Hangs;
+    bench.receive(client, MESSAGE);
+    assert!(bench.said(client).ends_with("\r\n") && bench.said(client).contains("354"));
+    assert!(!bench.said(client).contains("250 2.0.0"), "not durable yet");
+    assert_eq!(bench.hung.len(), 1, "its write is under way");
+    let written = bench.hung.pop_front().expect("looked at");
+    bench.give(written);
+    assert!(bench.said(client).contains("250 2.0.0"));
+    assert_eq!(bench.count(is_accepted), 1);
+}
+
+/// `printf ... | nc -N`: the client's FIN comes before the commit.
+#[test]
+fn a_client_that_closes_its_half_hears_of_its_message() {
+    let mut bench = Bench::new(PLENTY);
+    let client = bench.accept();
+    bench.receive(client, b"EHLO x\r\n");
+    bench.disk = Disk::Hangs;
+    bench.receive(client, MESSAGE);
+    bench.receive(client, b"");
+    assert!(!bench.closed.contains(&client));
+    let written = bench.hung.pop_front().expect("its write");
+    bench.give(written);
+    assert!(bench.said(client).contains("250 2.0.0"));
+    assert!(bench.closed.contains(&client));
+}
+
+#[test]
+fn a_client_that_never_reads_loses_its_place() {
+    let mut bench = Bench::new(PLENTY);
+    let client = bench.core.admit();
+    bench.deaf.insert(client);
+    let address = "127.0.0.1:25".parse().expect("an address");
+    bench.give(Completion::Accepted {
+        connection: client,
+        listener: ListenerId(0),
+        peer: address,
+        local: address,
+    });
+    bench.receive(client, b"NOOP\r\n");
+    bench.wait(Duration::from_secs(600));
+    assert!(bench.closed.contains(&client));
+}
+
+#[test]
+fn a_stop_ends_without_another_event() {
+    let mut bench = Bench::new(PLENTY);
+    let client = bench.accept();
+    bench.receive(client, b"EHLO x\r\n");
+    bench.receive(client, MESSAGE);
+    let deadline = bench.now.instant + Duration::from_secs(30);
+    bench.give(Completion::Notice(Notice::Stop { deadline }));
+    assert!(bench.said(client).contains("421"));
+    assert!(bench.stopped, "all is durable, and it says so at once");
+}
+
+/// A spool that is full of a site's mail, while the site is away for longer than mail is
+/// kept: every sender is told, if not at once.
+#[test]
+fn nobody_is_forgotten_when_the_spool_is_full() {
+    let mut bench = Bench::new(4 * u64::from(SEGMENT_BYTES));
+    let client = bench.accept();
+    bench.receive(client, b"EHLO x\r\n");
+    let mut sent = 0;
+    while !bench.said(client).contains("452") {
+        // The disk has what its segments leave of it.
+        let used = bench.spool.0.len() as u64 * u64::from(SEGMENT_BYTES);
+        bench.disk_space((4 * u64::from(SEGMENT_BYTES)).saturating_sub(used));
+        bench.receive(client, MESSAGE);
+        sent += 1;
+        assert!(sent < 10_000, "it never gets full");
+    }
+    bench.receive(client, b"QUIT\r\n");
+    let accepted = bench.count(is_accepted);
+    assert!(accepted > 100, "{accepted}");
+    let told = |bench: &Bench| bench.count(|fact| matches!(fact, Fact::Notified { .. }));
+    let finished = |bench: &Bench| bench.count(|fact| matches!(fact, Fact::Finished { .. }));
+    bench.disk_space(0);
+    // Longer than any mail is kept.
+    bench.sleep(Duration::from_secs(40 * 24 * 3600));
+    bench.wait(Duration::from_secs(30));
+    assert!(told(&bench) < accepted, "there is no room for all of them");
+    assert_eq!(finished(&bench), told(&bench), "none ends untold");
+    bench.disk_space(PLENTY);
+    bench.wait(Duration::from_secs(600));
+    assert_eq!(told(&bench), accepted);
+    assert_eq!(finished(&bench), accepted);
+    let failures = bench.count(|fact| {
+        matches!(fact, Fact::Recipient { forward_path, .. }
+            if forward_path.as_str() == "b@site.example")
+    });
+    assert_eq!(failures, accepted);
+}
