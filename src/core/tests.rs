@@ -65,7 +65,7 @@ fn settings() -> Settings {
         state_directory: None,
     };
     let config = config::parse(Path::new("test"), "", &surroundings).expect("the defaults");
-    config.settings().expect("they have no routes")
+    crate::runtime::settings::settings(&config).expect("they have no routes")
 }
 
 impl Bench {
