@@ -10,7 +10,8 @@
 //!    the message back at the next start;
 //! 4. the seals in it that continue an older generation have outlived the segments
 //!    of that generation;
-//! 5. no note in it is the newest of its key.
+//! 5. no note in it is the newest of its key;
+//! 6. nothing is being sent from it, not even a message that was carried out of it.
 //!
 //! So segments go in any order that these rules allow, and one held message does not
 //! keep those around it.
@@ -75,8 +76,7 @@ pub struct Part {
 pub enum Fate {
     /// Nobody reads it: it may become a later segment.
     Reuse,
-    /// Somebody may still be sending from it: the file goes, its octets stay until the
-    /// last handle is closed.
+    /// There are spares enough: the file goes.
     Remove,
     /// It has damaged octets: the operator may want to look at them.
     SetAside,
@@ -367,7 +367,8 @@ impl Reclaim {
         self.account(segment).condition = Condition::Damaged;
     }
 
-    /// A transmission from it begins: it will not be reused before it ends.
+    /// A transmission from it begins: it stays until that ends. What is told of it is
+    /// told by its place, so that nobody else could keep it open.
     pub fn borrow(&mut self, segment: SegmentPlace) {
         if let Some(account) = self.segments.get_mut(&segment) {
             account.borrowed += 1;
@@ -378,6 +379,7 @@ impl Reclaim {
     pub fn give_back(&mut self, segment: SegmentPlace) {
         if let Some(account) = self.segments.get_mut(&segment) {
             account.borrowed = account.borrowed.saturating_sub(1);
+            self.stirred |= account.borrowed == 0;
         }
     }
 
@@ -407,6 +409,7 @@ impl Reclaim {
                 && account.about.is_empty()
                 && account.ancestors.is_empty()
                 && account.ended_in <= durable
+                && account.borrowed == 0
         });
         let Some(segment) = dead else {
             self.stirred = false;
@@ -416,10 +419,9 @@ impl Reclaim {
         self.quiet.remove(&segment);
         let account = self.account(segment);
         account.state = State::Dead;
-        let fate = match (account.condition, account.borrowed) {
-            (Condition::Damaged, _) => Fate::SetAside,
-            (Condition::Sound, 0) => Fate::Reuse,
-            (Condition::Sound, _) => Fate::Remove,
+        let fate = match account.condition {
+            Condition::Damaged => Fate::SetAside,
+            Condition::Sound => Fate::Reuse,
         };
         Some((segment, fate))
     }
