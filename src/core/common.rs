@@ -49,6 +49,8 @@ enum Stop {
     No,
     /// New work is refused, what is under way is finished until then.
     Until(Instant),
+    /// Patience has ended: only the log is still waited for.
+    Late,
     /// Everything is finished, and the shell was told.
     Done,
 }
@@ -164,7 +166,7 @@ impl Common {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let stop = match self.stop {
             Stop::Until(deadline) => Some(deadline),
-            Stop::No | Stop::Done => None,
+            Stop::No | Stop::Late | Stop::Done => None,
         };
         [
             self.log.deadline(),
@@ -616,16 +618,24 @@ impl Common {
     }
 
     /// Patience with what is under way has ended.
-    pub(super) fn stop_is_late(&self, now: Now) -> bool {
-        matches!(self.stop, Stop::Until(deadline) if deadline <= now.instant)
+    pub(super) fn stop_is_late(&mut self, now: Now) -> bool {
+        if matches!(self.stop, Stop::Until(deadline) if deadline <= now.instant) {
+            self.stop = Stop::Late;
+        }
+        self.stop == Stop::Late
     }
 
-    /// All connections are gone: what was appended gets durable, then it is over.
+    /// All connections are gone: what was appended gets durable. Then look what the
+    /// log wants.
+    pub(super) fn flush(&mut self) {
+        self.log.flush();
+    }
+
+    /// It is over when everything that was appended is durable.
     pub(super) fn finish_stop(&mut self) {
         if self.stop == Stop::Done {
             return;
         }
-        self.log.flush();
         if self.log.is_idle() || self.log.fault().is_some() {
             self.stop = Stop::Done;
             self.operations.push_back(Operation::Stopped);

@@ -418,6 +418,10 @@ impl DataCore {
             }
         }
         if self.connections.is_empty() {
+            self.common.flush();
+            while let Some((ticket, settled)) = self.common.advance_log(now) {
+                self.settled(now, ticket, settled);
+            }
             self.common.finish_stop();
         }
     }

@@ -415,9 +415,15 @@ impl Commit {
     }
 
     /// Wants everything appended so far on stable storage, without telling anybody:
-    /// before a stop. Done when [`Commit::is_idle`].
+    /// before a stop. Done when [`Commit::is_idle`]; may be called until then.
     pub fn flush(&mut self) {
         if self.fault.is_some() || self.newest == self.durable {
+            return;
+        }
+        // The sync in flight is all that it takes. Another batch behind it would have
+        // to be waited for again, for ever if this is called at every turn.
+        let in_flight = self.flight.as_ref();
+        if self.pending.is_empty() && in_flight.is_some_and(|f| f.durability != Durability::None) {
             return;
         }
         self.open_batch();
