@@ -127,12 +127,6 @@ impl Disk {
         self.spares.len()
     }
 
-    /// Whether anything is not on stable storage.
-    pub(crate) fn is_dirty(&self) -> bool {
-        let mut files = self.segments.values();
-        files.any(|inode| !self.files[inode.0].dirty.is_empty())
-    }
-
     /// Set aside for the operator.
     pub(crate) fn damaged_count(&self) -> usize {
         self.damaged.len()

@@ -62,7 +62,8 @@ impl Plan {
             matches!(flavour, Flavour::Disk | Flavour::Full) && random.one_in(3)
         };
         let segment_bytes = random.pick(&[16 << 10, 16 << 10, 32 << 10, 64 << 10]);
-        let messages = random.length(1, 24);
+        let most = random.pick(&[4, 4, 8, 24]);
+        let messages = random.length(1, most);
         let crashes = if crashing {
             let most = random.pick(&[40, 200, 1000]);
             (0..random.between(1, 4)).map(|_| random.below(most)).collect()
@@ -94,7 +95,7 @@ impl Plan {
             clients: random.length(1, messages.min(8)),
             rush: random.pick(&[0, 10 * MILLISECOND, SECOND, 600 * SECOND]),
             segment_bytes,
-            octets_max: random.pick(&[2000, 20_000, 2 * segment_bytes as usize]),
+            octets_max: random.pick(&[500, 500, 2000, 2000, 10_000, 2 * segment_bytes as usize]),
             size_max_segments: match flavour {
                 Flavour::Full if random.one_in(2) => random.between(4, 10),
                 _ => 1000,
