@@ -354,7 +354,8 @@ impl Disk {
             restart.spare(place(segment));
         }
         for (&segment, inode) in &self.segments {
-            let octets = &self.files[inode.0].cached;
+            let file = &mut self.files[inode.0];
+            let octets = &file.cached;
             let header = SegmentHeader::decode(octets, place(segment));
             let summary = self.summaries.get(&segment);
             let good = summary
@@ -363,6 +364,9 @@ impl Disk {
             let octets = if good {
                 &octets[..SEGMENT_HEADER_BYTES]
             } else {
+                // What is scanned is synced.
+                file.stable.clone_from(octets);
+                file.dirty.clear();
                 octets
             };
             let made = restart.segment(place(segment), octets, summary.map(Vec::as_slice));

@@ -276,21 +276,13 @@ impl Ledger {
         *self.given_up.entry(address.to_owned()).or_default() += 1;
     }
 
-    /// The core died.
-    pub(crate) fn crash(&mut self, at: u64) {
+    /// The core died. `no_room_since`: since then done records could not be written.
+    pub(crate) fn crash(&mut self, at: u64, no_room_since: Option<u64>) {
         let delay = DONE_DELAY_MAX.as_nanos() as u64;
+        let since = no_room_since.unwrap_or(at);
         self.breaks.push(Break {
             at,
-            done_since: at.saturating_sub(delay),
-        });
-    }
-
-    /// A core died whose disk had failed since then.
-    pub(crate) fn crash_without_disk(&mut self, at: u64, failed_at: u64) {
-        let delay = DONE_DELAY_MAX.as_nanos() as u64;
-        self.breaks.push(Break {
-            at,
-            done_since: failed_at.saturating_sub(delay),
+            done_since: since.saturating_sub(delay),
         });
     }
 

@@ -1,7 +1,7 @@
 //! A data core in virtual time: the shell that performs its operations on a virtual
 //! disk and network, the control core that answers it, and the clock that jumps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use turnspool::core::{
     AdminRequestId, Completion, ConnectionId, ControlNotice, CoreId, Host, ListenerId, Notice,
     Operation, Piece, Unresolved, admin, restart,
 };
-use turnspool::mail::Domain;
+use turnspool::mail::{Domain, QueueId};
 use turnspool::queue::{self, CoreNumber, Permits, Schedule, Sessions};
 use turnspool::report::{Ending, Fact};
 use turnspool::route::{
@@ -167,10 +167,16 @@ pub(crate) struct World {
     stopped: bool,
     /// The disk told the core of a failure.
     failed_at: Option<u64>,
+    /// Since then the disk fails or is full, so that done records cannot be written.
+    no_room_since: Option<u64>,
     calm: bool,
+    /// Everything must be at rest then.
+    rest_by: u64,
     /// Asked whether it is at rest.
     asked: bool,
     at_rest: bool,
+    /// Messages that the core said it has.
+    committed: BTreeSet<QueueId>,
     summary: Summary,
     trace: bool,
 }
@@ -237,9 +243,12 @@ impl World {
             stopping: false,
             stopped: false,
             failed_at: None,
+            no_room_since: None,
             calm: false,
+            rest_by: u64::MAX,
             asked: false,
             at_rest: false,
+            committed: BTreeSet::new(),
             summary: Summary::default(),
             trace,
             plan,
@@ -496,10 +505,14 @@ impl World {
                 let step = self.random.pick(&[WriteStep::Write, WriteStep::Sync]);
                 self.note(|| format!("the disk fails: {step:?}"));
                 self.disk.health = Health::Fails(step);
+                self.no_room_since = self.no_room_since.or(Some(self.now));
             }
             Event::Take { bytes } => {
                 self.note(|| format!("others take {bytes} octets"));
                 self.disk.taken_bytes = bytes;
+                if bytes > 0 {
+                    self.no_room_since = self.no_room_since.or(Some(self.now));
+                }
                 self.tell_disk_space();
             }
             Event::SetClock { millis } => {
@@ -527,16 +540,12 @@ impl World {
             }
         }
         self.tell_disk_space();
+        self.rest_by = self.now + REST;
         self.at(self.now + 600 * SECOND, Event::Look);
-        self.at(self.now + REST, Event::Look);
     }
 
     fn look(&mut self) {
-        let restless = self.events.keys().all(|(time, _)| *time < self.now);
-        assert!(
-            !restless && self.sequence < u64::MAX,
-            "it has not come to rest"
-        );
+        assert!(self.now < self.rest_by, "it has not come to rest");
         if self.core.is_some() && !self.stopping && !self.asked {
             self.asked = true;
             let command = Arc::new(admin::Command::Status);
@@ -578,7 +587,11 @@ impl World {
             );
         }
         for broken in &restarted.recovered.broken {
-            panic!("message {broken:?} was sealed, and is not whole");
+            let queue_id = QueueId::from_u64(broken.message.queue_id);
+            assert!(
+                !self.committed.contains(&queue_id),
+                "{broken:?} was committed, and is not whole"
+            );
         }
         let now = self.clocks();
         let segment_bytes = self.plan.segment_bytes;
@@ -628,10 +641,7 @@ impl World {
         self.crashed = false;
         let loss = self.random.pick(&[Loss::Nothing, Loss::Unsynced]);
         self.note(|| format!("crash, {loss:?}"));
-        match self.failed_at {
-            Some(failed_at) => self.ledger.crash_without_disk(self.now, failed_at),
-            None => self.ledger.crash(self.now),
-        }
+        self.ledger.crash(self.now, self.no_room_since);
         self.end_of_life(loss);
     }
 
@@ -647,8 +657,8 @@ impl World {
                 connection.phase
             );
         }
-        if let Some(failed_at) = self.failed_at {
-            self.ledger.crash_without_disk(self.now, failed_at);
+        if self.no_room_since.is_some() {
+            self.ledger.crash(self.now, self.no_room_since);
         }
         let last = self.calm;
         self.end_of_life(Loss::Unsynced);
@@ -846,6 +856,9 @@ impl World {
                 ending: Ending::Failed,
                 ..
             } => self.ledger.give_up(forward_path.as_str()),
+            Fact::Accepted { queue_id, .. } => {
+                self.committed.insert(*queue_id);
+            }
             Fact::SpoolDamaged { what, .. } => panic!("the spool is whole, and: {what}"),
             _ => {}
         }
