@@ -194,9 +194,12 @@ impl Common {
             });
         }
         let told = told_all(recipients, &reason);
-        // If the sender cannot be told now, nothing is written: the recipients come
-        // back, and expire again, at the next start.
-        let _ = self.tell_of_failure(now, spool, &stored, &told, DoneOutcome::Expired);
+        // If the sender cannot be told now, nothing is written, not even that the message
+        // has nobody left: the recipients come back, and expire again, at the next start.
+        // A notification that is never over keeps it so.
+        if !self.tell_of_failure(now, spool, &stored, &told, DoneOutcome::Expired) {
+            self.notification_begun(queue_id);
+        }
     }
 
     /// A notification is committed, or never will be.
