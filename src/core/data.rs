@@ -39,7 +39,7 @@ enum Connection {
     /// It takes mail away.
     Delivery(Box<Delivery>),
     /// It was turned away, and its 421 is on its way.
-    TurnedAway(Flow),
+    TurnedAway { flow: Flow, entry: Entry },
 }
 
 /// The machine.
@@ -100,14 +100,14 @@ impl DataCore {
                     Connection::Delivery(delivery) => {
                         delivery.received(now, common, spool, octets);
                     }
-                    Connection::TurnedAway(_) => {}
+                    Connection::TurnedAway { .. } => {}
                 });
             }
             Completion::Sent { connection } => {
                 self.with(now, connection, |connection, common| match connection {
                     Connection::Reception { reception, .. } => reception.sent(common),
                     Connection::Delivery(delivery) => delivery.sent(now, common, spool),
-                    Connection::TurnedAway(flow) => {
+                    Connection::TurnedAway { flow, .. } => {
                         flow.sent();
                         flow.advance(Appetite::Sated, &mut common.operations);
                     }
@@ -117,7 +117,7 @@ impl DataCore {
                 self.with(now, connection, |connection, common| match connection {
                     Connection::Reception { reception, .. } => reception.broken(common, why),
                     Connection::Delivery(delivery) => delivery.broken(now, common, spool),
-                    Connection::TurnedAway(flow) => flow.gone(),
+                    Connection::TurnedAway { flow, .. } => flow.gone(),
                 });
             }
             Completion::Written { result, octets } => self.common.log.written(result, octets),
@@ -165,7 +165,10 @@ impl DataCore {
                 self.deadlines.set(id, deadline, delivery.entry());
                 delivery.is_over()
             }
-            Connection::TurnedAway(flow) => flow.is_closed(),
+            Connection::TurnedAway { flow, entry } => {
+                self.deadlines.set(id, flow.deadline(), entry);
+                flow.is_closed()
+            }
         };
         if !over {
             return;
@@ -178,7 +181,7 @@ impl DataCore {
                 let aftermath = delivery.aftermath();
                 self.common.delivery_over(now, aftermath);
             }
-            Some(Connection::TurnedAway(_)) | None => {}
+            Some(Connection::TurnedAway { .. }) | None => {}
         }
     }
 
@@ -215,9 +218,11 @@ impl DataCore {
                 let mut flow = Flow::new(id);
                 let octets = reply::turned_away(&common.settings.hostname);
                 flow.send([Piece::Octets(octets)]);
-                flow.finish();
+                flow.finish(now.instant);
                 flow.advance(Appetite::Sated, &mut common.operations);
-                self.connections.insert(id, Connection::TurnedAway(flow));
+                let entry = Entry::default();
+                self.connections
+                    .insert(id, Connection::TurnedAway { flow, entry });
             }
         }
         self.look_after(now, id);
@@ -248,7 +253,10 @@ impl DataCore {
                         delivery.timer(now, common, spool);
                     }
                 }
-                Connection::TurnedAway(_) => {}
+                Connection::TurnedAway { flow, entry } => {
+                    *entry = Entry::default();
+                    flow.timer(now.instant, &mut common.operations);
+                }
             }
             self.look_after(now, id);
         }
@@ -413,7 +421,7 @@ impl DataCore {
                 self.with(now, id, |connection, common| match connection {
                     Connection::Reception { reception, .. } => reception.abort(common),
                     Connection::Delivery(delivery) => delivery.abort(now, common, &NoSpool),
-                    Connection::TurnedAway(flow) => flow.abort(&mut common.operations),
+                    Connection::TurnedAway { flow, .. } => flow.abort(&mut common.operations),
                 });
             }
         }

@@ -158,10 +158,12 @@ impl Delivery {
     /// When [`Delivery::timer`] is due. A session that waits for work has none of its
     /// own: the schedule says when it has waited long enough.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.hunger == Hunger::Waiting && self.jobs.is_empty() {
-            return None;
-        }
-        self.client.deadline()
+        let client = if self.hunger == Hunger::Waiting && self.jobs.is_empty() {
+            None
+        } else {
+            self.client.deadline()
+        };
+        [client, self.flow.deadline()].into_iter().flatten().min()
     }
 
     /// The host, for the operator: name and address.
@@ -264,6 +266,7 @@ impl Delivery {
 
     /// The deadline may have come.
     pub(super) fn timer(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        self.flow.timer(now.instant, &mut common.operations);
         self.say(now, common, spool, Input::Timer);
     }
 
@@ -318,7 +321,7 @@ impl Delivery {
                     self.client.handle(now, Input::TlsFailed(why));
                 }
                 Output::SessionFailed(error) => self.failure = Some(error),
-                Output::Close => self.flow.finish(),
+                Output::Close => self.flow.finish(now.instant),
             }
         }
         self.fill(common, spool);

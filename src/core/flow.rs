@@ -5,20 +5,26 @@
 //! peer does not read what we say, and a close that waits for what is to be said.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::core::{ConnectionId, Operation, Piece};
+use crate::time::Instant;
 
 /// Pieces that wait behind a send before a session is asked for no more. A peer
 /// that sends commands and reads no replies is stopped by it.
 const WAITING_PIECES_MAX: usize = 64;
+
+/// How long the end of a connection waits for its last octets to leave. A peer that does
+/// not read would keep it for ever; one that does needs a few round trips.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(30);
 
 /// How a connection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Ending {
     /// It does not.
     Open,
-    /// When everything has been sent.
-    AfterSending,
+    /// When everything has been sent, or at this time.
+    AfterSending(Instant),
     /// It is closed.
     Closed,
 }
@@ -61,10 +67,25 @@ impl Flow {
         self.receiving = false;
     }
 
-    /// Close when everything is sent.
-    pub(super) fn finish(&mut self) {
+    /// Close when everything is sent, or when that takes too long.
+    pub(super) fn finish(&mut self, now: Instant) {
         if self.ending == Ending::Open {
-            self.ending = Ending::AfterSending;
+            self.ending = Ending::AfterSending(now + LAST_WORDS_MAX);
+        }
+    }
+
+    /// When [`Flow::timer`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.ending {
+            Ending::AfterSending(until) => Some(until),
+            Ending::Open | Ending::Closed => None,
+        }
+    }
+
+    /// Closes if the last octets did not leave in time.
+    pub(super) fn timer(&mut self, now: Instant, operations: &mut VecDeque<Operation>) {
+        if self.deadline().is_some_and(|until| until <= now) {
+            self.abort(operations);
         }
     }
 
@@ -111,7 +132,7 @@ impl Flow {
             let pieces = self.waiting.drain(..).collect();
             operations.push_back(Operation::Send { connection, pieces });
         }
-        if self.ending == Ending::AfterSending && !self.sending {
+        if matches!(self.ending, Ending::AfterSending(_)) && !self.sending {
             self.abort(operations);
             return;
         }
@@ -154,7 +175,7 @@ mod tests {
         flow.advance(Appetite::Hungry, &mut operations);
         assert_eq!(names(&mut operations), ["send 1", "receive"]);
         flow.send([Piece::Octets(vec![2]), Piece::Octets(vec![3])]);
-        flow.finish();
+        flow.finish(Instant::START);
         flow.received();
         flow.advance(Appetite::Hungry, &mut operations);
         assert!(names(&mut operations).is_empty());
@@ -168,6 +189,23 @@ mod tests {
         flow.advance(Appetite::Hungry, &mut operations);
         flow.abort(&mut operations);
         assert!(names(&mut operations).is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_cannot_keep_us() {
+        let mut operations = VecDeque::new();
+        let mut flow = Flow::new(ConnectionId(1));
+        flow.send([Piece::Octets(vec![1])]);
+        flow.finish(Instant::START);
+        flow.advance(Appetite::Sated, &mut operations);
+        assert_eq!(names(&mut operations), ["send 1"]);
+        let until = Instant::START + LAST_WORDS_MAX;
+        assert_eq!(flow.deadline(), Some(until));
+        flow.timer(Instant::START, &mut operations);
+        assert!(names(&mut operations).is_empty());
+        flow.timer(until, &mut operations);
+        assert_eq!(names(&mut operations), ["close"]);
+        assert!(flow.is_closed() && flow.deadline().is_none());
     }
 
     #[test]

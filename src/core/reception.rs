@@ -84,7 +84,8 @@ impl Reception {
 
     /// When [`Reception::timer`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.session.deadline()
+        let session = self.session.deadline();
+        [session, self.flow.deadline()].into_iter().flatten().min()
     }
 
     /// Begins: the greeting goes out.
@@ -126,6 +127,7 @@ impl Reception {
 
     /// The deadline may have come.
     pub(super) fn timer(&mut self, now: Now, common: &mut Common) {
+        self.flow.timer(now.instant, &mut common.operations);
         self.say(now, common, Input::Timer);
         self.read_unread(now, common);
         self.settle(common);
@@ -226,7 +228,7 @@ impl Reception {
                 }
                 Output::Abort => self.drop_incoming(common),
                 Output::StartTls => unreachable!("STARTTLS is not offered in this version"),
-                Output::Close => self.flow.finish(),
+                Output::Close => self.flow.finish(now.instant),
             }
         }
         outputs
