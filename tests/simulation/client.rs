@@ -138,7 +138,11 @@ impl Client {
             Awaited::Chunk => {}
             Awaited::End => {
                 let progress = &mut ledger.messages[message].progress;
-                assert_eq!(*progress, Progress::Whole, "a reply to the end comes behind it");
+                assert_eq!(
+                    *progress,
+                    Progress::Whole,
+                    "a reply to the end comes behind it"
+                );
                 *progress = if good {
                     Progress::Accepted
                 } else {
@@ -318,7 +322,11 @@ fn mail(ledger: &Ledger, message: usize) -> Vec<u8> {
 
 fn rcpt(ledger: &Ledger, message: usize, index: usize) -> Vec<u8> {
     let recipient = &ledger.messages[message].recipients[index];
-    format!("RCPT TO:<{}>{}\r\n", recipient.address, recipient.parameters).into_bytes()
+    format!(
+        "RCPT TO:<{}>{}\r\n",
+        recipient.address, recipient.parameters
+    )
+    .into_bytes()
 }
 
 fn stuffed(octets: &[u8]) -> Vec<u8> {

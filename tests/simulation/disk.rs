@@ -245,7 +245,10 @@ impl Disk {
         octets: &[u8],
         durability: Durability,
     ) -> Result<Option<Sync>, WriteFault> {
-        let open = self.open.get_mut(&segment).expect("a segment that is ready");
+        let open = self
+            .open
+            .get_mut(&segment)
+            .expect("a segment that is ready");
         let from = offset.0 as usize;
         let end = from + octets.len();
         let file = &mut self.files[open.inode.0];

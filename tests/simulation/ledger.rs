@@ -122,7 +122,10 @@ impl Ledger {
                     0 => (" NOTIFY=NEVER", Wish::Silence),
                     1 => (" NOTIFY=SUCCESS,FAILURE", Wish::Told),
                     2 => (" NOTIFY=DELAY", Wish::Silence),
-                    3 => (" NOTIFY=FAILURE ORCPT=rfc822;some@where.example", Wish::Told),
+                    3 => (
+                        " NOTIFY=FAILURE ORCPT=rfc822;some@where.example",
+                        Wish::Told,
+                    ),
                     _ => ("", Wish::Told),
                 };
                 Recipient {
@@ -191,14 +194,19 @@ impl Ledger {
         assert_eq!(from, message.sender, "the sender of message {number}");
         let sent = behind_the_trace(octets);
         let same = sent == message.octets
-            || sent.strip_suffix(b"\r\n").is_some_and(|cut| cut == message.octets);
+            || sent
+                .strip_suffix(b"\r\n")
+                .is_some_and(|cut| cut == message.octets);
         assert!(
             same,
             "message {number} is not as it was sent: {}",
             difference(sent, &message.octets)
         );
         for address in to {
-            let index = message.recipients.iter().position(|r| r.address == *address);
+            let index = message
+                .recipients
+                .iter()
+                .position(|r| r.address == *address);
             let index = index.unwrap_or_else(|| {
                 panic!("message {number} was delivered to {address}, who is none of its")
             });
@@ -218,11 +226,9 @@ impl Ledger {
                     before.at, before.confirmed_at, self.breaks
                 );
             }
-            receipt.deliveries.push((
-                MessageNumber(number),
-                index,
-                recipient.deliveries.len(),
-            ));
+            receipt
+                .deliveries
+                .push((MessageNumber(number), index, recipient.deliveries.len()));
             recipient.deliveries.push(Delivery {
                 at: now,
                 confirmed_at: None,
@@ -380,7 +386,11 @@ fn behind_the_trace(octets: &[u8]) -> &[u8] {
 
 fn difference(found: &[u8], wanted: &[u8]) -> String {
     let same = found.iter().zip(wanted).take_while(|(a, b)| a == b).count();
-    let show = |octets: &[u8]| octets[same..octets.len().min(same + 60)].escape_ascii().to_string();
+    let show = |octets: &[u8]| {
+        octets[same..octets.len().min(same + 60)]
+            .escape_ascii()
+            .to_string()
+    };
     format!(
         "{} octets and {} differ from {same} on: found {:?}, sent {:?}",
         found.len(),

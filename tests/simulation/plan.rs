@@ -66,7 +66,9 @@ impl Plan {
         let messages = random.length(1, most);
         let crashes = if crashing {
             let most = random.pick(&[40, 200, 1000]);
-            (0..random.between(1, 4)).map(|_| random.below(most)).collect()
+            (0..random.between(1, 4))
+                .map(|_| random.below(most))
+                .collect()
         } else {
             Vec::new()
         };

@@ -53,7 +53,10 @@ pub(crate) struct Offers {
 enum State {
     Command,
     Data,
-    Chunk { left: usize, last: bool },
+    Chunk {
+        left: usize,
+        last: bool,
+    },
     /// It does nothing any more.
     Hung,
 }
@@ -154,6 +157,10 @@ impl Server {
         match self.misdeed(acts) {
             Misdeed::None => {}
             Misdeed::Reply(reply) => {
+                if verb == "RSET" {
+                    // What it says is one thing; what is pipelined behind is another.
+                    self.reset();
+                }
                 say(acts, reply);
                 return true;
             }
@@ -203,7 +210,12 @@ impl Server {
             (offers.dsn, "DSN"),
             (offers.size, "SIZE 100000000"),
         ];
-        lines.extend(extensions.iter().filter(|(on, _)| *on).map(|(_, word)| *word));
+        lines.extend(
+            extensions
+                .iter()
+                .filter(|(on, _)| *on)
+                .map(|(_, word)| *word),
+        );
         let last = lines.pop().expect("there is a first");
         for line in lines {
             say(acts, &format!("250-{line}"));
@@ -405,5 +417,8 @@ fn split_path<'a>(line: &'a str, verb: &str) -> (String, impl Iterator<Item = &'
     let (path, rest) = rest
         .and_then(|rest| rest.split_once('>'))
         .unwrap_or_else(|| panic!("a next hop was told {line:?}"));
-    (path.to_owned(), rest.split(' ').filter(|word| !word.is_empty()))
+    (
+        path.to_owned(),
+        rest.split(' ').filter(|word| !word.is_empty()),
+    )
 }
