@@ -402,7 +402,7 @@ impl DataCore {
             Notice::Configured(settings) => self.common.configure(now, settings),
             Notice::Stop { deadline } => {
                 self.common.stop(now, deadline);
-                for id in self.connections.keys().copied().collect::<Vec<_>>() {
+                for id in self.connections_in_order() {
                     self.with(now, id, |connection, common| {
                         if let Connection::Reception { reception, .. } = connection {
                             reception.stop(now, common);
@@ -413,11 +413,18 @@ impl DataCore {
         }
     }
 
+    /// All connections, the oldest first: the order of a hash table is random, and what
+    /// a core does hangs on what it is told and nothing else.
+    fn connections_in_order(&self) -> Vec<ConnectionId> {
+        let mut ids: Vec<_> = self.connections.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// A stop is done when the connections are gone and the log is quiet.
     fn advance_stop(&mut self, now: Now) {
         if self.common.stop_is_late(now) {
-            let ids: Vec<_> = self.connections.keys().copied().collect();
-            for id in ids {
+            for id in self.connections_in_order() {
                 self.with(now, id, |connection, common| match connection {
                     Connection::Reception { reception, .. } => reception.abort(common),
                     Connection::Delivery(delivery) => delivery.abort(now, common, &NoSpool),

@@ -180,7 +180,10 @@ impl HostCache {
                 Known::Asked { until, .. } if *until <= now => Some(next_hop.clone()),
                 _ => None,
             });
-        for next_hop in late.collect::<Vec<_>>() {
+        let mut late: Vec<_> = late.collect();
+        // The order of a hash table is random; what we do is not.
+        late.sort_by_cached_key(ToString::to_string);
+        for next_hop in late {
             let why = format!("looking up the hosts of {next_hop} took too long");
             self.resolved(next_hop, Err(Unresolved::Later(why)), now);
         }
