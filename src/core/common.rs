@@ -337,9 +337,11 @@ impl Common {
     }
 
     /// Does what the queue wants, except what concerns connections: that is left in
-    /// `calls` and `hosts`.
-    pub(super) fn advance_queue(&mut self, now: Now, spool: &impl SegmentSource) {
+    /// `calls` and `hosts`. Gives whether there was anything.
+    pub(super) fn advance_queue(&mut self, now: Now, spool: &impl SegmentSource) -> bool {
+        let mut any = false;
         while let Some(output) = self.queue.poll() {
+            any = true;
             match output {
                 queue::Output::Connect {
                     connection,
@@ -451,6 +453,7 @@ impl Common {
                 }
             }
         }
+        any
     }
 
     fn next_hop_text(&self, destination: queue::DestinationId) -> String {

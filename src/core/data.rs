@@ -265,13 +265,15 @@ impl DataCore {
     /// Lets the log and the queue go on, until nothing follows from anything.
     fn advance(&mut self, now: Now, spool: &impl SegmentSource) {
         self.common.timer(now);
+        self.common.carry(now, spool);
         loop {
             let mut moved = false;
             while let Some((ticket, settled)) = self.common.advance_log(now) {
                 moved = true;
                 self.settled(now, ticket, settled);
             }
-            self.common.advance_queue(now, spool);
+            // What the queue wants may end in the log: a notification, a done record.
+            moved |= self.common.advance_queue(now, spool);
             while let Some(resolved) = self.common.hosts.next() {
                 moved = true;
                 self.resolved(now, spool, resolved);
@@ -301,7 +303,6 @@ impl DataCore {
                 });
             }
         }
-        self.common.carry(now, spool);
         if self.common.is_stopping() {
             self.advance_stop(now);
         }
