@@ -681,8 +681,9 @@ impl World {
         if last {
             let restarted = self.disk.recover();
             let live = restarted.recovered.messages.len();
-            // Senders that could not be told for want of room are told after a start.
-            let untold = self.plan.flavour == Flavour::Full && self.encores < ENCORES_MAX;
+            // Senders that could not be told for want of room are told after a start, and
+            // what came with the stop goes then.
+            let untold = self.encores < ENCORES_MAX;
             assert!(live == 0 || untold, "{live} messages come back");
             self.encores += 1;
             self.at_rest = live == 0;
