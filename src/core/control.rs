@@ -248,6 +248,8 @@ impl ControlCore {
                     Err(why) => Notice::SegmentFailed { segment, why },
                 };
                 self.tell(core, notice);
+                // It took its room.
+                self.operations.push_back(ControlOperation::MeasureDisk);
             }
             ControlCompletion::SegmentRetired {
                 core,

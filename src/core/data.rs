@@ -425,7 +425,7 @@ impl DataCore {
             Notice::Configured(settings) => self.common.configure(now, settings),
             Notice::Stop { deadline } => {
                 self.common.stop(now, deadline);
-                for id in self.connections.keys().copied().collect::<Vec<_>>() {
+                for id in self.connection_ids() {
                     self.with(now, id, |connection, common| {
                         if let Connection::Reception { reception, .. } = connection {
                             reception.stop(now, common);
@@ -436,10 +436,18 @@ impl DataCore {
         }
     }
 
+    /// All connections, in the order in which they came: the order of a hash table is
+    /// another one in each process, and a simulation must repeat.
+    fn connection_ids(&self) -> Vec<ConnectionId> {
+        let mut ids: Vec<_> = self.connections.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// A stop is done when the connections are gone and the log is quiet.
     fn advance_stop(&mut self, now: Now) {
         if self.common.stop_gets_late(now) {
-            let ids: Vec<_> = self.connections.keys().copied().collect();
+            let ids = self.connection_ids();
             for id in ids {
                 self.with(now, id, |connection, common| match connection {
                     Connection::Reception { reception, .. } => reception.abort(common),

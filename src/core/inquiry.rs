@@ -12,10 +12,10 @@ use crate::core::admin::{
 };
 use crate::core::common::Common;
 use crate::mail::{QueueId, RecipientIndex};
-use crate::queue::{self, HoldState, ShareState};
+use crate::queue::{self, Gate, Health, HoldState, ShareState};
 use crate::report::Fact;
 use crate::spool::message::{SegmentSource, StoredMessage};
-use crate::time::{Now, WallTime};
+use crate::time::{Instant, Now, WallTime};
 
 impl Common {
     /// This core's part of an answer.
@@ -91,7 +91,9 @@ impl Common {
             .filter_map(|entry| {
                 let stored = StoredMessage::read(spool, entry.location()).ok();
                 let matches = stored_matches(filter, &entry, stored.as_ref())
-                    && filter.state.is_none_or(|state| state == state_of(&entry));
+                    && filter
+                        .state
+                        .is_none_or(|state| state == state_of(&self.queue, &entry));
                 matches.then_some((entry, stored))
             })
             .collect();
@@ -103,13 +105,16 @@ impl Common {
 
     fn entry(&self, now: Now, entry: &queue::Entry<'_>, stored: Option<&StoredMessage>) -> Entry {
         let shares: Vec<_> = entry.shares().collect();
-        let due = shares.iter().filter_map(|share| share.due).min();
+        let due = shares
+            .iter()
+            .filter_map(|share| due_of(&self.queue, share))
+            .min();
         let next_hop = shares
             .first()
             .and_then(|share| self.queue.next_hop(share.destination));
         Entry {
             id: Text(entry.queue_id()),
-            state: state_of(entry),
+            state: state_of(&self.queue, entry),
             arrival: Date(entry.arrival()),
             octets: entry.octets(),
             sender: stored.map_or_else(
@@ -311,20 +316,35 @@ fn stored_matches(
     sender && domain && recipient
 }
 
-fn state_of(entry: &queue::Entry<'_>) -> State {
+fn state_of(queue: &queue::Schedule, entry: &queue::Entry<'_>) -> State {
     if entry.hold() == HoldState::Held {
         return State::Held;
     }
     let mut state = State::Held;
     for share in entry.shares() {
+        let facts = queue.destination_facts(share.destination);
+        let gate = facts.map_or(Gate::Open, |facts| facts.gate);
+        let closed = facts.is_some_and(|f| matches!(f.health, Health::Closed { .. }));
         match share.state {
             ShareState::InFlight => return State::Active,
-            ShareState::Ready => state = State::Ready,
-            ShareState::Deferred if state == State::Held => state = State::Deferred,
-            ShareState::Deferred | ShareState::Held => {}
+            ShareState::Ready | ShareState::Deferred if gate == Gate::Held => {}
+            ShareState::Ready if !closed => state = State::Ready,
+            ShareState::Ready | ShareState::Deferred if state == State::Held => {
+                state = State::Deferred;
+            }
+            ShareState::Ready | ShareState::Deferred | ShareState::Held => {}
         }
     }
     state
+}
+
+/// When a share is tried next, if that is by time.
+fn due_of(queue: &queue::Schedule, share: &queue::ShareEntry<'_>) -> Option<Instant> {
+    let closed = match queue.destination_facts(share.destination)?.health {
+        Health::Closed { until } if share.state == ShareState::Ready => Some(until),
+        _ => None,
+    };
+    share.due.or(closed)
 }
 
 /// One answer of the answers of all cores.

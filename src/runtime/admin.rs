@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -22,10 +22,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Pause after an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Binds the socket and serves it, for ever.
-pub async fn listen(control: Control, path: PathBuf) {
-    let listener = match bind(&path) {
-        Ok(listener) => listener,
+/// Binds the socket. Without it mail goes on, and the operator is told.
+pub fn bind(path: &Path) -> Option<UnixListener> {
+    match bind_file(path) {
+        Ok(listener) => Some(listener),
         Err(error) => {
             let what = format!(
                 "opening the admin socket {} failed ({error}); mail goes on, the commands \
@@ -33,9 +33,13 @@ pub async fn listen(control: Control, path: PathBuf) {
                 path.display()
             );
             report_control(&Fact::Trouble { what });
-            return;
+            None
         }
-    };
+    }
+}
+
+/// Serves the socket, for ever.
+pub async fn listen(control: Control, listener: UnixListener) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -52,7 +56,7 @@ pub async fn listen(control: Control, path: PathBuf) {
 
 /// A socket left over from a process that died is removed; another file is not.
 /// That no other server uses it, the lock of the spool directory has shown.
-fn bind(path: &Path) -> io::Result<UnixListener> {
+fn bind_file(path: &Path) -> io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }

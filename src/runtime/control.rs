@@ -22,6 +22,7 @@ use crate::core::control::{ControlCompletion, ControlCore, ControlOperation, Rec
 use crate::core::{AdminRequestId, CoreId, Notice};
 use crate::queue::retry::Jitter;
 use crate::report::Fact;
+use crate::runtime::admin;
 use crate::runtime::clock::{Armed, Clock};
 use crate::runtime::dns::Dns;
 use crate::runtime::hosts::{HostBook, hosts, timed_out};
@@ -68,6 +69,8 @@ pub struct Start {
     pub admin_socket: Option<PathBuf>,
     /// For SIGHUP.
     pub load: Load,
+    /// Called when signals and the admin socket are there: opens the doors.
+    pub open: Box<dyn FnOnce() -> Result<(), String>>,
 }
 
 struct Shell {
@@ -106,8 +109,8 @@ pub struct Control(Rc<RefCell<Shell>>);
 /// Runs the control core until it exits.
 ///
 /// # Errors
-/// Signals or the mailbox could not be set up.
-pub async fn run(start: Start) -> std::io::Result<Exit> {
+/// Signals or the mailbox could not be set up, or a data core did not start.
+pub async fn run(start: Start) -> Result<Exit, String> {
     let Start {
         core,
         mailboxes,
@@ -118,9 +121,16 @@ pub async fn run(start: Start) -> std::io::Result<Exit> {
         dns,
         admin_socket,
         load,
+        open,
     } = start;
     let (exit, exited) = oneshot::channel();
-    let bell = std::fs::File::from(mailboxes.control().bell().try_clone_to_owned()?);
+    let bell = std::fs::File::from(
+        mailboxes
+            .control()
+            .bell()
+            .try_clone_to_owned()
+            .map_err(setting_up)?,
+    );
     let bell = tokio_uring::fs::File::from_std(bell);
     let control = Control(Rc::new(RefCell::new(Shell {
         core,
@@ -139,16 +149,27 @@ pub async fn run(start: Start) -> std::io::Result<Exit> {
         exit: Some(exit),
     })));
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        control.on_signal(kind, || ControlCompletion::StopRequested)?;
+        control
+            .on_signal(kind, || ControlCompletion::StopRequested)
+            .map_err(setting_up)?;
     }
-    control.on_signal(SignalKind::hangup(), || ControlCompletion::ReloadRequested)?;
+    control
+        .on_signal(SignalKind::hangup(), || ControlCompletion::ReloadRequested)
+        .map_err(setting_up)?;
     tokio::task::spawn_local(read_notices(control.clone(), bell));
     if let Some(path) = admin_socket {
-        tokio::task::spawn_local(crate::runtime::admin::listen(control.clone(), path));
+        if let Some(listener) = admin::bind(&path) {
+            tokio::task::spawn_local(admin::listen(control.clone(), listener));
+        }
     }
+    open()?;
     control.turn(ControlCompletion::Timer);
     // The sender lives in the shell until the core says Exit.
     Ok(exited.await.unwrap_or(Exit::CutOff))
+}
+
+fn setting_up(error: std::io::Error) -> String {
+    format!("setting up signals and mailboxes failed: {error}")
 }
 
 impl Control {

@@ -39,7 +39,7 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub struct Listener(TcpListener);
 
-/// Binds one listening socket. Run before the threads start, so that an address
+/// Binds a socket that is to listen. Run before the threads start, so that an address
 /// that is taken stops the program with one clear line.
 ///
 /// # Errors
@@ -54,8 +54,16 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Lets a bound socket take connections. Run last of all at the start: who can
+/// connect may expect everything else to work.
+///
+/// # Errors
+/// As the system says.
+pub fn listen(listener: &std::net::TcpListener) -> io::Result<()> {
+    Ok(rustix::net::listen(listener, BACKLOG)?)
 }
 
 impl Listener {

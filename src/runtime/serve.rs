@@ -3,7 +3,9 @@
 //! 1. The spool directory is locked; whoever comes second is told so.
 //! 2. Addresses are bound, so that one that is taken stops the start with a clear line.
 //! 3. All logs are read. Nothing is served before the queue is whole.
-//! 4. Data cores start on their threads, the control core on this one.
+//! 4. The control core starts on this thread: signals, the admin socket.
+//! 5. Data cores start on their threads, and only then the sockets listen: who can
+//!    connect may expect everything else to work.
 //!
 //! The process ends when the control core says so. Threads are not joined: a ring
 //! must not be dropped with operations under way, and everything that was promised is
@@ -12,6 +14,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -77,7 +80,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     let settings = Arc::new(settings);
     let data_cores = config.cores.data;
     let (spool, logs, directories) = open_spool(&config.spool.directory, data_cores)?;
-    let mut listeners = bind(&config)?;
+    let listeners = bind(&config)?;
     let began = clock.now();
     let storeroom = Arc::new(Storeroom::new(directories.clone()));
     let restarted = read_logs(spool, &directories)?;
@@ -105,32 +108,15 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
         spool,
         config,
     };
-    let cpus = threads::cpus();
+    let cores: Vec<_> = (0..data_cores).map(CoreId).zip(listeners).collect();
     let (started, starts) = std::sync::mpsc::channel();
-    for core in (0..data_cores).map(CoreId) {
-        let own = listeners.remove(0);
-        let start = ground.data_core(core, own, took, started.clone())?;
-        let placement = if ground.config.cores.pin && cpus.len() > 1 {
-            Placement::Pinned(cpus[usize::from(core.0) % cpus.len()])
-        } else {
-            Placement::Anywhere
-        };
-        let failed = started.clone();
-        threads::spawn(core, placement, start, data::run, move |why| {
-            // The receiver is gone when the server has ended anyway.
-            let _ = failed.send(Err(why));
-        })
-        .map_err(|error| ServeError(format!("starting data core {} failed: {error}", core.0)))?;
+    let mut waiting = Vec::new();
+    for (core, own) in cores {
+        waiting.push(ground.data_core(core, own, took, started.clone())?);
     }
     drop(started);
-    for _ in 0..data_cores {
-        // Each thread says one thing, or goes down with its sender.
-        starts
-            .recv()
-            .unwrap_or_else(|_| Err("a data core ended before it had started".to_owned()))
-            .map_err(ServeError)?;
-    }
-    report_control(&Fact::Started {
+    let pin = ground.config.cores.pin;
+    let fact = Fact::Started {
         listeners: ground
             .config
             .listeners
@@ -139,9 +125,52 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
             .collect(),
         data_cores: usize::from(data_cores),
         spool: ground.config.spool.directory.display().to_string(),
+    };
+    let open = Box::new(move || {
+        start_data_cores(waiting, pin, &starts)?;
+        report_control(&fact);
+        Ok(())
     });
-    ground.control(reload)
+    ground.control(reload, open)
 }
+
+/// Opens the doors: the sockets take connections from now on, each data core on its
+/// own thread.
+fn start_data_cores(
+    waiting: Vec<data::Start>,
+    pin: bool,
+    starts: &Receiver<Result<(), String>>,
+) -> Result<(), String> {
+    let cpus = threads::cpus();
+    let data_cores = waiting.len();
+    for start in waiting {
+        let core = start.id;
+        for listener in &start.listeners {
+            net::listen(listener).map_err(|error| format!("listening failed: {error}"))?;
+        }
+        let placement = if pin && cpus.len() > 1 {
+            Placement::Pinned(cpus[usize::from(core.0) % cpus.len()])
+        } else {
+            Placement::Anywhere
+        };
+        let failed = start.started.clone();
+        threads::spawn(core, placement, start, data::run, move |why| {
+            // The receiver is gone when the server has ended anyway.
+            let _ = failed.send(Err(why));
+        })
+        .map_err(|error| format!("starting data core {} failed: {error}", core.0))?;
+    }
+    for _ in 0..data_cores {
+        // Each thread says one thing, or goes down with its sender.
+        starts
+            .recv()
+            .unwrap_or_else(|_| Err("a data core ended before it had started".to_owned()))?;
+    }
+    Ok(())
+}
+
+/// What is done when everything else is there.
+type Open = Box<dyn FnOnce() -> Result<(), String>>;
 
 impl Ground {
     /// What a data core's thread is started with.
@@ -227,7 +256,7 @@ impl Ground {
     }
 
     /// Runs the control core on this thread.
-    fn control(self, reload: Reload) -> Result<Exit, ServeError> {
+    fn control(self, reload: Reload, open: Open) -> Result<Exit, ServeError> {
         let dns = &self.config.dns;
         let fallback = if dns.fallback_to_system {
             Fallback::System
@@ -268,14 +297,11 @@ impl Ground {
             dns,
             admin_socket: Some(self.config.admin.socket.clone()),
             load,
+            open,
         };
         tokio_uring::start(async move {
             let dns = Dns::new(&servers, fallback).map_err(ServeError)?;
-            control::run(start(dns)).await.map_err(|error| {
-                ServeError(format!(
-                    "setting up signals and the admin socket failed: {error}"
-                ))
-            })
+            control::run(start(dns)).await.map_err(ServeError)
         })
     }
 }

@@ -321,9 +321,21 @@ impl Commit {
     }
 
     /// Wants everything appended so far on stable storage, without telling anybody:
-    /// before a stop. Done when [`Commit::is_idle`].
+    /// before a stop. Done when [`Commit::is_idle`]; may be called until then.
     pub fn flush(&mut self) {
         if self.fault.is_some() || self.newest == self.durable {
+            return;
+        }
+        // The sync in flight is all that it takes. Another batch behind it would have
+        // to be waited for again, for ever if this is called at every turn.
+        let in_flight = self.flight.as_ref();
+        if self.pending.is_empty() && in_flight.is_some_and(|f| f.durability != Durability::None) {
+            return;
+        }
+        // What is in flight with a sync is all there is: it is enough to wait.
+        let under_way =
+            |flight: &Flight| flight.number == self.newest && flight.durability != Durability::None;
+        if self.flight.as_ref().is_some_and(under_way) {
             return;
         }
         self.open_batch();

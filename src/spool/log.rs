@@ -29,7 +29,7 @@ mod notes;
 mod room;
 mod writing;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -192,6 +192,8 @@ pub struct Log {
     free_bytes: u64,
     reserved: u64,
     spares: Vec<SegmentId>,
+    /// Told to become spares, and not yet gone.
+    sparing: BTreeSet<SegmentPlace>,
     asked: BTreeMap<SegmentId, Asked>,
     outputs: VecDeque<Output>,
     /// Told when their batch is durable, in order.
@@ -247,6 +249,7 @@ impl Log {
             free_bytes,
             reserved: 0,
             spares: Vec::new(),
+            sparing: BTreeSet::new(),
             asked: BTreeMap::new(),
             outputs: VecDeque::new(),
             moves: VecDeque::new(),
@@ -281,6 +284,7 @@ impl Log {
     /// A segment that was told to be dead is gone, and no crash brings it back.
     pub fn segment_gone(&mut self, segment: SegmentPlace, gone: Gone) {
         self.reclaim.gone(segment);
+        self.sparing.remove(&segment);
         for note_segment in self.notes.segment_gone(segment) {
             self.reclaim.note_away(note_segment, BatchNumber::START);
         }
@@ -435,10 +439,15 @@ impl Log {
     }
 
     /// Spares are used in their own directory only, and only so many.
-    fn fate_here(&self, segment: SegmentPlace, fate: Fate) -> Fate {
-        let keep = segment.log == self.identity.log && self.spares.len() < SPARES_MAX;
+    fn fate_here(&mut self, segment: SegmentPlace, fate: Fate) -> Fate {
+        let spares = self.spares.len() + self.sparing.len();
+        let keep = segment.log == self.identity.log && spares < SPARES_MAX;
         match fate {
             Fate::Reuse if !keep => Fate::Remove,
+            Fate::Reuse => {
+                self.sparing.insert(segment);
+                fate
+            }
             fate => fate,
         }
     }
@@ -476,6 +485,11 @@ impl Log {
         };
         self.asked.insert(segment, asked);
         let spare = self.spares.pop();
+        if spare.is_none() {
+            // The next look at the disk may be a second away.
+            let bytes = u64::from(self.settings.segment_bytes);
+            self.free_bytes = self.free_bytes.saturating_sub(bytes);
+        }
         self.outputs
             .push_back(Output::SegmentNeeded { header, spare });
     }

@@ -6,6 +6,10 @@
 //!    which are broken, and what each segment is good for.
 //! 3. [`Restarted::log`] for each data core: its log, with the balance of its segments.
 //!
+//! What was read by a scan is synced before anything follows from it: after a kill the
+//! page cache may show records that a later loss of power would take back, and with
+//! them a message whose older copy was removed because of them.
+//!
 //! All logs are read before any is begun, since a done record in one may be about a
 //! message in another: after a start with fewer data cores a core owns several
 //! directories, writes to its own, and carries forward out of the others.
@@ -372,10 +376,14 @@ pub fn read_directory(
             }
         }
         read(usize::MAX, &mut buffer);
+        // A summary is written only of what is on stable storage; so is what has one.
+        let synced = directory.sync_segment(segment);
         let made = restart.segment(place(segment), &buffer, summary.as_deref());
-        if let Some(made) = made
-            && let Err(error) = directory.write_summary(segment, &made)
-        {
+        let written = match made {
+            Some(made) => synced.and_then(|()| directory.write_summary(segment, &made)),
+            None => synced,
+        };
+        if let Err(error) = written {
             facts.errors.push(error);
         }
     }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::{Output, Schedule};
 use crate::mail::QueueId;
-use crate::queue::destination::{Gate, Health};
+use crate::queue::destination::{Destination, Gate, Health};
 use crate::queue::index::{
     DestinationId, Entry, HoldState, MessageSlot, Recipients, ShareSlot, ShareState,
 };
@@ -265,20 +265,15 @@ impl Schedule {
     pub fn destinations(&self) -> impl Iterator<Item = DestinationFacts<'_>> {
         self.destinations
             .iter()
-            .map(|(id, destination)| DestinationFacts {
-                id,
-                next_hop: &destination.next_hop,
-                gate: destination.gate,
-                health: destination.health,
-                failures: destination.failures,
-                waiting: Waiting {
-                    messages: u64::from(destination.shares),
-                    octets: destination.octets,
-                },
-                deferred: destination.deferred.len() + destination.released.len(),
-                held: destination.held.len(),
-                connections: destination.connections,
-            })
+            .map(|(id, destination)| facts(id, destination))
+    }
+
+    /// One destination with its state. `None` if there is no such destination now.
+    #[must_use]
+    pub fn destination_facts(&self, id: DestinationId) -> Option<DestinationFacts<'_>> {
+        self.destinations
+            .get(id)
+            .map(|destination| facts(id, destination))
     }
 
     /// The number of a destination that has mail or is remembered.
@@ -402,4 +397,21 @@ fn is_at_or_below(domain: &str, top: &str) -> bool {
     domain
         .strip_suffix(top)
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+fn facts(id: DestinationId, destination: &Destination) -> DestinationFacts<'_> {
+    DestinationFacts {
+        id,
+        next_hop: &destination.next_hop,
+        gate: destination.gate,
+        health: destination.health,
+        failures: destination.failures,
+        waiting: Waiting {
+            messages: u64::from(destination.shares),
+            octets: destination.octets,
+        },
+        deferred: destination.deferred.len() + destination.released.len(),
+        held: destination.held.len(),
+        connections: destination.connections,
+    }
 }
