@@ -372,7 +372,28 @@ impl Reclaim {
         let account = self.account(segment);
         account.about.clear();
         account.ended_in = account.ended_in.max(batch);
+        if account.live > 0 {
+            self.forget_guesses(segment);
+        }
         self.settle(segment);
+    }
+
+    /// After a start it is known of a message in which segment it begins and in which it
+    /// ends, and those in between are counted as parts of it. Every record of this one
+    /// was looked at now, and what is live was carried: a message that is counted here
+    /// still has nothing here. If it stayed counted, the segment would be emptied again
+    /// and again.
+    fn forget_guesses(&mut self, segment: SegmentPlace) {
+        let account = self.segments.get_mut(&segment).expect("it is emptied");
+        for parts in self.spread.values_mut() {
+            let Some(guess) = parts.iter().find(|part| part.segment == segment) else {
+                continue;
+            };
+            account.live = account.live.checked_sub(1).expect("it was counted");
+            account.live_bytes -= u64::from(guess.bytes);
+            let others = parts.iter().filter(|part| part.segment != segment);
+            *parts = others.copied().collect();
+        }
     }
 
     /// It turned out to have damaged octets.
