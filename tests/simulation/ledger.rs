@@ -265,7 +265,11 @@ impl Ledger {
                 .expect("an address of ours");
             let message = &mut self.messages[number];
             assert_ne!(message.progress, Progress::Unfinished, "told of {number}");
-            assert_eq!(to, [message.sender.clone()], "who is told of {address}");
+            assert_eq!(
+                to,
+                std::slice::from_ref(&message.sender),
+                "who is told of {address}"
+            );
             let recipients = &mut message.recipients;
             let recipient = recipients.iter_mut().find(|r| r.address == address);
             let recipient = recipient.expect("a recipient of the message");
