@@ -550,11 +550,7 @@ fn line(value: &impl Serialize) -> Vec<u8> {
 /// A text within [`TEXT_BYTES_MAX`].
 #[must_use]
 pub fn shortened(text: &str) -> &str {
-    let mut end = text.len().min(TEXT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }
 
 #[cfg(test)]

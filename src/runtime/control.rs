@@ -157,10 +157,8 @@ pub async fn run(start: Start) -> Result<Exit, String> {
         .on_signal(SignalKind::hangup(), || ControlCompletion::ReloadRequested)
         .map_err(setting_up)?;
     tokio::task::spawn_local(read_notices(control.clone(), bell));
-    if let Some(path) = admin_socket {
-        if let Some(listener) = admin::bind(&path) {
-            tokio::task::spawn_local(admin::listen(control.clone(), listener));
-        }
+    if let Some(listener) = admin_socket.as_deref().and_then(admin::bind) {
+        tokio::task::spawn_local(admin::listen(control.clone(), listener));
     }
     open()?;
     control.turn(ControlCompletion::Timer);

@@ -23,7 +23,7 @@ use crate::report::Fact;
 use crate::runtime::clock::{Armed, Clock};
 use crate::runtime::log::report;
 use crate::runtime::mailboxes::Mailboxes;
-use crate::runtime::net::{Bell, Ended, Listener, Progress, Socket};
+use crate::runtime::net::{self, Bell, Ended, Listener, Progress, Socket};
 use crate::runtime::outgoing::Outgoing;
 use crate::runtime::segments::Segments;
 use crate::runtime::storeroom::Storeroom;
@@ -68,6 +68,8 @@ struct Shell {
     clock: Clock,
     segments: Segments,
     connections: HashMap<ConnectionId, Rc<Connection>>,
+    /// For the end; the accepting tasks have their own handles.
+    listeners: Vec<std::net::TcpListener>,
     receive_buffer: Vec<u8>,
     mailboxes: Arc<Mailboxes>,
     /// Completions of operations that completed at once.
@@ -123,12 +125,15 @@ pub async fn run(start: Start) -> io::Result<()> {
         segments.keep(segment);
     }
     let bell = Bell::new(mailboxes.data(id).bell())?;
+    let handles = listeners.iter().map(std::net::TcpListener::try_clone);
+    let handles = handles.collect::<io::Result<Vec<_>>>()?;
     let shared: Shared = Rc::new(RefCell::new(Shell {
         id,
         core,
         clock,
         segments,
         connections: HashMap::new(),
+        listeners: handles,
         receive_buffer: vec![0; RECEIVE_BYTES_MAX],
         mailboxes,
         ready: VecDeque::new(),
@@ -241,7 +246,14 @@ impl Shell {
             Operation::Report(fact) => report(self.id, &fact),
             operation @ (Operation::TellControl(_)
             | Operation::TellCore { .. }
-            | Operation::Stopped) => self.undelivered.push_back(operation),
+            | Operation::Stopped) => {
+                if matches!(operation, Operation::Stopped) {
+                    // A ring outlives its process for a moment, and with it what it
+                    // waits on: nobody is to connect to a server that is gone.
+                    self.listeners.iter().for_each(net::refuse);
+                }
+                self.undelivered.push_back(operation);
+            }
         }
     }
 

@@ -66,6 +66,12 @@ pub fn listen(listener: &std::net::TcpListener) -> io::Result<()> {
     Ok(rustix::net::listen(listener, BACKLOG)?)
 }
 
+/// Ends listening at once: whoever connects from now on is refused by the kernel.
+pub fn refuse(listener: &std::net::TcpListener) {
+    // It listens no more: then it is as it should be.
+    let _ = rustix::net::shutdown(listener, Shutdown::Both);
+}
+
 impl Listener {
     /// Takes over a bound socket. Must be called on the runtime's thread.
     ///

@@ -40,11 +40,10 @@ use spool_format::{
 use self::carry::Carry;
 pub(super) use self::found::Found;
 use self::notes::Notes;
-pub use self::room::{NoRoom, RESERVE_SEGMENTS, RESERVE_SEGMENTS_NOTIFICATIONS};
+pub use self::room::{NoRoom, RESERVE_SEGMENTS, RESERVE_SEGMENTS_NOTIFICATIONS, UNDECLARED_BYTES};
 use self::writing::Since;
 pub use self::writing::{
     ATTEMPT_ERROR_BYTES_MAX, Attempt, CHUNK_BYTES_MAX, OpenMessage, Refused, Rest, Sealed,
-    UNDECLARED_BYTES,
 };
 use super::commit::{self, BatchNumber, Commit, Committed, Durability, Ticket, WriteFault};
 use super::message::ReadError;

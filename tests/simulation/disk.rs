@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spool_format::{
-    Epoch, LogId, Offset, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentPlace, Summary,
+    Epoch, LogId, Offset, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentPlace,
     SummaryBuilder,
 };
 use turnspool::spool::commit::{Durability, WriteFault, WriteStep};
@@ -359,19 +359,16 @@ impl Disk {
         for (&segment, inode) in &self.segments {
             let file = &mut self.files[inode.0];
             let octets = &file.cached;
-            let header = SegmentHeader::decode(octets, place(segment));
             let summary = self.summaries.get(&segment);
-            let good = summary
-                .and_then(|octets| Summary::decode(octets).ok())
-                .is_some_and(|summary| header == Ok(summary.header));
-            let octets = if good {
-                &octets[..SEGMENT_HEADER_BYTES]
-            } else {
-                // What is scanned is synced.
-                file.stable.clone_from(octets);
-                file.dirty.clear();
-                octets
-            };
+            if let Some(summary) = summary {
+                let header = &octets[..SEGMENT_HEADER_BYTES];
+                if restart.summarized(place(segment), header, summary) {
+                    continue;
+                }
+            }
+            // What is scanned is synced.
+            file.stable.clone_from(octets);
+            file.dirty.clear();
             let made = restart.segment(place(segment), octets, summary.map(Vec::as_slice));
             if let Some(made) = made {
                 self.summaries.insert(segment, made);

@@ -366,8 +366,13 @@ impl Schedule {
             if matches!(share.state, ShareState::Held | ShareState::Deferred) {
                 self.unlink(slot);
                 self.make_ready(slot);
-                self.reconsider(destination);
             }
+            // At once means: also if its next hop was to rest for a while.
+            let destination_state = &mut self.destinations[destination];
+            if let Health::Closed { .. } = destination_state.health {
+                destination_state.health = Health::Probing;
+            }
+            self.reconsider(destination);
         }
     }
 

@@ -25,6 +25,9 @@ pub enum NoRoom {
     Preparation,
 }
 
+/// Reserved for a message of which the client did not say how large it is.
+pub const UNDECLARED_BYTES: u64 = 64 << 10;
+
 impl Log {
     /// How many more segment files there may be; which limit says so if none.
     pub(super) fn growth_segments(&self) -> Result<u64, NoRoom> {
@@ -74,4 +77,10 @@ impl Log {
         self.balance.pressed = true;
         self.balance.due = true;
     }
+}
+
+/// What a message or a piece of one takes with its frames: a record for each chunk, and
+/// room for envelope and seal.
+pub(super) fn framed_estimate(octets: u64) -> u64 {
+    octets + octets / 64 + 1024
 }

@@ -11,13 +11,12 @@ use spool_format::{
 use super::super::commit::{AppendError, Appended, BatchNumber, Ticket, Urgency};
 use super::super::message::{BodyFacts, Contents, Holding};
 use super::super::reclaim::Part;
-use super::room::{NoRoom, RESERVE_SEGMENTS, RESERVE_SEGMENTS_NOTIFICATIONS};
+use super::room::{
+    NoRoom, RESERVE_SEGMENTS, RESERVE_SEGMENTS_NOTIFICATIONS, UNDECLARED_BYTES, framed_estimate,
+};
 use super::{FINISHED_PER_BALANCE, Log};
 use crate::mail::QueueId;
 use crate::time::{Now, WallTime};
-
-/// Reserved for a message of which the client did not say how large it is.
-pub const UNDECLARED_BYTES: u64 = 64 << 10;
 
 /// A longer piece of a body is stored as several chunks, so that no record is a large
 /// part of a segment.
@@ -593,16 +592,6 @@ pub(super) const NOWHERE: Place = Place {
     offset: Offset(0),
 };
 
-/// What a message or a piece of one takes with its frames: a record for each chunk, and
-/// room for envelope and seal.
-pub(super) fn framed_estimate(octets: u64) -> u64 {
-    octets + octets / 64 + 1024
-}
-
 fn shortened(text: &str) -> &str {
-    let mut end = text.len().min(ATTEMPT_ERROR_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(ATTEMPT_ERROR_BYTES_MAX)]
 }
