@@ -1,7 +1,7 @@
 //! The program under test as a process.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -59,12 +59,14 @@ impl Relay {
         });
     }
 
-    /// Waits until it takes connections.
+    /// Waits until it greets. A connection alone proves nothing: the kernel ends
+    /// the ring of a process after the process, and a listener that an accept in
+    /// that ring still holds takes connections meanwhile.
     #[track_caller]
     pub(crate) fn wait_for_listener(&mut self) {
         eventually("the relay takes connections", || {
             self.assert_running();
-            TcpStream::connect(self.address()).ok()
+            Client::try_connect(None, self.address()).ok()
         });
     }
 
