@@ -1,8 +1,8 @@
 //! Log lines on their way to standard error or a file.
 //!
 //! A write per line costs more than making the line. Lines are gathered and leave
-//! together, after [`GATHER`] at the latest, by a thread of their own; so a data core
-//! never waits for a terminal or a full pipe, until [`GATHERED_BYTES_MAX`] wait.
+//! together, after `GATHER` at the latest, by a thread of their own; so a data core
+//! never waits for a terminal or a full pipe, until `GATHERED_BYTES_MAX` wait.
 //! What is gathered leaves before the process exits ([`LogLines::flush`]), also
 //! when a thread panics.
 

@@ -378,11 +378,9 @@ impl Reclaim {
         self.settle(segment);
     }
 
-    /// After a start it is known of a message in which segment it begins and in which it
-    /// ends, and those in between are counted as parts of it. Every record of this one
-    /// was looked at now, and what is live was carried: a message that is counted here
-    /// still has nothing here. If it stayed counted, the segment would be emptied again
-    /// and again.
+    /// After a start a message counts in every segment from its first to that of its
+    /// seal. Every record of this one was looked at now, and what is live was carried: a
+    /// message that still counts here has nothing here, and would keep it for ever.
     fn forget_guesses(&mut self, segment: SegmentPlace) {
         let account = self.segments.get_mut(&segment).expect("it is emptied");
         for parts in self.spread.values_mut() {
