@@ -10,7 +10,7 @@ use crate::ledger::Ledger;
 use crate::load::Load;
 
 /// How long rounds are begun. Each is some tens of milliseconds and a restart.
-const ROUNDS_FOR: Duration = Duration::from_secs(20);
+const ROUNDS_FOR: Duration = Duration::from_secs(12);
 /// However slow the machine is.
 const ROUNDS_MIN: u32 = 5;
 const CLIENTS: u64 = 4;
