@@ -52,6 +52,11 @@ impl Flow {
         }
     }
 
+    /// Of which connection.
+    pub(super) const fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
     /// These go out next, behind what waits already.
     pub(super) fn send(&mut self, pieces: impl IntoIterator<Item = Piece>) {
         debug_assert_eq!(self.ending, Ending::Open, "nothing is said after the end");

@@ -76,6 +76,9 @@ struct Ground {
 pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     let clock = Clock::new();
     raise_descriptors();
+    // A huge page is two mebibytes for one session. What needs much memory at once is
+    // mapped from files here. Where the kernel refuses, memory costs more, that is all.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let settings = settings::settings(&config).map_err(|error| ServeError(error.to_string()))?;
     let settings = Arc::new(settings);
     let data_cores = config.cores.data;
