@@ -406,10 +406,19 @@ impl fmt::Display for Fact {
             } => {
                 write!(f, "{forward_path} ")?;
                 match ending {
-                    Ending::Delivered => write!(f, "delivered to {}", Escaped(host))?,
-                    Ending::Deferred => write!(f, "deferred at {}", Escaped(host))?,
-                    Ending::Failed => write!(f, "failed at {}", Escaped(host))?,
+                    Ending::Delivered => write!(f, "delivered")?,
+                    Ending::Deferred => write!(f, "deferred")?,
+                    Ending::Failed => write!(f, "failed")?,
                     Ending::Discarded => write!(f, "discarded by route")?,
+                }
+                // Who was given up for want of a host has none.
+                if !host.is_empty() {
+                    let word = if *ending == Ending::Delivered {
+                        "to"
+                    } else {
+                        "at"
+                    };
+                    write!(f, " {word} {}", Escaped(host))?;
                 }
                 write!(f, " after {:.3} s: {}", age.as_secs_f64(), Escaped(reply))
             }
