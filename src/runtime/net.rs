@@ -305,6 +305,7 @@ mod tests {
     async fn pair() -> (Socket, std::net::TcpStream) {
         let bound = bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
         let address = bound.local_addr().expect("bound");
+        super::listen(&bound).expect("it listens");
         let listener = Listener::new(bound).expect("taken over");
         let client = std::net::TcpStream::connect(address).expect("connected");
         let (socket, _) = listener.accept().await.expect("accepted");
