@@ -623,7 +623,10 @@ impl World {
                 // Space is bounded by what is needed: twice that, the slack, and the
                 // segments beyond the last closed one.
                 let around = u64::from(SEGMENTS_AHEAD) + 2 + SPARES_MAX as u64;
-                let slack = SLACK_SEGMENTS + around;
+                // A damaged segment is not emptied while a message is live in it, and
+                // with it stay the records about its messages, in another segment.
+                let kept = 2 * self.hit.len() as u64;
+                let slack = SLACK_SEGMENTS + around + kept;
                 let bound = 2 * self.log.needed_bytes() + slack * u64::from(SEGMENT_BYTES);
                 let size = self.log.size_bytes();
                 assert!(size <= bound, "seed {}: {size} over {bound}", self.seed);
