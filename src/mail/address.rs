@@ -8,7 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::Domain;
+use super::{Domain, domain};
 
 /// Longest local-part that we take. RFC 5321 §4.5.3.1.1 asks for 64; VERP and
 /// SRS addresses are longer in practice, and refusing them loses mail.
@@ -75,9 +75,20 @@ impl Address {
     /// What is wrong with the local-part.
     pub fn new(local_part: &str, domain: &Domain) -> Result<Self, AddressError> {
         check_local_part(local_part)?;
+        Self::join(local_part, domain.as_str())
+    }
+
+    /// Both parts are checked; the domain may still have upper case.
+    fn join(local_part: &str, domain: &str) -> Result<Self, AddressError> {
         let at = u16::try_from(local_part.len()).map_err(|_| AddressError::TooLong)?;
+        // Not `format!`: this is on the path of every MAIL and RCPT.
+        let mut text = String::with_capacity(local_part.len() + 1 + domain.len());
+        text.push_str(local_part);
+        text.push('@');
+        text.push_str(domain);
+        text[local_part.len()..].make_ascii_lowercase();
         Ok(Self {
-            text: format!("{local_part}@{domain}").into_boxed_str(),
+            text: text.into_boxed_str(),
             at,
         })
     }
@@ -104,7 +115,9 @@ impl FromStr for Address {
         }
         // A quoted local-part may hold `@`; a domain never does.
         let (local_part, domain) = text.rsplit_once('@').ok_or(AddressError::NoDomain)?;
-        Self::new(local_part, &domain.parse()?)
+        let domain = domain::check(domain)?;
+        check_local_part(local_part)?;
+        Self::join(local_part, domain)
     }
 }
 
@@ -117,6 +130,10 @@ fn check_local_part(text: &str) -> Result<(), AddressError> {
     if text.len() > LOCAL_PART_BYTES_MAX {
         return Err(AddressError::TooLong);
     }
+    // The usual case in one pass over a table: every MAIL and every RCPT comes by here.
+    if text.bytes().all(|byte| ATEXT_OR_DOT[usize::from(byte)]) {
+        return Ok(());
+    }
     match text.strip_prefix('"') {
         Some(rest) => check_quoted(rest),
         None if text.chars().all(is_atext_or_dot) => Ok(()),
@@ -124,10 +141,28 @@ fn check_local_part(text: &str) -> Result<(), AddressError> {
     }
 }
 
+/// RFC 5322 §3.2.3 `atext`, and the dot between atoms.
+const ATEXT_OR_DOT: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut octet = 0;
+    while octet < table.len() {
+        table[octet] = (octet as u8).is_ascii_alphanumeric();
+        octet += 1;
+    }
+    let others = b"!#$%&'*+-/=?^_`{|}~.";
+    let mut i = 0;
+    while i < others.len() {
+        table[others[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
+
 fn is_atext_or_dot(c: char) -> bool {
-    c.is_ascii_alphanumeric()
-        || "!#$%&'*+-/=?^_`{|}~.".contains(c)
-        || (!c.is_ascii() && !c.is_control())
+    match u8::try_from(c) {
+        Ok(byte) if byte.is_ascii() => ATEXT_OR_DOT[usize::from(byte)],
+        _ => !c.is_control(),
+    }
 }
 
 /// `rest` is what stands behind the opening quote.
@@ -250,6 +285,14 @@ mod tests {
         check("\"a\\\"b\"@c.example", Ok(("\"a\\\"b\"", "c.example")));
         check("björn@b.example", Ok(("björn", "b.example")));
         check("a..b@c.example", Ok(("a..b", "c.example")));
+        check(
+            "!#$%&'*+-/=?^_`{|}~@C.example.",
+            Ok(("!#$%&'*+-/=?^_`{|}~", "c.example")),
+        );
+        check("a\u{85}b@c.example", Err(AddressError::Character));
+        check("a\u{7f}b@c.example", Err(AddressError::Character));
+        check("a(b@c.example", Err(AddressError::Character));
+        check("A@[IPv6:2001:DB8::1]", Ok(("A", "[ipv6:2001:db8::1]")));
         check("\"a@c.example", Err(AddressError::Malformed));
         check("\"a\\\"@c.example", Err(AddressError::Malformed));
         check("a b@c.example", Err(AddressError::Character));
