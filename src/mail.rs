@@ -10,7 +10,10 @@
 
 //!
 //! [`Domain`]; [`Address`] and the two paths; the [`Envelope`] with what MAIL and
-//! RCPT said; [`QueueId`], by which a message is known in this spool.
+//! RCPT said; [`BodyForm`], which is the spool's own word for how a body was
+//! brought; [`QueueId`], by which a message is known in this spool.
+
+pub use spool_format::BodyForm;
 
 mod address;
 mod domain;

@@ -8,8 +8,8 @@ use crate::core::settings::Settings;
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
 use crate::route::{
-    self, Customers, HostName, Network, Protocol, RelayRules, RouteError, Routes,
-    RoutesInSmarthostMode, Scope, SmarthostGroup, Target, TlsPolicy,
+    self, Customers, HostName, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
+    Scope, SmarthostGroup, Target, TlsPolicy,
 };
 use crate::smtp;
 
@@ -70,7 +70,7 @@ pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
     let group = hosts
         .iter()
         .map(|smarthost| route::Host {
-            host: host_name(&smarthost.host),
+            host: smarthost.host.clone(),
             port: smarthost.port,
             protocol: Protocol::Smtp,
             tls: match smarthost.tls {
@@ -92,12 +92,9 @@ fn session(config: &Config) -> smtp::settings::Settings {
 }
 
 fn relay_rules(config: &Config, customers: &Customers) -> RelayRules {
-    let networks = config.relay.networks.iter().filter_map(network).collect();
-    let held = customers
-        .iter()
-        .flat_map(|customer| customer.scopes.clone());
-    let domains = config.relay.domains.iter().map(scope).chain(held);
-    RelayRules::new(Some(networks), domains)
+    let held = customers.iter().flat_map(|customer| &customer.scopes);
+    let domains = config.relay.domains.iter().chain(held).cloned();
+    RelayRules::new(Some(config.relay.networks.clone()), domains)
 }
 
 fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> {
@@ -114,7 +111,7 @@ fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> 
     let routes = config
         .routes
         .iter()
-        .map(|route| (scope(&route.domain), target(&route.next_hop)));
+        .map(|route| (route.domain.clone(), target(&route.next_hop)));
     let held = customers.iter().flat_map(|customer| {
         let owned = |scope: &Scope| (scope.clone(), customer.name.clone());
         customer.scopes.iter().map(owned)
@@ -166,30 +163,10 @@ fn policies(config: &Config, customers: &Customers) -> Policies {
     }
 }
 
-fn host_name(host: &addresses::Host) -> HostName {
-    match host {
-        addresses::Host::Name(name) => HostName::Name(name.clone()),
-        addresses::Host::Address(address) => HostName::Address(*address),
-    }
-}
-
-/// Both sides write and read the same blocks; that of `config` has passed the checks.
-fn network(network: &addresses::Network) -> Option<Network> {
-    Network::new(network.address(), network.prefix()).ok()
-}
-
-fn scope(pattern: &addresses::DomainPattern) -> Scope {
-    match pattern {
-        addresses::DomainPattern::Exact(domain) => Scope::Name(domain.clone()),
-        addresses::DomainPattern::Below(domain) => Scope::Below(domain.clone()),
-    }
-}
-
 fn target(next_hop: &addresses::NextHop) -> Target {
-    let host = |host, port: u16, protocol| {
-        let host = host_name(host);
+    let host = |host: &HostName, port: u16, protocol| {
         Target::Host(route::Host {
-            host,
+            host: host.clone(),
             port,
             protocol,
             tls: TlsPolicy::None,

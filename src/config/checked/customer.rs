@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Login, SecretFile, Surroundings};
-use crate::config::addresses::{DeliverTo, DomainPattern, Network};
+use crate::config::addresses::DeliverTo;
 use crate::config::options;
 use crate::config::retention::Retention;
 use crate::config::units::Every;
 use crate::mail::Address;
-use crate::route::CustomerName;
+use crate::route::{CustomerName, Network, Scope};
 
 /// See `[[customer]]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,7 +17,7 @@ pub struct Customer {
     /// For logs and commands.
     pub name: CustomerName,
     /// Never empty.
-    pub domains: Vec<DomainPattern>,
+    pub domains: Vec<Scope>,
     /// For `ETRN #queue`.
     pub queue: CustomerName,
     /// Where mail goes.

@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 
 use super::Checks;
-use crate::config::addresses::{DeliverTo, DomainPattern, Network};
+use crate::config::addresses::DeliverTo;
 use crate::config::options::{Customer, File};
 use crate::config::retention::Retention;
 use crate::config::units::Every;
-use crate::route::CustomerName;
+use crate::route::{CustomerName, Network, Scope};
 
 impl Checks<'_> {
     pub(super) fn customers(&mut self, file: &File) {
         self.unique("customer.name", file.customer.iter().map(|c| &c.name));
-        let mut domains: HashMap<&DomainPattern, &CustomerName> = HashMap::new();
+        let mut domains: HashMap<&Scope, &CustomerName> = HashMap::new();
         let mut queues: HashMap<&CustomerName, &CustomerName> = HashMap::new();
         for customer in &**file.customer {
             self.customer(customer);

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::addresses::{DeliverTo, DomainPattern, Network};
+use crate::config::addresses::DeliverTo;
 use crate::config::declaration::{is, needed, none, options, section, unset};
 use crate::config::retention::Retention;
 use crate::config::units::{Bytes, Every};
 use crate::mail::Address;
-use crate::route::CustomerName;
+use crate::route::{CustomerName, Network, Scope};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -18,7 +18,7 @@ section! {
         /// A name for logs, metrics and commands.
         name: CustomerName = needed();
         /// The domains; ".branch.example" stands for the names below.
-        domains: Vec<DomainPattern> = needed();
+        domains: Vec<Scope> = needed();
         /// A name for the queue, for `ETRN #name`.
         queue: Option<CustomerName> = unset("the customer's name");
         /// Where the mail goes when it is released: a host, "mx", or "caller" (the

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use super::{host_name, network, scope};
 use crate::config::{self, Config, addresses, retention};
 use crate::queue::destination::{Policy, RELEASE_FAILURES_MAX};
 use crate::queue::retry::Retry;
@@ -44,11 +43,11 @@ fn customer(written: &config::Customer) -> Customer {
     let release = &written.release;
     Customer {
         name: written.name.clone(),
-        scopes: written.domains.iter().map(scope).collect(),
+        scopes: written.domains.clone(),
         queue: written.queue.clone(),
         deliver_to: match &written.deliver_to {
             addresses::DeliverTo::Host(host) => DeliverTo::Host(route::Host {
-                host: host_name(&host.host),
+                host: host.host.clone(),
                 port: host.port.unwrap_or(25),
                 protocol: Protocol::Smtp,
                 tls: TlsPolicy::None,
@@ -59,7 +58,7 @@ fn customer(written: &config::Customer) -> Customer {
         release: ReleaseRules {
             auth: release.auth,
             open: release.open,
-            clients: release.clients.iter().filter_map(network).collect(),
+            clients: release.clients.clone().into(),
             on_connect: release.on_connect,
             every: release.every,
         },
