@@ -77,3 +77,4 @@ pub mod runtime;
 pub mod smtp;
 pub mod spool;
 pub mod time;
+pub mod user;

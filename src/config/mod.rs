@@ -29,6 +29,7 @@ pub mod setting;
 pub mod surroundings;
 pub mod units;
 mod unsupported;
+pub mod users;
 
 use std::path::Path;
 

@@ -637,6 +637,7 @@ impl World {
             log,
             queue,
             seed: self.random.next(),
+            secret: [self.random.next() as u8; 32],
         };
         self.life += 1;
         self.summary.lives += 1;
