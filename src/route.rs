@@ -27,9 +27,11 @@ use hashbrown::{Equivalent, HashMap, HashSet};
 use crate::mail::Domain;
 use crate::user::UserName;
 
+pub mod customer;
 pub mod exchangers;
 mod network;
 
+pub use customer::{Customer, Customers};
 pub use network::{Network, NetworkError};
 
 /// The hash of our own tables: fixed, so that a run can be repeated. The keys are
@@ -87,6 +89,8 @@ pub enum HostName {
     Name(Domain),
     /// Needs no DNS.
     Address(IpAddr),
+    /// A Unix socket on this machine; there is no port then.
+    Socket(Box<Path>),
 }
 
 impl fmt::Display for HostName {
@@ -95,6 +99,7 @@ impl fmt::Display for HostName {
             Self::Name(name) => name.fmt(f),
             Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
             Self::Address(address) => address.fmt(f),
+            Self::Socket(path) => write!(f, "{}", path.display().to_string().escape_debug()),
         }
     }
 }
@@ -128,7 +133,7 @@ pub enum TlsPolicy {
 pub struct Host {
     /// Which.
     pub host: HostName,
-    /// TCP port.
+    /// TCP port; of no meaning for [`HostName::Socket`].
     pub port: u16,
     /// SMTP or LMTP.
     pub protocol: Protocol,
@@ -142,7 +147,10 @@ impl fmt::Display for Host {
             Protocol::Smtp => "smtp",
             Protocol::Lmtp => "lmtp",
         };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        match &self.host {
+            HostName::Socket(_) => write!(f, "{scheme}://{}", self.host),
+            host => write!(f, "{scheme}://{host}:{}", self.port),
+        }
     }
 }
 
@@ -345,6 +353,9 @@ pub enum RouteError {
     /// Two rules say where the same names go.
     #[error("{0} has two routes; remove one of them")]
     Twice(Scope),
+    /// Two customers share a name, a queue or a user.
+    #[error("the customer {0} has the name, the queue or the user of another one")]
+    CustomerTwice(CustomerName),
 }
 
 /// Scopes to values; the longest match wins.
@@ -354,12 +365,18 @@ struct ScopeTable<V> {
     below: HashMap<Box<str>, V, Build>,
 }
 
-impl<V> ScopeTable<V> {
-    fn new() -> Self {
+impl<V> Default for ScopeTable<V> {
+    fn default() -> Self {
         Self {
             names: HashMap::with_hasher(Build::default()),
             below: HashMap::with_hasher(Build::default()),
         }
+    }
+}
+
+impl<V> ScopeTable<V> {
+    fn new() -> Self {
+        Self::default()
     }
 
     fn insert(&mut self, scope: &Scope, value: V) -> Option<V> {

@@ -7,14 +7,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::addresses::{DomainPattern, Host, Network, NextHop};
+use super::addresses::NextHop;
 use super::options::{self, DeliveryModeWord, File};
 use super::secret::SecretFile;
 use super::surroundings::Surroundings;
 use super::users::UsersFile;
 use crate::mail::Domain;
+use crate::route::{HostName, Network, Scope};
+
+mod customer;
 
 pub use super::options::{ListenWhen, ListenerRole, ListenerTls, LogFormat, SmarthostTls};
+pub use customer::{Customer, Release as CustomerRelease};
 
 /// Everything that `serve` needs to know.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,6 +41,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// Static routes; no domain twice.
     pub routes: Vec<Route>,
+    /// Whom mail is held for; no two with a name, queue, user or domain in common.
+    pub customers: Vec<Customer>,
     /// When a delivery is tried again.
     pub retry: Retry,
     /// For the commands.
@@ -99,7 +105,7 @@ pub struct Relay {
     /// Clients that may send to anywhere.
     pub networks: Vec<Network>,
     /// Domains to which anybody may send. Each has a route.
-    pub domains: Vec<DomainPattern>,
+    pub domains: Vec<Scope>,
     /// Users who may authenticate and relay.
     pub users_file: Option<UsersFile>,
 }
@@ -141,7 +147,7 @@ pub enum DeliveryMode {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Smarthost {
     /// Name or address.
-    pub host: Host,
+    pub host: HostName,
     /// Where it listens.
     pub port: u16,
     /// With which TLS.
@@ -163,7 +169,7 @@ pub struct Login {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Route {
     /// For which names.
-    pub domain: DomainPattern,
+    pub domain: Scope,
     /// Where to.
     pub next_hop: NextHop,
 }
@@ -307,6 +313,9 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
                 domain: route.domain.value.clone(),
                 next_hop: route.next_hop.value.clone(),
             })
+            .collect(),
+        customers: (file.customer.iter())
+            .map(|written| customer::build(written, surroundings))
             .collect(),
         retry: retry(&file.retry),
         admin: Admin {

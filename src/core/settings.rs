@@ -9,7 +9,7 @@ use crate::core::credentials::Credentials;
 use crate::core::delivery::Candidates;
 use crate::mail::Domain;
 use crate::queue::destination::Policies;
-use crate::route::{Protocol, RelayRules, Routes};
+use crate::route::{Customers, Protocol, RelayRules, Routes};
 use crate::smtp;
 
 /// See the module.
@@ -25,6 +25,8 @@ pub struct Settings {
     pub relay: RelayRules,
     /// What goes where.
     pub routes: Routes,
+    /// Whom we hold mail for.
+    pub customers: Arc<Customers>,
     /// How we speak SMTP to a next hop.
     pub smtp_client: Arc<smtp::client::settings::Settings>,
     /// How we speak LMTP to a next hop.

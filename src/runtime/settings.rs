@@ -11,7 +11,7 @@ use crate::core::settings::Settings;
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
 use crate::route::{
-    self, HostName, Network, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
+    self, Customers, HostName, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
     Scope, SmarthostGroup, Target, TlsPolicy,
 };
 use crate::runtime::users;
@@ -33,15 +33,21 @@ const GIVE_UP_UNTRIED: Duration = Duration::from_secs(5 * 24 * 3600);
 /// The smarthosts of the configuration are one group.
 const SMARTHOSTS: SmarthostGroup = SmarthostGroup(0);
 
+mod customers;
+
+pub use customers::customers;
+
 /// What the data cores need.
 ///
 /// # Errors
 /// What only the modules can find, for the operator.
 pub fn settings(config: &Config) -> Result<Settings, String> {
+    let wrong = |error: RouteError| error.to_string();
     let credentials = users::credentials(config)?;
     let smtp_client = smtp::client::settings::Settings::new(config.hostname.clone());
     let mut lmtp_client = smtp_client.clone();
     lmtp_client.protocol = smtp::client::settings::Protocol::Lmtp;
+    let customers = Arc::new(customers(config).map_err(wrong)?);
     Ok(Settings {
         hostname: config.hostname.clone(),
         listeners: config
@@ -49,11 +55,12 @@ pub fn settings(config: &Config) -> Result<Settings, String> {
             .iter()
             .map(|listener| Arc::new(session(config, listener.role, &credentials)))
             .collect(),
-        relay: relay_rules(config),
-        routes: routes(config).map_err(|error| error.to_string())?,
+        relay: relay_rules(config, &customers),
+        routes: routes(config, &customers).map_err(wrong)?,
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
-        policies: policies(config),
+        policies: policies(config, &customers),
+        customers,
         data_cores: config.cores.data,
         idle: IDLE,
         credentials,
@@ -71,7 +78,7 @@ pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
     let group = hosts
         .iter()
         .map(|smarthost| route::Host {
-            host: host_name(&smarthost.host),
+            host: smarthost.host.clone(),
             port: smarthost.port,
             protocol: Protocol::Smtp,
             tls: match smarthost.tls {
@@ -102,13 +109,13 @@ fn session(
     session
 }
 
-fn relay_rules(config: &Config) -> RelayRules {
-    let networks = config.relay.networks.iter().filter_map(network).collect();
-    let domains = config.relay.domains.iter().map(scope);
-    RelayRules::new(Some(networks), domains)
+fn relay_rules(config: &Config, customers: &Customers) -> RelayRules {
+    let held = customers.iter().flat_map(|customer| &customer.scopes);
+    let domains = config.relay.domains.iter().chain(held).cloned();
+    RelayRules::new(Some(config.relay.networks.clone()), domains)
 }
 
-fn routes(config: &Config) -> Result<Routes, RouteError> {
+fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> {
     let mode = match &config.delivery.mode {
         DeliveryMode::Mx => route::DeliveryMode::Mx,
         DeliveryMode::Smarthost(_) => route::DeliveryMode::Smarthost(SMARTHOSTS),
@@ -122,11 +129,15 @@ fn routes(config: &Config) -> Result<Routes, RouteError> {
     let routes = config
         .routes
         .iter()
-        .map(|route| (scope(&route.domain), target(&route.next_hop)));
-    Routes::new(mode, in_smarthost_mode, [], routes)
+        .map(|route| (route.domain.clone(), target(&route.next_hop)));
+    let held = customers.iter().flat_map(|customer| {
+        let owned = |scope: &Scope| (scope.clone(), customer.name.clone());
+        customer.scopes.iter().map(owned)
+    });
+    Routes::new(mode, in_smarthost_mode, held, routes)
 }
 
-fn policies(config: &Config) -> Policies {
+fn policies(config: &Config, customers: &Customers) -> Policies {
     let (retry, warn) = match config.retry {
         RetryConfig::Exponential {
             first,
@@ -161,37 +172,19 @@ fn policies(config: &Config) -> Policies {
         retry,
         warn,
         connections: u16::try_from(connections).unwrap_or(u16::MAX),
+        ..Policy::default()
     };
     Policies {
+        customers: customers::policies(customers, policy.connections),
         default: Arc::new(policy),
         ..Policies::default()
     }
 }
 
-fn host_name(host: &addresses::Host) -> HostName {
-    match host {
-        addresses::Host::Name(name) => HostName::Name(name.clone()),
-        addresses::Host::Address(address) => HostName::Address(*address),
-    }
-}
-
-/// Both sides write and read the same blocks; that of `config` has passed the checks.
-fn network(network: &addresses::Network) -> Option<Network> {
-    Network::new(network.address(), network.prefix()).ok()
-}
-
-fn scope(pattern: &addresses::DomainPattern) -> Scope {
-    match pattern {
-        addresses::DomainPattern::Exact(domain) => Scope::Name(domain.clone()),
-        addresses::DomainPattern::Below(domain) => Scope::Below(domain.clone()),
-    }
-}
-
 fn target(next_hop: &addresses::NextHop) -> Target {
-    let host = |host, port: u16, protocol| {
-        let host = host_name(host);
+    let host = |host: &HostName, port: u16, protocol| {
         Target::Host(route::Host {
-            host,
+            host: host.clone(),
             port,
             protocol,
             tls: TlsPolicy::None,
@@ -200,6 +193,9 @@ fn target(next_hop: &addresses::NextHop) -> Target {
     match next_hop {
         addresses::NextHop::Smtp { host: name, port } => host(name, *port, Protocol::Smtp),
         addresses::NextHop::Lmtp { host: name, port } => host(name, *port, Protocol::Lmtp),
+        addresses::NextHop::LmtpSocket(path) => {
+            host(&HostName::Socket(path.as_path().into()), 0, Protocol::Lmtp)
+        }
         addresses::NextHop::Maildir(path) => Target::Maildir(path.clone()),
         addresses::NextHop::Hold => Target::Hold(HELD.parse().expect("a customer name")),
         addresses::NextHop::Discard => Target::Discard,

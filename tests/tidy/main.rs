@@ -41,6 +41,8 @@ const PURE: &[&str] = &[
     "src/time.rs",
     "src/mail.rs",
     "src/user.rs",
+    "src/mail/",
+    "src/wire/",
     "src/report.rs",
     "src/route.rs",
     "src/route/",
@@ -93,11 +95,12 @@ fn machines_have_no_clock_no_randomness_and_no_system_calls() {
 }
 
 /// What each module of the library may import of the others. Vocabulary is free.
-const VOCABULARY: &[&str] = &["time", "mail", "user", "report"];
+const VOCABULARY: &[&str] = &["time", "mail", "user", "wire", "report"];
 const IMPORTS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("mail", &[]),
     ("user", &[]),
+    ("wire", &[]),
     ("report", &[]),
     ("route", &[]),
     ("smtp", &[]),
@@ -220,7 +223,6 @@ const FILE_LINES_MAX: usize = 600;
 /// that is no longer needed is a failure.
 const LONG_FILES: &[&str] = &[
     "spool-format/src/recovery/mod.rs",
-    "src/mail.rs",
     "src/smtp/client/exchange.rs",
     "src/spool/commit.rs",
 ];
