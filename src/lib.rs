@@ -78,4 +78,5 @@ pub mod runtime;
 pub mod smtp;
 pub mod spool;
 pub mod time;
+pub mod user;
 pub mod wire;

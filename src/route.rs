@@ -25,6 +25,7 @@ use std::str::FromStr;
 use hashbrown::{Equivalent, HashMap, HashSet};
 
 use crate::mail::Domain;
+use crate::user::UserName;
 
 pub mod customer;
 pub mod exchangers;
@@ -88,6 +89,8 @@ pub enum HostName {
     Name(Domain),
     /// Needs no DNS.
     Address(IpAddr),
+    /// A Unix socket on this machine; there is no port then.
+    Socket(Box<Path>),
 }
 
 impl fmt::Display for HostName {
@@ -96,6 +99,7 @@ impl fmt::Display for HostName {
             Self::Name(name) => name.fmt(f),
             Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
             Self::Address(address) => address.fmt(f),
+            Self::Socket(path) => write!(f, "{}", path.display().to_string().escape_debug()),
         }
     }
 }
@@ -129,7 +133,7 @@ pub enum TlsPolicy {
 pub struct Host {
     /// Which.
     pub host: HostName,
-    /// TCP port.
+    /// TCP port; of no meaning for [`HostName::Socket`].
     pub port: u16,
     /// SMTP or LMTP.
     pub protocol: Protocol,
@@ -143,7 +147,10 @@ impl fmt::Display for Host {
             Protocol::Smtp => "smtp",
             Protocol::Lmtp => "lmtp",
         };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        match &self.host {
+            HostName::Socket(_) => write!(f, "{scheme}://{}", self.host),
+            host => write!(f, "{scheme}://{host}:{}", self.port),
+        }
     }
 }
 
@@ -519,15 +526,16 @@ impl RelayRules {
         }
     }
 
-    /// Whether the client at `client`, authenticated as `user` if at all, may send to
-    /// `domain`, the text of a [`Domain`]. An empty user name is nobody's.
+    /// Whether the client at `client`, authenticated as a `user` of ours if at all, may
+    /// send to `domain`, the text of a [`Domain`]. Who has authenticated as something
+    /// else, such as a customer, is no user here.
     #[must_use]
-    pub fn may_relay(&self, client: IpAddr, user: Option<&str>, domain: &str) -> Verdict {
+    pub fn may_relay(&self, client: IpAddr, user: Option<&UserName>, domain: &str) -> Verdict {
         if self.domains.get(domain).is_some() {
             Verdict::Relay(RelayReason::Domain)
         } else if self.networks.iter().any(|network| network.contains(client)) {
             Verdict::Relay(RelayReason::Network)
-        } else if user.is_some_and(|user| !user.is_empty()) {
+        } else if user.is_some() {
             Verdict::Relay(RelayReason::User)
         } else {
             Verdict::Refuse

@@ -19,11 +19,15 @@
 //! What is not here: bytes of bodies. They go from a completion's borrow into the
 //! batch of the log, and from the mapped segment to the socket.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 
+use crate::core::bans::Client;
+use crate::core::computing::{Asker, Work, Worked};
 use crate::queue::permits::DestinationKey;
 use crate::report::Fact;
 use crate::route::{NextHop, Protocol, TlsPolicy};
@@ -33,9 +37,12 @@ use crate::spool::reclaim::Fate;
 use crate::time::Instant;
 
 pub mod admin;
+pub mod bans;
 mod common;
+pub mod computing;
 pub mod control;
 pub mod counters;
+pub mod credentials;
 pub mod data;
 mod deadlines;
 mod delivery;
@@ -45,6 +52,7 @@ mod incoming;
 mod inquiry;
 mod lending;
 mod log;
+mod login;
 mod notifying;
 mod outcome;
 mod reception;
@@ -105,7 +113,7 @@ pub enum Operation {
         /// Its number.
         connection: ConnectionId,
         /// To where.
-        to: SocketAddr,
+        to: Endpoint,
         /// From which of our addresses, if it matters.
         from: Option<IpAddr>,
     },
@@ -255,6 +263,20 @@ pub enum Notice {
         /// What.
         command: Arc<admin::Command>,
     },
+    /// What a connection wanted computed.
+    Computed {
+        /// Which connection.
+        connection: ConnectionId,
+        /// What came out.
+        worked: Worked,
+    },
+    /// A client guesses passwords.
+    Banned {
+        /// Who.
+        client: Client,
+        /// For how long it may not authenticate.
+        until: Instant,
+    },
     /// A new configuration is in force for what begins from now on.
     Configured(Arc<crate::core::data::Settings>),
     /// Finish what is in flight, take nothing new; at the deadline, stop.
@@ -304,6 +326,18 @@ pub enum ControlNotice {
         /// What.
         response: admin::Response,
     },
+    /// Something that takes too long for a data core is to be computed.
+    Compute {
+        /// For whom.
+        asker: Asker,
+        /// What.
+        work: Work,
+    },
+    /// Somebody failed to authenticate.
+    LoginFailed {
+        /// Who.
+        client: Client,
+    },
     /// A data core has finished its graceful stop.
     Stopped {
         /// Which.
@@ -315,13 +349,31 @@ pub enum ControlNotice {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AdminRequestId(pub u64);
 
+/// Where a connection leads.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Endpoint {
+    /// Over the network.
+    Tcp(SocketAddr),
+    /// To a socket in the file system: an LMTP server on this machine.
+    Unix(Arc<Path>),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "[{}]:{}", address.ip(), address.port()),
+            Self::Unix(path) => write!(f, "{}", path.display().to_string().escape_debug()),
+        }
+    }
+}
+
 /// A host that may take mail, with the addresses that it has.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Host {
     /// As it was configured or stands in the DNS.
     pub name: String,
     /// In the order in which they are to be tried. Never empty.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Endpoint>,
     /// SMTP or LMTP.
     pub protocol: Protocol,
     /// How much TLS it must offer.
