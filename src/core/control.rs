@@ -22,7 +22,10 @@ use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::admin::{Command, Reason, Response};
 use crate::core::data::Settings;
-use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry};
+use crate::core::{
+    AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry, maildir,
+};
+use crate::queue;
 use crate::report::Fact;
 use crate::route::NextHop;
 use crate::spool::log::Gone;
@@ -83,6 +86,15 @@ pub enum ControlOperation {
         /// Which.
         segment: SegmentPlace,
     },
+    /// Write a message into Maildirs.
+    WriteMaildir {
+        /// For whom.
+        core: CoreId,
+        /// The core's name for the matter.
+        connection: queue::ConnectionId,
+        /// What, and where to.
+        mail: maildir::Mail,
+    },
     /// Look how much room there is.
     MeasureDisk,
     /// Read the configuration again.
@@ -139,6 +151,15 @@ pub enum ControlCompletion {
     Trouble {
         /// What was being done, what went wrong, what happens next.
         what: String,
+    },
+    /// The outcome of [`ControlOperation::WriteMaildir`].
+    MaildirWritten {
+        /// Who asked.
+        core: CoreId,
+        /// As it was asked.
+        connection: queue::ConnectionId,
+        /// For each mailbox; an error is a sentence for the operator.
+        written: Vec<Result<(), String>>,
     },
     /// The outcome of [`ControlOperation::MeasureDisk`].
     DiskSpace {
@@ -262,6 +283,17 @@ impl ControlCore {
                 self.operations
                     .push_back(ControlOperation::Report(Fact::Trouble { what }));
             }
+            ControlCompletion::MaildirWritten {
+                core,
+                connection,
+                written,
+            } => {
+                let notice = Notice::MaildirWritten {
+                    connection,
+                    written,
+                };
+                self.tell(core, notice);
+            }
             ControlCompletion::DiskSpace { free_bytes } => {
                 self.tell_all(&Notice::DiskSpace { free_bytes });
             }
@@ -330,6 +362,15 @@ impl ControlCore {
                 self.operations
                     .push_back(ControlOperation::Summarise { segment });
             }
+            ControlNotice::WriteMaildir {
+                core,
+                connection,
+                mail,
+            } => self.operations.push_back(ControlOperation::WriteMaildir {
+                core,
+                connection,
+                mail,
+            }),
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
             ControlNotice::Stopped { core } => {
                 let Stop::Waiting { finished, .. } = &mut self.stop else {

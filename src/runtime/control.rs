@@ -28,6 +28,7 @@ use crate::runtime::dns::Dns;
 use crate::runtime::hosts::{HostBook, hosts, timed_out};
 use crate::runtime::log::report_control;
 use crate::runtime::mailboxes::Mailboxes;
+use crate::runtime::maildir;
 use crate::runtime::storeroom::Storeroom;
 
 /// How long notices wait for a data core that is far behind.
@@ -280,6 +281,23 @@ impl Control {
                     |result| {
                         let trouble = result.err().map(|what| ControlCompletion::Trouble { what });
                         trouble.into_iter().collect()
+                    },
+                );
+            }
+            ControlOperation::WriteMaildir {
+                core,
+                connection,
+                mail,
+            } => {
+                let storeroom = Arc::clone(&self.0.borrow().storeroom);
+                self.in_background(
+                    move || maildir::write(&storeroom, &mail),
+                    move |written| {
+                        vec![ControlCompletion::MaildirWritten {
+                            core,
+                            connection,
+                            written,
+                        }]
                     },
                 );
             }

@@ -41,6 +41,7 @@ const PURE: &[&str] = &[
     "src/time.rs",
     "src/mail.rs",
     "src/mail/",
+    "src/maildir.rs",
     "src/wire/",
     "src/report.rs",
     "src/route.rs",
@@ -98,6 +99,7 @@ const VOCABULARY: &[&str] = &["time", "mail", "wire", "report"];
 const IMPORTS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("mail", &[]),
+    ("maildir", &[]),
     ("wire", &[]),
     ("report", &[]),
     ("route", &[]),
@@ -110,24 +112,29 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("policy", &["route"]),
     (
         "core",
-        &["route", "smtp", "pop3", "spool", "queue", "link", "policy"],
+        &[
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy",
+        ],
     ),
     // Builds the small structs that the modules define.
     (
         "config",
-        &["route", "smtp", "pop3", "spool", "queue", "link", "policy"],
+        &[
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy",
+        ],
     ),
     (
         "runtime",
         &[
-            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "core", "config",
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "core",
+            "config",
         ],
     ),
     (
         "cli",
         &[
-            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "core", "config",
-            "runtime",
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "core",
+            "config", "runtime",
         ],
     ),
 ];
