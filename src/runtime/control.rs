@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio_uring::fs::File;
 
 use crate::core::admin::{Command, Reason, Response};
+use crate::core::computing::Worked;
 use crate::core::control::{ControlCompletion, ControlCore, ControlOperation, Reconfigured};
 use crate::core::{AdminRequestId, CoreId, Notice};
 use crate::queue::retry::Jitter;
@@ -290,16 +291,29 @@ impl Control {
                 mail,
             } => {
                 let storeroom = Arc::clone(&self.0.borrow().storeroom);
-                self.in_background(
-                    move || maildir::write(&storeroom, &mail),
-                    move |written| {
-                        vec![ControlCompletion::MaildirWritten {
-                            core,
-                            connection,
-                            written,
-                        }]
-                    },
-                );
+                let control = self.clone();
+                tokio::task::spawn_local(async move {
+                    let mailboxes = mail.files.len();
+                    let write = move || maildir::write(&storeroom, &mail);
+                    let written = tokio::task::spawn_blocking(write).await;
+                    let broke_off = |error: tokio::task::JoinError| {
+                        vec![Err(format!("writing into a Maildir broke off: {error}")); mailboxes]
+                    };
+                    control.turn(ControlCompletion::MaildirWritten {
+                        core,
+                        connection,
+                        written: written.unwrap_or_else(broke_off),
+                    });
+                });
+            }
+            ControlOperation::Compute { asker, work } => {
+                let control = self.clone();
+                tokio::task::spawn_local(async move {
+                    let worked = tokio::task::spawn_blocking(move || work.perform()).await;
+                    // A thread that broke off has found out nothing.
+                    let worked = worked.unwrap_or(Worked::NotNow);
+                    control.turn(ControlCompletion::Computed { asker, worked });
+                });
             }
             ControlOperation::MeasureDisk => {
                 return match self.0.borrow().storeroom.free_bytes() {
