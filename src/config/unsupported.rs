@@ -42,7 +42,6 @@ const ROWS: &[Row] = &[
     row("listener.when", "schedule", "write \"always\""),
     row("tls", ANY, REMOVE),
     row("relay.users_file", ANY, "list the clients in `networks`"),
-    row("delivery.mode", "mx", "write \"smarthost\", or leave it out and use [[route]]"),
     row("delivery.mode", "mx-then-smarthost", "write \"smarthost\""),
     row("delivery.smarthost.tls", "opportunistic", "write \"none\", over a trusted network only"),
     row("delivery.smarthost.tls", "required", "write \"none\", over a trusted network only"),
@@ -51,7 +50,6 @@ const ROWS: &[Row] = &[
     row("delivery.smarthost.password_file", ANY, REMOVE),
     row("route.next_hop", "lmtp:*", "write smtp://HOST:PORT, hold or discard"),
     row("route.next_hop", "maildir:*", "write smtp://HOST:PORT, hold or discard"),
-    row("route.next_hop", "mx", "write smtp://HOST:PORT, hold or discard"),
     row("customer", ANY, "hold the domain by [[route]] with next_hop = \"hold\""),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
     row("collect", ANY, REMOVE),
@@ -131,7 +129,6 @@ mod tests {
     fn patterns_match() {
         assert!(advice("route.next_hop", Some("lmtp://127.0.0.1")).is_some());
         assert!(advice("route.next_hop", Some("smtp://127.0.0.1")).is_none());
-        assert!(advice("route.next_hop", Some("mx")).is_some());
         assert!(advice("customer", None).is_some());
         assert!(advice("delivery.mode", None).is_none());
         assert!(advice("delivery.mode", Some("smarthost")).is_none());

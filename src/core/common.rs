@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
 use crate::core::counters::Counters;
-use crate::core::delivery::{Aftermath, Candidates};
+use crate::core::delivery::{Aftermath, Candidates, HostLeft};
 use crate::core::hosts::HostCache;
 use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
@@ -17,7 +17,7 @@ use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Notice, Operation};
 use crate::mail::{QueueId, RecipientIndex};
 use crate::queue::{
-    self, ConnectionFailure, CoreNumber, CoreSet, HoldState, MessageFacts, NewMessage,
+    self, ConnectionFailure, CoreNumber, CoreSet, HoldState, HostMemory, MessageFacts, NewMessage,
     NewRecipient, Recipients, Schedule, Sessions, Told, retry::Jitter,
 };
 use crate::report::Fact;
@@ -59,6 +59,8 @@ pub(super) struct WantedConnection {
     pub(super) connection: queue::ConnectionId,
     pub(super) destination: queue::DestinationId,
     pub(super) candidates: Candidates,
+    /// Why the host before these could not be used, if there was one.
+    pub(super) failed: Option<String>,
 }
 
 /// See the module.
@@ -69,6 +71,7 @@ pub(super) struct Common {
     pub(super) log: Log,
     pub(super) queue: Schedule,
     pub(super) hosts: HostCache,
+    pub(super) memory: HostMemory,
     pub(super) lending: Lending,
     pub(super) counters: Counters,
     pub(super) operations: VecDeque<Operation>,
@@ -134,6 +137,7 @@ impl Common {
             queue,
             seed,
         } = parts;
+        let mut random = Jitter::new(seed);
         Self {
             id,
             settings,
@@ -141,6 +145,7 @@ impl Common {
             log,
             queue,
             hosts: HostCache::default(),
+            memory: HostMemory::new(random.next_u64()),
             lending: Lending::default(),
             counters: Counters::default(),
             operations: VecDeque::new(),
@@ -150,7 +155,7 @@ impl Common {
             uncommitted: HashMap::new(),
             last_ticket: 0,
             last_job: 0,
-            random: Jitter::new(seed),
+            random,
             notifying: HashMap::new(),
             debts: Debts::default(),
             full: false,
@@ -274,9 +279,10 @@ impl Common {
                         .next_hop(destination)
                         .expect("a destination with mail")
                         .clone();
+                    let random = &mut self.random;
                     if let Some(resolve) =
                         self.hosts
-                            .want(now.instant, connection, destination, next_hop)
+                            .want(now.instant, connection, destination, next_hop, random)
                     {
                         let core = self.id;
                         self.tell_control(ControlNotice::Resolve {
@@ -453,11 +459,11 @@ impl Common {
                 why,
             } => {
                 self.deliveries.remove(&connection);
-                self.hosts.failed(destination, why);
                 let wanted = WantedConnection {
                     connection,
                     destination,
                     candidates,
+                    failed: Some(why),
                 };
                 self.hosts.try_next(wanted);
             }
@@ -494,7 +500,39 @@ impl Common {
         {
             self.queue.timer(now);
         }
-        self.hosts.timer(now.instant);
+        self.hosts.timer(now.instant, &mut self.random);
+    }
+
+    /// Leaves out the hosts that are known to be dead, up to the first that may be
+    /// tried: it is at the front, and counted as having a connection.
+    ///
+    /// # Errors
+    /// When the first of them may be tried again; `None` if there are none.
+    pub(super) fn pick_host(
+        &mut self,
+        now: Instant,
+        candidates: &mut Candidates,
+    ) -> Result<(), Option<Instant>> {
+        let mut again: Option<Instant> = None;
+        while let Some((_, address)) = candidates.front() {
+            match self.memory.admit(now, *address) {
+                Ok(()) => return Ok(()),
+                Err(until) => again = Some(again.map_or(until, |other| other.min(until))),
+            }
+            candidates.pop_front();
+        }
+        Err(again)
+    }
+
+    /// A connection to a host is over, whoever wanted it.
+    pub(super) fn host_left(&mut self, now: Instant, left: &HostLeft) {
+        let address = left.address;
+        if let Some(why) = &left.dead {
+            let failures = self.memory.failures_with_next(address);
+            let pause = self.queue.probe_pause(left.destination, failures);
+            self.memory.failed(now, address, pause, why);
+        }
+        self.memory.left(now, address);
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -112,6 +112,15 @@ pub(super) enum Aftermath {
     },
 }
 
+/// What a connection showed of its host.
+pub(super) struct HostLeft {
+    pub(super) address: SocketAddr,
+    /// Whose mail it was.
+    pub(super) destination: DestinationId,
+    /// It cannot be talked to: whoever else wants it need not try.
+    pub(super) dead: Option<String>,
+}
+
 impl Delivery {
     /// Begins to connect to the first candidate. `None` if there is none.
     pub(super) fn begin(
@@ -177,6 +186,21 @@ impl Delivery {
             self.address.ip(),
             self.address.port()
         )
+    }
+
+    /// What it showed of its host.
+    pub(super) fn host_left(&self) -> HostLeft {
+        let dead = match (&self.failure, &self.connect_failure) {
+            (Some(error), _) if self.worked || !error.is_for_everybody() => None,
+            (Some(_), Some(why)) => Some(format!("connecting failed: {why}")),
+            (Some(error), None) => Some(error.to_string()),
+            (None, _) => None,
+        };
+        HostLeft {
+            address: self.address,
+            destination: self.destination,
+            dead,
+        }
     }
 
     /// What is to be done when it is over.
@@ -345,6 +369,9 @@ impl Delivery {
                         name: self.host.name.parse().ok(),
                         text: self.host(),
                     };
+                    if outcome.recipients.iter().any(|(_, o)| o.reply().is_some()) {
+                        common.memory.answered(self.address);
+                    }
                     common.outcome(now, &mut self.jobs[index], &host, &outcome);
                     if outcome.remaining == Remaining::None {
                         let active = self.jobs.swap_remove(index);

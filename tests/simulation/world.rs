@@ -1341,6 +1341,7 @@ impl World {
             addresses: vec![address],
             protocol: Protocol::Smtp,
             tls: TlsPolicy::None,
+            preference: 0,
         });
         Ok(hosts.collect())
     }

@@ -1,5 +1,7 @@
 //! Connections and jobs: handing out work, and what comes of it.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 use spool_format::Location;
 
@@ -74,6 +76,23 @@ pub enum ConnectionFailure {
     Lost,
     /// The next hop wants no more mail for now (421). Reaches the destination.
     Busy,
+    /// None of its hosts was tried: they are known to be dead, or have as many
+    /// connections as they bear. The destination rests; that is no failure of its own.
+    Resting {
+        /// Until the first of them may be tried.
+        until: Instant,
+    },
+}
+
+/// What the end of a connection says of its destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// Nothing bad.
+    Good,
+    /// It failed.
+    Failed,
+    /// Nothing at all, and it is to rest.
+    Resting(Instant),
 }
 
 impl Schedule {
@@ -455,7 +474,7 @@ impl Schedule {
                 connection.state,
                 ConnectionState::Quitting | ConnectionState::Idle
             );
-        self.end_connection(id, hasty);
+        self.end_connection(id, if hasty { End::Failed } else { End::Good });
     }
 
     /// A connection failed, or could not be had.
@@ -464,15 +483,27 @@ impl Schedule {
         let Some(connection) = self.connections.get(id.0) else {
             return;
         };
-        let reaches_destination = match how {
-            ConnectionFailure::Unusable | ConnectionFailure::Busy => true,
-            ConnectionFailure::Lost => !connection.proven,
+        let end = match how {
+            _ if connection.state == ConnectionState::Quitting => End::Good,
+            ConnectionFailure::Unusable | ConnectionFailure::Busy => End::Failed,
+            ConnectionFailure::Lost if connection.proven => End::Good,
+            ConnectionFailure::Lost => End::Failed,
+            ConnectionFailure::Resting { until } => End::Resting(until),
         };
-        let quitting = connection.state == ConnectionState::Quitting;
-        self.end_connection(id, reaches_destination && !quitting);
+        self.end_connection(id, end);
     }
 
-    fn end_connection(&mut self, id: ConnectionId, failed: bool) {
+    /// How long something that has failed so often in a row rests, by the policy of a
+    /// destination that found out.
+    pub fn probe_pause(&mut self, destination: DestinationId, failures: u16) -> Duration {
+        let retry = match self.destinations.get(destination) {
+            Some(destination) => destination.policy.retry,
+            None => self.policies.default.retry,
+        };
+        retry.probe_pause(failures, &mut self.jitter)
+    }
+
+    fn end_connection(&mut self, id: ConnectionId, end: End) {
         let jobs = self.connection_mut(id).jobs.clone();
         for job in jobs {
             let in_flight = self.jobs.remove(job.0).expect("a job in flight is there");
@@ -494,7 +525,10 @@ impl Schedule {
         ) {
             destination.expectant -= 1;
         }
-        if failed {
+        if let End::Resting(until) = end {
+            self.rest(connection.destination, until);
+        }
+        if end == End::Failed {
             // A message that was tried has its attempt counted; the others are to have
             // theirs only if it was the destination that failed them all.
             self.failed(connection.destination, connection.taken == 0);
@@ -507,6 +541,19 @@ impl Schedule {
             self.free(cores);
         }
         self.reconsider(connection.destination);
+    }
+
+    /// The hosts of this destination are not to be tried before a time.
+    fn rest(&mut self, id: DestinationId, until: Instant) {
+        let destination = &mut self.destinations[id];
+        if destination.connections == 0 {
+            destination.health = Health::Closed { until };
+        } else {
+            if let Health::Open { allowed } = &mut destination.health {
+                *allowed = destination.connections.min(*allowed).max(1);
+            }
+            destination.no_growth_before = destination.no_growth_before.max(until);
+        }
     }
 
     /// A connection to this destination failed. While others are open it is they who
