@@ -14,7 +14,7 @@ use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
 use crate::core::notifying::{Debts, Pending};
 use crate::core::settings::Settings;
-use crate::core::{ConnectionId, ControlNotice, CoreId, Notice, Operation};
+use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
 use crate::mail::{QueueId, RecipientIndex};
 use crate::queue::{
     self, ConnectionFailure, CoreNumber, CoreSet, HoldState, HostMemory, MessageFacts, NewMessage,
@@ -71,7 +71,7 @@ pub(super) struct Common {
     pub(super) log: Log,
     pub(super) queue: Schedule,
     pub(super) hosts: HostCache,
-    pub(super) memory: HostMemory,
+    pub(super) memory: HostMemory<Endpoint>,
     pub(super) lending: Lending,
     pub(super) counters: Counters,
     pub(super) operations: VecDeque<Operation>,
@@ -515,7 +515,7 @@ impl Common {
     ) -> Result<(), Option<Instant>> {
         let mut again: Option<Instant> = None;
         while let Some((_, address)) = candidates.front() {
-            match self.memory.admit(now, *address) {
+            match self.memory.admit(now, address) {
                 Ok(()) => return Ok(()),
                 Err(until) => again = Some(again.map_or(until, |other| other.min(until))),
             }
@@ -526,7 +526,7 @@ impl Common {
 
     /// A connection to a host is over, whoever wanted it.
     pub(super) fn host_left(&mut self, now: Instant, left: &HostLeft) {
-        let address = left.address;
+        let address = &left.address;
         if let Some(why) = &left.dead {
             let failures = self.memory.failures_with_next(address);
             let pause = self.queue.probe_pause(left.destination, failures);

@@ -257,7 +257,7 @@ fn candidates(hosts: &[Host], random: &mut Jitter) -> Candidates {
         .flat_map(|(_, _, host)| {
             host.addresses
                 .iter()
-                .map(|address| (host.clone(), *address))
+                .map(|endpoint| (host.clone(), endpoint.clone()))
         })
         .collect()
 }
@@ -265,6 +265,7 @@ fn candidates(hosts: &[Host], random: &mut Jitter) -> Candidates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Endpoint;
     use crate::queue;
     use crate::route::{Protocol, TlsPolicy};
     use std::collections::BTreeSet;
@@ -272,11 +273,17 @@ mod tests {
     fn host(name: &str, preference: u16, addresses: &[&str]) -> Host {
         Host {
             name: name.to_owned(),
-            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            addresses: (addresses.iter())
+                .map(|address| Endpoint::Tcp(address.parse().unwrap()))
+                .collect(),
             protocol: Protocol::Smtp,
             tls: TlsPolicy::Opportunistic,
             preference,
         }
+    }
+
+    fn is_ipv6(endpoint: &Endpoint) -> bool {
+        matches!(endpoint, Endpoint::Tcp(address) if address.is_ipv6())
     }
 
     #[test]
@@ -296,10 +303,10 @@ mod tests {
                 .collect();
             assert_eq!(names.len(), 4);
             assert_eq!(names[3], "last");
-            let six = candidates.iter().position(|(_, a)| a.is_ipv6());
+            let six = candidates.iter().position(|(_, a)| is_ipv6(a));
             let four = candidates
                 .iter()
-                .position(|(h, a)| h.name == "a" && a.is_ipv4());
+                .position(|(h, a)| h.name == "a" && !is_ipv6(a));
             assert_eq!(
                 six.map(|at| at + 1),
                 four,

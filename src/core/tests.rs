@@ -10,7 +10,8 @@ use spool_format::{Epoch, Location, LogId, Offset, SegmentId, SegmentPlace, Spoo
 
 use super::data::{DataCore, Parts, Settings};
 use super::{
-    Completion, ConnectionId, ControlNotice, CoreId, Host, ListenerId, Notice, Operation, Piece,
+    Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId, Notice, Operation,
+    Piece,
 };
 use crate::config::{self, surroundings::Surroundings};
 use crate::mail::{Priority, QueueId, RecipientIndex};
@@ -154,7 +155,7 @@ impl Bench {
             {
                 let host = Host {
                     name: "mail.example".to_owned(),
-                    addresses: self.host.into_iter().collect(),
+                    addresses: self.host.into_iter().map(Endpoint::Tcp).collect(),
                     protocol: Protocol::Smtp,
                     tls: TlsPolicy::None,
                     preference: 0,

@@ -16,7 +16,7 @@
 //! retry policy does, of whose mail found out. It is of one data core: each core finds
 //! out for itself.
 
-use std::net::SocketAddr;
+use std::hash::Hash;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -71,9 +71,9 @@ struct Host {
 
 /// A host that is dead, for the operator.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DeadHost {
+pub struct DeadHost<A> {
     /// Which.
-    pub address: SocketAddr,
+    pub address: A,
     /// In a row.
     pub failures: u16,
     /// Since the last failure.
@@ -84,15 +84,15 @@ pub struct DeadHost {
     pub why: String,
 }
 
-/// What one data core knows of hosts.
+/// What one data core knows of hosts; `A` is an address.
 #[derive(Debug)]
-pub struct HostMemory {
+pub struct HostMemory<A> {
     /// Seeded: outsiders choose the addresses.
-    hosts: HashMap<SocketAddr, Host, foldhash::quality::FixedState>,
+    hosts: HashMap<A, Host, foldhash::quality::FixedState>,
     released_at: Option<Instant>,
 }
 
-impl HostMemory {
+impl<A: Clone + Eq + Hash + Ord> HostMemory<A> {
     /// Nothing is known. The seed is secret, and new at each start.
     #[must_use]
     pub fn new(seed: u64) -> Self {
@@ -106,9 +106,9 @@ impl HostMemory {
     ///
     /// # Errors
     /// When to look again.
-    pub fn admit(&mut self, now: Instant, address: SocketAddr) -> Result<(), Instant> {
+    pub fn admit(&mut self, now: Instant, address: &A) -> Result<(), Instant> {
         let released_at = self.released_at;
-        let host = self.hosts.entry(address).or_insert(Host {
+        let host = self.hosts.entry_ref(address).or_insert(Host {
             state: State::Alive,
             failures: 0,
             open: 0,
@@ -133,8 +133,8 @@ impl HostMemory {
     }
 
     /// The host at this address took or refused mail: it is there.
-    pub fn answered(&mut self, address: SocketAddr) {
-        let Some(host) = self.hosts.get_mut(&address) else {
+    pub fn answered(&mut self, address: &A) {
+        let Some(host) = self.hosts.get_mut(address) else {
             return;
         };
         host.state = match host.state {
@@ -152,16 +152,16 @@ impl HostMemory {
 
     /// How often it has failed in a row, the next failure included: for the pause.
     #[must_use]
-    pub fn failures_with_next(&self, address: SocketAddr) -> u16 {
-        let failures = self.hosts.get(&address).map_or(0, |host| host.failures);
+    pub fn failures_with_next(&self, address: &A) -> u16 {
+        let failures = self.hosts.get(address).map_or(0, |host| host.failures);
         failures.saturating_add(1)
     }
 
     /// A connection that was allowed could not be had, or the host did not talk to us
     /// on it. It rests for `pause`, unless other connections to it are open: then it
     /// bears as many as there are. [`HostMemory::left`] is still to be called.
-    pub fn failed(&mut self, now: Instant, address: SocketAddr, pause: Duration, why: &str) {
-        let Some(host) = self.hosts.get_mut(&address) else {
+    pub fn failed(&mut self, now: Instant, address: &A, pause: Duration, why: &str) {
+        let Some(host) = self.hosts.get_mut(address) else {
             return;
         };
         if host.open > 1 && !matches!(host.state, State::Dead { .. }) {
@@ -184,14 +184,14 @@ impl HostMemory {
     }
 
     /// A connection that was allowed is over.
-    pub fn left(&mut self, now: Instant, address: SocketAddr) {
-        let Some(host) = self.hosts.get_mut(&address) else {
+    pub fn left(&mut self, now: Instant, address: &A) {
+        let Some(host) = self.hosts.get_mut(address) else {
             return;
         };
         host.open = host.open.saturating_sub(1);
         match &mut host.state {
             State::Alive if host.open == 0 => {
-                self.hosts.remove(&address);
+                self.hosts.remove(address);
             }
             // The probe was called off: the next one finds out.
             State::Probing { why } => {
@@ -212,11 +212,11 @@ impl HostMemory {
 
     /// The hosts that are dead, in the order of their addresses.
     #[must_use]
-    pub fn dead(&self) -> Vec<DeadHost> {
+    pub fn dead(&self) -> Vec<DeadHost<A>> {
         let mut dead: Vec<_> = (self.hosts.iter())
             .filter_map(|(address, host)| match &host.state {
                 State::Dead { since, until, why } => Some(DeadHost {
-                    address: *address,
+                    address: address.clone(),
                     failures: host.failures,
                     since: *since,
                     until: *until,
@@ -225,7 +225,7 @@ impl HostMemory {
                 _ => None,
             })
             .collect();
-        dead.sort_unstable_by_key(|host| host.address);
+        dead.sort_unstable_by(|a, b| a.address.cmp(&b.address));
         dead
     }
 
@@ -245,6 +245,7 @@ impl HostMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
     const PAUSE: Duration = Duration::from_secs(60);
 
@@ -252,10 +253,10 @@ mod tests {
         SocketAddr::from(([192, 0, 2, 1], port))
     }
 
-    fn dead(memory: &mut HostMemory, now: Instant) {
-        memory.admit(now, address(25)).expect("it may be tried");
-        memory.failed(now, address(25), PAUSE, "refused");
-        memory.left(now, address(25));
+    fn dead(memory: &mut HostMemory<SocketAddr>, now: Instant) {
+        memory.admit(now, &address(25)).expect("it may be tried");
+        memory.failed(now, &address(25), PAUSE, "refused");
+        memory.left(now, &address(25));
     }
 
     #[test]
@@ -264,17 +265,17 @@ mod tests {
         let start = Instant::START + PAUSE;
         dead(&mut memory, start);
         let due = start + PAUSE;
-        assert_eq!(memory.admit(start, address(25)), Err(due));
-        assert_eq!(memory.admit(start, address(26)), Ok(()), "another host");
+        assert_eq!(memory.admit(start, &address(25)), Err(due));
+        assert_eq!(memory.admit(start, &address(26)), Ok(()), "another host");
         assert_eq!(memory.dead().len(), 1);
         assert_eq!(memory.dead()[0].why, "refused");
-        assert_eq!(memory.admit(due, address(25)), Ok(()), "the probe");
-        assert_eq!(memory.admit(due, address(25)), Err(due + LOOK_AGAIN));
-        assert_eq!(memory.failures_with_next(address(25)), 2);
-        memory.failed(due, address(25), PAUSE * 2, "refused again");
-        memory.left(due, address(25));
-        assert_eq!(memory.admit(due, address(25)), Err(due + PAUSE * 2));
-        assert_eq!(memory.failures_with_next(address(25)), 3);
+        assert_eq!(memory.admit(due, &address(25)), Ok(()), "the probe");
+        assert_eq!(memory.admit(due, &address(25)), Err(due + LOOK_AGAIN));
+        assert_eq!(memory.failures_with_next(&address(25)), 2);
+        memory.failed(due, &address(25), PAUSE * 2, "refused again");
+        memory.left(due, &address(25));
+        assert_eq!(memory.admit(due, &address(25)), Err(due + PAUSE * 2));
+        assert_eq!(memory.failures_with_next(&address(25)), 3);
     }
 
     #[test]
@@ -283,24 +284,24 @@ mod tests {
         let now = Instant::START + PAUSE;
         dead(&mut memory, now);
         let now = now + PAUSE;
-        memory.admit(now, address(25)).expect("the probe");
-        memory.answered(address(25));
-        assert_eq!(memory.failures_with_next(address(25)), 1);
+        memory.admit(now, &address(25)).expect("the probe");
+        memory.answered(&address(25));
+        assert_eq!(memory.failures_with_next(&address(25)), 1);
         for allowed in CONNECTIONS_AFTER_DEATH..RECOVERED {
             // The probe is one of them.
             let mut open = 1;
-            while memory.admit(now, address(25)).is_ok() {
+            while memory.admit(now, &address(25)).is_ok() {
                 open += 1;
             }
             assert_eq!(open, allowed);
             for _ in 1..open {
-                memory.left(now, address(25));
+                memory.left(now, &address(25));
             }
-            memory.answered(address(25));
+            memory.answered(&address(25));
         }
         for _ in 0..100 {
             assert_eq!(
-                memory.admit(now, address(25)),
+                memory.admit(now, &address(25)),
                 Ok(()),
                 "as good as any other"
             );
@@ -312,13 +313,13 @@ mod tests {
         let mut memory = HostMemory::new(1);
         let now = Instant::START;
         for _ in 0..3 {
-            memory.admit(now, address(25)).expect("unknown");
+            memory.admit(now, &address(25)).expect("unknown");
         }
-        memory.failed(now, address(25), PAUSE, "421 too many");
-        memory.left(now, address(25));
-        assert_eq!(memory.admit(now, address(25)), Err(now + LOOK_AGAIN));
-        memory.left(now, address(25));
-        assert_eq!(memory.admit(now, address(25)), Ok(()));
+        memory.failed(now, &address(25), PAUSE, "421 too many");
+        memory.left(now, &address(25));
+        assert_eq!(memory.admit(now, &address(25)), Err(now + LOOK_AGAIN));
+        memory.left(now, &address(25));
+        assert_eq!(memory.admit(now, &address(25)), Ok(()));
     }
 
     #[test]
@@ -327,11 +328,11 @@ mod tests {
         let now = Instant::START + PAUSE;
         dead(&mut memory, now);
         memory.release(now);
-        assert_eq!(memory.admit(now, address(25)), Ok(()));
+        assert_eq!(memory.admit(now, &address(25)), Ok(()));
         let later = now + Duration::from_secs(1);
-        memory.failed(later, address(25), PAUSE, "refused");
-        memory.left(later, address(25));
-        assert_eq!(memory.admit(later, address(25)), Err(later + PAUSE));
+        memory.failed(later, &address(25), PAUSE, "refused");
+        memory.left(later, &address(25));
+        assert_eq!(memory.admit(later, &address(25)), Err(later + PAUSE));
     }
 
     #[test]
@@ -340,19 +341,19 @@ mod tests {
         let now = Instant::START;
         dead(&mut memory, now);
         let due = now + PAUSE;
-        memory.admit(due, address(25)).expect("the probe");
-        memory.left(due, address(25));
-        assert_eq!(memory.admit(due, address(25)), Ok(()));
+        memory.admit(due, &address(25)).expect("the probe");
+        memory.left(due, &address(25));
+        assert_eq!(memory.admit(due, &address(25)), Ok(()));
     }
 
     #[test]
     fn no_policy_lets_a_host_rest_for_days() {
         let mut memory = HostMemory::new(1);
         let now = Instant::START;
-        memory.admit(now, address(25)).expect("unknown");
-        memory.failed(now, address(25), PAUSE * 10_000, &"é".repeat(500));
-        memory.left(now, address(25));
-        assert_eq!(memory.admit(now, address(25)), Err(now + REST_MAX));
+        memory.admit(now, &address(25)).expect("unknown");
+        memory.failed(now, &address(25), PAUSE * 10_000, &"é".repeat(500));
+        memory.left(now, &address(25));
+        assert_eq!(memory.admit(now, &address(25)), Err(now + REST_MAX));
         assert!(memory.dead()[0].why.len() <= WHY_BYTES_MAX);
     }
 
@@ -361,20 +362,20 @@ mod tests {
         let mut memory = HostMemory::new(1);
         let now = Instant::START;
         let kept = SocketAddr::from(([192, 0, 2, 2], 25));
-        memory.admit(now, kept).expect("unknown");
+        memory.admit(now, &kept).expect("unknown");
         for number in 0..100_000u32 {
             let address = SocketAddr::from((number.to_be_bytes(), 25));
-            memory.admit(now, address).expect("unknown");
-            memory.failed(now, address, PAUSE, "");
-            memory.left(now, address);
+            memory.admit(now, &address).expect("unknown");
+            memory.failed(now, &address, PAUSE, "");
+            memory.left(now, &address);
             assert!(memory.hosts.len() <= DEAD_HOSTS_MAX + 1);
         }
         assert_eq!(memory.hosts[&kept].open, 1, "those in use are kept");
         // What never failed leaves nothing behind.
         let mut memory = HostMemory::new(1);
-        memory.admit(now, kept).expect("unknown");
-        memory.answered(kept);
-        memory.left(now, kept);
+        memory.admit(now, &kept).expect("unknown");
+        memory.answered(&kept);
+        memory.left(now, &kept);
         assert!(memory.hosts.is_empty());
     }
 }

@@ -19,9 +19,10 @@
 //! is a mistake that is mended.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::{Host, NoHost, Unresolved};
+use crate::core::{Endpoint, Host, NoHost, Unresolved};
 use crate::mail::Domain;
 use crate::route::exchangers::{NoExchanger, order};
 use crate::route::{self, HostName, NextHop, Protocol, SmarthostGroup, TlsPolicy};
@@ -198,18 +199,26 @@ impl Search<'_> {
     async fn listed(&mut self, hosts: &[route::Host]) -> Result<(), Unresolved> {
         let mut last = None;
         for (host, preference) in hosts.iter().take(SMARTHOSTS_MAX).zip(0..) {
-            let name = match &host.host {
-                HostName::Name(name) => name.to_string(),
-                HostName::Address(address) => address.to_string(),
-            };
-            let host = Host {
-                name,
+            let mut found = Host {
+                name: String::new(),
                 addresses: Vec::new(),
                 protocol: host.protocol,
                 tls: host.tls,
                 preference,
             };
-            let port = hosts[usize::from(preference)].port;
+            found.name = match &host.host {
+                HostName::Name(name) => name.to_string(),
+                HostName::Address(address) => address.to_string(),
+                HostName::Socket(path) => {
+                    found.name = "localhost".to_owned();
+                    found
+                        .addresses
+                        .push(Endpoint::Unix(Arc::from(path.clone())));
+                    self.hosts.push(found);
+                    continue;
+                }
+            };
+            let (host, port) = (found, host.port);
             match self.addresses(host, port, Named::InConfiguration).await {
                 Addresses::Some | Addresses::Ours => {}
                 Addresses::None(why) | Addresses::Trouble(why) => last = Some(why),
@@ -232,7 +241,8 @@ impl Search<'_> {
         };
         if let Some(address) = domain.literal() {
             let mut host = host(domain.to_string(), 0);
-            host.addresses.push(SocketAddr::new(address, port));
+            host.addresses
+                .push(Endpoint::Tcp(SocketAddr::new(address, port)));
             self.hosts.push(host);
             return Ok(());
         }
@@ -378,7 +388,7 @@ impl Search<'_> {
             if ip.is_unspecified() || ip.is_multicast() {
                 dropped.push(format!("{ip} is no address of a host"));
             } else if is_routed(ip) {
-                host.addresses.push(address);
+                host.addresses.push(Endpoint::Tcp(address));
             } else {
                 unrouted.push(address);
             }
@@ -390,10 +400,11 @@ impl Search<'_> {
                     .map(|address| format!("{} has no route, so it comes last", address.ip())),
             );
         }
-        host.addresses.extend(unrouted);
+        host.addresses
+            .extend(unrouted.into_iter().map(Endpoint::Tcp));
         let room = ADDRESSES_MAX.saturating_sub(so_far).max(1);
         for address in host.addresses.drain(room.min(host.addresses.len())..) {
-            dropped.push(format!("{}: too many addresses", address.ip()));
+            dropped.push(format!("{address}: too many addresses"));
         }
         if host.addresses.is_empty() {
             Addresses::None(format!("{} has no address of a host", host.name))
