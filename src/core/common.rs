@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
 use crate::core::counters::Counters;
-use crate::core::delivery::{Aftermath, Candidates, HostLeft};
+use crate::core::delivery::{Aftermath, Candidates};
 use crate::core::hosts::HostCache;
 use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
@@ -501,38 +501,6 @@ impl Common {
             self.queue.timer(now);
         }
         self.hosts.timer(now.instant, &mut self.random);
-    }
-
-    /// Leaves out the hosts that are known to be dead, up to the first that may be
-    /// tried: it is at the front, and counted as having a connection.
-    ///
-    /// # Errors
-    /// When the first of them may be tried again; `None` if there are none.
-    pub(super) fn pick_host(
-        &mut self,
-        now: Instant,
-        candidates: &mut Candidates,
-    ) -> Result<(), Option<Instant>> {
-        let mut again: Option<Instant> = None;
-        while let Some((_, address)) = candidates.front() {
-            match self.memory.admit(now, address) {
-                Ok(()) => return Ok(()),
-                Err(until) => again = Some(again.map_or(until, |other| other.min(until))),
-            }
-            candidates.pop_front();
-        }
-        Err(again)
-    }
-
-    /// A connection to a host is over, whoever wanted it.
-    pub(super) fn host_left(&mut self, now: Instant, left: &HostLeft) {
-        let address = &left.address;
-        if let Some(why) = &left.dead {
-            let failures = self.memory.failures_with_next(address);
-            let pause = self.queue.probe_pause(left.destination, failures);
-            self.memory.failed(now, address, pause, why);
-        }
-        self.memory.left(now, address);
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::core::common::WantedConnection;
-use crate::core::delivery::Candidates;
+use crate::core::common::{Common, WantedConnection};
+use crate::core::delivery::{Candidates, HostLeft};
 use crate::core::{Host, NoHost, Unresolved};
 use crate::queue::retry::Jitter;
 use crate::queue::{ConnectionId, DestinationId};
@@ -219,6 +219,40 @@ impl HostCache {
     /// The destination works again.
     pub(super) fn recovered(&mut self, destination: DestinationId) {
         self.failures.remove(&destination);
+    }
+}
+
+impl Common {
+    /// Leaves out the hosts that are known to be dead, up to the first that may be
+    /// tried: it is at the front, and counted as having a connection.
+    ///
+    /// # Errors
+    /// When the first of them may be tried again; `None` if there are none.
+    pub(super) fn pick_host(
+        &mut self,
+        now: Instant,
+        candidates: &mut Candidates,
+    ) -> Result<(), Option<Instant>> {
+        let mut again: Option<Instant> = None;
+        while let Some((_, address)) = candidates.front() {
+            match self.memory.admit(now, address) {
+                Ok(()) => return Ok(()),
+                Err(until) => again = Some(again.map_or(until, |other| other.min(until))),
+            }
+            candidates.pop_front();
+        }
+        Err(again)
+    }
+
+    /// A connection to a host is over, whoever wanted it.
+    pub(super) fn host_left(&mut self, now: Instant, left: &HostLeft) {
+        let address = &left.address;
+        if let Some(why) = &left.dead {
+            let failures = self.memory.failures_with_next(address);
+            let pause = self.queue.probe_pause(left.destination, failures);
+            self.memory.failed(now, address, pause, why);
+        }
+        self.memory.left(now, address);
     }
 }
 

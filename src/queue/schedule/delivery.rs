@@ -1,17 +1,15 @@
 //! Connections and jobs: handing out work, and what comes of it.
 
-use std::time::Duration;
-
 use smallvec::SmallVec;
 use spool_format::Location;
 
 use super::expiry::ExpiryReason;
 use super::{
-    ConnectionId, ConnectionState, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Output, ReleaseEnd,
-    Schedule, TURN_JOBS, TURN_TIME, YIELD_PAUSE,
+    ConnectionId, ConnectionState, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Output, Schedule,
+    TURN_JOBS, TURN_TIME, YIELD_PAUSE,
 };
 use crate::mail::{QueueId, RecipientIndex};
-use crate::queue::destination::{CONNECTIONS_FIRST, Destination, Gate, Health, Turn};
+use crate::queue::destination::{Destination, Gate, Health, Turn};
 use crate::queue::index::{DestinationId, HoldState, Index, Recipients, ShareSlot, ShareState};
 use crate::time::{Instant, Now};
 
@@ -435,29 +433,6 @@ impl Schedule {
         true
     }
 
-    /// The next hop takes mail.
-    fn succeeded(&mut self, id: DestinationId) {
-        let now = self.now.instant;
-        let destination = &mut self.destinations[id];
-        let limit = destination.limit();
-        destination.health = match destination.health {
-            Health::Open { .. } if now < destination.no_growth_before => destination.health,
-            Health::Open { allowed } => Health::Open {
-                allowed: allowed.saturating_add(1).min(limit),
-            },
-            Health::Probing | Health::Closed { .. } => Health::Open {
-                allowed: CONNECTIONS_FIRST.min(limit),
-            },
-        };
-        if std::mem::take(&mut destination.failures) > 0 {
-            self.outputs
-                .push_back(Output::DestinationOpened { destination: id });
-        }
-        if let Gate::Released { failures } = &mut self.destinations[id].gate {
-            *failures = 0;
-        }
-    }
-
     /// A connection came to its end in good order: we quit, or the peer closed between
     /// two transactions. Jobs without an outcome are
     /// [`RecipientOutcome::Interrupted`].
@@ -491,16 +466,6 @@ impl Schedule {
             ConnectionFailure::Resting { until } => End::Resting(until),
         };
         self.end_connection(id, end);
-    }
-
-    /// How long something that has failed so often in a row rests, by the policy of a
-    /// destination that found out.
-    pub fn probe_pause(&mut self, destination: DestinationId, failures: u16) -> Duration {
-        let retry = match self.destinations.get(destination) {
-            Some(destination) => destination.policy.retry,
-            None => self.policies.default.retry,
-        };
-        retry.probe_pause(failures, &mut self.jitter)
     }
 
     fn end_connection(&mut self, id: ConnectionId, end: End) {
@@ -541,60 +506,6 @@ impl Schedule {
             self.free(cores);
         }
         self.reconsider(connection.destination);
-    }
-
-    /// The hosts of this destination are not to be tried before a time.
-    fn rest(&mut self, id: DestinationId, until: Instant) {
-        let destination = &mut self.destinations[id];
-        if destination.connections == 0 {
-            destination.health = Health::Closed { until };
-        } else {
-            if let Health::Open { allowed } = &mut destination.health {
-                *allowed = destination.connections.min(*allowed).max(1);
-            }
-            destination.no_growth_before = destination.no_growth_before.max(until);
-        }
-    }
-
-    /// A connection to this destination failed. While others are open it is they who
-    /// show how many it takes; with the last it is closed for a while.
-    fn failed(&mut self, id: DestinationId, is_attempt_for_all: bool) {
-        let now = self.now;
-        let destination = &mut self.destinations[id];
-        if destination.connections > 0 {
-            if let Health::Open { allowed } = &mut destination.health {
-                *allowed = destination.connections.min(*allowed).max(1);
-            }
-            // Else the next success would try one more at once, and so on.
-            let pause = destination.policy.retry.probe_pause(1, &mut self.jitter);
-            destination.no_growth_before = now.instant + pause;
-            return;
-        }
-        destination.failures = destination.failures.saturating_add(1);
-        let failures = destination.failures;
-        let retry = destination.policy.retry;
-        let pause = retry.probe_pause(failures, &mut self.jitter);
-        destination.health = Health::Closed {
-            until: now.instant + pause,
-        };
-        self.outputs.push_back(Output::DestinationClosed {
-            destination: id,
-            failures,
-            until: now.wall + pause,
-        });
-        if is_attempt_for_all && destination.policy.windows.is_none() {
-            destination.failures_total = destination.failures_total.wrapping_add(1);
-            if retry.tries().is_some() {
-                self.start_sweep(id);
-            }
-        }
-        let destination = &mut self.destinations[id];
-        if let Gate::Released { failures } = &mut destination.gate {
-            *failures += 1;
-            if *failures >= destination.policy.release_failures_max {
-                self.end_release(id, ReleaseEnd::Unreachable);
-            }
-        }
     }
 
     fn connection_mut(&mut self, id: ConnectionId) -> &mut super::Connection {
