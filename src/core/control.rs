@@ -21,6 +21,8 @@ use hashbrown::HashMap;
 use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::admin::{Command, Reason, Response};
+use crate::core::bans::{self, Client, Guessers};
+use crate::core::computing::{Asker, Computing, Next, Work, Worked};
 use crate::core::data::Settings;
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry};
 use crate::report::Fact;
@@ -85,6 +87,13 @@ pub enum ControlOperation {
     },
     /// Look how much room there is.
     MeasureDisk,
+    /// Compute something on a helper thread.
+    Compute {
+        /// For whom.
+        asker: Asker,
+        /// What.
+        work: Work,
+    },
     /// Read the configuration again.
     LoadConfiguration,
     /// Answer the operator.
@@ -145,6 +154,13 @@ pub enum ControlCompletion {
         /// Octets that an unprivileged process may still use.
         free_bytes: u64,
     },
+    /// The outcome of [`ControlOperation::Compute`].
+    Computed {
+        /// For whom.
+        asker: Asker,
+        /// What came out; [`Worked::NotNow`] if the thread broke off.
+        worked: Worked,
+    },
     /// The outcome of [`ControlOperation::LoadConfiguration`].
     Configuration(Result<Reconfigured, String>),
     /// The operator asks.
@@ -197,6 +213,8 @@ pub struct ControlCore {
     /// Who asked for the reload that is under way.
     reloading: Vec<AdminRequestId>,
     measure_at: Instant,
+    computing: Computing,
+    guessers: Guessers,
     stop: Stop,
     operations: VecDeque<ControlOperation>,
 }
@@ -211,6 +229,8 @@ impl ControlCore {
             questions: HashMap::new(),
             reloading: Vec::new(),
             measure_at: Instant::START,
+            computing: Computing::default(),
+            guessers: Guessers::default(),
             stop: Stop::No,
             operations: VecDeque::new(),
         }
@@ -219,7 +239,12 @@ impl ControlCore {
     /// Takes what happened.
     pub fn handle(&mut self, now: Now, completion: ControlCompletion) {
         match completion {
-            ControlCompletion::Notice(notice) => self.notice(notice),
+            ControlCompletion::Notice(notice) => self.notice(now, notice),
+            ControlCompletion::Computed { asker, worked } => {
+                self.answer_asker(asker, worked);
+                let next = self.computing.done();
+                self.compute(next);
+            }
             ControlCompletion::Resolved {
                 next_hop,
                 answer,
@@ -290,11 +315,20 @@ impl ControlCore {
             Stop::No | Stop::Exited => None,
         };
         let questions = self.questions.values().map(|q| q.deadline);
-        questions.chain(stop).chain(Some(self.measure_at)).min()
+        questions
+            .chain(stop)
+            .chain(self.computing.deadline())
+            .chain(Some(self.measure_at))
+            .min()
     }
 
-    fn notice(&mut self, notice: ControlNotice) {
+    fn notice(&mut self, now: Now, notice: ControlNotice) {
         match notice {
+            ControlNotice::Compute { asker, work } => {
+                let next = self.computing.ask(now.instant, asker, work);
+                self.compute(next);
+            }
+            ControlNotice::LoginFailed { client } => self.login_failed(now, client),
             ControlNotice::Resolve { core, next_hop } => {
                 let askers = self.resolving.entry(next_hop.clone()).or_default();
                 if askers.is_empty() {
@@ -340,6 +374,33 @@ impl ControlCore {
                     self.exit(true);
                 }
             }
+        }
+    }
+
+    fn compute(&mut self, next: Option<Next>) {
+        match next {
+            Some(Next::Begin(asker, work)) => {
+                let operation = ControlOperation::Compute { asker, work };
+                self.operations.push_back(operation);
+            }
+            Some(Next::Refuse(asker)) => self.answer_asker(asker, Worked::NotNow),
+            None => {}
+        }
+    }
+
+    fn answer_asker(&mut self, asker: Asker, worked: Worked) {
+        let Asker { core, connection } = asker;
+        self.tell(core, Notice::Computed { connection, worked });
+    }
+
+    fn login_failed(&mut self, now: Now, client: Client) {
+        if let Some(until) = self.guessers.failed(now.instant, client) {
+            self.tell_all(&Notice::Banned { client, until });
+            let fact = Fact::LoginsBanned {
+                client: client.address(),
+                duration: bans::BAN,
+            };
+            self.operations.push_back(ControlOperation::Report(fact));
         }
     }
 
@@ -469,6 +530,9 @@ impl ControlCore {
             .collect();
         for request in late {
             self.answer(request);
+        }
+        while let Some(late) = self.computing.late(now.instant) {
+            self.compute(Some(late));
         }
         if let Stop::Waiting { deadline, .. } = self.stop
             && now.instant >= deadline + STOP_GRACE

@@ -112,6 +112,7 @@ impl Bench {
             log: Log::new(identity, log_settings, 11, free_bytes),
             queue,
             seed: 13,
+            secret: [13; 32],
         });
         let mut bench = Self {
             core,

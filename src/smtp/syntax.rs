@@ -7,7 +7,10 @@
 //!
 //! Deliberately not here: what a command means in the session's state.
 
+use zeroize::Zeroizing;
+
 use crate::mail::{AddressError, Domain, ForwardPath, Recipient, ReversePath, Sender};
+use crate::smtp::auth::{Mechanism, Response};
 use crate::smtp::parameter;
 use crate::smtp::reply::Refusal;
 use crate::smtp::settings::Offers;
@@ -41,6 +44,17 @@ pub enum Command {
     Quit,
     /// RFC 3207.
     StartTls,
+    /// RFC 4954.
+    Auth(Auth),
+}
+
+/// The arguments of AUTH.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Auth {
+    /// `None`: one that we do not know.
+    pub mechanism: Option<Mechanism>,
+    /// The initial response, still in base64.
+    pub initial: Option<Response>,
 }
 
 /// The arguments of BDAT.
@@ -171,6 +185,7 @@ pub fn parse(line: &[u8], context: &Context<'_>) -> Result<Command, SyntaxError>
         b"VRFY" if arguments.is_empty() => Err(SyntaxError::Arguments("want VRFY name")),
         b"VRFY" => Ok(Command::Vrfy),
         b"STARTTLS" if context.offers.start_tls => alone(arguments, Command::StartTls),
+        b"AUTH" if context.offers.auth.is_some() => auth(arguments).map(Command::Auth),
         b"EXPN" | b"STARTTLS" | b"AUTH" | b"ETRN" | b"ATRN" | b"TURN" | b"SEND" | b"SOML"
         | b"SAML" => Err(SyntaxError::NotImplemented),
         _ => Err(SyntaxError::Unknown),
@@ -203,6 +218,21 @@ fn bdat(arguments: &[u8]) -> Result<Chunk, SyntaxError> {
     match (octets, rank, words.next()) {
         (Some(octets), Some(rank), None) => Ok(Chunk { octets, rank }),
         _ => Err(SyntaxError::ChunkSize),
+    }
+}
+
+fn auth(arguments: &[u8]) -> Result<Auth, SyntaxError> {
+    let mut words = words(arguments);
+    let mechanism = words.next();
+    let initial = words.next();
+    match (mechanism, words.next()) {
+        (Some(mechanism), None) => Ok(Auth {
+            mechanism: Mechanism::by_name(mechanism),
+            initial: initial.map(|text| Response::new(Zeroizing::new(text.to_vec()))),
+        }),
+        _ => Err(SyntaxError::Arguments(
+            "want AUTH mechanism [initial-response]",
+        )),
     }
 }
 
