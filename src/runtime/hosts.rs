@@ -130,7 +130,7 @@ async fn exchangers(
             name: domain.to_string(),
             addresses: vec![Endpoint::Tcp(SocketAddr::new(address, port))],
             protocol: Protocol::Smtp,
-            tls: book.mx_tls,
+            tls: book.mx_tls.into(),
         };
         return Ok(Lasting {
             value: vec![host],
@@ -160,7 +160,7 @@ async fn exchangers(
                         name: name.to_string(),
                         addresses,
                         protocol: Protocol::Smtp,
-                        tls: book.mx_tls,
+                        tls: book.mx_tls.into(),
                     },
                 );
             }

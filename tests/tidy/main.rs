@@ -52,6 +52,8 @@ const PURE: &[&str] = &[
     "src/queue/",
     "src/link/",
     "src/policy/",
+    "src/tls.rs",
+    "src/tls/",
     "src/core/",
     "spool-format/src/",
 ];
@@ -110,25 +112,30 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("queue", &["route"]),
     ("link", &[]),
     ("policy", &["route"]),
+    ("tls", &[]),
     (
         "core",
-        &["route", "smtp", "pop3", "spool", "queue", "link", "policy"],
+        &[
+            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls",
+        ],
     ),
     // Builds the small structs that the modules define.
     (
         "config",
-        &["route", "smtp", "pop3", "spool", "queue", "link", "policy"],
+        &[
+            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls",
+        ],
     ),
     (
         "runtime",
         &[
-            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "core", "config",
+            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls", "core", "config",
         ],
     ),
     (
         "cli",
         &[
-            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "core", "config",
+            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls", "core", "config",
             "runtime",
         ],
     ),
