@@ -816,8 +816,8 @@ fn tls_towards_smarthosts() {
         of("port = 465\ntls = \"verified\""),
         (SmarthostTls::Verified, true)
     );
-    assert_eq!(of("port = 465\nimplicit_tls = false").1, false);
-    assert_eq!(of("port = 2465\nimplicit_tls = true").1, true);
+    assert!(!of("port = 465\nimplicit_tls = false").1);
+    assert!(of("port = 2465\nimplicit_tls = true").1);
     check(
         &smarthost("tls = \"none\"\nimplicit_tls = true"),
         "6:16: delivery.smarthost.implicit_tls",

@@ -37,12 +37,9 @@ const ROWS: &[Row] = &[
     row("listener.role", "odmr", "write \"mx\""),
     row("listener.when", "link-up", "write \"always\""),
     row("listener.when", "schedule", "write \"always\""),
-    row("delivery.mode", "mx", "write \"smarthost\", or leave it out and use [[route]]"),
     row("delivery.mode", "mx-then-smarthost", "write \"smarthost\""),
     row("delivery.smarthost.user", ANY, "use a smarthost that knows this host by its address"),
     row("delivery.smarthost.password_file", ANY, REMOVE),
-    row("route.next_hop", "maildir:*", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
-    row("route.next_hop", "mx", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
     row("customer", ANY, "hold the domain by [[route]] with next_hop = \"hold\""),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
     row("collect", ANY, REMOVE),
@@ -120,9 +117,7 @@ mod tests {
     /// What the table tells the operator to write must itself be supported.
     #[test]
     fn patterns_match() {
-        assert!(advice("route.next_hop", Some("maildir:/var/mail/x")).is_some());
         assert!(advice("route.next_hop", Some("smtp://127.0.0.1")).is_none());
-        assert!(advice("route.next_hop", Some("mx")).is_some());
         assert!(advice("customer", None).is_some());
         assert!(advice("delivery.mode", None).is_none());
         assert!(advice("delivery.mode", Some("smarthost")).is_none());

@@ -63,7 +63,31 @@ pub(super) enum Aftermath {
     },
 }
 
+/// What a connection showed of its host.
+pub(super) struct HostLeft {
+    pub(super) address: Endpoint,
+    /// Whose mail it was.
+    pub(super) destination: DestinationId,
+    /// It cannot be talked to: whoever else wants it need not try.
+    pub(super) dead: Option<String>,
+}
+
 impl Delivery {
+    /// What it showed of its host.
+    pub(super) fn host_left(&self) -> HostLeft {
+        let dead = match (&self.failure, &self.connect_failure) {
+            (Some(error), _) if self.worked || !error.is_for_everybody() => None,
+            (Some(_), Some(why)) => Some(format!("connecting failed: {why}")),
+            (Some(error), None) => Some(error.to_string()),
+            (None, _) => None,
+        };
+        HostLeft {
+            address: self.endpoint.clone(),
+            destination: self.destination,
+            dead,
+        }
+    }
+
     /// What is to be done when it is over.
     pub(super) fn aftermath(self) -> Aftermath {
         assert!(
@@ -149,11 +173,12 @@ impl Common {
             } => {
                 self.deliveries.remove(&connection);
                 self.hosts.in_clear(now.instant, endpoint);
-                self.report(Fact::TlsGivenUp { why });
+                self.report(Fact::TlsGivenUp { why: why.clone() });
                 let wanted = WantedConnection {
                     connection,
                     destination,
                     candidates,
+                    failed: Some(why),
                 };
                 self.hosts.try_next(wanted);
             }
@@ -169,11 +194,11 @@ impl Common {
                     let why = format!("{why}; its mail stays here, and the next host is tried");
                     self.report(Fact::DeliveryBroken { why });
                 }
-                self.hosts.failed(destination, why);
                 let wanted = WantedConnection {
                     connection,
                     destination,
                     candidates,
+                    failed: Some(why),
                 };
                 self.hosts.try_next(wanted);
             }

@@ -358,6 +358,9 @@ impl Delivery {
                             Protocol::Lmtp => Action::Delivered,
                         },
                     };
+                    if outcome.recipients.iter().any(|(_, o)| o.reply().is_some()) {
+                        common.memory.answered(&self.endpoint);
+                    }
                     common.outcome(now, &mut self.jobs[index], &host, &outcome);
                     if outcome.remaining == Remaining::None {
                         let active = self.jobs.swap_remove(index);

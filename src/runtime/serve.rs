@@ -323,11 +323,16 @@ fn settings_of(config: &Config, clock: Clock) -> Result<Settings, String> {
     Ok(settings)
 }
 
-fn host_book(config: &Config) -> HostBook {
+/// What the lookups need to know of the configuration.
+#[must_use]
+pub fn host_book(config: &Config) -> HostBook {
     HostBook {
         ourselves: config.hostname.clone(),
+        listeners: (config.listeners.iter())
+            .map(|listener| listener.address)
+            .collect(),
         smarthosts: settings::smarthosts(config),
-        mx_port: None,
+        mx_port: config.delivery.mx_port,
         mx_tls: TlsPolicy::Opportunistic,
     }
 }

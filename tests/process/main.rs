@@ -4,12 +4,14 @@
 #[allow(dead_code)]
 mod harness;
 
+mod exchangers;
 mod fixture;
 mod identity;
 mod idle;
 mod job;
 mod limits;
 mod lmtp;
+mod maildir;
 mod next_hop;
 mod notification;
 mod queue_tools;

@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "src/mail.rs",
     "src/user.rs",
     "src/mail/",
+    "src/maildir.rs",
     "src/wire/",
     "src/report.rs",
     "src/route.rs",
@@ -101,6 +102,7 @@ const VOCABULARY: &[&str] = &["time", "mail", "user", "wire", "report"];
 const IMPORTS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("mail", &[]),
+    ("maildir", &[]),
     ("user", &[]),
     ("wire", &[]),
     ("report", &[]),
@@ -116,27 +118,28 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "core",
         &[
-            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls",
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls",
         ],
     ),
     // Builds the small structs that the modules define.
     (
         "config",
         &[
-            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls",
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls",
         ],
     ),
     (
         "runtime",
         &[
-            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls", "core", "config",
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls", "core",
+            "config",
         ],
     ),
     (
         "cli",
         &[
-            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls", "core", "config",
-            "runtime",
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls", "core",
+            "config", "runtime",
         ],
     ),
 ];
