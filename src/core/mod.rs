@@ -34,6 +34,7 @@ use crate::report::Fact;
 use crate::route::{NextHop, Protocol, TlsPolicy};
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
+use crate::spool::log::Unprepared;
 use crate::spool::reclaim::Fate;
 use crate::time::Instant;
 
@@ -236,8 +237,8 @@ pub enum Notice {
     SegmentFailed {
         /// Its number.
         segment: SegmentId,
-        /// For the operator.
-        why: String,
+        /// Why, for the log and the operator.
+        why: Unprepared,
     },
     /// A dead segment is gone, and no crash brings it back.
     SegmentGone {
