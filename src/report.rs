@@ -208,6 +208,13 @@ pub enum Fact {
         /// Which.
         next_hop: String,
     },
+    /// A host to which mail is to go does not know us, or is not the one that it says.
+    LoginRefused {
+        /// Which.
+        host: String,
+        /// What it said.
+        why: String,
+    },
     /// A delivery session ended before its time.
     DeliveryBroken {
         /// With whom and how, for the operator.
@@ -286,6 +293,7 @@ impl Fact {
             Self::Notified { .. } => "sender-notified",
             Self::Unreachable { .. } => "next-hop-unreachable",
             Self::Reachable { .. } => "next-hop-reachable",
+            Self::LoginRefused { .. } => "login-refused",
             Self::DeliveryBroken { .. } => "delivery-broken",
             Self::Steered { .. } => "steered",
             Self::Configured { .. } => "configured",
@@ -320,6 +328,7 @@ impl Fact {
             | Self::LoginsBanned { .. }
             | Self::Room { .. }
             | Self::Unreachable { .. }
+            | Self::LoginRefused { .. }
             | Self::DeliveryBroken { .. }
             | Self::Stopped { clean: false }
             | Self::Trouble { .. } => Level::Warning,
@@ -499,6 +508,13 @@ impl fmt::Display for Fact {
             Self::Reachable { next_hop } => {
                 write!(f, "{}: takes mail again", Escaped(next_hop))
             }
+            Self::LoginRefused { host, why } => write!(
+                f,
+                "{}: {}; no mail goes there, and none is lost; look at its user and \
+                 password_file, then reload",
+                Escaped(host),
+                Escaped(why)
+            ),
             Self::DeliveryBroken { why } => write!(f, "{}", Escaped(why)),
             Self::Steered { what, .. } => write!(f, "{what} by the operator"),
             Self::Configured { needs_restart } if needs_restart.is_empty() => {

@@ -45,8 +45,6 @@ const ROWS: &[Row] = &[
     row("delivery.smarthost.tls", "opportunistic", "write \"none\", over a trusted network only"),
     row("delivery.smarthost.tls", "required", "write \"none\", over a trusted network only"),
     row("delivery.smarthost.tls", "verified", "write \"none\", over a trusted network only"),
-    row("delivery.smarthost.user", ANY, "use a smarthost that knows this host by its address"),
-    row("delivery.smarthost.password_file", ANY, REMOVE),
     row("route.next_hop", "maildir:*", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
     row("route.next_hop", "mx", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
     row("customer", ANY, "hold the domain by [[route]] with next_hop = \"hold\""),

@@ -31,6 +31,7 @@ use crate::core::computing::{Asker, Work, Worked};
 use crate::queue::permits::DestinationKey;
 use crate::report::Fact;
 use crate::route::{NextHop, Protocol, TlsPolicy};
+use crate::smtp::client::auth::Credentials;
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
 use crate::spool::reclaim::Fate;
@@ -368,7 +369,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// A host that may take mail, with the addresses that it has.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Host {
     /// As it was configured or stands in the DNS.
     pub name: String,
@@ -378,6 +379,8 @@ pub struct Host {
     pub protocol: Protocol,
     /// How much TLS it must offer.
     pub tls: TlsPolicy,
+    /// Who we are to it.
+    pub login: Option<Arc<Credentials>>,
 }
 
 /// Why a next hop has no hosts.

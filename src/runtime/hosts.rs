@@ -9,6 +9,7 @@ use crate::mail::Domain;
 use crate::route::exchangers::order;
 use crate::route::{self, HostName, NextHop, Protocol, SmarthostGroup, TlsPolicy};
 use crate::runtime::dns::{Dns, Lasting};
+use crate::smtp::client::auth::Credentials;
 
 /// The port of SMTP between servers.
 const SMTP_PORT: u16 = 25;
@@ -28,11 +29,20 @@ pub struct HostBook {
     /// Our own name: we never deliver to ourselves.
     pub ourselves: Domain,
     /// The smarthosts of each group, in order.
-    pub smarthosts: Vec<Vec<route::Host>>,
+    pub smarthosts: Vec<Vec<Smarthost>>,
     /// Where mail by MX goes; 25 but in tests and behind odd firewalls.
     pub mx_port: Option<u16>,
     /// TLS for hosts found by MX.
     pub mx_tls: TlsPolicy,
+}
+
+/// A smarthost of the configuration.
+#[derive(Clone, Debug)]
+pub struct Smarthost {
+    /// Which.
+    pub host: route::Host,
+    /// Who we are to it.
+    pub login: Option<Arc<Credentials>>,
 }
 
 /// The hosts of a next hop, in the order in which they are to be tried, and for how
@@ -52,7 +62,13 @@ pub async fn hosts(
                 )),
             }
         }
-        NextHop::Host(host) => listed(dns, std::slice::from_ref(host)).await,
+        NextHop::Host(host) => {
+            let host = Smarthost {
+                host: host.clone(),
+                login: None,
+            };
+            listed(dns, std::slice::from_ref(&host)).await
+        }
         NextHop::Mx(domain) => exchangers(dns, book, domain, seed).await,
         NextHop::Hold { .. } | NextHop::Discard | NextHop::Maildir(_) => Err(Unresolved::Later(
             format!("{next_hop} has no host to connect to"),
@@ -70,13 +86,13 @@ pub fn timed_out(next_hop: &NextHop) -> (Result<Vec<Host>, Unresolved>, Duration
     (Err(Unresolved::Later(why)), RETRY_AFTER)
 }
 
-async fn listed(dns: &Dns, hosts: &[route::Host]) -> Result<Lasting<Vec<Host>>, Unresolved> {
+async fn listed(dns: &Dns, hosts: &[Smarthost]) -> Result<Lasting<Vec<Host>>, Unresolved> {
     let mut found = Lasting {
         value: Vec::new(),
         valid_for: FIXED,
     };
     let mut last = None;
-    for host in hosts.iter().take(HOSTS_MAX) {
+    for Smarthost { host, login } in hosts.iter().take(HOSTS_MAX) {
         let name = match &host.host {
             HostName::Name(name) => name.to_string(),
             HostName::Address(address) => address.to_string(),
@@ -86,6 +102,7 @@ async fn listed(dns: &Dns, hosts: &[route::Host]) -> Result<Lasting<Vec<Host>>, 
                     addresses: vec![Endpoint::Unix(Arc::from(path.clone()))],
                     protocol: host.protocol,
                     tls: host.tls,
+                    login: login.clone(),
                 });
                 continue;
             }
@@ -104,6 +121,7 @@ async fn listed(dns: &Dns, hosts: &[route::Host]) -> Result<Lasting<Vec<Host>>, 
                         addresses,
                         protocol: host.protocol,
                         tls: host.tls,
+                        login: login.clone(),
                     },
                 );
             }
@@ -131,6 +149,7 @@ async fn exchangers(
             addresses: vec![Endpoint::Tcp(SocketAddr::new(address, port))],
             protocol: Protocol::Smtp,
             tls: book.mx_tls,
+            login: None,
         };
         return Ok(Lasting {
             value: vec![host],
@@ -161,6 +180,7 @@ async fn exchangers(
                         addresses,
                         protocol: Protocol::Smtp,
                         tls: book.mx_tls,
+                        login: None,
                     },
                 );
             }

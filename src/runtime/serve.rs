@@ -284,19 +284,20 @@ impl Ground {
             // Whoever waits looks again when it is given the new settings.
             let _ = permits.set_limit_total(connections);
             Ok(Loaded {
-                book: host_book(&new),
+                book: host_book(&new)?,
                 reconfigured: Reconfigured {
                     settings: Arc::new(settings),
                     needs_restart,
                 },
             })
         });
+        let book = host_book(&self.config).map_err(ServeError)?;
         let start = |dns| control::Start {
             core: ControlCore::new(self.config.cores.data),
             mailboxes: self.mailboxes,
             clock: self.clock,
             storeroom: self.storeroom,
-            book: host_book(&self.config),
+            book,
             seed: random(),
             dns,
             admin_socket: Some(self.config.admin.socket.clone()),
@@ -310,13 +311,13 @@ impl Ground {
     }
 }
 
-fn host_book(config: &Config) -> HostBook {
-    HostBook {
+fn host_book(config: &Config) -> Result<HostBook, String> {
+    Ok(HostBook {
         ourselves: config.hostname.clone(),
-        smarthosts: settings::smarthosts(config),
+        smarthosts: settings::smarthosts(config)?,
         mx_port: None,
         mx_tls: TlsPolicy::Opportunistic,
-    }
+    })
 }
 
 /// Keys whose change takes a restart, by their names in the file.

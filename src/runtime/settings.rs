@@ -14,9 +14,10 @@ use crate::route::{
     self, Customers, HostName, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
     Scope, SmarthostGroup, Target, TlsPolicy,
 };
+use crate::runtime::hosts::Smarthost;
 use crate::runtime::users;
-use crate::smtp;
 use crate::smtp::settings::AuthOffer;
+use crate::smtp::{self, client};
 
 /// How long a delivery connection without work stays open for more. Longer than the
 /// pause between two messages of a busy stream, short for a host with other clients.
@@ -68,28 +69,43 @@ pub fn settings(config: &Config) -> Result<Settings, String> {
 }
 
 /// The smarthosts of each group.
-#[must_use]
-pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
+///
+/// # Errors
+/// For the operator: whose password cannot be read.
+pub fn smarthosts(config: &Config) -> Result<Vec<Vec<Smarthost>>, String> {
     let (DeliveryMode::Smarthost(hosts) | DeliveryMode::MxThenSmarthost(hosts)) =
         &config.delivery.mode
     else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
-    let group = hosts
+    let group: Result<_, String> = hosts
         .iter()
-        .map(|smarthost| route::Host {
-            host: smarthost.host.clone(),
-            port: smarthost.port,
-            protocol: Protocol::Smtp,
-            tls: match smarthost.tls {
-                SmarthostTls::None => TlsPolicy::None,
-                SmarthostTls::Opportunistic => TlsPolicy::Opportunistic,
-                SmarthostTls::Required => TlsPolicy::Required,
-                SmarthostTls::Verified => TlsPolicy::Verified,
-            },
+        .map(|smarthost| {
+            let login = match &smarthost.login {
+                None => None,
+                Some(login) => {
+                    let (user, password) = users::read(login)
+                        .map_err(|why| format!("delivery.smarthost {}: {why}", smarthost.host))?;
+                    Some(Arc::new(client::auth::Credentials { user, password }))
+                }
+            };
+            Ok(Smarthost {
+                host: route::Host {
+                    host: smarthost.host.clone(),
+                    port: smarthost.port,
+                    protocol: Protocol::Smtp,
+                    tls: match smarthost.tls {
+                        SmarthostTls::None => TlsPolicy::None,
+                        SmarthostTls::Opportunistic => TlsPolicy::Opportunistic,
+                        SmarthostTls::Required => TlsPolicy::Required,
+                        SmarthostTls::Verified => TlsPolicy::Verified,
+                    },
+                },
+                login,
+            })
         })
         .collect();
-    vec![group]
+    Ok(vec![group?])
 }
 
 fn session(

@@ -1350,6 +1350,7 @@ impl World {
             addresses: vec![Endpoint::Tcp(address)],
             protocol: Protocol::Smtp,
             tls: TlsPolicy::None,
+            login: None,
         });
         Ok(hosts.collect())
     }

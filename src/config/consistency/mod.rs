@@ -15,14 +15,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use super::addresses::NextHop;
-use super::options::{
-    Delivery, DeliveryModeWord, File, ListenWhen, ListenerTls, Retry, SmarthostTls,
-};
+use super::options::{Delivery, DeliveryModeWord, File, ListenWhen, ListenerTls, Retry};
 use super::reader::At;
 use super::report::{Place, Position, Trouble};
 use super::surroundings::Surroundings;
 use super::{checked, secret, unsupported};
 use crate::route::{HostName, Scope};
+use crate::user::UserName;
 
 /// Longest path of a Unix socket: `sun_path` without its final NUL (unix(7)).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -289,13 +288,10 @@ impl Checks<'_> {
         for smarthost in &**delivery.smarthost {
             let section = "delivery.smarthost";
             self.login(section, &smarthost.user, &smarthost.password_file);
-            let clear = matches!(
-                *smarthost.tls,
-                SmarthostTls::None | SmarthostTls::Opportunistic
-            );
-            if smarthost.user.is_some() && clear && smarthost.tls.is_sound() {
-                let what = "the password would cross the network in clear";
-                let instead = "write `tls = \"required\"` or \"verified\"";
+            if let Some(user) = &*smarthost.user
+                && let Err(error) = user.parse::<UserName>()
+            {
+                let (what, instead) = (error.to_string(), "write the name as the host knows it");
                 self.wrong("delivery.smarthost.user", &smarthost.user, what, instead);
             }
         }

@@ -88,7 +88,8 @@ section! {
         /// "none", "opportunistic", "required", or "verified" (with a certificate
         /// for its name).
         tls: SmarthostTls = is(SmarthostTls::None);
-        /// The user name, if it wants one.
+        /// The user name, if it wants one. The strongest mechanism that it offers is
+        /// used; without TLS only those that keep the password off the line.
         user: Option<String> = unset("no authentication");
         /// A file of mode 0600 with the password on its first line, or the name of
         /// a systemd credential.
