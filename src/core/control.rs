@@ -24,7 +24,10 @@ use crate::core::admin::{Command, Reason, Response};
 use crate::core::bans::{self, Client, Guessers};
 use crate::core::computing::{Asker, Computing, Next, Work, Worked};
 use crate::core::data::Settings;
-use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry};
+use crate::core::{
+    AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry, maildir,
+};
+use crate::queue;
 use crate::report::Fact;
 use crate::route::NextHop;
 use crate::spool::log::Gone;
@@ -84,6 +87,15 @@ pub enum ControlOperation {
     Summarise {
         /// Which.
         segment: SegmentPlace,
+    },
+    /// Write a message into Maildirs.
+    WriteMaildir {
+        /// For whom.
+        core: CoreId,
+        /// The core's name for the matter.
+        connection: queue::ConnectionId,
+        /// What, and where to.
+        mail: maildir::Mail,
     },
     /// Look how much room there is.
     MeasureDisk,
@@ -148,6 +160,15 @@ pub enum ControlCompletion {
     Trouble {
         /// What was being done, what went wrong, what happens next.
         what: String,
+    },
+    /// The outcome of [`ControlOperation::WriteMaildir`].
+    MaildirWritten {
+        /// Who asked.
+        core: CoreId,
+        /// As it was asked.
+        connection: queue::ConnectionId,
+        /// For each mailbox; an error is a sentence for the operator.
+        written: Vec<Result<(), String>>,
     },
     /// The outcome of [`ControlOperation::MeasureDisk`].
     DiskSpace {
@@ -287,6 +308,17 @@ impl ControlCore {
                 self.operations
                     .push_back(ControlOperation::Report(Fact::Trouble { what }));
             }
+            ControlCompletion::MaildirWritten {
+                core,
+                connection,
+                written,
+            } => {
+                let notice = Notice::MaildirWritten {
+                    connection,
+                    written,
+                };
+                self.tell(core, notice);
+            }
             ControlCompletion::DiskSpace { free_bytes } => {
                 self.tell_all(&Notice::DiskSpace { free_bytes });
             }
@@ -364,6 +396,15 @@ impl ControlCore {
                 self.operations
                     .push_back(ControlOperation::Summarise { segment });
             }
+            ControlNotice::WriteMaildir {
+                core,
+                connection,
+                mail,
+            } => self.operations.push_back(ControlOperation::WriteMaildir {
+                core,
+                connection,
+                mail,
+            }),
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
             ControlNotice::Stopped { core } => {
                 let Stop::Waiting { finished, .. } = &mut self.stop else {

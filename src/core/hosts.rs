@@ -5,6 +5,7 @@
 //! over, and connections that come meanwhile cost no question.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -57,6 +58,11 @@ pub(super) enum Resolved {
     Hosts(WantedConnection),
     /// Not now.
     Later { connection: ConnectionId },
+    /// Its mail goes into files.
+    Maildir {
+        connection: ConnectionId,
+        path: PathBuf,
+    },
     /// Its mail is thrown away by route.
     Discard { connection: ConnectionId },
     /// Its mail can never be delivered.
@@ -77,6 +83,10 @@ impl HostCache {
     ) -> Option<NextHop> {
         if next_hop == NextHop::Discard {
             self.ready.push_back(Resolved::Discard { connection });
+            return None;
+        }
+        if let NextHop::Maildir(path) = next_hop {
+            self.ready.push_back(Resolved::Maildir { connection, path });
             return None;
         }
         match self.known.get_mut(&next_hop) {
