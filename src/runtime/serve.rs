@@ -311,11 +311,18 @@ impl Ground {
     }
 }
 
-fn host_book(config: &Config) -> Result<HostBook, String> {
+/// What the lookups need to know of the configuration.
+///
+/// # Errors
+/// For the operator: a password cannot be read.
+pub fn host_book(config: &Config) -> Result<HostBook, String> {
     Ok(HostBook {
         ourselves: config.hostname.clone(),
+        listeners: (config.listeners.iter())
+            .map(|listener| listener.address)
+            .collect(),
         smarthosts: settings::smarthosts(config)?,
-        mx_port: None,
+        mx_port: config.delivery.mx_port,
         mx_tls: TlsPolicy::Opportunistic,
     })
 }

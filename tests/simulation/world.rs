@@ -1383,6 +1383,7 @@ impl World {
             addresses: vec![Endpoint::Tcp(address)],
             protocol: Protocol::Smtp,
             tls: TlsPolicy::None,
+            preference: 0,
             login: None,
         });
         Ok(hosts.collect())
