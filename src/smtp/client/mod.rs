@@ -33,6 +33,7 @@ mod exchange;
 pub mod fault;
 mod fitness;
 pub mod job;
+mod login;
 pub mod settings;
 pub mod stage;
 pub mod stuffing;
@@ -45,18 +46,17 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use self::auth::{Derivation, Login, Step};
+use self::auth::{Derivation, Login};
 use self::capabilities::Capabilities;
 use self::commands::Hello;
 use self::exchange::{Exchange, Hands, Turnout, untried};
 use self::fault::SessionError;
 use self::job::{Job, Outcome, Piece};
-use self::settings::{ClearPassword, Protocol, Settings, TlsPolicy};
+use self::settings::{Protocol, Settings, TlsPolicy};
 use self::stage::Stage;
 use self::wire::Wire;
 use super::answer::{Answer, Class, Reader};
 use crate::smtp::auth::scram::Salted;
-use crate::smtp::auth::{Mechanism, Mechanisms};
 use crate::time::{Instant, Now};
 
 /// Most octets kept of replies that came before the content they speak of had left.
@@ -434,25 +434,7 @@ impl Session {
                 },
                 Class::Intermediate => self.fail(now, out_of_order(reply())),
             },
-            State::Auth(peer, exchange) => {
-                let login = self.login.as_ref().expect("AUTH was begun with it");
-                match auth::answer(exchange, answer, login) {
-                    Step::Send(line, next) => {
-                        self.wire.command(|out| out.extend_from_slice(&line));
-                        self.state = State::Auth(peer, next);
-                    }
-                    Step::Derive(derivation, next) => {
-                        self.facts.push_back(Output::Derive(derivation));
-                        self.state = State::Auth(peer, next);
-                    }
-                    Step::Untrusted(mechanism) => {
-                        self.fail_politely(now, SessionError::AuthUntrusted { mechanism });
-                    }
-                    Step::Done => self.begin_mail(now, peer),
-                    Step::Refused => self.fail_politely(now, refused(reply())),
-                    Step::OutOfOrder => self.fail(now, out_of_order(reply())),
-                }
-            }
+            State::Auth(peer, exchange) => self.auth_answered(now, peer, exchange, answer),
             State::Connecting | State::Handshake | State::Mail(_) | State::Quit | State::Over => {
                 unreachable!("no command waits for an answer there")
             }
@@ -473,46 +455,6 @@ impl Session {
                     .command(|out| out.extend_from_slice(b"STARTTLS\r\n"));
                 self.state = State::StartTls(peer);
             }
-        }
-    }
-
-    fn choose_auth(&mut self, now: Now, peer: Capabilities) {
-        let Some(login) = &self.login else {
-            return self.begin_mail(now, peer);
-        };
-        let all = Mechanism::ALL
-            .into_iter()
-            .fold(Mechanisms::NONE, Mechanisms::with);
-        let allowed = match (self.channel, self.settings.clear_password) {
-            (Channel::Tls, _) | (_, ClearPassword::Allow) => all,
-            (Channel::Clear, ClearPassword::Refuse) => all.without_passwords(),
-        };
-        match auth::start(&peer, allowed, login) {
-            Some((line, exchange)) => {
-                self.wire.command(|out| out.extend_from_slice(&line));
-                self.state = State::Auth(peer, exchange);
-            }
-            None => self.fail_politely(now, SessionError::AuthNotOffered),
-        }
-    }
-
-    /// The key for AUTH was derived. A session that ended meanwhile needs it no more.
-    fn derived(&mut self, now: Now, salted: Option<&Salted>) {
-        match std::mem::replace(&mut self.state, State::Over) {
-            State::Auth(peer, exchange) => {
-                self.since = now.instant;
-                match salted.and_then(|salted| auth::derived(exchange, salted)) {
-                    Some((line, next)) => {
-                        self.wire.command(|out| out.extend_from_slice(&line));
-                        self.state = State::Auth(peer, next);
-                    }
-                    None => {
-                        let stage = Stage::Auth;
-                        self.fail_politely(now, SessionError::TimedOut { stage });
-                    }
-                }
-            }
-            state => self.state = state,
         }
     }
 
