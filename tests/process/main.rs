@@ -4,6 +4,7 @@
 #[allow(dead_code)]
 mod harness;
 
+mod auth;
 mod exchangers;
 mod fixture;
 mod identity;
@@ -18,3 +19,4 @@ mod queue_tools;
 mod real_clients;
 mod relaying;
 mod stop;
+mod tls;
