@@ -32,6 +32,7 @@ use crate::queue;
 use crate::queue::permits::DestinationKey;
 use crate::report::Fact;
 use crate::route::{HostTls, NextHop, Protocol};
+use crate::smtp::client::auth::Credentials;
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
 use crate::spool::log::Unprepared;
@@ -390,7 +391,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// A host that may take mail, with the addresses that it has.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Host {
     /// As it was configured or stands in the DNS.
     pub name: String,
@@ -403,6 +404,8 @@ pub struct Host {
     /// Lower ones are tried first; hosts with an equal one in an order that is drawn
     /// anew for each connection, so that they share the load (RFC 5321 §5.1).
     pub preference: u16,
+    /// Who we are to it.
+    pub login: Option<Arc<Credentials>>,
 }
 
 /// Why a next hop has no hosts.
