@@ -40,7 +40,6 @@ const ROWS: &[Row] = &[
     row("listener.when", "link-up", "write \"always\""),
     row("listener.when", "schedule", "write \"always\""),
     row("tls", ANY, REMOVE),
-    row("delivery.mode", "mx-then-smarthost", "write \"smarthost\""),
     row("delivery.smarthost.tls", "opportunistic", "write \"none\", over a trusted network only"),
     row("delivery.smarthost.tls", "required", "write \"none\", over a trusted network only"),
     row("delivery.smarthost.tls", "verified", "write \"none\", over a trusted network only"),

@@ -373,6 +373,12 @@ impl Common {
                         Some(why) => format!("{why} (failure {failures} in a row)"),
                         None => format!("failure {failures} in a row"),
                     };
+                    let fallback = (self.queue.next_hop(destination))
+                        .and_then(|next_hop| self.settings.policies.mode.fallback(next_hop));
+                    let why = match fallback {
+                        Some(fallback) => format!("{why}; its mail goes to {fallback} instead"),
+                        None => why,
+                    };
                     let next_attempt_in = until.since(now.wall);
                     self.report(Fact::Unreachable {
                         next_hop,

@@ -11,8 +11,8 @@ use crate::core::settings::Settings;
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
 use crate::route::{
-    self, Customers, HostName, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
-    Scope, SmarthostGroup, Target, TlsPolicy,
+    self, Customers, HostName, NextHop, Protocol, RelayRules, RouteError, Routes,
+    RoutesInSmarthostMode, Scope, SmarthostGroup, Target, TlsPolicy,
 };
 use crate::runtime::users;
 use crate::smtp;
@@ -48,6 +48,7 @@ pub fn settings(config: &Config) -> Result<Settings, String> {
     let mut lmtp_client = smtp_client.clone();
     lmtp_client.protocol = smtp::client::settings::Protocol::Lmtp;
     let customers = Arc::new(customers(config).map_err(wrong)?);
+    let routes = routes(config, &customers).map_err(wrong)?;
     Ok(Settings {
         hostname: config.hostname.clone(),
         listeners: config
@@ -56,10 +57,10 @@ pub fn settings(config: &Config) -> Result<Settings, String> {
             .map(|listener| Arc::new(session(config, listener.role, &credentials)))
             .collect(),
         relay: relay_rules(config, &customers),
-        routes: routes(config, &customers).map_err(wrong)?,
+        policies: policies(config, &customers, routes.mode()),
+        routes,
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
-        policies: policies(config, &customers),
         customers,
         data_cores: config.cores.data,
         idle: IDLE,
@@ -137,8 +138,49 @@ fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> 
     Routes::new(mode, in_smarthost_mode, held, routes)
 }
 
-fn policies(config: &Config, customers: &Customers) -> Policies {
-    let (retry, warn) = match config.retry {
+fn policies(config: &Config, customers: &Customers, mode: route::DeliveryMode) -> Policies {
+    let policy = |retry: RetryConfig, connections: u32| {
+        let (retry, warn) = retry_and_warning(retry);
+        Arc::new(Policy {
+            retry,
+            warn,
+            connections: u16::try_from(connections).unwrap_or(u16::MAX),
+            ..Policy::default()
+        })
+    };
+    let connections = config.delivery.connections_per_destination_max;
+    let default = policy(config.retry, connections);
+    let mut policies = Policies {
+        customers: customers::policies(customers, default.connections),
+        default,
+        mode,
+        ..Policies::default()
+    };
+    for route in &config.routes {
+        let is_own = route.retry.is_some() || route.connections_max.is_some();
+        let own = policy(
+            route.retry.unwrap_or(config.retry),
+            route.connections_max.unwrap_or(connections),
+        );
+        match target(&route.next_hop) {
+            // Also one that says nothing: it may stand below one that does.
+            Target::Mx | Target::Hold(_) => {
+                policies.domains.insert(&route.domain, own);
+            }
+            Target::Host(host) if is_own => {
+                policies.next_hops.insert(NextHop::Host(host), own);
+            }
+            Target::Maildir(path) if is_own => {
+                policies.next_hops.insert(NextHop::Maildir(path), own);
+            }
+            Target::Host(_) | Target::Maildir(_) | Target::Smarthost(_) | Target::Discard => {}
+        }
+    }
+    policies
+}
+
+fn retry_and_warning(retry: RetryConfig) -> (Retry, Option<Duration>) {
+    match retry {
         RetryConfig::Exponential {
             first,
             factor,
@@ -166,18 +208,6 @@ fn policies(config: &Config, customers: &Customers) -> Policies {
                 warn,
             )
         }
-    };
-    let connections = config.delivery.connections_per_destination_max;
-    let policy = Policy {
-        retry,
-        warn,
-        connections: u16::try_from(connections).unwrap_or(u16::MAX),
-        ..Policy::default()
-    };
-    Policies {
-        customers: customers::policies(customers, policy.connections),
-        default: Arc::new(policy),
-        ..Policies::default()
     }
 }
 

@@ -477,3 +477,131 @@ fn a_changed_zone_is_seen_when_its_time_is_over() {
         (new.count() > 0).then_some(())
     });
 }
+
+/// In the mode that says so, mail goes to the smarthost while no host can be reached or
+/// greets us, and while the name servers do not answer. What is refused for good is
+/// returned, and what is put off is tried again there.
+#[test]
+fn the_smarthost_gets_what_could_not_be_delivered_directly() {
+    let smarthost = Sink::new();
+    let world = World::with(|setup| {
+        setup
+            .smarthost(smarthost.address())
+            .mode("mx-then-smarthost")
+    });
+    let good = Sink::exchanger();
+    let surly = Sink::exchanger_with([on(Stage::Greeting).reply_then_close("554 5.7.1 not you")]);
+    let busy = Sink::exchanger_with([on(Stage::Greeting).reply_then_close("421 4.3.2 later")]);
+    let refusing = Sink::exchanger_with([on(Stage::Rcpt).reply("550 5.1.1 nobody")]);
+    let greylisting = Sink::exchanger_with([on(Stage::Rcpt).times(1).reply("450 4.2.0 again")]);
+    let hosts = [
+        ("good", good.address()),
+        ("surly", surly.address()),
+        ("busy", busy.address()),
+        ("refusing", refusing.address()),
+        ("greylisting", greylisting.address()),
+        ("dead", nobody()),
+    ];
+    for (name, address) in hosts {
+        let host = format!("mail.{name}.example");
+        world.dns.mx(&format!("{name}.example"), &[(10, &host)]);
+        world.dns.host(&host, &[address]);
+    }
+    world.dns.set("broken.example", MX, Reply::Code(2));
+    for name in [
+        "good",
+        "surly",
+        "busy",
+        "refusing",
+        "greylisting",
+        "dead",
+        "broken",
+    ] {
+        world.send(&format!("{name}.example"), name);
+    }
+    let mail = smarthost.wait_for(4);
+    world.wait_for_bounce("5.1.1");
+    let mut there: Vec<_> = mail.iter().map(|mail| mail.recipients[0].clone()).collect();
+    there.sort();
+    for (recipient, name) in there.iter().zip(["broken", "busy", "dead", "surly"]) {
+        assert!(
+            recipient.starts_with(&format!("<b@{name}.example>")),
+            "{there:?}"
+        );
+    }
+    assert_eq!(smarthost.count(), 4);
+    assert_eq!((good.count(), greylisting.count()), (1, 1));
+    // What comes now need not find out again, and a host that is back gets its mail.
+    world.send("dead.example", "2");
+    smarthost.wait_for(5);
+}
+
+/// The mail of a dead exchanger with all that waits behind it, and the way back.
+#[test]
+fn direct_delivery_is_tried_again() {
+    let smarthost = Sink::new();
+    let world = World::with(|setup| {
+        setup
+            .smarthost(smarthost.address())
+            .mode("mx-then-smarthost")
+    });
+    let address = nobody();
+    world.dns.mx("b.example", &[(10, "mail.example")]);
+    world.dns.host("mail.example", &[address]);
+    for count in 1..20 {
+        world.send("b.example", "1");
+        smarthost.wait_for(count);
+    }
+    let back = Sink::at(address, EVERYTHING, []);
+    let mut sent = 19;
+    eventually("the exchanger gets mail again", || {
+        if back.count() + smarthost.count() == sent {
+            world.send("b.example", "2");
+            sent += 1;
+        }
+        (back.count() > 0).then_some(())
+    });
+}
+
+#[test]
+fn smarthosts_are_tried_in_their_order() {
+    let (second, third) = (Sink::new(), Sink::new());
+    let first = place::next_address();
+    let relay = Setup::to(first)
+        .smarthost(second.address())
+        .smarthost(third.address())
+        .start();
+    let mut client = relay.client();
+    for count in 1..10 {
+        client.send(SENDER, &["<b@b.example>"], &message("1", "text"));
+        second.wait_for(count);
+    }
+    assert_eq!(third.count(), 0);
+    drop(second);
+    client.send(SENDER, &["<b@b.example>"], &message("1", "text"));
+    third.wait_for(1);
+}
+
+/// And a route may have a retry of its own.
+#[test]
+fn a_route_by_mx_in_smarthost_mode() {
+    let (smarthost, direct) = (Sink::new(), Sink::exchanger());
+    let world = World::with(|setup| {
+        setup
+            .smarthost(smarthost.address())
+            .route_mx("b.example")
+            .route_mx("c.example")
+            .with("retry = { tries = 2, every = \"1s\" }")
+    });
+    world.dns.mx("b.example", &[(10, "mail.example")]);
+    world.dns.host("mail.example", &[direct.address()]);
+    world.dns.mx("c.example", &[(10, "dead.example")]);
+    world.dns.host("dead.example", &[nobody()]);
+    world.send("b.example", "1");
+    world.send("d.example", "1");
+    direct.wait_for_one();
+    smarthost.wait_for_one();
+    // All others are tried for ten minutes.
+    world.send("c.example", "1");
+    world.wait_for_bounce("5.4.7");
+}
