@@ -18,3 +18,4 @@ mod queue_tools;
 mod real_clients;
 mod relaying;
 mod stop;
+mod tls;
