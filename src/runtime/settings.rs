@@ -138,6 +138,14 @@ fn relay_rules(config: &Config, customers: &Customers) -> RelayRules {
     RelayRules::new(Some(config.relay.networks.clone()), domains)
 }
 
+/// What goes where, without the rest.
+///
+/// # Errors
+/// Two rules contradict one another.
+pub fn routes_of(config: &Config) -> Result<Routes, RouteError> {
+    routes(config, &customers::customers(config)?)
+}
+
 fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> {
     let mode = match &config.delivery.mode {
         DeliveryMode::Mx => route::DeliveryMode::Mx,

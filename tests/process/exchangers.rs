@@ -605,3 +605,91 @@ fn a_route_by_mx_in_smarthost_mode() {
     world.send("c.example", "1");
     world.wait_for_bounce("5.4.7");
 }
+
+/// The way that mail would take, with the server and without it.
+#[test]
+fn dns_test_shows_the_way() {
+    let smarthost = Sink::new();
+    let mut world = World::with(|setup| {
+        setup
+            .smarthost(smarthost.address())
+            .mode("mx-then-smarthost")
+    });
+    let dead = nobody();
+    world
+        .dns
+        .mx("b.example", &[(20, "worse.example"), (10, "mail.example")]);
+    world.dns.host("mail.example", &[dead]);
+    world
+        .dns
+        .set("null.example", MX, Reply::Records(vec![Record::mx(0, ".")]));
+    world.dns.set("broken.example", MX, Reply::Code(2));
+    world.send("b.example", "1");
+    smarthost.wait_for_one();
+    let server = world.dns.address().to_string();
+    let check = |relay: &Relay, domain: &str, code: i32, parts: &[&str]| {
+        let finished = relay.run(&["dns", "test", domain]);
+        assert_eq!(finished.code, Some(code), "{domain}: {finished:?}");
+        for part in parts {
+            assert!(
+                finished.stdout.contains(part),
+                "{domain}: no {part:?}: {finished:?}"
+            );
+        }
+    };
+    let address = format!("[{}]:{}", dead.ip(), dead.port());
+    let smart = format!(
+        "[{}]:{}",
+        smarthost.address().ip(),
+        smarthost.address().port()
+    );
+    let way = [
+        "route: mx of b.example",
+        "MX of b.example: 20 worse.example., 10 mail.example.",
+        server.as_str(),
+        "good for 5 s",
+        "worse.example does not exist in the DNS",
+        address.as_str(),
+        "TLS if it is offered",
+        "while no host of that takes mail: smarthost 0",
+        smart.as_str(),
+    ];
+    check(&world.relay, "x@b.example", 0, &way);
+    check(
+        &world.relay,
+        "b.example",
+        0,
+        &["the server holds it for dead", "connecting failed"],
+    );
+    check(
+        &world.relay,
+        "null.example",
+        1,
+        &["it is returned to its sender (5.1.10)"],
+    );
+    check(&world.relay, "nowhere.example", 1, &["(5.1.2)"]);
+    check(
+        &world.relay,
+        "broken.example",
+        75,
+        &["it waits", "SERVFAIL"],
+    );
+    check(&world.relay, "client.example", 0, &["route: smtp://"]);
+    let facts = world.relay.facts(&["dns", "test", "b.example"]);
+    let way = &facts[0]["ways"][0];
+    assert_eq!(way["outcome"], "sent");
+    assert_eq!(way["hosts"][0]["name"], "mail.example");
+    assert_eq!(
+        way["hosts"][0]["addresses"][0]["dead"]["failures"]
+            .as_u64()
+            .map(|n| n > 0),
+        Some(true)
+    );
+    assert_eq!(world.relay.run(&["dns", "test", "a b"]).code, Some(2));
+    world.relay.stop();
+    check(&world.relay, "b.example", 0, &way_without_server(&address));
+}
+
+fn way_without_server(address: &str) -> [&str; 2] {
+    ["it is sent to the first of these", address]
+}
