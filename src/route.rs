@@ -405,7 +405,7 @@ pub enum RouteError {
 }
 
 /// Scopes to values; the longest match wins.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct ScopeTable<V> {
     names: HashMap<Box<str>, V, Build>,
     below: HashMap<Box<str>, V, Build>,
@@ -457,7 +457,7 @@ impl<V> ScopeTable<V> {
 }
 
 /// Domain → next hop.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Routes {
     mode: DeliveryMode,
     table: ScopeTable<Target>,

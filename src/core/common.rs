@@ -15,6 +15,7 @@ use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
 use crate::core::maildir::Writings;
 use crate::core::notifying::{Debts, Pending};
+use crate::core::rerouting::Rerouting;
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
 use crate::mail::{QueueId, RecipientIndex};
@@ -76,6 +77,8 @@ pub(super) struct Common {
     pub(super) queue: Schedule,
     pub(super) hosts: HostCache,
     pub(super) memory: HostMemory<Endpoint>,
+    /// Routes have changed, and not all mail has followed them.
+    pub(super) rerouting: Option<Rerouting>,
     pub(super) lending: Lending,
     pub(super) counters: Counters,
     pub(super) operations: VecDeque<Operation>,
@@ -164,6 +167,7 @@ impl Common {
             queue,
             hosts: HostCache::default(),
             memory: HostMemory::new(random.next_u64()),
+            rerouting: None,
             lending: Lending::default(),
             counters: Counters::default(),
             operations: VecDeque::new(),
@@ -202,6 +206,7 @@ impl Common {
             self.log.deadline(),
             self.queue.deadline(),
             self.hosts.deadline(),
+            self.rerouting.as_ref().map(Rerouting::deadline),
             self.debts.deadline(),
             stop,
         ]
@@ -533,6 +538,9 @@ impl Common {
         // A new limit of connections has struck out who waited for the old one.
         self.queue.permits_freed(now);
         self.hosts.forget_answers();
+        if settings.routes != self.settings.routes {
+            self.rerouting = Some(Rerouting::new(now.instant));
+        }
         self.tls = tls::Clients::new(settings.tls.client.clone());
         self.settings = settings;
     }

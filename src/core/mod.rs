@@ -60,6 +60,7 @@ pub mod maildir;
 mod notifying;
 mod outcome;
 mod reception;
+mod rerouting;
 pub mod restart;
 pub mod settings;
 #[cfg(test)]

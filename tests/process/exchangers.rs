@@ -693,3 +693,53 @@ fn dns_test_shows_the_way() {
 fn way_without_server(address: &str) -> [&str; 2] {
     ["it is sent to the first of these", address]
 }
+
+/// SIGHUP with another route: what waits takes it, what needs not stays where it is.
+#[test]
+fn mail_that_waits_follows_a_new_route() {
+    let stays = Sink::new();
+    let setup = Setup::new()
+        .retry("first = \"1h\"\nfactor = 1.0\nlongest = \"1h\"\ngive_up = \"2h\"\nwarn = \"0s\"")
+        .route("b.example", place::next_address())
+        .route("c.example", place::next_address())
+        .held("d.example");
+    let mut relay = setup.start();
+    let mut client = relay.client();
+    // More than are looked at in one turn.
+    for number in 0..600 {
+        let recipients: &[&str] = match number % 3 {
+            0 => &["<x@b.example>"],
+            1 => &["<x@b.example>", "<y@b.example>", "<z@c.example>"],
+            _ => &["<x@d.example>"],
+        };
+        client.send(SENDER, recipients, &message("1", "text"));
+    }
+    let new = Sink::new();
+    relay.change(|setup| {
+        setup
+            .without_routes()
+            .route("b.example", new.address())
+            .route("c.example", place::next_address())
+            .route("d.example", new.address())
+    });
+    relay.reload();
+    let mail = new.wait_for(600);
+    let recipients: usize = mail.iter().map(|mail| mail.recipients.len()).sum();
+    assert_eq!(recipients, 200 + 400 + 200);
+    let others = mail.iter().flat_map(|mail| &mail.recipients);
+    assert!(others.clone().all(|to| !to.contains("c.example")));
+    // What is left has one recipient, who waits for his own host.
+    eventually("the rest waits", || {
+        (relay.queued().len() == 200).then_some(())
+    });
+    relay.change(|setup| {
+        setup
+            .without_routes()
+            .discarded("b.example")
+            .discarded("d.example")
+            .route("c.example", stays.address())
+    });
+    relay.reload();
+    stays.wait_for(200);
+    relay.wait_until_empty();
+}

@@ -2,9 +2,11 @@
 //! it has somewhere else to go, and where a route leads that is new.
 
 use super::Schedule;
+use crate::mail::{QueueId, RecipientIndex};
 use crate::queue::destination::{Destination, Gate, Health};
-use crate::queue::index::{DestinationId, ShareSlot, ShareState};
+use crate::queue::index::{DestinationId, Recipients, ShareSlot, ShareState};
 use crate::route::NextHop;
+use crate::time::{Instant, Now};
 
 /// Shares that are moved in one step of bulk work.
 const MOVED_AT_ONCE: usize = 64;
@@ -74,13 +76,70 @@ impl Schedule {
                 (share.state == ShareState::Deferred && share.attempts == 0).then_some(share.due);
             self.unlink(slot);
             self.move_share(slot, to);
-            match not_before {
-                Some(due) => self.defer_until(slot, due),
-                None => self.make_ready(slot),
-            }
+            self.put(slot, not_before);
         }
         self.reconsider(to);
         true
+    }
+
+    /// Sends recipients elsewhere that are not on the wire, afresh: attempts are not
+    /// counted on. What its sender put off, and was never tried, waits for its time.
+    pub fn reroute(&mut self, now: Now, queue_id: QueueId, moves: &[(RecipientIndex, NextHop)]) {
+        self.begin(now);
+        let Some(message) = self.index.slot(queue_id) else {
+            return;
+        };
+        for slot in self.index.shares_of(message) {
+            let share = self.index.share(slot);
+            if share.state == ShareState::InFlight {
+                continue;
+            }
+            let goes_to = |recipient: &RecipientIndex| {
+                let found = moves.iter().find(|(moved, _)| moved == recipient);
+                found.map(|(_, next_hop)| next_hop)
+            };
+            let recipients = share.recipients.clone();
+            let (going, staying): (Vec<_>, Vec<_>) = (recipients.as_slice().iter().copied())
+                .partition(|recipient| goes_to(recipient).is_some());
+            if going.is_empty() {
+                continue;
+            }
+            let (from, told) = (share.destination, share.told);
+            let deferred = (share.state == ShareState::Deferred).then_some(share.due);
+            let put_off = deferred.filter(|_| share.attempts == 0);
+            self.unlink(slot);
+            let mut left = going;
+            while let Some(next_hop) = left.first().and_then(goes_to) {
+                let (group, others) = (left.iter().copied())
+                    .partition(|recipient| goes_to(recipient) == Some(next_hop));
+                left = others;
+                let Some(group) = Recipients::new(&group) else {
+                    continue;
+                };
+                let to = self.destination(next_hop.as_ref());
+                let new = self.index.add_share(message, to, group, 0);
+                self.index.share_mut(new).told = told;
+                self.admit(new);
+                self.put(new, put_off);
+                self.reconsider(to);
+            }
+            match Recipients::new(&staying) {
+                Some(staying) => {
+                    self.index.share_mut(slot).recipients = staying;
+                    self.put(slot, deferred);
+                }
+                None => self.end_share(slot),
+            }
+            self.reconsider(from);
+        }
+    }
+
+    /// A share that stands nowhere to where it waits.
+    fn put(&mut self, slot: ShareSlot, not_before: Option<Instant>) {
+        match not_before {
+            Some(due) => self.defer_until(slot, due),
+            None => self.make_ready(slot),
+        }
     }
 
     /// From one destination to another. The share stands nowhere, before and after.

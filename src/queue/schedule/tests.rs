@@ -1473,3 +1473,65 @@ fn policies_of_routes() {
     check(to("held.b.example"), 2);
     check(NextHop::Discard, 1);
 }
+
+/// One of three recipients gets a new way, another one's share is on the wire.
+#[test]
+fn what_waits_follows_a_new_route_and_what_is_on_the_wire_does_not() {
+    let mut desk = Desk::new(20, policy(5));
+    let id = desk.enqueue(Mail {
+        to: &["d.example", "d.example", "e.example"],
+        ..PLAIN
+    });
+    let other = to("f.example");
+    let moves = |recipients: &[u32]| -> Vec<_> {
+        let all = recipients.iter();
+        all.map(|i| (RecipientIndex(*i), other.clone())).collect()
+    };
+    desk.schedule.reroute(desk.now, id, &moves(&[1]));
+    let at = |desk: &Desk, domain: &str| {
+        let id = desk.schedule.find(to(domain).as_ref());
+        id.map_or(0, |id| shares_at(desk, id))
+    };
+    let all = |desk: &Desk| ["d.example", "e.example", "f.example"].map(|d| at(desk, d));
+    assert_eq!(all(&desk), [1, 1, 1]);
+    let connections = desk.connects();
+    assert_eq!(connections.len(), 3);
+    let mut jobs = Vec::new();
+    for connection in connections {
+        jobs.push(desk.job(connection));
+    }
+    // All of it is on the wire.
+    desk.schedule.reroute(desk.now, id, &moves(&[0, 2]));
+    assert_eq!(all(&desk), [1, 1, 1]);
+    let on_wire: Vec<_> = (jobs.iter())
+        .map(|job| job.recipients.as_slice().len())
+        .collect();
+    assert_eq!(on_wire, [1, 1, 1]);
+    // One is put off, and follows then; its attempts begin anew.
+    let job = jobs
+        .iter()
+        .position(|job| job.destination == desk.id("e.example"));
+    let job = jobs.remove(job.unwrap());
+    desk.ends(&job, RecipientOutcome::Deferred);
+    desk.schedule.reroute(desk.now, id, &moves(&[0, 2]));
+    assert_eq!(all(&desk), [1, 0, 2]);
+    let f = desk.id("f.example");
+    let entry = desk.schedule.index().get(id).unwrap();
+    let shares = entry.shares().filter(|share| share.destination == f);
+    assert!(
+        shares
+            .map(|share| share.attempts)
+            .all(|attempts| attempts == 0)
+    );
+    for job in jobs {
+        desk.ends(&job, RecipientOutcome::Delivered);
+    }
+    let (_, connection) = desk.wait_for_connection();
+    let last = desk.job(connection);
+    desk.ends(&last, RecipientOutcome::Delivered);
+    let finished = |output: &Output| matches!(output, Output::Finished { .. });
+    assert_eq!(
+        desk.poll().iter().filter(|output| finished(output)).count(),
+        1
+    );
+}
