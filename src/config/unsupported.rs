@@ -37,8 +37,6 @@ const ROWS: &[Row] = &[
     row("listener.role", "odmr", "write \"mx\""),
     row("listener.when", "link-up", "write \"always\""),
     row("listener.when", "schedule", "write \"always\""),
-    row("delivery.smarthost.user", ANY, "use a smarthost that knows this host by its address"),
-    row("delivery.smarthost.password_file", ANY, REMOVE),
     row("customer", ANY, "hold the domain by [[route]] with next_hop = \"hold\""),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
     row("collect", ANY, REMOVE),

@@ -348,6 +348,7 @@ mod tests {
             protocol: Protocol::Smtp,
             tls: TlsPolicy::Opportunistic.into(),
             preference,
+            login: None,
         }
     }
 
