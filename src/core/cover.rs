@@ -7,8 +7,10 @@
 //!   when that has left: a body is read from the mapped segment as the line takes it,
 //!   and is never whole in memory.
 
+use spool_format::Offset;
+
 use crate::core::Piece;
-use crate::spool::message::SegmentSource;
+use crate::spool::message::{self, SegmentSource};
 use crate::time::Instant;
 use crate::tls::{Fault, Layer, RECORD_BYTES_MAX, Received, Room};
 
@@ -141,25 +143,29 @@ impl Cover {
         let mut room = AHEAD_BYTES_MAX;
         let mut finished = 0;
         for piece in waiting.iter() {
-            let octets = match piece {
-                Piece::Octets(octets) => octets.as_slice(),
+            let (part, left) = match piece {
+                Piece::Octets(octets) => {
+                    let rest = &octets[self.done..];
+                    (&rest[..rest.len().min(room)], rest.len())
+                }
                 Piece::Spool {
                     segment,
                     offset,
                     octets,
                 } => {
-                    let begin = offset.0 as usize;
-                    source
-                        .view(*segment)
-                        .and_then(|view| view.bytes.get(begin..begin + *octets as usize))
-                        .ok_or(Trouble::Unreadable(*segment))?
+                    // Only what leaves now: the rest of a long body need not be in memory.
+                    let done = u32::try_from(self.done).expect("a piece's length is a u32");
+                    let left = *octets - done;
+                    let count = left.min(u32::try_from(room).unwrap_or(u32::MAX));
+                    let at = segment.at(Offset(offset.0 + done));
+                    let unreadable = Trouble::Unreadable(*segment);
+                    let part = message::octets(source, at, count);
+                    (part.ok().flatten().ok_or(unreadable)?, left as usize)
                 }
             };
-            let rest = &octets[self.done..];
-            let part = &rest[..rest.len().min(room)];
             records.push(part)?;
             room -= part.len();
-            if part.len() < rest.len() {
+            if part.len() < left {
                 self.done += part.len();
                 break;
             }
@@ -223,7 +229,7 @@ impl Records<'_> {
 mod tests {
     use super::*;
     use crate::spool::message::View;
-    use spool_format::{Epoch, LogId, Offset, SegmentId, SegmentPlace};
+    use spool_format::{Epoch, LogId, SegmentId, SegmentPlace};
 
     const PLACE: SegmentPlace = SegmentPlace {
         log: LogId(0),

@@ -126,6 +126,8 @@ fn make(
             let segment = storeroom
                 .segment(*place)
                 .ok_or_else(|| io::Error::other(format!("segment {place} is gone")))?;
+            let fetched = segment.fetch(range.clone());
+            fetched.map_err(|error| io::Error::other(error.to_string()))?;
             let octets = segment
                 .bytes(range.clone())
                 .ok_or_else(|| io::Error::other(format!("{place} has no such octets")))?;

@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
-use spool_format::{LogId, SegmentHeader, SegmentId, SegmentPlace, SummaryBuilder};
+use spool_format::{LogId, SegmentHeader, SegmentId, SegmentPlace};
 
-use crate::spool::log::Gone;
-use crate::spool::log::{PrepareCause, Unprepared};
+use crate::spool::log::{Gone, PrepareCause, Unprepared};
 use crate::spool::reclaim::Fate;
-use crate::spool::segment::{Directory, Fill, Segment};
+use crate::spool::segment::{Directory, FileError, FileFault, Fill, Segment};
 
 /// The files of all logs.
 #[derive(Debug, Default)]
@@ -72,7 +71,7 @@ impl Storeroom {
             Some(made) => made,
             None => directory
                 .prepare(header, Fill::Allocated)
-                .map_err(|error| error.unprepared())?,
+                .map_err(|error| unprepared(&error))?,
         };
         self.segments().insert(header.place, Arc::new(made));
         Ok(())
@@ -113,10 +112,7 @@ impl Storeroom {
         let Some(segment) = self.segment(place) else {
             return Ok(());
         };
-        let octets = segment.contents();
-        let header = SegmentHeader::decode(octets, place)
-            .map_err(|error| format!("summarising {place} failed: {error}"))?;
-        let Some(summary) = SummaryBuilder::scan(octets, &header) else {
+        let Some(summary) = segment.summary() else {
             return Ok(());
         };
         let directory = self.directory(place.log)?;
@@ -173,4 +169,18 @@ pub fn logs(spool: &Path) -> std::io::Result<Vec<LogId>> {
     }
     logs.sort_unstable();
     Ok(logs)
+}
+
+/// Why there is no segment, for a log that waits for one.
+fn unprepared(error: &FileError) -> Unprepared {
+    let cause = match error.fault {
+        FileFault::NoSpace => PrepareCause::NoRoom,
+        FileFault::InUse | FileFault::Missing | FileFault::Malformed | FileFault::System => {
+            PrepareCause::System {
+                os_error: error.os_error(),
+            }
+        }
+    };
+    let why = error.to_string();
+    Unprepared { cause, why }
 }

@@ -418,15 +418,23 @@ pub fn body(
         log: seal.log,
         segment: extent.segment,
     };
-    let end = extent.offset.0.saturating_add(extent.length);
-    let at = place.at(extent.offset);
-    (source.fetch(place, extent.offset.0..end)).map_err(|why| ReadError::Disk { at, why })?;
+    octets(source, place.at(extent.offset), extent.length)?.ok_or(ReadError::Body { at: seal })
+}
+
+/// So many octets of the spool, to be touched; `None` where the segment is shorter.
+///
+/// # Errors
+/// The segment is not there, or the disk does not give them.
+pub fn octets(
+    source: &impl SegmentSource,
+    at: Location,
+    count: u32,
+) -> Result<Option<&[u8]>, ReadError> {
+    let place = at.segment_place();
+    let (begin, end) = (at.offset.0, at.offset.0.saturating_add(count));
+    (source.fetch(place, begin..end)).map_err(|why| ReadError::Disk { at, why })?;
     let view = source.view(place).ok_or(ReadError::NoSegment(place))?;
-    let begin = extent.offset.0 as usize;
-    begin
-        .checked_add(extent.length as usize)
-        .and_then(|end| view.bytes.get(begin..end))
-        .ok_or(ReadError::Body { at: seal })
+    Ok(view.bytes.get(begin as usize..end as usize))
 }
 
 /// What is fetched of a record before its length is known: most are shorter.

@@ -61,7 +61,6 @@ use rustix::io::{Errno, ReadWriteFlags};
 use spool_format::{Epoch, Offset, SegmentHeader, SegmentPlace, SummaryBuilder};
 
 use super::commit::{Durability, WriteFault, WriteStep};
-use super::log::{PrepareCause, Unprepared};
 use super::message::{SegmentSource, Unreadable, View};
 
 mod directory;
@@ -377,6 +376,12 @@ pub struct FileError {
 }
 
 impl FileError {
+    /// The system's error number, where there was one.
+    #[must_use]
+    pub fn os_error(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+
     fn new(doing: &'static str, path: PathBuf, errno: Errno) -> Self {
         let fault = match errno {
             Errno::NOSPC | Errno::DQUOT | Errno::FBIG => FileFault::NoSpace,
@@ -398,23 +403,6 @@ impl FileError {
             path,
             source: io::Error::new(io::ErrorKind::InvalidData, why),
         }
-    }
-}
-
-impl FileError {
-    /// The same for a log that waits for the segment.
-    #[must_use]
-    pub fn unprepared(&self) -> Unprepared {
-        let cause = match self.fault {
-            FileFault::NoSpace => PrepareCause::NoRoom,
-            FileFault::InUse | FileFault::Missing | FileFault::Malformed | FileFault::System => {
-                PrepareCause::System {
-                    os_error: self.source.raw_os_error(),
-                }
-            }
-        };
-        let why = self.to_string();
-        Unprepared { cause, why }
     }
 }
 
