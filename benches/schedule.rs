@@ -3,7 +3,8 @@
 //! The design hangs on sorted sets for each destination instead of one list that is
 //! gone through. The questions: what does a message cost from `enqueue` to `Finished`
 //! when the queue is empty and when a million others wait, at one destination or at ten
-//! thousand; and what does a tick cost while they wait behind a dead host?
+//! thousand; what does a tick cost while they wait behind a dead host; and how long does
+//! one customer of ten thousand wait for the first connection after ETRN?
 //!
 //! Workload: messages of 4 KiB with one recipient, one connection, every job delivered.
 //! Run by `cargo test --benches` it is small.
@@ -17,7 +18,8 @@ use spool_format::{Location, LogId, Offset, SegmentId};
 use turnspool::mail::{Priority, QueueId, RecipientIndex};
 use turnspool::queue::{
     ConnectionFailure, ConnectionId, CoreNumber, HoldState, Job, MessageFacts, NewMessage,
-    NewRecipient, Output, Permits, Policies, RecipientOutcome, Schedule, Settings, Take, Told,
+    NewRecipient, Output, Permits, Policies, RecipientOutcome, Schedule, Selection, Settings, Take,
+    Told,
 };
 use turnspool::route::{NextHop, NextHopRef};
 use turnspool::time::{Instant, Now, WallTime};
@@ -172,6 +174,33 @@ fn main() {
             queue.schedule.timer(queue.now);
             black_box(queue.schedule.poll());
             black_box(queue.schedule.deadline())
+        });
+    });
+    // An ETRN: how long until the count is there and a connection is asked for?
+    let customers = many / 100;
+    let held = |number: usize| NextHop::Hold {
+        customer: format!("c{number}").parse().unwrap(),
+        domain: format!("c{number}.example").parse().unwrap(),
+    };
+    let mut queue = Queue::new();
+    let next_hops: Vec<_> = (0..customers).map(held).collect();
+    for i in 0..many {
+        queue.enqueue(next_hops[i % customers].as_ref());
+    }
+    let mut next = 0;
+    criterion.bench_function("release of one customer of ten thousand", |b| {
+        b.iter(|| {
+            next = (next + 7) % customers;
+            let next_hop = next_hops[next].as_ref();
+            let now = queue.now;
+            let waiting = queue.schedule.release(now, Selection::NextHop(next_hop));
+            assert_eq!(waiting.messages, 100);
+            let connection = queue.connection();
+            queue.schedule.hold(now, Selection::NextHop(next_hop));
+            queue.schedule.connection_closed(now, connection);
+            while let Some(output) = queue.schedule.poll() {
+                black_box(output);
+            }
         });
     });
     criterion.final_summary();

@@ -14,8 +14,8 @@ use std::time::Duration;
 use spool_format::{Location, LogId, Offset, SegmentId};
 use turnspool::mail::{Priority, QueueId, RecipientIndex};
 use turnspool::queue::{
-    ConnectionFailure, CoreNumber, HoldState, MessageFacts, NewMessage, NewRecipient, Output,
-    Permits, Policies, RecipientOutcome, Schedule, Settings, Take, Told,
+    ConnectionFailure, CoreNumber, HoldState, Ledger, MessageFacts, NewMessage, NewRecipient,
+    Output, Permits, Policies, RecipientOutcome, Schedule, Selection, Settings, Take, Told,
 };
 use turnspool::route::{NextHop, NextHopRef};
 use turnspool::time::{Instant, Now, WallTime};
@@ -175,4 +175,55 @@ fn a_million_messages_behind_a_dead_host() {
     let left = OCTETS.load(Ordering::Relaxed) - before;
     println!("{left} octets left");
     assert!(left < 2 << 20, "{left}");
+    drop(schedule);
+    a_million_messages_held_for_ten_thousand_customers(now);
+}
+
+/// Held mail costs no more, its customers included, and a release costs what it releases.
+fn a_million_messages_held_for_ten_thousand_customers(now: Now) {
+    const CUSTOMERS: u64 = 10_000;
+    let before = OCTETS.load(Ordering::Relaxed);
+    let ledger = Ledger::default();
+    let held = |number: u64| NextHop::Hold {
+        customer: format!("customer-{number}").parse().unwrap(),
+        domain: format!("customer-{number}.example").parse().unwrap(),
+    };
+    let next_hops: Vec<_> = (0..CUSTOMERS).map(held).collect();
+    let name = |next_hop: &NextHop| match next_hop {
+        NextHop::Hold { customer, .. } => customer.clone(),
+        other => panic!("{other}"),
+    };
+    let names = next_hops.iter().map(name);
+    let policies = Policies {
+        usage: names.map(|name| (name.clone(), ledger.of(&name))).collect(),
+        ..Policies::default()
+    };
+    let settings = Settings {
+        core: CoreNumber(0),
+        policies,
+        idle: Duration::from_secs(5),
+        seed: 1,
+    };
+    let mut schedule = Schedule::new(settings, Arc::new(Permits::new(20, 1)), now);
+    for number in 0..MESSAGES {
+        let next_hop = &next_hops[(number % CUSTOMERS) as usize];
+        let recipient = recipient(next_hop.as_ref());
+        schedule.enqueue(now, &message(number, now.wall), [recipient]);
+    }
+    let held = per_message(before);
+    println!("{held} octets a message held, customers and their counters included");
+    assert!(held <= OCTETS_A_MESSAGE_MAX, "{held}");
+    assert!(schedule.poll().is_none(), "nothing goes by itself");
+
+    let customer = name(&next_hops[4711]);
+    let usage = ledger.of(&customer);
+    assert_eq!(usage.messages(), MESSAGES / CUSTOMERS);
+    let calls = CALLS.load(Ordering::Relaxed);
+    let waiting = schedule.release(now, Selection::Customer(&customer));
+    let first = schedule.poll();
+    let calls = CALLS.load(Ordering::Relaxed) - calls;
+    assert_eq!(waiting.messages, MESSAGES / CUSTOMERS);
+    assert!(matches!(first, Some(Output::Connect { .. })), "{first:?}");
+    println!("{calls} allocations from a release to its first connection");
+    assert!(calls < 20, "{calls}");
 }

@@ -16,7 +16,7 @@ use super::rank::Rank;
 use super::retry::Retry;
 use super::usage::Usage;
 use crate::route::{CustomerName, DeliveryMode, NextHop, NextHopRef, ScopeTable};
-use crate::time::Instant;
+use crate::time::{Instant, WallTime};
 
 /// Connections to a destination that was never seen to fail or to succeed. One alone
 /// would be slow to find out that a host is quick.
@@ -157,6 +157,11 @@ impl Turn {
         Self::new(rank.0, share)
     }
 
+    /// Before all turns of this rank.
+    pub(super) const fn lowest(rank: Rank) -> Self {
+        Self::new(rank.0, ShareSlot(0))
+    }
+
     pub(super) const fn timed(due: Instant, share: ShareSlot) -> Self {
         Self::new(due.as_nanos(), share)
     }
@@ -201,6 +206,10 @@ pub(super) struct Destination {
     pub(super) released: BTreeSet<Turn>,
     /// Stopped one by one by an operator, by rank.
     pub(super) held: BTreeSet<Turn>,
+    /// When the release began, if it is released.
+    pub(super) released_at: WallTime,
+    /// Jobs ever; wraps.
+    pub(super) handed_out: u32,
     /// Open or being opened.
     pub(super) connections: u16,
     /// Of those: being opened, or asked to take work and not yet there.
@@ -336,6 +345,8 @@ impl Destinations {
             deferred: BTreeSet::new(),
             released: BTreeSet::new(),
             held: BTreeSet::new(),
+            released_at: WallTime::EPOCH,
+            handed_out: 0,
             connections: 0,
             expectant: 0,
             idle: Vec::new(),

@@ -76,6 +76,16 @@ impl Rank {
     }
 }
 
+impl Rank {
+    /// The least rank of what arrives at this time or later, of the same priority and
+    /// small. `None` for what has a deadline: that has no time of arrival in it.
+    pub(super) fn arriving(self, time: WallTime) -> Option<Self> {
+        let class = self.0 >> (MILLIS_BITS + SEQUENCE_BITS);
+        let millis = fitted(time.as_millis(), MILLIS_BITS);
+        (class & 1 == 1).then_some(Self((class << MILLIS_BITS | millis) << SEQUENCE_BITS))
+    }
+}
+
 /// Doublings above [`SMALL_BYTES_MAX`], rounded up.
 fn class(octets: u64) -> u32 {
     let blocks = octets.div_ceil(SMALL_BYTES_MAX).max(1);

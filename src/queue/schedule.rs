@@ -64,6 +64,7 @@ mod health;
 mod line;
 mod operator;
 mod output;
+mod pace;
 mod place;
 #[cfg(test)]
 mod simulation;
@@ -180,6 +181,8 @@ struct InFlight {
     share: ShareSlot,
     connection: ConnectionId,
     large: bool,
+    /// When it was handed out.
+    since: Instant,
 }
 
 /// Goes through a destination whose attempts are counted.

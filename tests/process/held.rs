@@ -185,6 +185,36 @@ fn a_customer_is_added_by_a_reload() {
     relay.stop();
 }
 
+/// What is queued already goes where the new configuration says.
+#[test]
+fn a_reload_files_anew_what_waits() {
+    let (away, site) = (place::next_address(), Sink::new());
+    let held = customer("branch", &site.address().to_string(), OPEN);
+    let mut relay = Setup::new().route("branch.example", away).start();
+    send(&mut relay.client(), "b@branch.example", "one");
+    eventually("it was tried", || {
+        relay.log().contains("next-hop-unreachable").then_some(())
+    });
+    relay.change(|setup| Setup::new().listen(setup.address).customer(&held));
+    relay.reload();
+    eventually("it is the customer's", || {
+        let listed = relay.facts(&["queue", "list", "--customer", "branch"]);
+        (listed.len() == 1 && listed[0]["state"] == "held").then_some(())
+    });
+    assert_eq!(relay.counter("customer.branch.messages"), 1);
+    let moved = Sink::new();
+    let address = moved.address();
+    relay.change(|setup| {
+        let route = Setup::new().listen(setup.address);
+        route.route("branch.example", address)
+    });
+    relay.reload();
+    moved.wait_for_one();
+    relay.wait_until_empty();
+    assert_eq!(site.count(), 0);
+    relay.stop();
+}
+
 /// Whatever is asked and however often, others are served, and what does not exist
 /// looks like what is not allowed.
 #[test]

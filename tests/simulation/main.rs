@@ -10,6 +10,7 @@
 //!   a flavour, and tells all that happens.
 
 mod client;
+mod customers;
 mod disk;
 mod ledger;
 mod mailboxes;
@@ -110,6 +111,11 @@ fn crashes() {
 #[test]
 fn disk() {
     play(Flavour::Disk, "disk");
+}
+
+#[test]
+fn held() {
+    play(Flavour::Held, "held");
 }
 
 #[test]

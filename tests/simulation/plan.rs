@@ -19,6 +19,9 @@ pub(crate) enum Flavour {
     Disk,
     /// And the disk is full at times, or the spool may not grow.
     Full,
+    /// All mail is held for customers, who ask for it now and then; sites are away, and
+    /// the program crashes in the middle of drains.
+    Held,
 }
 
 /// What a seed makes of a flavour.
@@ -50,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) clock_sets: u32,
     pub(crate) sync_nanos_max: u64,
     pub(crate) policies: Policies,
+    /// Releases of held mail before all is calm.
+    pub(crate) releases: u32,
     /// Mail for the first domain goes into Maildirs below this path.
     pub(crate) maildir: Option<&'static str>,
 }
@@ -62,6 +67,7 @@ impl Plan {
         let bad_peers = flavour != Flavour::Calm && !random.one_in(4);
         let crashing = matches!(flavour, Flavour::Crashes) || {
             matches!(flavour, Flavour::Disk | Flavour::Full) && random.one_in(3)
+                || flavour == Flavour::Held && random.one_in(2)
         };
         let segment_bytes = random.pick(&[16 << 10, 16 << 10, 32 << 10, 64 << 10]);
         let most = random.pick(&[4, 4, 8, 24]);
@@ -131,8 +137,14 @@ impl Plan {
                 default: policy.into(),
                 ..Policies::default()
             },
+            releases: if flavour == Flavour::Held {
+                random.between(1, 40) as u32
+            } else {
+                0
+            },
             // Of what is drawn already, so that a seed makes the rest of a world as before.
             maildir: match messages + octets_max + domains as usize {
+                _ if flavour == Flavour::Held => None,
                 n if n % 5 == 0 => Some("/mail/all"),
                 n if n % 5 == 1 => Some("/mail/{domain}/{local}"),
                 _ => None,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spool_format::{SegmentHeader, SegmentId, SegmentPlace, Severity};
+use turnspool::core::control::{ControlCompletion, ControlCore};
 use turnspool::core::credentials::Credentials;
 use turnspool::core::data::{DataCore, Parts, Settings};
 use turnspool::core::settings::Tls;
@@ -28,6 +29,7 @@ use turnspool::spool::reclaim::Fate;
 use turnspool::time::{Instant, Now, WallTime};
 
 use crate::client::{Client, Exit, Manner};
+use crate::customers;
 use crate::disk::{Disk, Health, LOG, Loss, SPOOL, Sync};
 use crate::ledger::Ledger;
 use crate::mailboxes::{Mailboxes, NewMail};
@@ -102,6 +104,8 @@ enum Event {
     SetClock { millis: i64 },
     /// Trouble is over.
     Calm,
+    /// Held mail is released.
+    Release { customer: u64 },
     /// Is it at rest?
     Look,
 }
@@ -163,6 +167,8 @@ pub(crate) struct World {
     events: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     core: Option<DataCore>,
+    /// Its desk of releases is used, and nothing else.
+    control_core: Option<ControlCore>,
     life: u32,
     ready: VecDeque<Completion<'static>>,
     connections: BTreeMap<Wire, Connection>,
@@ -172,6 +178,8 @@ pub(crate) struct World {
     hosts: BTreeMap<SocketAddr, HostPlan>,
     mood: Mood,
     ledger: Ledger,
+    /// What this life holds for customers.
+    usage: turnspool::queue::Ledger,
     mailboxes: Mailboxes,
     clients: Vec<Option<Client>>,
     /// Operations until the next crash.
@@ -223,7 +231,18 @@ impl World {
             let domain = "d0.example".parse().expect("a domain");
             (Scope::Name(domain), Target::Maildir(path.into()))
         });
-        let routes = Routes::new(DeliveryMode::Mx, RoutesInSmarthostMode::Ignored, [], files);
+        let customers = match plan.flavour {
+            Flavour::Held => customers::customers(plan.domains),
+            _ => Arc::default(),
+        };
+        let held = customers::held(&customers);
+        let routes = Routes::new(
+            DeliveryMode::Mx,
+            RoutesInSmarthostMode::Ignored,
+            held,
+            files,
+        );
+        let usage = turnspool::queue::Ledger::default();
         let network = Network::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 0)), 24);
         let settings = Settings {
             hostname,
@@ -233,10 +252,10 @@ impl World {
             tls: Tls::default(),
             relay: RelayRules::new(Some(vec![network.expect("a network")]), []),
             routes: routes.expect("no routes"),
-            customers: Arc::default(),
+            policies: customers::counted(&plan.policies, &customers, &usage),
+            customers,
             smtp_client: Arc::clone(&client),
             lmtp_client: client,
-            policies: plan.policies.clone(),
             data_cores: 1,
             idle: Duration::from_secs(random.below(4)),
         };
@@ -254,6 +273,7 @@ impl World {
             events: BTreeMap::new(),
             sequence: 0,
             core: None,
+            control_core: None,
             life: 0,
             ready: VecDeque::new(),
             connections: BTreeMap::new(),
@@ -263,6 +283,7 @@ impl World {
             hosts: BTreeMap::new(),
             mood,
             ledger: Ledger::default(),
+            usage,
             mailboxes: Mailboxes::default(),
             clients: Vec::new(),
             crash_in: None,
@@ -379,6 +400,11 @@ impl World {
                 let bytes = segments * u64::from(self.plan.segment_bytes);
                 self.at(time, Event::Take { bytes });
             }
+        }
+        for _ in 0..self.plan.releases {
+            let time = self.now + self.random.below(span);
+            let customer = self.random.below(self.plan.domains);
+            self.at(time, Event::Release { customer });
         }
         let longest = self.random.pick(&[60 * SECOND, 600 * SECOND, HOUR]);
         let end = self.now + span + self.random.below(longest);
@@ -551,6 +577,7 @@ impl World {
                 self.wall_offset += millis;
             }
             Event::Calm => self.calm_down(),
+            Event::Release { customer } => self.release(customer),
             Event::Look => self.look(),
         }
     }
@@ -582,6 +609,9 @@ impl World {
             let command = Arc::new(admin::Command::Status);
             let request = AdminRequestId(1);
             self.hand(Completion::Notice(Notice::Admin { request, command }));
+        }
+        if self.calm && self.plan.flavour == Flavour::Held {
+            (0..self.plan.domains).for_each(|customer| self.release(customer));
         }
         self.at(self.now + HOUR, Event::Look);
     }
@@ -641,7 +671,7 @@ impl World {
         let log = restarted.log(identity, log_settings, &[LOG], self.random.next(), free);
         let queue_settings = queue::Settings {
             core: CoreNumber(0),
-            policies: self.settings.policies.clone(),
+            policies: self.policies_of_a_life(),
             idle: self.settings.idle,
             seed: self.random.next(),
         };
@@ -662,6 +692,10 @@ impl World {
         let life = self.life;
         self.note(|| format!("life {life} begins with {messages} messages"));
         self.core = Some(DataCore::new(parts));
+        if self.plan.flavour == Flavour::Held {
+            let customers = Arc::clone(&self.settings.customers);
+            self.control_core = Some(customers::control(now, &customers, &mut self.random));
+        }
         self.stopping = false;
         self.asked = false;
         self.writing = false;
@@ -1290,13 +1324,34 @@ impl World {
                 connection, mail, ..
             } => self.job(Job::WriteMaildir { connection, mail }),
             ControlNotice::AdminAnswer { response, .. } => self.answered(&response),
-            ControlNotice::Release { .. }
+            notice @ (ControlNotice::Release { .. }
             | ControlNotice::ReleasePart { .. }
-            | ControlNotice::ReleaseEnded { .. } => unreachable!("nobody is a customer"),
+            | ControlNotice::ReleaseEnded { .. }) => {
+                self.desk(ControlCompletion::Notice(notice));
+            }
             ControlNotice::Compute { .. } | ControlNotice::LoginFailed { .. } => {
                 panic!("nobody authenticates here")
             }
             ControlNotice::Stopped { .. } => panic!("the shell says this, not the core"),
+        }
+    }
+
+    /// The desk of releases takes what happened.
+    fn desk(&mut self, completion: ControlCompletion) {
+        let now = self.clocks();
+        let Some(control) = &mut self.control_core else {
+            return;
+        };
+        for notice in customers::step(control, now, completion) {
+            let delay = self.random.pick(&[0, MILLISECOND]);
+            self.notify(delay, notice);
+        }
+    }
+
+    fn release(&mut self, customer: u64) {
+        if self.core.is_some() && !self.stopping {
+            self.note(|| format!("release of c{customer}"));
+            self.desk(customers::release(customer));
         }
     }
 
@@ -1366,7 +1421,7 @@ impl World {
     }
 
     fn resolve(&mut self, next_hop: &NextHop) -> Result<Vec<Host>, Unresolved> {
-        let NextHop::Mx(domain) = next_hop else {
+        let (NextHop::Mx(domain) | NextHop::Hold { domain, .. }) = next_hop else {
             panic!("nothing leads to {next_hop}");
         };
         if !self.calm && self.plan.misdeed_in > 0 && self.random.one_in(10) {
@@ -1395,10 +1450,22 @@ impl World {
         Ok(hosts.collect())
     }
 
+    /// A new process counts what it holds for customers afresh.
+    fn policies_of_a_life(&mut self) -> queue::Policies {
+        self.usage = turnspool::queue::Ledger::default();
+        let customers = &self.settings.customers;
+        customers::counted(&self.settings.policies, customers, &self.usage)
+    }
+
     // --- the end --------------------------------------------------------------------
 
     fn finish(mut self) -> Summary {
         self.ledger.check(self.plan.may_fail());
+        for customer in self.settings.customers.iter() {
+            let usage = self.usage.of(&customer.name);
+            let counted = (usage.messages(), usage.octets());
+            assert_eq!(counted, (0, 0), "counted for {} in the end", customer.name);
+        }
         let files = self.disk.segments_count();
         assert!(
             files <= SEGMENTS_LEFT_MAX,

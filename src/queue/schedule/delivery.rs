@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 use spool_format::Location;
 
 use super::expiry::ExpiryReason;
+use super::pace;
 use super::{
     ConnectionId, ConnectionState, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Output, Schedule,
     TURN_JOBS, TURN_TIME, YIELD_PAUSE,
@@ -110,7 +111,8 @@ impl Schedule {
             ConnectionState::Working | ConnectionState::Hungry => {}
         }
         connection.state = ConnectionState::Working;
-        if self.stopping || destination.gate == Gate::Held || self.gives_way(id) {
+        let surplus = destination.gate == Gate::Held || pace::is_one_too_many(destination);
+        if self.stopping || surplus || self.gives_way(id) {
             return self.take_quit(id);
         }
         let taken = self.take_job(id);
@@ -196,6 +198,7 @@ impl Schedule {
         promote(destination, &mut self.index, now);
         let turn = self.pick(id)?;
         let destination = &mut self.destinations[destination_id];
+        destination.handed_out = destination.handed_out.wrapping_add(1);
         let message = self.index.message_of(turn.share);
         let large = message.is_large();
         let set = if large {
@@ -213,6 +216,7 @@ impl Schedule {
             share: turn.share,
             connection: id,
             large,
+            since: now,
         }));
         let connection = self.connection_mut(id);
         connection.jobs.push(job);
@@ -238,7 +242,7 @@ impl Schedule {
     fn pick(&mut self, id: ConnectionId) -> Option<Turn> {
         let connection = self.connections.get(id.0)?;
         let destination = &self.destinations[connection.destination];
-        let small = destination.small.first().copied();
+        let small = pace::next_small(destination, &self.index);
         let large = destination
             .large
             .first()
@@ -306,6 +310,7 @@ impl Schedule {
                 RecipientOutcome::Delivered | RecipientOutcome::Failed
             )
         });
+        self.pace(destination, &in_flight, results);
         if taken {
             self.connection_mut(id).proven = true;
             self.succeeded(destination);

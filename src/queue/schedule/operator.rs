@@ -355,16 +355,20 @@ impl Schedule {
         // A second release during a drain joins it: what the site has put off in this
         // drain is not offered again at once, however often it is asked for.
         let joins = matches!(destination.gate, Gate::Released { .. });
+        if !joins {
+            destination.released_at = self.now.wall;
+        }
         destination.gate = if is_hold {
             Gate::Released { failures: 0 }
         } else {
             Gate::Open
         };
-        if joins {
-        } else if destination.released.is_empty() {
-            std::mem::swap(&mut destination.released, &mut destination.deferred);
-        } else {
-            destination.released.append(&mut destination.deferred);
+        match (joins, destination.released.is_empty()) {
+            (true, _) => {}
+            (false, true) => {
+                std::mem::swap(&mut destination.released, &mut destination.deferred);
+            }
+            (false, false) => destination.released.append(&mut destination.deferred),
         }
         if let Health::Closed { .. } = destination.health {
             destination.health = Health::Probing;

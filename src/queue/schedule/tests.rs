@@ -1005,6 +1005,71 @@ fn a_released_site_that_is_not_there_is_held_again() {
     desk.connect();
 }
 
+/// Every second message of a drain is one that came since it began.
+#[test]
+fn fresh_mail_goes_between_the_backlog() {
+    let mut desk = Desk::new(5, policy(1));
+    let mail = Mail {
+        to: &["held.example"],
+        ..PLAIN
+    };
+    let old: Vec<_> = (0..4).map(|_| desk.enqueue(mail)).collect();
+    desk.pass(HOUR);
+    let next_hop = to("held.example");
+    (desk.schedule).release(desk.now, Selection::NextHop(next_hop.as_ref()));
+    let connection = desk.connect();
+    let fresh: Vec<_> = (0..2).map(|_| desk.enqueue(mail)).collect();
+    let expected = [old[0], fresh[0], old[1], fresh[1], old[2], old[3]];
+    assert_eq!(desk.order(connection), expected);
+}
+
+#[test]
+fn a_site_that_puts_mail_off_or_is_slow_gets_fewer_connections() {
+    let check = |pause: Duration, outcome: RecipientOutcome, expected: u16| {
+        let mut desk = Desk::new(20, policy(8));
+        for _ in 0..100 {
+            desk.enqueue(Mail {
+                to: &["held.example"],
+                ..PLAIN
+            });
+        }
+        let next_hop = to("held.example");
+        (desk.schedule).release(desk.now, Selection::NextHop(next_hop.as_ref()));
+        let mut connections = desk.connects();
+        // It answers well until it has all connections that it may have.
+        let mut jobs = Vec::new();
+        while connections.len() < 8 {
+            let Take::Job(job) = desk.schedule.take(desk.now, connections[0]) else {
+                panic!("there is mail")
+            };
+            desk.ends(&job, RecipientOutcome::Delivered);
+            connections.extend(desk.connects());
+        }
+        for connection in &connections {
+            match desk.schedule.take(desk.now, *connection) {
+                Take::Job(job) => jobs.push(job),
+                other => panic!("{other:?}"),
+            }
+        }
+        desk.pass(pause);
+        // All that was in flight says the same: that counts once.
+        for job in &jobs {
+            desk.ends(job, outcome);
+        }
+        let mut going = 8;
+        for connection in &connections {
+            if desk.schedule.take(desk.now, *connection) == Take::Quit {
+                desk.schedule.connection_closed(desk.now, *connection);
+                going -= 1;
+            }
+        }
+        assert_eq!(going, expected, "{outcome:?} after {pause:?}");
+    };
+    check(Duration::ZERO, RecipientOutcome::Delivered, 8);
+    check(Duration::ZERO, RecipientOutcome::Deferred, 4);
+    check(2 * pace::SLOW, RecipientOutcome::Delivered, 4);
+}
+
 /// A release that does not reach the site is a missed window for what waited then.
 #[test]
 fn held_mail_ends_after_its_windows() {

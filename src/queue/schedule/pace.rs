@@ -1,0 +1,78 @@
+//! The pace of a drain (FEATURES Q8): how many connections a released site gets, and in
+//! which order its mail goes.
+//!
+//! A site's line is narrow and its server small, and both tell us so only by what they
+//! do. Each message that it takes lets one connection more be opened, up to the limit
+//! (`health`). A message that it puts off, or takes [`SLOW`] for, is a sign of too much:
+//! half of the connections go, and for [`PAUSE`] none is added. What was in flight when
+//! that began says the same again, and counts once.
+//!
+//! Of a backlog of days every second message that goes is one that came since the
+//! release: who writes while the line is up need not wait for the backlog.
+//!
+//! The permits keep the sum of all cores below the site's limit; the pace is each core's
+//! own. What this module does not do: it limits no octets a second. The line does.
+
+use std::time::Duration;
+
+use super::{InFlight, RecipientOutcome, Schedule};
+use crate::mail::RecipientIndex;
+use crate::queue::destination::{Destination, Gate, Health, Turn};
+use crate::queue::index::{DestinationId, Index};
+
+/// A message that is not large and takes longer than this, from the moment it was handed
+/// out to its answer, goes over a line or to a server that is full. Over a modem of 28
+/// kbit/s a message of 32 KiB takes ten seconds when it is alone.
+pub(super) const SLOW: Duration = Duration::from_secs(15);
+
+/// After a sign of too much no connection is added for this long.
+pub(super) const PAUSE: Duration = Duration::from_secs(5);
+
+impl Schedule {
+    /// What a job that has come back says of its site's pace.
+    pub(super) fn pace(
+        &mut self,
+        id: DestinationId,
+        job: &InFlight,
+        results: &[(RecipientIndex, RecipientOutcome)],
+    ) {
+        let now = self.now.instant;
+        let put_off = |(_, outcome): &(_, _)| *outcome == RecipientOutcome::Deferred;
+        let slow = !job.large && now.since(job.since) > SLOW;
+        let destination = &mut self.destinations[id];
+        let released = matches!(destination.gate, Gate::Released { .. });
+        if !released || !(slow || results.iter().any(put_off)) {
+            return;
+        }
+        if now >= destination.no_growth_before
+            && let Health::Open { allowed } = &mut destination.health
+        {
+            *allowed = (*allowed / 2).max(1);
+        }
+        destination.no_growth_before = destination.no_growth_before.max(now + PAUSE);
+    }
+}
+
+/// Whether a connection is one too many since the pace fell.
+pub(super) fn is_one_too_many(destination: &Destination) -> bool {
+    matches!(destination.gate, Gate::Released { .. })
+        && matches!(destination.health, Health::Open { .. })
+        && destination.connections > destination.allowed()
+}
+
+/// The next of the small ones: in a drain by turns the first of all and the first that
+/// came since the release. Behind a deadline or a higher priority nothing is passed.
+pub(super) fn next_small(destination: &Destination, index: &Index) -> Option<Turn> {
+    let first = destination.small.first().copied()?;
+    if !matches!(destination.gate, Gate::Released { .. })
+        || destination.handed_out.is_multiple_of(2)
+    {
+        return Some(first);
+    }
+    let rank = index.message_of(first.share).rank();
+    let fresh = rank.arriving(destination.released_at).and_then(|from| {
+        let mut behind = destination.small.range(Turn::lowest(from)..);
+        behind.next().copied()
+    });
+    Some(fresh.unwrap_or(first))
+}
