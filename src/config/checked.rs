@@ -84,6 +84,8 @@ pub struct Limits {
     pub message_bytes_max: u64,
     /// Recipients of a message.
     pub recipients_max: u32,
+    /// How long a message may wait that its sender wants to wait (RFC 4865).
+    pub future_release: Duration,
 }
 
 /// See `[[listener]]`.
@@ -95,6 +97,8 @@ pub struct Listener {
     pub role: ListenerRole,
     /// With which TLS.
     pub tls: ListenerTls,
+    /// Whether clients may say how urgent their mail is.
+    pub priority: bool,
     /// When.
     pub when: ListenWhen,
 }
@@ -293,6 +297,7 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             sessions_per_client_max: (*file.limits.sessions_per_client).min(*file.limits.sessions),
             message_bytes_max: file.limits.message_size.0,
             recipients_max: *file.limits.recipients,
+            future_release: *file.limits.future_release,
         },
         listeners: listeners(file),
         relay: Relay {
@@ -343,6 +348,7 @@ fn listeners(file: &File) -> Vec<Listener> {
             address: *listener.address,
             role: *listener.role,
             tls: *listener.tls,
+            priority: (*listener.priority).unwrap_or(*listener.role == ListenerRole::Submission),
             when: *listener.when,
         })
         .collect();
@@ -351,6 +357,7 @@ fn listeners(file: &File) -> Vec<Listener> {
             address: LISTENER_DEFAULT,
             role: ListenerRole::Mx,
             tls: ListenerTls::None,
+            priority: false,
             when: ListenWhen::Always,
         });
     }

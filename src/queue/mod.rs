@@ -26,7 +26,7 @@ pub mod sessions;
 
 pub use destination::{Gate, Health, Policies, Policy};
 pub use index::{
-    DestinationId, Entry, HoldState, Index, MessageFacts, Recipients, ShareEntry, ShareState, Told,
+    DestinationId, Entry, HoldState, Index, MessageFacts, Recipients, ShareEntry, ShareState,
 };
 pub use permits::{CoreNumber, CoreSet, DestinationKey, Permits};
 pub use retry::Retry;
@@ -35,3 +35,4 @@ pub use schedule::{
     RecipientOutcome, Schedule, Selection, Settings, Take,
 };
 pub use sessions::Sessions;
+pub use spool_format::Told;

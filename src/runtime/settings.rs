@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
-    Config, DeliveryMode, ListenerRole, Retry as RetryConfig, SmarthostTls, addresses,
+    Config, DeliveryMode, Listener, ListenerRole, Retry as RetryConfig, SmarthostTls, addresses,
 };
 use crate::core::credentials::Credentials;
 use crate::core::settings::Settings;
@@ -53,7 +53,7 @@ pub fn settings(config: &Config) -> Result<Settings, String> {
         listeners: config
             .listeners
             .iter()
-            .map(|listener| Arc::new(session(config, listener.role, &credentials)))
+            .map(|listener| Arc::new(session(config, listener, &credentials)))
             .collect(),
         relay: relay_rules(config, &customers),
         routes: routes(config, &customers).map_err(wrong)?,
@@ -94,11 +94,11 @@ pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
 
 fn session(
     config: &Config,
-    role: ListenerRole,
+    listener: &Listener,
     credentials: &Credentials,
 ) -> smtp::settings::Settings {
     let mut session = smtp::settings::Settings::new(config.hostname.clone());
-    let needed = role == ListenerRole::Submission;
+    let needed = listener.role == ListenerRole::Submission;
     if needed || !credentials.is_empty() {
         let mut auth = AuthOffer::new(credentials.mechanisms());
         auth.needed = needed;
@@ -106,6 +106,13 @@ fn session(
     }
     session.message_bytes_max = config.limits.message_bytes_max;
     session.recipients_max = config.limits.recipients_max;
+    session.offers.mt_priority = listener.priority;
+    session.offers.deliver_by = Some(Duration::ZERO);
+    let future_release = config.limits.future_release;
+    // RFC 4865 §4: never where mail comes from other servers.
+    if needed && !future_release.is_zero() {
+        session.offers.future_release = Some(future_release);
+    }
     session
 }
 

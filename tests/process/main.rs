@@ -17,3 +17,4 @@ mod queue_tools;
 mod real_clients;
 mod relaying;
 mod stop;
+mod urgency;

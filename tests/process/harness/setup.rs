@@ -17,6 +17,7 @@ pub(crate) struct Setup {
     spool_directory: Option<PathBuf>,
     cores: u8,
     limits: String,
+    listener: String,
     relay: Option<String>,
     smarthosts: Vec<SocketAddr>,
     delivery: String,
@@ -35,6 +36,7 @@ impl Setup {
             spool_directory: None,
             cores: 1,
             limits: String::new(),
+            listener: String::new(),
             relay: None,
             smarthosts: Vec::new(),
             delivery: String::new(),
@@ -107,6 +109,12 @@ impl Setup {
         self
     }
 
+    /// Lines of `[[listener]]` but `address`.
+    pub(crate) fn listener(mut self, lines: &str) -> Self {
+        self.listener = format!("{lines}\n");
+        self
+    }
+
     /// Lines of `[relay]`, in place of none at all.
     pub(crate) fn relay(mut self, lines: &str) -> Self {
         self.relay = Some(format!("{lines}\n"));
@@ -162,6 +170,7 @@ impl Setup {
             spool,
             cores,
             limits,
+            listener,
             delivery,
             routes,
             retry,
@@ -180,7 +189,7 @@ impl Setup {
              [spool]\ndirectory = \"{spool_directory}\"\n{spool}\
              [cores]\ndata = {cores}\npin = false\n\
              [limits]\n{limits}\
-             [[listener]]\naddress = \"{address}\"\n\
+             [[listener]]\naddress = \"{address}\"\n{listener}\
              [admin]\nsocket = \"{socket}\"\n\
              [log]\n{log}"
         );
