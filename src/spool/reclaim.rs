@@ -33,7 +33,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
-use spool_format::{Location, Offset, SegmentPlace};
+use spool_format::{Location, Offset, SEGMENT_HEADER_BYTES, SegmentPlace};
 
 use super::commit::BatchNumber;
 use crate::mail::QueueId;
@@ -136,6 +136,19 @@ struct Account {
 impl Account {
     fn needed_bytes(&self) -> u64 {
         self.live_bytes + self.about.values().sum::<u64>() + u64::from(self.notes) * NOTE_BYTES
+    }
+
+    /// Whether at most so much of it is needed that emptying it wins something. What lies
+    /// unused behind its end, since the next record was larger, would lie unused again
+    /// behind the copies: it counts only where it is half of the file. Else a spool
+    /// without room would copy the same messages for ever.
+    fn is_worth_emptying(&self, percent: u64) -> bool {
+        let needed = self.needed_bytes();
+        let at_most = |octets: u64| needed <= octets * percent / 100;
+        let (size, end) = (u64::from(self.size_bytes), u64::from(self.end.0));
+        let written = end.saturating_sub(SEGMENT_HEADER_BYTES as u64);
+        // Nothing needed: it goes without being emptied, when it may.
+        needed > 0 && at_most(size) && (end <= size / 2 || at_most(written))
     }
 
     /// Closed, and nothing in it is needed for itself.
@@ -499,12 +512,8 @@ impl Reclaim {
                     && account.open == 0
                     && account.condition == Condition::Sound
             })
-            .map(|(&segment, account)| (account.needed_bytes(), segment, account))
-            // Nothing needed: it goes without being emptied, when it may.
-            .filter(|&(needed, _, account)| {
-                needed > 0 && needed <= u64::from(account.size_bytes) * percent / 100
-            })
-            .map(|(needed, segment, _)| (needed, segment))
+            .filter(|(_, account)| account.is_worth_emptying(percent))
+            .map(|(&segment, account)| (account.needed_bytes(), segment))
             .min()
             .map(|(_, segment)| segment)
     }
