@@ -213,6 +213,16 @@ pub enum Fact {
         /// With whom and how, for the operator.
         why: String,
     },
+    /// The handshake with a host failed, and its mail goes in clear, as is allowed.
+    TlsGivenUp {
+        /// With whom and how, for the operator.
+        why: String,
+    },
+    /// A certificate of ours is soon of no use, or is already.
+    CertificateEnds {
+        /// Which, since when or until when.
+        what: String,
+    },
     /// An operator's command changed the queue.
     Steered {
         /// Which message.
@@ -287,6 +297,8 @@ impl Fact {
             Self::Unreachable { .. } => "next-hop-unreachable",
             Self::Reachable { .. } => "next-hop-reachable",
             Self::DeliveryBroken { .. } => "delivery-broken",
+            Self::TlsGivenUp { .. } => "tls-given-up",
+            Self::CertificateEnds { .. } => "certificate-ends",
             Self::Steered { .. } => "steered",
             Self::Configured { .. } => "configured",
             Self::ConfigurationRefused { .. } => "configuration-refused",
@@ -321,6 +333,8 @@ impl Fact {
             | Self::Room { .. }
             | Self::Unreachable { .. }
             | Self::DeliveryBroken { .. }
+            | Self::TlsGivenUp { .. }
+            | Self::CertificateEnds { .. }
             | Self::Stopped { clean: false }
             | Self::Trouble { .. } => Level::Warning,
             Self::SpoolDamaged { .. }
@@ -500,6 +514,12 @@ impl fmt::Display for Fact {
                 write!(f, "{}: takes mail again", Escaped(next_hop))
             }
             Self::DeliveryBroken { why } => write!(f, "{}", Escaped(why)),
+            Self::TlsGivenUp { why } => write!(
+                f,
+                "{}; its mail goes in clear for an hour, as tls = \"opportunistic\" allows",
+                Escaped(why)
+            ),
+            Self::CertificateEnds { what } => write!(f, "{}", Escaped(what)),
             Self::Steered { what, .. } => write!(f, "{what} by the operator"),
             Self::Configured { needs_restart } if needs_restart.is_empty() => {
                 write!(f, "the new configuration is in force")

@@ -9,18 +9,18 @@ use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
 use crate::core::bans::Bans;
 use crate::core::counters::Counters;
-use crate::core::delivery::{Aftermath, Candidates};
+use crate::core::delivery::Candidates;
 use crate::core::hosts::HostCache;
 use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
 use crate::core::maildir::Writings;
 use crate::core::notifying::{Debts, Pending};
 use crate::core::settings::Settings;
-use crate::core::{ConnectionId, ControlNotice, CoreId, Notice, Operation};
+use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
 use crate::mail::{QueueId, RecipientIndex};
 use crate::queue::{
-    self, ConnectionFailure, CoreNumber, CoreSet, HoldState, MessageFacts, NewMessage,
-    NewRecipient, Recipients, Schedule, Sessions, Told, retry::Jitter,
+    self, CoreNumber, CoreSet, HoldState, HostMemory, MessageFacts, NewMessage, NewRecipient,
+    Recipients, Schedule, Sessions, Told, retry::Jitter,
 };
 use crate::report::Fact;
 use crate::smtp::auth::Nonces;
@@ -28,6 +28,7 @@ use crate::spool::commit::Ticket;
 use crate::spool::log::{Attempt, Log, Refused, Rest};
 use crate::spool::message::{BodyFacts, SegmentSource};
 use crate::time::{Instant, Now, WallTime};
+use crate::tls;
 
 /// Who waits for a commit.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ pub(super) struct WantedConnection {
     pub(super) connection: queue::ConnectionId,
     pub(super) destination: queue::DestinationId,
     pub(super) candidates: Candidates,
+    /// Why the host before these could not be used, if there was one.
+    pub(super) failed: Option<String>,
 }
 
 /// See the module.
@@ -72,6 +75,7 @@ pub(super) struct Common {
     pub(super) log: Log,
     pub(super) queue: Schedule,
     pub(super) hosts: HostCache,
+    pub(super) memory: HostMemory<Endpoint>,
     pub(super) lending: Lending,
     pub(super) counters: Counters,
     pub(super) operations: VecDeque<Operation>,
@@ -94,6 +98,10 @@ pub(super) struct Common {
     notifying: HashMap<QueueId, Unfinished>,
     /// Notifications that found no room.
     pub(super) debts: Debts,
+    /// TLS towards hosts, with what can be resumed.
+    pub(super) tls: tls::Clients,
+    /// For octets that come under TLS.
+    pub(super) room: tls::Room,
     /// New mail was refused for want of room, and the operator was told.
     pub(super) full: bool,
     stop: Stop,
@@ -145,13 +153,17 @@ impl Common {
             seed,
             secret,
         } = parts;
+        let mut random = Jitter::new(seed);
         Self {
             id,
+            tls: tls::Clients::new(settings.tls.client.clone()),
+            room: tls::Room::default(),
             settings,
             sessions,
             log,
             queue,
             hosts: HostCache::default(),
+            memory: HostMemory::new(random.next_u64()),
             lending: Lending::default(),
             counters: Counters::default(),
             operations: VecDeque::new(),
@@ -162,7 +174,7 @@ impl Common {
             uncommitted: HashMap::new(),
             last_ticket: 0,
             last_job: 0,
-            random: Jitter::new(seed),
+            random,
             nonces: Nonces::new(secret),
             bans: Bans::default(),
             notifying: HashMap::new(),
@@ -289,9 +301,10 @@ impl Common {
                         .next_hop(destination)
                         .expect("a destination with mail")
                         .clone();
+                    let random = &mut self.random;
                     if let Some(resolve) =
                         self.hosts
-                            .want(now.instant, connection, destination, next_hop)
+                            .want(now.instant, connection, destination, next_hop, random)
                     {
                         let core = self.id;
                         self.tell_control(ControlNotice::Resolve {
@@ -474,45 +487,6 @@ impl Common {
         self.report(Fact::Finished { queue_id });
     }
 
-    /// What follows from the end of a delivery.
-    pub(super) fn delivery_over(&mut self, now: Now, aftermath: Aftermath) {
-        match aftermath {
-            Aftermath::Closed(connection) => {
-                self.deliveries.remove(&connection);
-                self.queue.connection_closed(now, connection);
-            }
-            Aftermath::TryNext {
-                connection,
-                candidates,
-                destination,
-                why,
-            } => {
-                self.deliveries.remove(&connection);
-                self.hosts.failed(destination, why);
-                let wanted = WantedConnection {
-                    connection,
-                    destination,
-                    candidates,
-                };
-                self.hosts.try_next(wanted);
-            }
-            Aftermath::Failed {
-                connection,
-                destination,
-                how,
-                why,
-            } => {
-                self.deliveries.remove(&connection);
-                self.hosts.failed(destination, why.clone());
-                if how != ConnectionFailure::Unusable {
-                    let why = format!("{why}; its mail is tried again");
-                    self.report(Fact::DeliveryBroken { why });
-                }
-                self.queue.connection_failed(now, connection, how);
-            }
-        }
-    }
-
     /// Looks at the clocks of the log, the queue and the questions.
     pub(super) fn timer(&mut self, now: Now) {
         if self
@@ -529,7 +503,7 @@ impl Common {
         {
             self.queue.timer(now);
         }
-        self.hosts.timer(now.instant);
+        self.hosts.timer(now.instant, &mut self.random);
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -574,6 +548,7 @@ impl Common {
         // A new limit of connections has struck out who waited for the old one.
         self.queue.permits_freed(now);
         self.hosts.forget_answers();
+        self.tls = tls::Clients::new(settings.tls.client.clone());
         self.settings = settings;
     }
 }

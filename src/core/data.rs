@@ -11,19 +11,20 @@ use hashbrown::HashMap;
 use crate::core::common::{Call, Common, Settled, Waiting, WantedConnection};
 use crate::core::deadlines::Deadlines;
 use crate::core::delivery::Delivery;
-use crate::core::flow::{Appetite, Flow};
+use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::hosts::Resolved;
 use crate::core::reception::Reception;
 use crate::core::{
     Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
 };
 use crate::mail::Receipt as _;
-use crate::queue::ConnectionFailure;
 use crate::queue::sessions::{Admitted, Refused};
+use crate::queue::{self, ConnectionFailure};
 use crate::report::{Fact, TurnedAway};
+use crate::route::TlsStart;
 use crate::smtp::reply;
 use crate::spool::commit::Ticket;
-use crate::spool::message::{SegmentSource, View};
+use crate::spool::message::SegmentSource;
 use crate::time::{Instant, Now};
 
 pub use crate::core::common::Parts;
@@ -117,7 +118,7 @@ impl DataCore {
                     Connection::Delivery(delivery) => delivery.sent(now, common, spool),
                     Connection::TurnedAway(flow) => {
                         flow.sent();
-                        flow.advance(Appetite::Sated, &mut common.operations);
+                        flow.advance(Appetite::Sated, &NoSpool, &mut common.operations);
                     }
                 });
             }
@@ -183,6 +184,7 @@ impl DataCore {
                 self.common.sessions.leave(admitted);
             }
             Some(Connection::Delivery(delivery)) => {
+                self.common.host_left(now.instant, &delivery.host_left());
                 let aftermath = delivery.aftermath();
                 self.common.delivery_over(now, aftermath);
             }
@@ -207,8 +209,9 @@ impl DataCore {
             Ok(admitted) => {
                 common.counters.sessions += 1;
                 let settings = Arc::clone(common.settings.session(listener));
-                let mut reception = Box::new(Reception::new(id, peer, settings, now));
-                reception.begin(now, common);
+                let start = common.settings.tls_start(listener);
+                let mut reception = Box::new(Reception::new(id, peer, settings, start, now));
+                reception.begin(now, common, start);
                 self.connections.insert(
                     id,
                     Connection::Reception {
@@ -221,10 +224,14 @@ impl DataCore {
                 common.counters.sessions_turned_away += 1;
                 common.report(Fact::TurnedAway { peer, why });
                 let mut flow = Flow::new(id);
-                let octets = reply::turned_away(&common.settings.hostname);
-                flow.send([Piece::Octets(octets)]);
+                // Words in clear are none to a client that waits for a handshake, and a
+                // handshake costs more than the refusal is to save.
+                if common.settings.tls_start(listener) == TlsStart::Command {
+                    let octets = reply::turned_away(&common.settings.hostname);
+                    flow.send([Piece::Octets(octets)]);
+                }
                 flow.finish(now.instant);
-                flow.advance(Appetite::Sated, &mut common.operations);
+                flow.advance(Appetite::Sated, &NoSpool, &mut common.operations);
                 self.connections
                     .insert(id, Connection::TurnedAway(Box::new(flow)));
             }
@@ -361,8 +368,12 @@ impl DataCore {
                 self.common.fill_maildir(now, spool, connection, &path);
             }
             Resolved::Discard { connection } => self.common.discard_all(now, spool, connection),
-            Resolved::Never { connection, why } => {
-                self.common.fail_all(now, spool, connection, &why);
+            Resolved::Never {
+                connection,
+                reason,
+                why,
+            } => {
+                self.common.fail_all(now, spool, connection, reason, &why);
             }
         }
     }
@@ -373,23 +384,19 @@ impl DataCore {
             self.common.queue.connection_closed(now, wanted.connection);
             return;
         }
-        let id = self.admit();
         let WantedConnection {
             connection,
             destination,
-            candidates,
+            mut candidates,
+            failed,
         } = wanted;
+        if let Err(again) = self.common.pick_host(now.instant, &mut candidates) {
+            self.no_host(now, connection, destination, failed, again);
+            return;
+        }
+        let id = self.admit();
         let common = &mut self.common;
-        let settings = common.settings.client(&candidates);
-        match Delivery::begin(
-            id,
-            connection,
-            destination,
-            candidates,
-            settings,
-            now,
-            common,
-        ) {
+        match Delivery::begin(id, connection, destination, candidates, now, common) {
             Some(delivery) => {
                 common.deliveries.insert(connection, id);
                 self.connections
@@ -403,6 +410,26 @@ impl DataCore {
         }
     }
 
+    /// None of the hosts may be tried now.
+    fn no_host(
+        &mut self,
+        now: Now,
+        connection: queue::ConnectionId,
+        destination: queue::DestinationId,
+        failed: Option<String>,
+        again: Option<Instant>,
+    ) {
+        let how = match (&failed, again) {
+            // One was tried just now: it is the destination that failed.
+            (Some(_), _) | (None, None) => ConnectionFailure::Unusable,
+            (None, Some(until)) => ConnectionFailure::Resting { until },
+        };
+        if let Some(why) = failed {
+            self.common.hosts.failed(destination, why);
+        }
+        self.common.queue.connection_failed(now, connection, how);
+    }
+
     fn notice(&mut self, now: Now, notice: Notice, spool: &impl SegmentSource) {
         match notice {
             Notice::Resolved {
@@ -410,7 +437,9 @@ impl DataCore {
                 answer,
                 valid_until,
             } => {
-                self.common.hosts.resolved(next_hop, answer, valid_until);
+                let common = &mut self.common;
+                let random = &mut common.random;
+                (common.hosts).resolved(next_hop, answer, valid_until, random);
             }
             Notice::SegmentReady { segment } => self.common.log.segment_ready(segment),
             Notice::SegmentFailed { segment, why } => {
@@ -487,14 +516,5 @@ impl DataCore {
     /// Nothing is under way with anybody.
     fn is_quiet(&self) -> bool {
         self.connections.is_empty() && self.common.writings.is_empty()
-    }
-}
-
-/// A spool without octets, where nothing is read any more.
-struct NoSpool;
-
-impl SegmentSource for NoSpool {
-    fn view(&self, _: spool_format::SegmentPlace) -> Option<View<'_>> {
-        None
     }
 }

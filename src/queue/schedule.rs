@@ -53,6 +53,7 @@ use spool_format::Told;
 
 mod delivery;
 mod expiry;
+mod health;
 mod line;
 mod operator;
 mod output;

@@ -29,6 +29,7 @@ use crate::core::settings::Settings;
 use crate::queue::{self, CoreNumber, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::route::TlsPolicy;
+use crate::runtime::certificates;
 use crate::runtime::clock::Clock;
 use crate::runtime::control::{self, Exit, Loaded};
 use crate::runtime::data;
@@ -79,7 +80,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     // A huge page is two mebibytes for one session. What needs much memory at once is
     // mapped from files here. Where the kernel refuses, memory costs more, that is all.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let settings = settings::settings(&config).map_err(ServeError)?;
+    let settings = settings_of(&config, clock).map_err(ServeError)?;
     let settings = Arc::new(settings);
     let data_cores = config.cores.data;
     let (spool, logs, directories) = open_spool(&config.spool.directory, data_cores)?;
@@ -269,6 +270,7 @@ impl Ground {
         };
         let servers = dns.servers.clone();
         let old = self.config.clone();
+        let clock = self.clock;
         let sessions = Arc::clone(&self.sessions);
         let permits = Arc::clone(&self.permits);
         let load = Box::new(move || {
@@ -278,7 +280,9 @@ impl Ground {
             // What takes a restart stays as it is.
             new.cores = old.cores;
             new.listeners.clone_from(&old.listeners);
-            let settings = settings::settings(&new)?;
+            // The listeners that stay may need it.
+            new.tls = new.tls.or_else(|| old.tls.clone());
+            let settings = settings_of(&new, clock)?;
             sessions.set_limits(new.limits.sessions_max, new.limits.sessions_per_client_max);
             let connections = u16::try_from(new.delivery.connections_max).unwrap_or(u16::MAX);
             // Whoever waits looks again when it is given the new settings.
@@ -310,11 +314,25 @@ impl Ground {
     }
 }
 
-fn host_book(config: &Config) -> HostBook {
+/// What the data cores need, with the certificates; says which of those end soon.
+fn settings_of(config: &Config, clock: Clock) -> Result<Settings, String> {
+    let mut settings = settings::settings(config).map_err(|error| error.to_string())?;
+    let (tls, facts) = certificates::load(config, clock.now().wall)?;
+    settings.tls = tls;
+    facts.iter().for_each(report_control);
+    Ok(settings)
+}
+
+/// What the lookups need to know of the configuration.
+#[must_use]
+pub fn host_book(config: &Config) -> HostBook {
     HostBook {
         ourselves: config.hostname.clone(),
+        listeners: (config.listeners.iter())
+            .map(|listener| listener.address)
+            .collect(),
         smarthosts: settings::smarthosts(config),
-        mx_port: None,
+        mx_port: config.delivery.mx_port,
         mx_tls: TlsPolicy::Opportunistic,
     }
 }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
-    Config, DeliveryMode, Listener, ListenerRole, Retry as RetryConfig, SmarthostTls, addresses,
+    Config, DeliveryMode, Listener, ListenerRole, ListenerTls, Retry as RetryConfig, SmarthostTls,
+    addresses,
 };
 use crate::core::credentials::Credentials;
-use crate::core::settings::Settings;
+use crate::core::settings::{Settings, Tls};
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
 use crate::route::{
-    self, Customers, HostName, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
-    Scope, SmarthostGroup, Target, TlsPolicy,
+    self, Customers, HostName, HostTls, OwnCertificate, Protocol, RelayRules, RouteError, Routes,
+    RoutesInSmarthostMode, Scope, SmarthostGroup, Target, TlsPolicy, TlsStart,
 };
 use crate::runtime::users;
 use crate::smtp;
@@ -37,7 +38,8 @@ mod customers;
 
 pub use customers::customers;
 
-/// What the data cores need.
+/// What the data cores need, but TLS, which takes more files:
+/// [`certificates`](super::certificates).
 ///
 /// # Errors
 /// What only the modules can find, for the operator.
@@ -55,6 +57,15 @@ pub fn settings(config: &Config) -> Result<Settings, String> {
             .iter()
             .map(|listener| Arc::new(session(config, listener, &credentials)))
             .collect(),
+        listener_tls: config
+            .listeners
+            .iter()
+            .map(|listener| match listener.tls {
+                ListenerTls::None | ListenerTls::StartTls => TlsStart::Command,
+                ListenerTls::Implicit => TlsStart::Connection,
+            })
+            .collect(),
+        tls: Tls::default(),
         relay: relay_rules(config, &customers),
         routes: routes(config, &customers).map_err(wrong)?,
         smtp_client: Arc::new(smtp_client),
@@ -75,17 +86,27 @@ pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
     else {
         return Vec::new();
     };
+    let mut certificates = (0..).map(OwnCertificate);
     let group = hosts
         .iter()
         .map(|smarthost| route::Host {
             host: smarthost.host.clone(),
             port: smarthost.port,
             protocol: Protocol::Smtp,
-            tls: match smarthost.tls {
-                SmarthostTls::None => TlsPolicy::None,
-                SmarthostTls::Opportunistic => TlsPolicy::Opportunistic,
-                SmarthostTls::Required => TlsPolicy::Required,
-                SmarthostTls::Verified => TlsPolicy::Verified,
+            tls: HostTls {
+                policy: match smarthost.tls {
+                    SmarthostTls::None => TlsPolicy::None,
+                    SmarthostTls::Opportunistic => TlsPolicy::Opportunistic,
+                    SmarthostTls::Required => TlsPolicy::Required,
+                    SmarthostTls::Verified => TlsPolicy::Verified,
+                },
+                start: if smarthost.implicit_tls {
+                    TlsStart::Connection
+                } else {
+                    TlsStart::Command
+                },
+                // Numbered as `certificates` loads them.
+                certificate: (smarthost.certificate.as_ref()).and_then(|_| certificates.next()),
             },
         })
         .collect();
@@ -113,6 +134,7 @@ fn session(
     if needed && !future_release.is_zero() {
         session.offers.future_release = Some(future_release);
     }
+    session.offers.start_tls = listener.tls == ListenerTls::StartTls;
     session
 }
 
@@ -194,7 +216,11 @@ fn target(next_hop: &addresses::NextHop) -> Target {
             host: host.clone(),
             port,
             protocol,
-            tls: TlsPolicy::None,
+            tls: match protocol {
+                Protocol::Smtp => TlsPolicy::Opportunistic.into(),
+                // On this machine or next to it.
+                Protocol::Lmtp => TlsPolicy::None.into(),
+            },
         })
     };
     match next_hop {

@@ -4,6 +4,7 @@
 #[allow(dead_code)]
 mod harness;
 
+mod exchangers;
 mod fixture;
 mod identity;
 mod idle;
@@ -17,4 +18,5 @@ mod queue_tools;
 mod real_clients;
 mod relaying;
 mod stop;
+mod tls;
 mod urgency;

@@ -9,11 +9,14 @@
 //! be observed. No test depends on how long something takes.
 
 pub(crate) mod client;
+pub(crate) mod dns;
 pub(crate) mod message;
 pub(crate) mod namespace;
+pub(crate) mod nsd;
 pub(crate) mod place;
 pub(crate) mod relay;
 pub(crate) mod rule;
+pub(crate) mod secure;
 mod session;
 pub(crate) mod setup;
 pub(crate) mod sink;

@@ -19,6 +19,11 @@ pub(crate) struct Setup {
     limits: String,
     listener: String,
     relay: Option<String>,
+    listener: String,
+    smarthost_lines: String,
+    sections: String,
+    dns: Vec<SocketAddr>,
+    mode: Option<&'static str>,
     smarthosts: Vec<SocketAddr>,
     delivery: String,
     routes: String,
@@ -38,6 +43,11 @@ impl Setup {
             limits: String::new(),
             listener: String::new(),
             relay: None,
+            listener: String::new(),
+            smarthost_lines: String::new(),
+            sections: String::new(),
+            dns: Vec::new(),
+            mode: None,
             smarthosts: Vec::new(),
             delivery: String::new(),
             routes: String::new(),
@@ -57,6 +67,44 @@ impl Setup {
     /// One more smarthost, behind those that are there.
     pub(crate) fn smarthost(mut self, address: SocketAddr) -> Self {
         self.smarthosts.push(address);
+        self
+    }
+
+    /// By MX, asking this name server and no other; the exchangers listen at
+    /// `mx_port`.
+    pub(crate) fn mx(name_server: SocketAddr, mx_port: u16) -> Self {
+        let mut setup = Self::new().delivery(&format!("mx_port = {mx_port}"));
+        setup.dns = vec![name_server];
+        setup
+    }
+
+    /// These name servers and no others, in this order.
+    pub(crate) fn servers(mut self, servers: &[SocketAddr]) -> Self {
+        self.dns = servers.to_vec();
+        self
+    }
+
+    /// `mode` of `[delivery]`, in place of the one that follows from the smarthosts.
+    pub(crate) fn mode(mut self, mode: &'static str) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Mail for this domain goes by MX, whatever the mode is.
+    pub(crate) fn route_mx(mut self, domain: &str) -> Self {
+        self.next_hop(domain, "mx");
+        self
+    }
+
+    /// Lines of the last `[[route]]`.
+    pub(crate) fn with(mut self, lines: &str) -> Self {
+        writeln!(self.routes, "{lines}").expect("a String takes everything");
+        self
+    }
+
+    /// No routes any more.
+    pub(crate) fn without_routes(mut self) -> Self {
+        self.routes.clear();
         self
     }
 
@@ -127,6 +175,24 @@ impl Setup {
         self
     }
 
+    /// Lines of `[[listener]]` but `address`.
+    pub(crate) fn listener(mut self, lines: &str) -> Self {
+        self.listener = format!("{lines}\n");
+        self
+    }
+
+    /// Lines of each `[[delivery.smarthost]]` but `host` and `port`.
+    pub(crate) fn smarthost_lines(mut self, lines: &str) -> Self {
+        self.smarthost_lines = format!("{lines}\n");
+        self
+    }
+
+    /// Whole sections, in place of those that were given so before.
+    pub(crate) fn sections(mut self, text: &str) -> Self {
+        self.sections = format!("{text}\n");
+        self
+    }
+
     /// Where the spool is, if not in the relay's own directory.
     pub(crate) fn spool_directory(mut self, directory: &Path) -> Self {
         self.spool_directory = Some(directory.to_owned());
@@ -175,6 +241,9 @@ impl Setup {
             routes,
             retry,
             log,
+            listener,
+            smarthost_lines,
+            sections,
             ..
         } = self;
         let spool_directory = match &self.spool_directory {
@@ -197,19 +266,28 @@ impl Setup {
         if let Some(relay) = &self.relay {
             push(&format!("[relay]\n{relay}"));
         }
+        if !self.dns.is_empty() {
+            let quoted = |server: &SocketAddr| format!("\"{server}\"");
+            let servers: Vec<_> = self.dns.iter().map(quoted).collect();
+            let servers = servers.join(", ");
+            push(&format!(
+                "[dns]\nservers = [{servers}]\nfallback_to_system = false\n"
+            ));
+        }
         if !self.smarthosts.is_empty() {
-            let with_routes = if routes.is_empty() {
+            let mode = self.mode.unwrap_or("smarthost");
+            let with_routes = if routes.is_empty() || mode != "smarthost" {
                 ""
             } else {
                 "routes_in_smarthost_mode = true\n"
             };
             push(&format!(
-                "[delivery]\nmode = \"smarthost\"\n{with_routes}{delivery}"
+                "[delivery]\nmode = \"{mode}\"\n{with_routes}{delivery}"
             ));
             for smarthost in &self.smarthosts {
                 let (host, port) = (smarthost.ip(), smarthost.port());
                 push(&format!(
-                    "[[delivery.smarthost]]\nhost = \"{host}\"\nport = {port}\n"
+                    "[[delivery.smarthost]]\nhost = \"{host}\"\nport = {port}\n{smarthost_lines}"
                 ));
             }
         } else if !delivery.is_empty() {
@@ -217,6 +295,7 @@ impl Setup {
         }
         push(routes);
         push(&format!("[retry]\n{retry}"));
+        push(sections);
         text
     }
 
