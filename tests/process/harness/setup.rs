@@ -17,7 +17,6 @@ pub(crate) struct Setup {
     spool_directory: Option<PathBuf>,
     cores: u8,
     limits: String,
-    listener: String,
     relay: Option<String>,
     listener: String,
     smarthost_lines: String,
@@ -41,7 +40,6 @@ impl Setup {
             spool_directory: None,
             cores: 1,
             limits: String::new(),
-            listener: String::new(),
             relay: None,
             listener: String::new(),
             smarthost_lines: String::new(),
@@ -157,12 +155,6 @@ impl Setup {
         self
     }
 
-    /// Lines of `[[listener]]` but `address`.
-    pub(crate) fn listener(mut self, lines: &str) -> Self {
-        self.listener = format!("{lines}\n");
-        self
-    }
-
     /// Lines of `[relay]`, in place of none at all.
     pub(crate) fn relay(mut self, lines: &str) -> Self {
         self.relay = Some(format!("{lines}\n"));
@@ -236,7 +228,6 @@ impl Setup {
             spool,
             cores,
             limits,
-            listener,
             delivery,
             routes,
             retry,
