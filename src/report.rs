@@ -187,6 +187,30 @@ pub enum Fact {
         /// With whom and how, for the operator.
         why: String,
     },
+    /// Somebody asked for held mail to be released.
+    Release {
+        /// What, in words.
+        what: String,
+        /// Who, in words.
+        by: String,
+        /// What waited.
+        messages: u64,
+        /// Octets of that.
+        octets: u64,
+        /// What became of it.
+        outcome: &'static str,
+    },
+    /// Nothing of a customer is released any more.
+    ReleaseEnded {
+        /// Whose.
+        customer: String,
+        /// Since the release.
+        took: Duration,
+        /// The site could be reached.
+        reached: bool,
+        /// Messages that are still held.
+        left: u64,
+    },
     /// An operator's command changed the queue.
     Steered {
         /// Which message.
@@ -258,6 +282,8 @@ impl Fact {
             Self::Unreachable { .. } => "next-hop-unreachable",
             Self::Reachable { .. } => "next-hop-reachable",
             Self::DeliveryBroken { .. } => "delivery-broken",
+            Self::Release { .. } => "release",
+            Self::ReleaseEnded { .. } => "release-ended",
             Self::Steered { .. } => "steered",
             Self::Configured { .. } => "configured",
             Self::ConfigurationRefused { .. } => "configuration-refused",
@@ -280,6 +306,8 @@ impl Fact {
             | Self::Recipient { .. }
             | Self::Notified { .. }
             | Self::Reachable { .. }
+            | Self::Release { .. }
+            | Self::ReleaseEnded { .. }
             | Self::Steered { .. }
             | Self::Configured { .. }
             | Self::Stopping { .. }
@@ -441,6 +469,34 @@ impl fmt::Display for Fact {
                 write!(f, "{}: takes mail again", Escaped(next_hop))
             }
             Self::DeliveryBroken { why } => write!(f, "{}", Escaped(why)),
+            Self::Release {
+                what,
+                by,
+                messages,
+                octets,
+                outcome,
+            } => write!(
+                f,
+                "release of {}, by {}: {outcome}, {messages} messages, {octets} octets",
+                Escaped(what),
+                Escaped(by)
+            ),
+            Self::ReleaseEnded {
+                customer,
+                took,
+                reached,
+                left,
+            } => write!(
+                f,
+                "release of {} ended after {:.3} s: {}, {left} messages are held",
+                Escaped(customer),
+                took.as_secs_f64(),
+                if *reached {
+                    "all was tried"
+                } else {
+                    "the site could not be reached"
+                }
+            ),
             Self::Steered { what, .. } => write!(f, "{what} by the operator"),
             Self::Configured { needs_restart } if needs_restart.is_empty() => {
                 write!(f, "the new configuration is in force")

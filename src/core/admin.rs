@@ -149,6 +149,12 @@ pub enum Command {
         /// The domain.
         domain: Text<Domain>,
     },
+    /// Releases what is held for a customer, by its name, or for a domain. Answered by
+    /// [`Response::Released`].
+    Release {
+        /// The customer's name; if there is none, a domain.
+        name: String,
+    },
     /// Counters and states. Answered by [`Response::Status`].
     Status,
     /// Reads and changes the detail of the log. Answered by [`Response::LogDetail`].

@@ -22,9 +22,10 @@ use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::admin::{Command, Reason, Response};
 use crate::core::data::Settings;
+use crate::core::release::{Asker, Desk};
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry};
 use crate::report::Fact;
-use crate::route::NextHop;
+use crate::route::{CustomerName, Customers, NextHop};
 use crate::spool::log::Gone;
 use crate::spool::reclaim::Fate;
 use crate::time::{Instant, Now};
@@ -85,6 +86,13 @@ pub enum ControlOperation {
     },
     /// Look how much room there is.
     MeasureDisk,
+    /// Run the command that brings a customer's site on line.
+    Wake {
+        /// Whose; told to the command in its environment.
+        customer: CustomerName,
+        /// The program and its arguments. Never empty.
+        command: Vec<String>,
+    },
     /// Read the configuration again.
     LoadConfiguration,
     /// Answer the operator.
@@ -134,6 +142,13 @@ pub enum ControlCompletion {
         segment: SegmentPlace,
         /// What it is now.
         gone: Gone,
+    },
+    /// The outcome of [`ControlOperation::Wake`].
+    Woken {
+        /// Whose.
+        customer: CustomerName,
+        /// Why it did not work.
+        result: Result<(), String>,
     },
     /// Something of a background job went wrong; it is not repeated.
     Trouble {
@@ -196,20 +211,24 @@ pub struct ControlCore {
     questions: HashMap<AdminRequestId, Question>,
     /// Who asked for the reload that is under way.
     reloading: Vec<AdminRequestId>,
+    desk: Desk,
     measure_at: Instant,
     stop: Stop,
     operations: VecDeque<ControlOperation>,
 }
 
 impl ControlCore {
-    /// A control core for so many data cores.
+    /// A control core for so many data cores. `seed` spreads what would come at once.
     #[must_use]
-    pub fn new(data_cores: u8) -> Self {
+    pub fn new(now: Now, data_cores: u8, customers: Arc<Customers>, seed: u64) -> Self {
+        let mut desk = Desk::new(data_cores, seed);
+        desk.set_customers(now, customers);
         Self {
             data_cores,
             resolving: HashMap::new(),
             questions: HashMap::new(),
             reloading: Vec::new(),
+            desk,
             measure_at: Instant::START,
             stop: Stop::No,
             operations: VecDeque::new(),
@@ -219,7 +238,7 @@ impl ControlCore {
     /// Takes what happened.
     pub fn handle(&mut self, now: Now, completion: ControlCompletion) {
         match completion {
-            ControlCompletion::Notice(notice) => self.notice(notice),
+            ControlCompletion::Notice(notice) => self.notice(now, notice),
             ControlCompletion::Resolved {
                 next_hop,
                 answer,
@@ -258,6 +277,10 @@ impl ControlCore {
             } => {
                 self.tell(core, Notice::SegmentGone { segment, gone });
             }
+            ControlCompletion::Woken { customer, result } => {
+                self.desk
+                    .woken(now, &customer, result, &mut self.operations);
+            }
             ControlCompletion::Trouble { what } => {
                 self.operations
                     .push_back(ControlOperation::Report(Fact::Trouble { what }));
@@ -265,7 +288,7 @@ impl ControlCore {
             ControlCompletion::DiskSpace { free_bytes } => {
                 self.tell_all(&Notice::DiskSpace { free_bytes });
             }
-            ControlCompletion::Configuration(loaded) => self.configured(loaded),
+            ControlCompletion::Configuration(loaded) => self.configured(now, loaded),
             ControlCompletion::Admin { request, command } => self.ask(now, request, command),
             ControlCompletion::StopRequested => self.begin_stop(now),
             ControlCompletion::ReloadRequested => {
@@ -290,10 +313,12 @@ impl ControlCore {
             Stop::No | Stop::Exited => None,
         };
         let questions = self.questions.values().map(|q| q.deadline);
-        questions.chain(stop).chain(Some(self.measure_at)).min()
+        let desk = self.desk.deadline();
+        let others = stop.into_iter().chain(desk).chain(Some(self.measure_at));
+        questions.chain(others).min()
     }
 
-    fn notice(&mut self, notice: ControlNotice) {
+    fn notice(&mut self, now: Now, notice: ControlNotice) {
         match notice {
             ControlNotice::Resolve { core, next_hop } => {
                 let askers = self.resolving.entry(next_hop.clone()).or_default();
@@ -331,6 +356,22 @@ impl ControlCore {
                     .push_back(ControlOperation::Summarise { segment });
             }
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
+            ControlNotice::Release { order, asker } => {
+                self.desk.ask(now, order, asker, &mut self.operations);
+            }
+            ControlNotice::ReleasePart {
+                core,
+                release,
+                part,
+            } => self
+                .desk
+                .part(now, core, release, part, &mut self.operations),
+            ControlNotice::ReleaseEnded {
+                core,
+                customer,
+                end,
+                left,
+            } => (self.desk).ended(now, core, customer, end, left, &mut self.operations),
             ControlNotice::Stopped { core } => {
                 let Stop::Waiting { finished, .. } = &mut self.stop else {
                     return;
@@ -344,12 +385,14 @@ impl ControlCore {
     }
 
     /// A configuration was read, or could not be.
-    fn configured(&mut self, loaded: Result<Reconfigured, String>) {
+    fn configured(&mut self, now: Now, loaded: Result<Reconfigured, String>) {
         let (response, fact) = match loaded {
             Ok(Reconfigured {
                 settings,
                 needs_restart,
             }) => {
+                self.desk
+                    .set_customers(now, Arc::clone(&settings.customers));
                 self.tell_all(&Notice::Configured(settings));
                 (Response::Done, Fact::Configured { needs_restart })
             }
@@ -386,6 +429,10 @@ impl ControlCore {
                 let response = Response::refused(Reason::Failed, text);
                 self.operations
                     .push_back(ControlOperation::Answer { request, response });
+            }
+            Command::Release { name } if let Some(order) = self.desk.named(&name) => {
+                let asker = Asker::Operator(request);
+                self.desk.ask(now, order, asker, &mut self.operations);
             }
             command => {
                 self.tell_all(&Notice::Admin {
@@ -446,6 +493,7 @@ impl ControlCore {
             .push_back(ControlOperation::Report(Fact::Stopping {
                 patience: STOP_PATIENCE,
             }));
+        self.desk.close();
         self.tell_all(&Notice::Stop { deadline });
     }
 
@@ -457,6 +505,7 @@ impl ControlCore {
     }
 
     fn look_at_the_clock(&mut self, now: Now) {
+        self.desk.timer(now, &mut self.operations);
         if now.instant >= self.measure_at {
             self.measure_at = now.instant + DISK_INTERVAL;
             self.operations.push_back(ControlOperation::MeasureDisk);

@@ -11,7 +11,7 @@ use crate::core::admin::{
     Reason, RecipientState, Released, Response, Selection, State, Status, Text, shortened,
 };
 use crate::core::common::Common;
-use crate::mail::{QueueId, RecipientIndex};
+use crate::mail::{Domain, QueueId, RecipientIndex};
 use crate::queue::{self, Gate, Health, HoldState, ShareState};
 use crate::report::Fact;
 use crate::spool::message::{SegmentSource, StoredMessage};
@@ -36,18 +36,28 @@ impl Common {
             }
             Command::ReleaseDomain {
                 domain: Text(domain),
-            } => {
-                let settings = std::sync::Arc::clone(&self.settings);
-                let next_hop = settings.routes.next_hop(domain.as_str());
-                let waiting = self.queue.release(now, queue::Selection::NextHop(next_hop));
-                let (messages, octets) = (waiting.messages, waiting.octets);
-                Response::Released(Released { messages, octets })
-            }
+            } => self.release_domain(now, domain),
+            // A customer's was taken by the control core: this is a domain of a route.
+            Command::Release { name } => match name.parse::<Domain>() {
+                Ok(domain) => self.release_domain(now, &domain),
+                Err(_) => {
+                    let text = format!("there is no customer {name:?}, and it is no domain");
+                    Response::refused(Reason::NotFound, text)
+                }
+            },
             Command::Status => Response::Status(self.status(now)),
             Command::LogDetail(_) | Command::Stop | Command::Reload => {
                 Response::refused(Reason::Request, "this is answered by the control core")
             }
         }
+    }
+
+    fn release_domain(&mut self, now: Now, domain: &Domain) -> Response {
+        let settings = std::sync::Arc::clone(&self.settings);
+        let next_hop = settings.routes.next_hop(domain.as_str());
+        let waiting = self.queue.release(now, queue::Selection::NextHop(next_hop));
+        let (messages, octets) = (waiting.messages, waiting.octets);
+        Response::Released(Released { messages, octets })
     }
 
     fn page(&self, now: Now, matching: &Matching, spool: &impl SegmentSource) -> Page {
@@ -384,7 +394,9 @@ pub(super) fn merge(command: &Command, parts: Vec<Response>) -> Response {
         Command::QueueChange { selection, .. } => {
             Response::Changed(merge_changes(changes, selection))
         }
-        Command::ReleaseDomain { .. } => Response::Released(released),
+        Command::ReleaseDomain { .. } | Command::Release { .. } if refusals.is_empty() => {
+            Response::Released(released)
+        }
         Command::Status => status.map_or_else(no_answer, Response::Status),
         _ => refusals.pop().unwrap_or_else(no_answer),
     }

@@ -24,9 +24,12 @@ use std::sync::Arc;
 
 use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 
+use crate::core::release::{Asker, Order, Part, Purpose, ReleaseId};
 use crate::queue::permits::DestinationKey;
+use crate::queue::schedule::{ReleaseEnd, Waiting};
 use crate::report::Fact;
-use crate::route::{NextHop, Protocol, TlsPolicy};
+use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy};
+use crate::smtp::etrn;
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
 use crate::spool::reclaim::Fate;
@@ -48,6 +51,8 @@ mod log;
 mod notifying;
 mod outcome;
 mod reception;
+pub mod release;
+mod releasing;
 pub mod restart;
 pub mod settings;
 #[cfg(test)]
@@ -255,6 +260,22 @@ pub enum Notice {
         /// What.
         command: Arc<admin::Command>,
     },
+    /// Held mail is to be let go, or counted. Answered by [`ControlNotice::ReleasePart`].
+    Release {
+        /// To answer with.
+        release: ReleaseId,
+        /// What.
+        order: Arc<Order>,
+        /// Which of the two.
+        purpose: Purpose,
+    },
+    /// The answer to an ETRN of a session here.
+    ReleaseAnswer {
+        /// Whose.
+        connection: ConnectionId,
+        /// What it is told.
+        answer: etrn::Answer,
+    },
     /// A new configuration is in force for what begins from now on.
     Configured(Arc<crate::core::data::Settings>),
     /// Finish what is in flight, take nothing new; at the deadline, stop.
@@ -303,6 +324,33 @@ pub enum ControlNotice {
         request: AdminRequestId,
         /// What.
         response: admin::Response,
+    },
+    /// Somebody may and wants to have held mail released.
+    Release {
+        /// What.
+        order: Order,
+        /// Who.
+        asker: Asker,
+    },
+    /// One core's part of a release.
+    ReleasePart {
+        /// Whose.
+        core: CoreId,
+        /// Of which.
+        release: ReleaseId,
+        /// What it is.
+        part: Part,
+    },
+    /// On this core nothing of the customer is released any more.
+    ReleaseEnded {
+        /// Which core.
+        core: CoreId,
+        /// Whose mail.
+        customer: CustomerName,
+        /// How the last of its destinations ended.
+        end: ReleaseEnd,
+        /// What is held there now.
+        left: Waiting,
     },
     /// A data core has finished its graceful stop.
     Stopped {

@@ -17,6 +17,7 @@ use crate::mail::Envelope;
 use crate::report::Fact;
 use crate::route::Verdict as Relay;
 use crate::smtp::data::MessageFacts;
+use crate::smtp::etrn::Answer;
 use crate::smtp::reply::Refusal;
 use crate::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
 use crate::spool::commit::Committed;
@@ -168,6 +169,14 @@ impl Reception {
         self.settle(common);
     }
 
+    /// The control core has answered ETRN.
+    pub(super) fn released(&mut self, now: Now, common: &mut Common, answer: Answer) {
+        self.say(now, common, Input::Released(answer));
+        self.read_unread(now, common);
+        self.end_input(now, common);
+        self.settle(common);
+    }
+
     /// The message could not be written.
     pub(super) fn not_stored(&mut self, now: Now, common: &mut Common) {
         self.say(now, common, Input::NotStored(NotTaken::Failed));
@@ -223,10 +232,14 @@ impl Reception {
             outputs += 1;
             match output {
                 Output::Send(octets) => self.flow.send([Piece::Octets(octets)]),
-                Output::Ask => {
-                    let verdict = self.answer(common);
-                    self.session.handle(now, Input::Answer(verdict));
-                }
+                Output::Ask => match self.answer(common) {
+                    Some(input) => {
+                        self.session.handle(now, input);
+                    }
+                    None => {
+                        self.session.handle(now, Input::Later);
+                    }
+                },
                 Output::Begin { envelope, expected } => {
                     let input = self.begin_message(now, common, envelope, expected);
                     self.session.handle(now, input);
@@ -257,10 +270,15 @@ impl Reception {
         outputs
     }
 
-    /// Answers the session's question from the routes and limits.
-    fn answer(&self, common: &mut Common) -> Verdict {
-        match self.session.question() {
+    /// Answers the session's question from the routes and limits. `None`: the control
+    /// core will.
+    fn answer(&self, common: &mut Common) -> Option<Input<'static, Committed>> {
+        let verdict = match self.session.question() {
             None | Some(Question::Sender { .. }) => Verdict::Accept,
+            Some(Question::Release { node }) => {
+                let answer = common.etrn(self.flow.connection(), self.peer(), None, node);
+                return answer.map(Input::Released);
+            }
             Some(Question::Recipient { recipient, .. }) => {
                 let domain = recipient.forward_path.address().domain_str();
                 let rules = &common.settings.relay;
@@ -279,7 +297,8 @@ impl Reception {
                     }
                 }
             }
-        }
+        };
+        Some(Input::Answer(verdict))
     }
 
     fn begin_message(

@@ -283,7 +283,7 @@ impl Ground {
             // Whoever waits looks again when it is given the new settings.
             let _ = permits.set_limit_total(connections);
             Ok(Loaded {
-                book: host_book(&new),
+                book: host_book(&new, &settings),
                 reconfigured: Reconfigured {
                     settings: Arc::new(settings),
                     needs_restart,
@@ -291,11 +291,16 @@ impl Ground {
             })
         });
         let start = |dns| control::Start {
-            core: ControlCore::new(self.config.cores.data),
+            core: ControlCore::new(
+                self.clock.now(),
+                self.config.cores.data,
+                Arc::clone(&self.settings.customers),
+                random(),
+            ),
             mailboxes: self.mailboxes,
             clock: self.clock,
             storeroom: self.storeroom,
-            book: host_book(&self.config),
+            book: host_book(&self.config, &self.settings),
             seed: random(),
             dns,
             admin_socket: Some(self.config.admin.socket.clone()),
@@ -309,8 +314,9 @@ impl Ground {
     }
 }
 
-fn host_book(config: &Config) -> HostBook {
+fn host_book(config: &Config, settings: &Settings) -> HostBook {
     HostBook {
+        customers: Arc::clone(&settings.customers),
         ourselves: config.hostname.clone(),
         smarthosts: settings::smarthosts(config),
         mx_port: None,

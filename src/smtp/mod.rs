@@ -12,6 +12,7 @@
 pub mod answer;
 pub mod client;
 pub mod data;
+pub mod etrn;
 pub mod line;
 mod parameter;
 pub mod reply;

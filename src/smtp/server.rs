@@ -36,6 +36,7 @@
 
 mod answers;
 mod commands;
+mod etrn;
 mod octets;
 mod transaction;
 
@@ -49,6 +50,7 @@ use std::time::Duration;
 use self::transaction::{Beginning, Fate, Gathering, Incoming, Open};
 use crate::mail::{Envelope, QueueId, Receipt, Recipient, Sender};
 use crate::smtp::data::MessageFacts;
+use crate::smtp::etrn::{Answer, Node};
 use crate::smtp::line::Lines;
 use crate::smtp::reply::{self, Closing, Refusal, Reply};
 use crate::smtp::settings::{EarlyTalker, Settings};
@@ -79,6 +81,8 @@ pub enum Input<'a, R> {
     Received(&'a [u8]),
     /// The answer to [`Output::Ask`].
     Answer(Verdict),
+    /// The answer to [`Output::Ask`] of [`Question::Release`].
+    Released(Answer),
     /// What the session waits for will take a while: send what is gathered.
     Later,
     /// The answer to [`Output::Begin`]: there is room, and this is its name.
@@ -187,6 +191,12 @@ pub enum Question<'a> {
         /// The recipients that were accepted before.
         accepted: &'a [Recipient],
     },
+    /// What is this client's of what it wants released? Answered by
+    /// [`Input::Released`].
+    Release {
+        /// What it named.
+        node: &'a Node,
+    },
 }
 
 /// What the client called itself, and how.
@@ -217,6 +227,8 @@ enum State {
     AskedSender(Box<Gathering>),
     /// RCPT waits for its answer.
     AskedRecipient(Box<Gathering>, Box<Recipient>),
+    /// ETRN waits for its answer.
+    AskedRelease(Box<Node>),
     /// DATA or the first BDAT waits for its answer.
     Beginning(Box<Beginning>),
     /// Text by DATA is read.
@@ -329,6 +341,7 @@ impl<R: Receipt> Session<R> {
         match input {
             Input::Received(octets) => taken = self.received(octets),
             Input::Answer(verdict) => self.answered(verdict),
+            Input::Released(answer) => self.released(answer),
             Input::Later => self.flush(),
             Input::Begun(id) => self.begun(id),
             Input::NotBegun(why) => self.not_begun(why),
@@ -365,6 +378,7 @@ impl<R: Receipt> Session<R> {
             }
             State::AskedSender(_)
             | State::AskedRecipient(..)
+            | State::AskedRelease(_)
             | State::Beginning(_)
             | State::Storing
             | State::StartingTls
@@ -385,6 +399,7 @@ impl<R: Receipt> Session<R> {
                 recipient,
                 accepted: &gathering.recipients,
             }),
+            State::AskedRelease(node) => Some(Question::Release { node }),
             _ => None,
         }
     }
@@ -511,6 +526,7 @@ impl<R: Receipt> Session<R> {
             State::Greeting { .. }
             | State::AskedSender(_)
             | State::AskedRecipient(..)
+            | State::AskedRelease(_)
             | State::Beginning(_)
             | State::Storing
             | State::StartingTls

@@ -83,6 +83,8 @@ pub enum EarlyTalker {
 pub struct Offers {
     /// STARTTLS (RFC 3207), while the session is in clear.
     pub start_tls: bool,
+    /// ETRN (RFC 1985).
+    pub etrn: bool,
     /// MT-PRIORITY (RFC 6710).
     pub mt_priority: bool,
     /// DELIVERBY (RFC 2852), with the least time that makes sense here.
