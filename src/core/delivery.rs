@@ -9,7 +9,6 @@
 //! the connection ends; so nothing is lost between here and the schedule.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use spool_format::SegmentPlace;
@@ -18,9 +17,11 @@ use crate::core::common::Common;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
-use crate::core::{ConnectionId, Host, Operation, Piece};
+use crate::core::{ConnectionId, Endpoint, Host, Operation, Piece};
+use crate::queue::notification::Action;
 use crate::queue::{self, ConnectionFailure, DestinationId, Take};
 use crate::report::Fact;
+use crate::route::Protocol;
 use crate::smtp::client::fault::{Reach, SessionError};
 use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
 use crate::smtp::client::settings::Settings;
@@ -35,7 +36,7 @@ use crate::time::{Instant, Now};
 const STUFFED_BYTES: usize = 64 * 1024;
 
 /// Where a delivery may connect to, best first.
-pub(super) type Candidates = VecDeque<(Host, SocketAddr)>;
+pub(super) type Candidates = VecDeque<(Host, Endpoint)>;
 
 /// A body on its way through the stuffer.
 struct Stuffing {
@@ -65,7 +66,7 @@ pub(super) struct Delivery {
     client: Client,
     flow: Flow,
     host: Host,
-    address: SocketAddr,
+    endpoint: Endpoint,
     /// What is left to try if this host does not talk to us.
     candidates: Candidates,
     jobs: Vec<Active>,
@@ -123,11 +124,11 @@ impl Delivery {
         now: Now,
         common: &mut Common,
     ) -> Option<Self> {
-        let (host, address) = candidates.pop_front()?;
+        let (host, endpoint) = candidates.pop_front()?;
         common.counters.connections_out += 1;
         common.operations.push_back(Operation::Connect {
             connection: id,
-            to: address,
+            to: endpoint.clone(),
             from: None,
         });
         Some(Self {
@@ -136,7 +137,7 @@ impl Delivery {
             client: Client::new(settings, now),
             flow: Flow::new(id),
             host,
-            address,
+            endpoint,
             candidates,
             jobs: Vec::new(),
             pieces: VecDeque::new(),
@@ -171,12 +172,10 @@ impl Delivery {
 
     /// The host, for the operator: name and address.
     pub(super) fn host(&self) -> String {
-        format!(
-            "{} [{}]:{}",
-            self.host.name,
-            self.address.ip(),
-            self.address.port()
-        )
+        match &self.endpoint {
+            Endpoint::Tcp(_) => format!("{} {}", self.host.name, self.endpoint),
+            Endpoint::Unix(_) => self.endpoint.to_string(),
+        }
     }
 
     /// What is to be done when it is over.
@@ -344,6 +343,10 @@ impl Delivery {
                     let host = HostText {
                         name: self.host.name.parse().ok(),
                         text: self.host(),
+                        success: match self.host.protocol {
+                            Protocol::Smtp => Action::Relayed,
+                            Protocol::Lmtp => Action::Delivered,
+                        },
                     };
                     common.outcome(now, &mut self.jobs[index], &host, &outcome);
                     if outcome.remaining == Remaining::None {

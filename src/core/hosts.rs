@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 
 use crate::core::common::WantedConnection;
 use crate::core::delivery::Candidates;
-use crate::core::{Host, Unresolved};
+use crate::core::{Endpoint, Host, Unresolved};
 use crate::queue::{ConnectionId, DestinationId};
 use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy};
 use crate::time::Instant;
@@ -131,7 +131,7 @@ impl HostCache {
     pub(super) fn called(&mut self, customer: CustomerName, address: IpAddr) {
         let host = Host {
             name: address.to_string(),
-            addresses: vec![SocketAddr::new(address, SMTP_PORT)],
+            addresses: vec![Endpoint::Tcp(SocketAddr::new(address, SMTP_PORT))],
             protocol: Protocol::Smtp,
             tls: TlsPolicy::None,
         };
@@ -252,13 +252,13 @@ impl HostCache {
     }
 }
 
-fn candidates(hosts: &[Host]) -> VecDeque<(Host, SocketAddr)> {
+fn candidates(hosts: &[Host]) -> Candidates {
     let all: Candidates = hosts
         .iter()
         .flat_map(|host| {
             host.addresses
                 .iter()
-                .map(|address| (host.clone(), *address))
+                .map(|endpoint| (host.clone(), endpoint.clone()))
         })
         .collect();
     all

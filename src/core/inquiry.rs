@@ -14,8 +14,12 @@ use crate::core::common::Common;
 use crate::mail::{Domain, QueueId, RecipientIndex};
 use crate::queue::{self, Gate, Health, HoldState, ShareState};
 use crate::report::Fact;
+use crate::route::NextHop;
 use crate::spool::message::{SegmentSource, StoredMessage};
 use crate::time::{Instant, Now, WallTime};
+
+/// Customers whose mail `status` counts: a page, out of ten thousand.
+const CUSTOMERS_SHOWN_MAX: usize = 1000;
 
 impl Common {
     /// This core's part of an answer.
@@ -50,6 +54,28 @@ impl Common {
                 Response::refused(Reason::Request, "this is answered by the control core")
             }
         }
+    }
+
+    /// What is held for the customers that have mail, those with the most.
+    fn customers_counted(&self) -> impl Iterator<Item = (String, u64)> {
+        let usage = &self.settings.policies.usage;
+        let mut held: Vec<_> = usage
+            .iter()
+            .map(|(name, usage)| (usage.messages(), usage.octets(), name))
+            .filter(|(messages, ..)| *messages > 0)
+            .collect();
+        held.sort_unstable_by(|a, b| b.cmp(a));
+        held.truncate(CUSTOMERS_SHOWN_MAX);
+        let names: Vec<_> = held
+            .into_iter()
+            .map(|(messages, octets, name)| (messages, octets, name.to_string()))
+            .collect();
+        names.into_iter().flat_map(|(messages, octets, name)| {
+            [
+                (format!("customer.{name}.messages"), messages),
+                (format!("customer.{name}.octets"), octets),
+            ]
+        })
     }
 
     fn release_domain(&mut self, now: Now, domain: &Domain) -> Response {
@@ -100,7 +126,8 @@ impl Common {
             .into_iter()
             .filter_map(|entry| {
                 let stored = StoredMessage::read(spool, entry.location()).ok();
-                let matches = stored_matches(filter, &entry, stored.as_ref())
+                let matches = self.is_customers(filter, &entry)
+                    && stored_matches(filter, &entry, stored.as_ref())
                     && filter
                         .state
                         .is_none_or(|state| state == state_of(&self.queue, &entry));
@@ -111,6 +138,16 @@ impl Common {
             entries,
             next: page.next,
         }
+    }
+
+    /// Whether a share of the message is held for the customer of the filter.
+    fn is_customers(&self, filter: &Filter, entry: &queue::Entry<'_>) -> bool {
+        filter.customer.as_ref().is_none_or(|Text(wanted)| {
+            entry.shares().any(|share| {
+                let next_hop = self.queue.next_hop(share.destination);
+                matches!(next_hop, Some(NextHop::Hold { customer, .. }) if customer == wanted)
+            })
+        })
     }
 
     fn entry(&self, now: Now, entry: &queue::Entry<'_>, stored: Option<&StoredMessage>) -> Entry {
@@ -268,6 +305,10 @@ impl Common {
             ("spool_bytes", self.log.size_bytes()),
         ];
         counters.extend(gauges.map(|(name, value)| (name.to_owned(), value)));
+        // Counted by all cores together, so told by one.
+        if self.id.0 == 0 {
+            counters.extend(self.customers_counted());
+        }
         let log = match self.log.fault() {
             None => "open".to_owned(),
             Some(fault) => format!("closed to writes: {fault}"),

@@ -283,7 +283,18 @@ impl Reception {
                 let domain = recipient.forward_path.address().domain_str();
                 let rules = &common.settings.relay;
                 match rules.may_relay(self.client(), None, domain) {
-                    Relay::Relay(_) => Verdict::Accept,
+                    Relay::Relay(_) => match common.room_for(domain) {
+                        Ok(()) => Verdict::Accept,
+                        Err(refusal) => {
+                            common.counters.recipients_over_quota += 1;
+                            common.report(Fact::Refused {
+                                peer: self.peer(),
+                                reply: refusal.reply().text().to_owned(),
+                                what: format!("RCPT TO:{}", recipient.forward_path),
+                            });
+                            Verdict::Refuse(refusal)
+                        }
+                    },
                     Relay::Refuse => {
                         common.counters.recipients_refused += 1;
                         let what = format!("RCPT TO:{}", recipient.forward_path);

@@ -558,7 +558,7 @@ impl<K: Hash + Eq> Limit<K> {
     }
 
     fn take(&mut self, now: Instant, key: K) -> bool {
-        if self.paid.len() >= REMEMBERED_MAX {
+        if self.paid.len() >= REMEMBERED_MAX && !self.paid.contains_key(&key) {
             self.paid.retain(|_, paid| *paid > now);
             if self.paid.len() >= REMEMBERED_MAX {
                 // So many at once are no customers of ours: everybody starts afresh.

@@ -13,6 +13,7 @@ use crate::report::Fact;
 use crate::route::customer::{Caller, DeliverTo};
 use crate::route::{Customer, CustomerName, Customers, NextHop, NextHopRef};
 use crate::smtp::etrn::{Answer, Node};
+use crate::smtp::reply::Refusal;
 use crate::time::Now;
 
 /// What a caller gets of what it names. What it may not have and what does not exist is
@@ -68,7 +69,32 @@ fn selection<'a>(customer: &'a CustomerName, extent: &'a Extent) -> Selection<'a
     }
 }
 
+/// RFC 3463 §3.3: the mailbox is full, and may be emptied.
+const QUOTA_REACHED: Refusal = Refusal::new(
+    452,
+    2,
+    2,
+    "too much mail waits for this domain, try again later",
+);
+
 impl Common {
+    /// Whether a customer of this domain, if it is one's, has room for more mail.
+    ///
+    /// # Errors
+    /// The refusal, if its quota is reached.
+    pub(super) fn room_for(&self, domain: &str) -> Result<(), Refusal> {
+        let settings = &self.settings;
+        let Some(customer) = settings.customers.by_domain(domain) else {
+            return Ok(());
+        };
+        let Some(usage) = settings.policies.usage.get(&customer.name) else {
+            return Ok(());
+        };
+        let quota = customer.quota;
+        let full = usage.messages() >= quota.messages || usage.octets() >= quota.octets;
+        if full { Err(QUOTA_REACHED) } else { Ok(()) }
+    }
+
     /// ETRN of a session. `None`: the answer comes from the control core.
     pub(super) fn etrn(
         &mut self,

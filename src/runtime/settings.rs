@@ -7,6 +7,7 @@ use crate::config::{Config, DeliveryMode, Retry as RetryConfig, SmarthostTls, ad
 use crate::core::settings::Settings;
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
+use crate::queue::usage::Ledger;
 use crate::route::{
     self, Customers, HostName, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
     Scope, SmarthostGroup, Target, TlsPolicy,
@@ -36,7 +37,7 @@ pub use customers::customers;
 ///
 /// # Errors
 /// What only the modules can find, for the operator.
-pub fn settings(config: &Config) -> Result<Settings, RouteError> {
+pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, RouteError> {
     let smtp_client = smtp::client::settings::Settings::new(config.hostname.clone());
     let mut lmtp_client = smtp_client.clone();
     lmtp_client.protocol = smtp::client::settings::Protocol::Lmtp;
@@ -46,13 +47,13 @@ pub fn settings(config: &Config) -> Result<Settings, RouteError> {
         listeners: config
             .listeners
             .iter()
-            .map(|_| Arc::new(session(config)))
+            .map(|_| Arc::new(session(config, &customers)))
             .collect(),
         relay: relay_rules(config, &customers),
         routes: routes(config, &customers)?,
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
-        policies: policies(config, &customers),
+        policies: policies(config, &customers, ledger),
         customers,
         data_cores: config.cores.data,
         idle: IDLE,
@@ -84,10 +85,11 @@ pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
     vec![group]
 }
 
-fn session(config: &Config) -> smtp::settings::Settings {
+fn session(config: &Config, customers: &Customers) -> smtp::settings::Settings {
     let mut session = smtp::settings::Settings::new(config.hostname.clone());
     session.message_bytes_max = config.limits.message_bytes_max;
     session.recipients_max = config.limits.recipients_max;
+    session.offers.etrn = !customers.is_empty();
     session
 }
 
@@ -119,7 +121,7 @@ fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> 
     Routes::new(mode, in_smarthost_mode, held, routes)
 }
 
-fn policies(config: &Config, customers: &Customers) -> Policies {
+fn policies(config: &Config, customers: &Customers, ledger: &Ledger) -> Policies {
     let (retry, warn) = match config.retry {
         RetryConfig::Exponential {
             first,
@@ -158,6 +160,9 @@ fn policies(config: &Config, customers: &Customers) -> Policies {
     };
     Policies {
         customers: customers::policies(customers, policy.connections),
+        usage: (customers.iter())
+            .map(|customer| (customer.name.clone(), ledger.of(&customer.name)))
+            .collect(),
         default: Arc::new(policy),
         ..Policies::default()
     }
@@ -175,6 +180,9 @@ fn target(next_hop: &addresses::NextHop) -> Target {
     match next_hop {
         addresses::NextHop::Smtp { host: name, port } => host(name, *port, Protocol::Smtp),
         addresses::NextHop::Lmtp { host: name, port } => host(name, *port, Protocol::Lmtp),
+        addresses::NextHop::LmtpSocket(path) => {
+            host(&HostName::Socket(path.as_path().into()), 0, Protocol::Lmtp)
+        }
         addresses::NextHop::Maildir(path) => Target::Maildir(path.clone()),
         addresses::NextHop::Hold => Target::Hold(HELD.parse().expect("a customer name")),
         addresses::NextHop::Discard => Target::Discard,

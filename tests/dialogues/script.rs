@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use turnspool::smtp::data::BareNewline;
+use turnspool::smtp::etrn::{Answer, Waiting};
 use turnspool::smtp::reply::Refusal;
 use turnspool::smtp::server::{NotTaken, Verdict};
 use turnspool::smtp::settings::{EarlyTalker, Settings};
@@ -13,10 +14,12 @@ use turnspool::smtp::trace::TlsFacts;
 /// `set KEY VALUE` (before all else), `implicit-tls`, `show trace`,
 /// `answer VERDICT` (to the next question that has none), `answer-later VERDICT`,
 /// `begin OUTCOME`, `begin-later OUTCOME`, `store OUTCOME`, `store-later OUTCOME`,
-/// `go` (the late answer comes), `lose OUTCOME` (the message is lost now),
+/// `etrn ANSWER`, `etrn-later ANSWER`, `go` (the late answer comes), `lose OUTCOME` (the message is lost now),
 /// `advance SECONDSs`, `stop`, `peer-closes`.
 ///
 /// VERDICT: `accept`, `refuse CODE X.Y.Z TEXT`, `dismiss CODE X.Y.Z TEXT`.
+/// ANSWER: `started MESSAGES OCTETS`, `joined MESSAGES OCTETS`, `nothing`, `unable`,
+/// `too-often`, `not-allowed`, `auth-required`.
 /// OUTCOME: `ok`, `no-room`, `failed`, `refuse CODE X.Y.Z TEXT`.
 #[derive(Debug)]
 pub(crate) enum Directive {
@@ -24,6 +27,8 @@ pub(crate) enum Directive {
     AnswerLater(Verdict),
     Outcome(Stage, Result<(), NotTaken>),
     OutcomeLater(Stage, Result<(), NotTaken>),
+    Etrn(Answer),
+    EtrnLater(Answer),
     Go,
     Lose(NotTaken),
     Advance(Duration),
@@ -166,6 +171,8 @@ fn directive(text: &str) -> Result<Directive, String> {
         "begin-later" => Directive::OutcomeLater(Stage::Begin, outcome(rest)?),
         "store" => Directive::Outcome(Stage::Store, outcome(rest)?),
         "store-later" => Directive::OutcomeLater(Stage::Store, outcome(rest)?),
+        "etrn" => Directive::Etrn(answer(rest)?),
+        "etrn-later" => Directive::EtrnLater(answer(rest)?),
         "go" => Directive::Go,
         "lose" => Directive::Lose(outcome(rest)?.err().ok_or("ok is no loss")?),
         "advance" => Directive::Advance(seconds(rest)?),
@@ -192,6 +199,27 @@ fn verdict(text: &str) -> Result<Verdict, String> {
         Some(("dismiss", rest)) => Ok(Verdict::Dismiss(refusal(rest)?)),
         _ => Err(format!("no verdict {text:?}")),
     }
+}
+
+fn answer(text: &str) -> Result<Answer, String> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let waiting = |messages: &str, octets: &str| -> Result<Waiting, String> {
+        let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
+        Ok(Waiting {
+            messages: number(messages)?,
+            octets: number(octets)?,
+        })
+    };
+    Ok(match words[..] {
+        ["started", messages, octets] => Answer::Started(waiting(messages, octets)?),
+        ["joined", messages, octets] => Answer::Joined(waiting(messages, octets)?),
+        ["nothing"] => Answer::Nothing,
+        ["unable"] => Answer::Unable,
+        ["too-often"] => Answer::TooOften,
+        ["not-allowed"] => Answer::NotAllowed,
+        ["auth-required"] => Answer::AuthRequired,
+        _ => return Err(format!("no answer {text:?}")),
+    })
 }
 
 fn outcome(text: &str) -> Result<Result<(), NotTaken>, String> {
@@ -257,6 +285,7 @@ fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
             settings.early_talker = EarlyTalker::Refuse { pause };
         }
         "start_tls" if value == "offered" => settings.offers.start_tls = true,
+        "etrn" if value == "offered" => settings.offers.etrn = true,
         "mt_priority" if value == "offered" => settings.offers.mt_priority = true,
         "deliver_by" => settings.offers.deliver_by = Some(seconds(value)?),
         _ => return Err(format!("no setting {text:?}")),

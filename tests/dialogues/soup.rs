@@ -60,6 +60,7 @@ impl Core for ByName {
         let name = match question {
             Question::Sender { sender, .. } => sender.reverse_path.as_str(),
             Question::Recipient { recipient, .. } => recipient.forward_path.as_str(),
+            Question::Release { .. } => unreachable!("that is another question"),
         };
         if name.starts_with("dismissed") {
             return Reply::Now(Verdict::Dismiss(Refusal::new(554, 7, 1, "go away")));
@@ -90,6 +91,7 @@ fn settings(random: &mut Random) -> Settings {
     settings.discard_bytes_max = 200;
     settings.errors_max = 40;
     settings.idle_commands_max = 40;
+    settings.offers.etrn = random.below(2) == 0;
     if random.below(2) == 0 {
         settings.bare_newline = BareNewline::Normalise;
     }
@@ -130,6 +132,9 @@ fn text(random: &mut Random) -> Vec<u8> {
 fn command(random: &mut Random) -> Vec<u8> {
     const LINES: &[&str] = &[
         "EHLO client.example",
+        "ETRN a.example",
+        "ETRN #a",
+        "ETRN",
         "HELO client.example",
         "HELO",
         "MAIL FROM:<a@a.example>",

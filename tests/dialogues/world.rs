@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use turnspool::mail::{BodyForm, BodyKind, Envelope, Notify, QueueId, Receipt, Ret};
 use turnspool::smtp::data::MessageFacts;
+use turnspool::smtp::etrn::{Answer, Node};
 use turnspool::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
 use turnspool::smtp::settings::Settings;
 use turnspool::smtp::trace::TlsFacts;
@@ -26,6 +27,10 @@ impl Receipt for Stored {
 /// Who answers the session.
 pub(crate) trait Core {
     fn verdict(&mut self, question: &Question<'_>) -> Reply<Verdict>;
+    /// Nothing is anybody's, if nothing else is said.
+    fn release(&mut self, _node: &Node) -> Reply<Answer> {
+        Reply::Now(Answer::NotAllowed)
+    }
     fn room(&mut self, envelope: &Envelope) -> Reply<Result<(), NotTaken>>;
     fn storage(&mut self, envelope: &Envelope) -> Reply<Result<(), NotTaken>>;
     fn script(&mut self, directive: Directive);
@@ -42,6 +47,7 @@ pub(crate) enum Reply<T> {
 #[derive(Default)]
 pub(crate) struct Scripted {
     verdicts: VecDeque<Reply<Verdict>>,
+    releases: VecDeque<Reply<Answer>>,
     room: VecDeque<Reply<Result<(), NotTaken>>>,
     storage: VecDeque<Reply<Result<(), NotTaken>>>,
 }
@@ -50,6 +56,11 @@ impl Core for Scripted {
     fn verdict(&mut self, _: &Question<'_>) -> Reply<Verdict> {
         let next = self.verdicts.pop_front();
         next.unwrap_or(Reply::Now(Verdict::Accept))
+    }
+
+    fn release(&mut self, _: &Node) -> Reply<Answer> {
+        let next = self.releases.pop_front();
+        next.unwrap_or(Reply::Now(Answer::NotAllowed))
     }
 
     fn room(&mut self, _: &Envelope) -> Reply<Result<(), NotTaken>> {
@@ -64,6 +75,8 @@ impl Core for Scripted {
         match directive {
             Directive::Answer(verdict) => self.verdicts.push_back(Reply::Now(verdict)),
             Directive::AnswerLater(verdict) => self.verdicts.push_back(Reply::Later(verdict)),
+            Directive::Etrn(answer) => self.releases.push_back(Reply::Now(answer)),
+            Directive::EtrnLater(answer) => self.releases.push_back(Reply::Later(answer)),
             Directive::Outcome(Stage::Begin, result) => self.room.push_back(Reply::Now(result)),
             Directive::Outcome(Stage::Store, result) => self.storage.push_back(Reply::Now(result)),
             Directive::OutcomeLater(Stage::Begin, result) => {
@@ -80,6 +93,7 @@ impl Core for Scripted {
 /// What the core owes the session.
 enum Owed {
     Verdict(Verdict),
+    Release(Answer),
     Room(Result<(), NotTaken>),
     Storage(Result<(), NotTaken>),
 }
@@ -180,8 +194,13 @@ impl<C: Core> World<C> {
             }
             Output::Ask => {
                 let question = self.session.question().expect("a question was announced");
-                let verdict = self.core.verdict(&question);
-                self.owe(verdict, Owed::Verdict);
+                if let Question::Release { node } = question {
+                    let answer = self.core.release(node);
+                    self.owe(answer, Owed::Release);
+                } else {
+                    let verdict = self.core.verdict(&question);
+                    self.owe(verdict, Owed::Verdict);
+                }
             }
             Output::Begin { envelope, expected } => {
                 self.told
@@ -242,6 +261,7 @@ impl<C: Core> World<C> {
     fn pay(&mut self, owed: Owed) {
         let input = match owed {
             Owed::Verdict(verdict) => Input::Answer(verdict),
+            Owed::Release(answer) => Input::Released(answer),
             Owed::Room(Ok(())) => {
                 self.id += 1;
                 Input::Begun(QueueId::from_u64(self.id))

@@ -5,10 +5,12 @@
 mod harness;
 
 mod fixture;
+mod held;
 mod identity;
 mod idle;
 mod job;
 mod limits;
+mod lmtp;
 mod next_hop;
 mod notification;
 mod queue_tools;

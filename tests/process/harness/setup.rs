@@ -21,6 +21,7 @@ pub(crate) struct Setup {
     smarthosts: Vec<SocketAddr>,
     delivery: String,
     routes: String,
+    customers: String,
     retry: String,
     log: String,
     pub(crate) wrapper: Vec<String>,
@@ -39,6 +40,7 @@ impl Setup {
             smarthosts: Vec::new(),
             delivery: String::new(),
             routes: String::new(),
+            customers: String::new(),
             retry:
                 "first = \"1s\"\nfactor = 1.0\nlongest = \"1s\"\ngive_up = \"10m\"\nwarn = \"0s\"\n"
                     .to_owned(),
@@ -81,12 +83,24 @@ impl Setup {
         self
     }
 
+    /// Mail for this domain goes where these words of the configuration say.
+    pub(crate) fn leading(mut self, domain: &str, next_hop: &str) -> Self {
+        self.next_hop(domain, next_hop);
+        self
+    }
+
     fn next_hop(&mut self, domain: &str, next_hop: &str) {
         writeln!(
             self.routes,
             "[[route]]\ndomain = \"{domain}\"\nnext_hop = \"{next_hop}\""
         )
         .expect("a String takes everything");
+    }
+
+    /// One more `[[customer]]`, whole.
+    pub(crate) fn customer(mut self, section: &str) -> Self {
+        self.customers.push_str(section);
+        self
     }
 
     /// Lines before the first section.
@@ -158,6 +172,7 @@ impl Setup {
             limits,
             delivery,
             routes,
+            customers,
             retry,
             log,
             ..
@@ -201,6 +216,7 @@ impl Setup {
             push(&format!("[delivery]\n{delivery}"));
         }
         push(routes);
+        push(customers);
         push(&format!("[retry]\n{retry}"));
         text
     }
