@@ -34,14 +34,12 @@ const REMOVE: &str = "remove it";
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    row("listener.role", "submission", "write \"mx\"; who may relay is decided by [relay]"),
     row("listener.role", "odmr", "write \"mx\""),
     row("listener.tls", "starttls", "write \"none\", and listen on a trusted network only"),
     row("listener.tls", "implicit", "write \"none\", and listen on a trusted network only"),
     row("listener.when", "link-up", "write \"always\""),
     row("listener.when", "schedule", "write \"always\""),
     row("tls", ANY, REMOVE),
-    row("relay.users_file", ANY, "list the clients in `networks`"),
     row("delivery.mode", "mx", "write \"smarthost\", or leave it out and use [[route]]"),
     row("delivery.mode", "mx-then-smarthost", "write \"smarthost\""),
     row("delivery.smarthost.tls", "opportunistic", "write \"none\", over a trusted network only"),
@@ -51,9 +49,6 @@ const ROWS: &[Row] = &[
     row("delivery.smarthost.password_file", ANY, REMOVE),
     row("route.next_hop", "maildir:*", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
     row("route.next_hop", "mx", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
-    row("customer.user", ANY, "use `release.clients`, or `release.open = true`"),
-    row("customer.password_file", ANY, REMOVE),
-    row("customer.deliver_to", "caller", "write the address of the customer's host"),
     row("customer.recipients_file", ANY, REMOVE),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
     row("collect", ANY, REMOVE),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
+use crate::core::bans::Bans;
 use crate::core::counters::Counters;
 use crate::core::delivery::{Aftermath, Candidates};
 use crate::core::hosts::HostCache;
@@ -21,6 +22,7 @@ use crate::queue::{
     NewRecipient, Recipients, Schedule, Sessions, Told, retry::Jitter,
 };
 use crate::report::Fact;
+use crate::smtp::auth::Nonces;
 use crate::spool::commit::Ticket;
 use crate::spool::log::{Attempt, Log, Refused, Rest};
 use crate::spool::message::{BodyFacts, SegmentSource};
@@ -82,6 +84,9 @@ pub(super) struct Common {
     last_ticket: u64,
     pub(super) last_job: u64,
     pub(super) random: Jitter,
+    /// For AUTH.
+    pub(super) nonces: Nonces,
+    pub(super) bans: Bans,
     /// Done records that wait for the commit of a notification, by message.
     notifying: HashMap<QueueId, Unfinished>,
     /// Notifications that found no room.
@@ -122,6 +127,8 @@ pub struct Parts {
     pub queue: Schedule,
     /// Secret, and new at each start.
     pub seed: u64,
+    /// The same for what must stand against somebody who tries: nonces of AUTH.
+    pub secret: [u8; 32],
 }
 
 impl Common {
@@ -133,6 +140,7 @@ impl Common {
             log,
             queue,
             seed,
+            secret,
         } = parts;
         Self {
             id,
@@ -151,6 +159,8 @@ impl Common {
             last_ticket: 0,
             last_job: 0,
             random: Jitter::new(seed),
+            nonces: Nonces::new(secret),
+            bans: Bans::default(),
             notifying: HashMap::new(),
             debts: Debts::default(),
             full: false,

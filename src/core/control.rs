@@ -21,8 +21,10 @@ use hashbrown::HashMap;
 use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::admin::{Command, Reason, Response};
+use crate::core::bans::{self, Client, Guessers};
+use crate::core::computing::{Asker, Computing, Next, Work, Worked};
 use crate::core::data::Settings;
-use crate::core::release::{Asker, Desk};
+use crate::core::release::{Desk, ReleaseAsker};
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry};
 use crate::report::Fact;
 use crate::route::{CustomerName, Customers, NextHop};
@@ -93,6 +95,13 @@ pub enum ControlOperation {
         /// The program and its arguments. Never empty.
         command: Vec<String>,
     },
+    /// Compute something on a helper thread.
+    Compute {
+        /// For whom.
+        asker: Asker,
+        /// What.
+        work: Work,
+    },
     /// Read the configuration again.
     LoadConfiguration,
     /// Answer the operator.
@@ -160,6 +169,13 @@ pub enum ControlCompletion {
         /// Octets that an unprivileged process may still use.
         free_bytes: u64,
     },
+    /// The outcome of [`ControlOperation::Compute`].
+    Computed {
+        /// For whom.
+        asker: Asker,
+        /// What came out; [`Worked::NotNow`] if the thread broke off.
+        worked: Worked,
+    },
     /// The outcome of [`ControlOperation::LoadConfiguration`].
     Configuration(Result<Reconfigured, String>),
     /// The operator asks.
@@ -213,6 +229,8 @@ pub struct ControlCore {
     reloading: Vec<AdminRequestId>,
     desk: Desk,
     measure_at: Instant,
+    computing: Computing,
+    guessers: Guessers,
     stop: Stop,
     operations: VecDeque<ControlOperation>,
 }
@@ -230,6 +248,8 @@ impl ControlCore {
             reloading: Vec::new(),
             desk,
             measure_at: Instant::START,
+            computing: Computing::default(),
+            guessers: Guessers::default(),
             stop: Stop::No,
             operations: VecDeque::new(),
         }
@@ -239,6 +259,11 @@ impl ControlCore {
     pub fn handle(&mut self, now: Now, completion: ControlCompletion) {
         match completion {
             ControlCompletion::Notice(notice) => self.notice(now, notice),
+            ControlCompletion::Computed { asker, worked } => {
+                self.answer_asker(asker, worked);
+                let next = self.computing.done();
+                self.compute(next);
+            }
             ControlCompletion::Resolved {
                 next_hop,
                 answer,
@@ -315,11 +340,19 @@ impl ControlCore {
         let questions = self.questions.values().map(|q| q.deadline);
         let desk = self.desk.deadline();
         let others = stop.into_iter().chain(desk).chain(Some(self.measure_at));
-        questions.chain(others).min()
+        questions
+            .chain(others)
+            .chain(self.computing.deadline())
+            .min()
     }
 
     fn notice(&mut self, now: Now, notice: ControlNotice) {
         match notice {
+            ControlNotice::Compute { asker, work } => {
+                let next = self.computing.ask(now.instant, asker, work);
+                self.compute(next);
+            }
+            ControlNotice::LoginFailed { client } => self.login_failed(now, client),
             ControlNotice::Resolve { core, next_hop } => {
                 let askers = self.resolving.entry(next_hop.clone()).or_default();
                 if askers.is_empty() {
@@ -384,6 +417,33 @@ impl ControlCore {
         }
     }
 
+    fn compute(&mut self, next: Option<Next>) {
+        match next {
+            Some(Next::Begin(asker, work)) => {
+                let operation = ControlOperation::Compute { asker, work };
+                self.operations.push_back(operation);
+            }
+            Some(Next::Refuse(asker)) => self.answer_asker(asker, Worked::NotNow),
+            None => {}
+        }
+    }
+
+    fn answer_asker(&mut self, asker: Asker, worked: Worked) {
+        let Asker { core, connection } = asker;
+        self.tell(core, Notice::Computed { connection, worked });
+    }
+
+    fn login_failed(&mut self, now: Now, client: Client) {
+        if let Some(until) = self.guessers.failed(now.instant, client) {
+            self.tell_all(&Notice::Banned { client, until });
+            let fact = Fact::LoginsBanned {
+                client: client.address(),
+                duration: bans::BAN,
+            };
+            self.operations.push_back(ControlOperation::Report(fact));
+        }
+    }
+
     /// A configuration was read, or could not be.
     fn configured(&mut self, now: Now, loaded: Result<Reconfigured, String>) {
         let (response, fact) = match loaded {
@@ -431,7 +491,7 @@ impl ControlCore {
                     .push_back(ControlOperation::Answer { request, response });
             }
             Command::Release { name } if let Some(order) = self.desk.named(&name) => {
-                let asker = Asker::Operator(request);
+                let asker = ReleaseAsker::Operator(request);
                 self.desk.ask(now, order, asker, &mut self.operations);
             }
             command => {
@@ -518,6 +578,9 @@ impl ControlCore {
             .collect();
         for request in late {
             self.answer(request);
+        }
+        while let Some(late) = self.computing.late(now.instant) {
+            self.compute(Some(late));
         }
         if let Stop::Waiting { deadline, .. } = self.stop
             && now.instant >= deadline + STOP_GRACE

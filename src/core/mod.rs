@@ -26,7 +26,9 @@ use std::sync::Arc;
 
 use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 
-use crate::core::release::{Asker, Order, Part, Purpose, ReleaseId};
+use crate::core::bans::Client;
+use crate::core::computing::{Asker, Work, Worked};
+use crate::core::release::{Order, Part, Purpose, ReleaseAsker, ReleaseId};
 use crate::queue::permits::DestinationKey;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
 use crate::report::Fact;
@@ -38,9 +40,12 @@ use crate::spool::reclaim::Fate;
 use crate::time::Instant;
 
 pub mod admin;
+pub mod bans;
 mod common;
+pub mod computing;
 pub mod control;
 pub mod counters;
+pub mod credentials;
 pub mod data;
 mod deadlines;
 mod delivery;
@@ -50,6 +55,7 @@ mod incoming;
 mod inquiry;
 mod lending;
 mod log;
+mod login;
 mod notifying;
 mod outcome;
 mod reception;
@@ -278,6 +284,20 @@ pub enum Notice {
         /// What it is told.
         answer: etrn::Answer,
     },
+    /// What a connection wanted computed.
+    Computed {
+        /// Which connection.
+        connection: ConnectionId,
+        /// What came out.
+        worked: Worked,
+    },
+    /// A client guesses passwords.
+    Banned {
+        /// Who.
+        client: Client,
+        /// For how long it may not authenticate.
+        until: Instant,
+    },
     /// A new configuration is in force for what begins from now on.
     Configured(Arc<crate::core::data::Settings>),
     /// Finish what is in flight, take nothing new; at the deadline, stop.
@@ -332,7 +352,7 @@ pub enum ControlNotice {
         /// What.
         order: Order,
         /// Who.
-        asker: Asker,
+        asker: ReleaseAsker,
     },
     /// One core's part of a release.
     ReleasePart {
@@ -353,6 +373,18 @@ pub enum ControlNotice {
         end: ReleaseEnd,
         /// What is held there now.
         left: Waiting,
+    },
+    /// Something that takes too long for a data core is to be computed.
+    Compute {
+        /// For whom.
+        asker: Asker,
+        /// What.
+        work: Work,
+    },
+    /// Somebody failed to authenticate.
+    LoginFailed {
+        /// Who.
+        client: Client,
     },
     /// A data core has finished its graceful stop.
     Stopped {

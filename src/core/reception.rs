@@ -9,10 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::core::common::{Common, Waiting};
+use crate::core::computing::Worked;
+use crate::core::credentials::AccountKind;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::incoming::Incoming;
-use crate::core::{ConnectionId, Piece};
+use crate::core::{ConnectionId, Piece, login};
 use crate::mail::Envelope;
 use crate::report::Fact;
 use crate::route::Verdict as Relay;
@@ -24,6 +26,7 @@ use crate::spool::commit::Committed;
 use crate::spool::log::Refused;
 use crate::spool::message::BodyFacts;
 use crate::time::{Instant, Now};
+use crate::user::UserName;
 
 /// RFC 5321 §7.1: we are no relay for strangers.
 const RELAY_DENIED: Refusal = Refusal::new(
@@ -185,6 +188,19 @@ impl Reception {
         self.settle(common);
     }
 
+    /// What the session's claim needed was computed.
+    pub(super) fn computed(&mut self, now: Now, common: &mut Common, worked: Worked) {
+        // A session that is over asks nothing any more.
+        let Some(Question::Login(claim)) = self.session.question() else {
+            return;
+        };
+        let answer = login::computed(claim, worked);
+        self.say(now, common, Input::Auth(answer));
+        self.read_unread(now, common);
+        self.end_input(now, common);
+        self.settle(common);
+    }
+
     /// The log takes octets again.
     pub(super) fn resume(&mut self, common: &mut Common) {
         self.settle(common);
@@ -232,14 +248,10 @@ impl Reception {
             outputs += 1;
             match output {
                 Output::Send(octets) => self.flow.send([Piece::Octets(octets)]),
-                Output::Ask => match self.answer(common) {
-                    Some(input) => {
-                        self.session.handle(now, input);
-                    }
-                    None => {
-                        self.session.handle(now, Input::Later);
-                    }
-                },
+                Output::Ask => {
+                    let answer = self.answer(now, common);
+                    self.session.handle(now, answer);
+                }
                 Output::Begin { envelope, expected } => {
                     let input = self.begin_message(now, common, envelope, expected);
                     self.session.handle(now, input);
@@ -263,6 +275,13 @@ impl Reception {
                     };
                 }
                 Output::Abort => self.drop_incoming(common),
+                Output::LoggedIn { mechanism } => {
+                    let user = self.session.user().expect("it is known now");
+                    common.logged_in(self.peer(), user, mechanism);
+                }
+                Output::LoginFailed { mechanism, user } => {
+                    common.login_failed(self.peer(), user, mechanism);
+                }
                 Output::StartTls => unreachable!("STARTTLS is not offered in this version"),
                 Output::Close => self.flow.finish(now.instant),
             }
@@ -270,19 +289,26 @@ impl Reception {
         outputs
     }
 
-    /// Answers the session's question from the routes and limits. `None`: the control
-    /// core will.
-    fn answer(&self, common: &mut Common) -> Option<Input<'static, Committed>> {
-        let verdict = match self.session.question() {
+    /// Answers the session's question from the routes and limits.
+    fn answer(&self, now: Now, common: &mut Common) -> Input<'static, Committed> {
+        Input::Answer(match self.session.question() {
+            Some(Question::AuthBegins { .. }) => {
+                return Input::Auth(common.auth_begins(now, self.peer()));
+            }
+            Some(Question::Login(claim)) => {
+                let answer = common.judge(self.flow.connection(), claim);
+                return answer.map_or(Input::Later, Input::Auth);
+            }
             None | Some(Question::Sender { .. }) => Verdict::Accept,
             Some(Question::Release { node }) => {
-                let answer = common.etrn(self.flow.connection(), self.peer(), None, node);
-                return answer.map(Input::Released);
+                let user = self.customer_user(common).map(UserName::as_str);
+                let answer = common.etrn(self.flow.connection(), self.peer(), user, node);
+                return answer.map_or(Input::Later, Input::Released);
             }
             Some(Question::Recipient { recipient, .. }) => {
                 let domain = recipient.forward_path.address().domain_str();
                 let rules = &common.settings.relay;
-                match rules.may_relay(self.client(), None, domain) {
+                match rules.may_relay(self.client(), self.relay_user(common), domain) {
                     Relay::Relay(_) => match common.room_for(domain) {
                         Ok(()) => Verdict::Accept,
                         Err(refusal) => {
@@ -308,8 +334,23 @@ impl Reception {
                     }
                 }
             }
-        };
-        Some(Input::Answer(verdict))
+        })
+    }
+
+    /// As which customer the client may have mail released.
+    fn customer_user(&self, common: &Common) -> Option<&UserName> {
+        self.session.user().filter(|user| {
+            let kind = common.settings.credentials.kind(user);
+            matches!(kind, Some(AccountKind::Customer(_)))
+        })
+    }
+
+    /// As whom the client may relay: a user of ours, as long as the user is one. A
+    /// customer may have his mail; that makes him no sender.
+    fn relay_user(&self, common: &Common) -> Option<&UserName> {
+        self.session
+            .user()
+            .filter(|user| common.settings.credentials.kind(user) == Some(&AccountKind::User))
     }
 
     fn begin_message(

@@ -102,7 +102,7 @@ pub enum Purpose {
 
 /// Who asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Asker {
+pub enum ReleaseAsker {
     /// A session, by ETRN.
     Session {
         /// On which core.
@@ -141,7 +141,7 @@ pub struct Part {
 /// A question to all cores.
 struct Question {
     order: Arc<Order>,
-    asker: Asker,
+    asker: ReleaseAsker,
     purpose: Purpose,
     waiting_for: u8,
     waiting: Waiting,
@@ -249,15 +249,15 @@ impl Desk {
     }
 
     /// Somebody asks for a release.
-    pub(super) fn ask(&mut self, now: Now, order: Order, asker: Asker, out: &mut Out) {
+    pub(super) fn ask(&mut self, now: Now, order: Order, asker: ReleaseAsker, out: &mut Out) {
         if let Some(refusal) = self.refusal(now.instant, &order, &asker) {
             // Who connects has asked for nothing.
-            if !matches!(asker, Asker::Connection { .. }) {
+            if !matches!(asker, ReleaseAsker::Connection { .. }) {
                 self.answer(&order, &asker, refusal, out);
             }
             return;
         }
-        let is_awake = !matches!(asker, Asker::Operator(_) | Asker::Interval);
+        let is_awake = !matches!(asker, ReleaseAsker::Operator(_) | ReleaseAsker::Interval);
         let wakes = |name: &CustomerName| {
             (self.customers.by_name(name)).is_some_and(|c| !c.wake_command.is_empty())
         };
@@ -269,13 +269,17 @@ impl Desk {
         self.put(now, Arc::new(order), asker, purpose, out);
     }
 
-    fn refusal(&mut self, now: Instant, order: &Order, asker: &Asker) -> Option<Answer> {
+    fn refusal(&mut self, now: Instant, order: &Order, asker: &ReleaseAsker) -> Option<Answer> {
         if !self.open {
             return Some(Answer::Unable);
         }
         let client = match asker {
-            Asker::Session { client, .. } | Asker::Connection { client } => client.ip(),
-            Asker::Operator(_) | Asker::Interval | Asker::Awake => return None,
+            ReleaseAsker::Session { client, .. } | ReleaseAsker::Connection { client } => {
+                client.ip()
+            }
+            ReleaseAsker::Operator(_) | ReleaseAsker::Interval | ReleaseAsker::Awake => {
+                return None;
+            }
         };
         let mut allowed = self.clients.take(now, network_of(client));
         for customer in &order.customers {
@@ -285,7 +289,14 @@ impl Desk {
         (!allowed).then_some(Answer::TooOften)
     }
 
-    fn put(&mut self, now: Now, order: Arc<Order>, asker: Asker, purpose: Purpose, out: &mut Out) {
+    fn put(
+        &mut self,
+        now: Now,
+        order: Arc<Order>,
+        asker: ReleaseAsker,
+        purpose: Purpose,
+        out: &mut Out,
+    ) {
         self.last += 1;
         let release = ReleaseId(self.last);
         for core in 0..self.data_cores {
@@ -385,7 +396,7 @@ impl Desk {
             return;
         };
         match result {
-            Ok(()) => self.put(now, order, Asker::Awake, Purpose::Release, out),
+            Ok(()) => self.put(now, order, ReleaseAsker::Awake, Purpose::Release, out),
             Err(why) => {
                 let contact = (self.customers.by_name(customer))
                     .and_then(|customer| customer.contact.as_ref())
@@ -450,21 +461,21 @@ impl Desk {
                 extent: Extent::Everything,
                 caller: None,
             };
-            self.ask(now, order, Asker::Interval, out);
+            self.ask(now, order, ReleaseAsker::Interval, out);
         }
     }
 
     /// Answers, and tells the operator who asked for what and how much that was.
-    fn answer(&self, order: &Order, asker: &Asker, answer: Answer, out: &mut Out) {
+    fn answer(&self, order: &Order, asker: &ReleaseAsker, answer: Answer, out: &mut Out) {
         let (by, quiet) = match asker {
-            Asker::Session { client, user, .. } => match user {
+            ReleaseAsker::Session { client, user, .. } => match user {
                 Some(user) => (format!("ETRN of {user} at {client}"), false),
                 None => (format!("ETRN of {client}"), false),
             },
-            Asker::Connection { client } => (format!("connection of {client}"), false),
-            Asker::Operator(_) => ("the operator".to_owned(), false),
-            Asker::Interval => ("interval".to_owned(), answer == Answer::Nothing),
-            Asker::Awake => ("wake_command".to_owned(), false),
+            ReleaseAsker::Connection { client } => (format!("connection of {client}"), false),
+            ReleaseAsker::Operator(_) => ("the operator".to_owned(), false),
+            ReleaseAsker::Interval => ("interval".to_owned(), answer == Answer::Nothing),
+            ReleaseAsker::Awake => ("wake_command".to_owned(), false),
         };
         let (messages, octets, outcome) = match answer {
             Answer::Started(waiting) => (waiting.messages, waiting.octets, "started"),
@@ -484,7 +495,7 @@ impl Desk {
             }));
         }
         match asker {
-            Asker::Session {
+            ReleaseAsker::Session {
                 core, connection, ..
             } => out.push_back(ControlOperation::Tell {
                 core: *core,
@@ -493,7 +504,7 @@ impl Desk {
                     answer,
                 },
             }),
-            Asker::Operator(request) => {
+            ReleaseAsker::Operator(request) => {
                 let response = match answer {
                     Answer::Unable => {
                         let text = "not all data cores have answered, or the server is stopping; \
@@ -507,7 +518,7 @@ impl Desk {
                     response,
                 });
             }
-            Asker::Connection { .. } | Asker::Interval | Asker::Awake => {}
+            ReleaseAsker::Connection { .. } | ReleaseAsker::Interval | ReleaseAsker::Awake => {}
         }
     }
 }

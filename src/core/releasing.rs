@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::core::common::Common;
-use crate::core::release::{Asker, Extent, Order, Part, Purpose, ReleaseId};
+use crate::core::release::{Extent, Order, Part, Purpose, ReleaseAsker, ReleaseId};
 use crate::core::{ConnectionId, ControlNotice};
 use crate::queue::schedule::{ReleaseEnd, Selection, Waiting};
 use crate::queue::{self};
@@ -109,7 +109,7 @@ impl Common {
         };
         match order(&self.settings.customers, caller, node) {
             Ok(order) => {
-                let asker = Asker::Session {
+                let asker = ReleaseAsker::Session {
                     core: self.id,
                     connection,
                     client,
@@ -141,7 +141,7 @@ impl Common {
                     extent: Extent::Everything,
                     caller: None,
                 };
-                let asker = Asker::Connection { client };
+                let asker = ReleaseAsker::Connection { client };
                 self.tell_control(ControlNotice::Release { order, asker });
             }
         }

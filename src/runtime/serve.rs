@@ -81,8 +81,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     // mapped from files here. Where the kernel refuses, memory costs more, that is all.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let ledger = Ledger::default();
-    let settings =
-        settings::settings(&config, &ledger).map_err(|error| ServeError(error.to_string()))?;
+    let settings = settings::settings(&config, &ledger).map_err(ServeError)?;
     let settings = Arc::new(settings);
     let data_cores = config.cores.data;
     let (spool, logs, directories) = open_spool(&config.spool.directory, data_cores)?;
@@ -249,6 +248,7 @@ impl Ground {
             log,
             queue,
             seed: random(),
+            secret: secret(),
         };
         Ok(data::Start {
             id: core,
@@ -282,7 +282,7 @@ impl Ground {
             // What takes a restart stays as it is.
             new.cores = old.cores;
             new.listeners.clone_from(&old.listeners);
-            let settings = settings::settings(&new, &ledger).map_err(|error| error.to_string())?;
+            let settings = settings::settings(&new, &ledger)?;
             sessions.set_limits(new.limits.sessions_max, new.limits.sessions_per_client_max);
             let connections = u16::try_from(new.delivery.connections_max).unwrap_or(u16::MAX);
             // Whoever waits looks again when it is given the new settings.
@@ -473,6 +473,15 @@ fn bind_one(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
         };
         ServeError(format!("listening on {address} failed ({error}): {advice}"))
     })
+}
+
+/// Random octets of the system, for what outsiders try to guess.
+fn secret() -> [u8; 32] {
+    let mut octets = [0; 32];
+    for part in octets.chunks_exact_mut(8) {
+        part.copy_from_slice(&random().to_ne_bytes());
+    }
+    octets
 }
 
 /// Random bits of the system, for seeds that outsiders must not guess.

@@ -8,8 +8,11 @@
 //!
 //! The side that hands mail over: [`client`] is the session, of SMTP and LMTP; what
 //! it reads is in [`answer`].
+//!
+//! Both authenticate with what is in [`auth`].
 
 pub mod answer;
+pub mod auth;
 pub mod client;
 pub mod etrn;
 mod parameter;

@@ -7,11 +7,15 @@ use std::time::Duration;
 use turnspool::mail::{BodyForm, BodyKind, Envelope, Notify, QueueId, Receipt, Ret};
 use turnspool::smtp::data::MessageFacts;
 use turnspool::smtp::etrn::{Answer, Node};
-use turnspool::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
+use turnspool::smtp::server::{
+    AuthAnswer, Input, NotTaken, Output, PeerFacts, Question, Session, Verdict,
+};
 use turnspool::smtp::settings::Settings;
 use turnspool::smtp::trace::TlsFacts;
 use turnspool::time::{Instant, Now, WallTime};
+use turnspool::user::UserName;
 
+use crate::login::{LoginAnswer, judge};
 use crate::script::{Directive, Stage};
 
 /// Stands for the proof of storage.
@@ -31,6 +35,7 @@ pub(crate) trait Core {
     fn release(&mut self, _node: &Node) -> Reply<Answer> {
         Reply::Now(Answer::NotAllowed)
     }
+    fn login(&mut self, question: &Question<'_>) -> Reply<AuthAnswer>;
     fn room(&mut self, envelope: &Envelope) -> Reply<Result<(), NotTaken>>;
     fn storage(&mut self, envelope: &Envelope) -> Reply<Result<(), NotTaken>>;
     fn script(&mut self, directive: Directive);
@@ -48,6 +53,7 @@ pub(crate) enum Reply<T> {
 pub(crate) struct Scripted {
     verdicts: VecDeque<Reply<Verdict>>,
     releases: VecDeque<Reply<Answer>>,
+    logins: VecDeque<LoginAnswer>,
     room: VecDeque<Reply<Result<(), NotTaken>>>,
     storage: VecDeque<Reply<Result<(), NotTaken>>>,
 }
@@ -62,6 +68,21 @@ impl Core for Scripted {
         let next = self.releases.pop_front();
         next.unwrap_or(Reply::Now(Answer::NotAllowed))
     }
+    fn login(&mut self, question: &Question<'_>) -> Reply<AuthAnswer> {
+        match (question, self.logins.front()) {
+            (Question::AuthBegins { .. }, Some(LoginAnswer::Banned)) => {
+                self.logins.pop_front();
+                Reply::Now(AuthAnswer::Banned)
+            }
+            (Question::AuthBegins { .. }, _) => Reply::Now(judge(question)),
+            _ => match self.logins.pop_front() {
+                None => Reply::Now(judge(question)),
+                Some(LoginAnswer::Slow) => Reply::Later(judge(question)),
+                Some(LoginAnswer::Busy) => Reply::Now(AuthAnswer::Later),
+                Some(LoginAnswer::Banned) => panic!("the exchange has begun"),
+            },
+        }
+    }
 
     fn room(&mut self, _: &Envelope) -> Reply<Result<(), NotTaken>> {
         self.room.pop_front().unwrap_or(Reply::Now(Ok(())))
@@ -74,6 +95,7 @@ impl Core for Scripted {
     fn script(&mut self, directive: Directive) {
         match directive {
             Directive::Answer(verdict) => self.verdicts.push_back(Reply::Now(verdict)),
+            Directive::Login(answer) => self.logins.push_back(answer),
             Directive::AnswerLater(verdict) => self.verdicts.push_back(Reply::Later(verdict)),
             Directive::Etrn(answer) => self.releases.push_back(Reply::Now(answer)),
             Directive::EtrnLater(answer) => self.releases.push_back(Reply::Later(answer)),
@@ -94,6 +116,7 @@ impl Core for Scripted {
 enum Owed {
     Verdict(Verdict),
     Release(Answer),
+    Login(AuthAnswer),
     Room(Result<(), NotTaken>),
     Storage(Result<(), NotTaken>),
 }
@@ -194,12 +217,19 @@ impl<C: Core> World<C> {
             }
             Output::Ask => {
                 let question = self.session.question().expect("a question was announced");
-                if let Question::Release { node } = question {
-                    let answer = self.core.release(node);
-                    self.owe(answer, Owed::Release);
-                } else {
-                    let verdict = self.core.verdict(&question);
-                    self.owe(verdict, Owed::Verdict);
+                match question {
+                    Question::Release { node } => {
+                        let answer = self.core.release(node);
+                        self.owe(answer, Owed::Release);
+                    }
+                    Question::AuthBegins { .. } | Question::Login(_) => {
+                        let answer = self.core.login(&question);
+                        self.owe(answer, Owed::Login);
+                    }
+                    Question::Sender { .. } | Question::Recipient { .. } => {
+                        let verdict = self.core.verdict(&question);
+                        self.owe(verdict, Owed::Verdict);
+                    }
                 }
             }
             Output::Begin { envelope, expected } => {
@@ -232,6 +262,14 @@ impl<C: Core> World<C> {
                 self.envelope.take().expect("a message was begun");
                 self.told.push("abort".to_owned());
             }
+            Output::LoggedIn { mechanism } => {
+                let user = self.session.user().expect("it is known");
+                self.told.push(format!("login {user} {mechanism}"));
+            }
+            Output::LoginFailed { mechanism, user } => {
+                let user = user.as_ref().map_or("?", UserName::as_str);
+                self.told.push(format!("login-failed {user} {mechanism}"));
+            }
             Output::StartTls => {
                 self.told.push("starttls".to_owned());
                 let facts = TlsFacts {
@@ -262,6 +300,7 @@ impl<C: Core> World<C> {
         let input = match owed {
             Owed::Verdict(verdict) => Input::Answer(verdict),
             Owed::Release(answer) => Input::Released(answer),
+            Owed::Login(answer) => Input::Auth(answer),
             Owed::Room(Ok(())) => {
                 self.id += 1;
                 Input::Begun(QueueId::from_u64(self.id))

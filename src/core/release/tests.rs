@@ -50,7 +50,7 @@ impl Office {
 
     fn etrn(&mut self, name: &str) {
         let order = self.desk.named(name).unwrap();
-        let asker = Asker::Session {
+        let asker = ReleaseAsker::Session {
             core: CoreId(1),
             connection: ConnectionId(9),
             client: "192.0.2.1:1025".parse().unwrap(),
@@ -260,7 +260,7 @@ fn a_sleeping_site_is_woken_before_its_mail_is_let_go() {
     let mut office = Office::new(vec![customer("a", None, &["/bin/dial"])]);
     let operator = |office: &mut Office, request| {
         let order = office.desk.named("a").unwrap();
-        let asker = Asker::Operator(AdminRequestId(request));
+        let asker = ReleaseAsker::Operator(AdminRequestId(request));
         office.desk.ask(office.now, order, asker, &mut office.out);
         let [(release, Purpose::Count)] = office.asked()[..] else {
             panic!("counted first")
