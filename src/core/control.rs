@@ -13,6 +13,8 @@
 //! What it does not do: it never sees a message, and no message waits for it but
 //! one whose next hop must be looked up.
 
+mod stop;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -538,30 +540,6 @@ impl ControlCore {
         };
         self.operations
             .push_back(ControlOperation::Answer { request, response });
-    }
-
-    fn begin_stop(&mut self, now: Now) {
-        if !matches!(self.stop, Stop::No) {
-            return;
-        }
-        let deadline = now.instant + STOP_PATIENCE;
-        self.stop = Stop::Waiting {
-            finished: Vec::new(),
-            deadline,
-        };
-        self.operations
-            .push_back(ControlOperation::Report(Fact::Stopping {
-                patience: STOP_PATIENCE,
-            }));
-        self.desk.close();
-        self.tell_all(&Notice::Stop { deadline });
-    }
-
-    fn exit(&mut self, clean: bool) {
-        self.stop = Stop::Exited;
-        self.operations
-            .push_back(ControlOperation::Report(Fact::Stopped { clean }));
-        self.operations.push_back(ControlOperation::Exit { clean });
     }
 
     fn look_at_the_clock(&mut self, now: Now) {
