@@ -47,7 +47,6 @@ const ROWS: &[Row] = &[
     row("delivery.smarthost.tls", "verified", "write \"none\", over a trusted network only"),
     row("delivery.smarthost.user", ANY, "use a smarthost that knows this host by its address"),
     row("delivery.smarthost.password_file", ANY, REMOVE),
-    row("route.next_hop", "maildir:*", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
     row("route.next_hop", "mx", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
     row("customer.recipients_file", ANY, REMOVE),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
@@ -126,7 +125,6 @@ mod tests {
     /// What the table tells the operator to write must itself be supported.
     #[test]
     fn patterns_match() {
-        assert!(advice("route.next_hop", Some("maildir:/var/mail/x")).is_some());
         assert!(advice("route.next_hop", Some("smtp://127.0.0.1")).is_none());
         assert!(advice("route.next_hop", Some("mx")).is_some());
         assert!(advice("collect", None).is_some());

@@ -13,6 +13,7 @@ use crate::core::delivery::{Aftermath, Candidates};
 use crate::core::hosts::HostCache;
 use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
+use crate::core::maildir::Writings;
 use crate::core::notifying::{Debts, Pending};
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Notice, Operation};
@@ -78,6 +79,8 @@ pub(super) struct Common {
     pub(super) stalled: Vec<ConnectionId>,
     /// Which connection a connection of the schedule is.
     pub(super) deliveries: HashMap<queue::ConnectionId, ConnectionId>,
+    /// Messages that are being written into Maildirs.
+    pub(super) writings: Writings,
     /// Deliveries to be told something by the schedule.
     pub(super) calls: VecDeque<(ConnectionId, Call)>,
     uncommitted: HashMap<Ticket, Uncommitted>,
@@ -154,6 +157,7 @@ impl Common {
             operations: VecDeque::new(),
             stalled: Vec::new(),
             deliveries: HashMap::new(),
+            writings: Writings::new(),
             calls: VecDeque::new(),
             uncommitted: HashMap::new(),
             last_ticket: 0,

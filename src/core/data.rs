@@ -290,7 +290,7 @@ impl DataCore {
         if carried || stopping {
             self.follow(now, spool);
         }
-        if stopping && self.connections.is_empty() {
+        if stopping && self.is_quiet() {
             self.common.finish_stop();
         }
     }
@@ -358,6 +358,9 @@ impl DataCore {
                 let how = ConnectionFailure::Unusable;
                 self.common.queue.connection_failed(now, connection, how);
             }
+            Resolved::Maildir { connection, path } => {
+                self.common.fill_maildir(now, spool, connection, &path);
+            }
             Resolved::Discard { connection } => self.common.discard_all(now, spool, connection),
             Resolved::Never { connection, why } => {
                 self.common.fail_all(now, spool, connection, &why);
@@ -418,6 +421,13 @@ impl DataCore {
             Notice::DiskSpace { free_bytes } => self.common.disk_space(free_bytes),
             Notice::PermitsFreed => self.common.queue.permits_freed(now),
             Notice::PermitWanted { key } => self.common.queue.permit_wanted(now, key),
+            Notice::MaildirWritten {
+                connection,
+                written,
+            } => {
+                self.common
+                    .maildir_written(now, spool, connection, &written);
+            }
             Notice::Admin { request, command } => {
                 let response = self.common.answer(now, &command, spool);
                 self.common
@@ -471,6 +481,8 @@ impl DataCore {
     /// A stop is done when the connections are gone and the log is quiet.
     fn advance_stop(&mut self, now: Now) {
         if self.common.stop_gets_late(now) {
+            // What is being written comes to be, and is found at the next try.
+            self.common.writings.clear();
             let ids = self.connection_ids();
             for id in ids {
                 self.with(now, id, |connection, common| match connection {
@@ -480,9 +492,14 @@ impl DataCore {
                 });
             }
         }
-        if self.connections.is_empty() {
+        if self.is_quiet() {
             self.common.flush();
         }
+    }
+
+    /// Nothing is under way with anybody.
+    fn is_quiet(&self) -> bool {
+        self.connections.is_empty() && self.common.writings.is_empty()
     }
 }
 

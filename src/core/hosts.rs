@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -63,6 +64,11 @@ pub(super) enum Resolved {
     Hosts(WantedConnection),
     /// Not now.
     Later { connection: ConnectionId },
+    /// Its mail goes into files.
+    Maildir {
+        connection: ConnectionId,
+        path: PathBuf,
+    },
     /// Its mail is thrown away by route.
     Discard { connection: ConnectionId },
     /// Its mail can never be delivered.
@@ -93,6 +99,10 @@ impl HostCache {
                 destination,
                 candidates: candidates(std::slice::from_ref(host)),
             }));
+            return None;
+        }
+        if let NextHop::Maildir(path) = next_hop {
+            self.ready.push_back(Resolved::Maildir { connection, path });
             return None;
         }
         match self.known.get_mut(&next_hop) {

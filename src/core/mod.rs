@@ -29,6 +29,7 @@ use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 use crate::core::bans::Client;
 use crate::core::computing::{Asker, Work, Worked};
 use crate::core::release::{Order, Part, Purpose, ReleaseAsker, ReleaseId};
+use crate::queue;
 use crate::queue::permits::DestinationKey;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
 use crate::report::Fact;
@@ -56,6 +57,7 @@ mod inquiry;
 mod lending;
 mod log;
 mod login;
+pub mod maildir;
 mod notifying;
 mod outcome;
 mod reception;
@@ -261,6 +263,14 @@ pub enum Notice {
         /// Of this destination; of any, if none is named.
         key: Option<DestinationKey>,
     },
+    /// A message was written into Maildirs. The answer to
+    /// [`ControlNotice::WriteMaildir`].
+    MaildirWritten {
+        /// As the question said.
+        connection: queue::ConnectionId,
+        /// For each mailbox; an error is a sentence for the operator.
+        written: Vec<Result<(), String>>,
+    },
     /// The operator asks.
     Admin {
         /// To answer with.
@@ -339,6 +349,15 @@ pub enum ControlNotice {
     SegmentClosed {
         /// Which.
         segment: SegmentPlace,
+    },
+    /// Write a message into Maildirs; answer when it is there for good.
+    WriteMaildir {
+        /// For whom.
+        core: CoreId,
+        /// The core's name for the matter.
+        connection: queue::ConnectionId,
+        /// What, and where to.
+        mail: maildir::Mail,
     },
     /// One core's part of an answer.
     AdminAnswer {

@@ -109,6 +109,17 @@ impl Reason {
         Self::ours(Status::new(5, 1, 2), why.to_owned())
     }
 
+    /// No mailbox can have this name (RFC 3463 5.1.1).
+    pub(super) fn no_mailbox(why: &str) -> Self {
+        Self::ours(Status::new(5, 1, 1), why.to_owned())
+    }
+
+    /// It is where its reader finds it.
+    pub(super) fn in_the_mailbox() -> Self {
+        let text = "the message was put into the mailbox".to_owned();
+        Self::ours(Status::new(2, 1, 5), text)
+    }
+
     fn ours(status: Option<Status>, text: String) -> Self {
         Self {
             status: status.unwrap_or(UNKNOWN),

@@ -11,6 +11,7 @@ mod idle;
 mod job;
 mod limits;
 mod lmtp;
+mod maildir;
 mod next_hop;
 mod notification;
 mod queue_tools;

@@ -103,6 +103,7 @@ section! {
         domain: Scope = needed();
         /// smtp://HOST:PORT, lmtp://HOST:PORT, lmtp:///PATH/OF/A/SOCKET, maildir:/PATH,
         /// hold (until it is released), discard, or mx (by DNS, whatever the mode is).
+        /// In the path of a Maildir {local} and {domain} stand for the recipient's.
         next_hop: NextHop = needed();
     }
 }
