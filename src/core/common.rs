@@ -16,10 +16,10 @@ use crate::core::lending::Lending;
 use crate::core::maildir::Writings;
 use crate::core::notifying::{Debts, Pending};
 use crate::core::settings::Settings;
-use crate::core::{ConnectionId, ControlNotice, CoreId, Notice, Operation};
+use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
 use crate::mail::{QueueId, RecipientIndex};
 use crate::queue::{
-    self, ConnectionFailure, CoreNumber, CoreSet, HoldState, MessageFacts, NewMessage,
+    self, ConnectionFailure, CoreNumber, CoreSet, HoldState, HostMemory, MessageFacts, NewMessage,
     NewRecipient, Recipients, Schedule, Sessions, Told, retry::Jitter,
 };
 use crate::report::Fact;
@@ -62,6 +62,8 @@ pub(super) struct WantedConnection {
     pub(super) connection: queue::ConnectionId,
     pub(super) destination: queue::DestinationId,
     pub(super) candidates: Candidates,
+    /// Why the host before these could not be used, if there was one.
+    pub(super) failed: Option<String>,
 }
 
 /// See the module.
@@ -72,6 +74,7 @@ pub(super) struct Common {
     pub(super) log: Log,
     pub(super) queue: Schedule,
     pub(super) hosts: HostCache,
+    pub(super) memory: HostMemory<Endpoint>,
     pub(super) lending: Lending,
     pub(super) counters: Counters,
     pub(super) operations: VecDeque<Operation>,
@@ -145,6 +148,7 @@ impl Common {
             seed,
             secret,
         } = parts;
+        let mut random = Jitter::new(seed);
         Self {
             id,
             settings,
@@ -152,6 +156,7 @@ impl Common {
             log,
             queue,
             hosts: HostCache::default(),
+            memory: HostMemory::new(random.next_u64()),
             lending: Lending::default(),
             counters: Counters::default(),
             operations: VecDeque::new(),
@@ -162,7 +167,7 @@ impl Common {
             uncommitted: HashMap::new(),
             last_ticket: 0,
             last_job: 0,
-            random: Jitter::new(seed),
+            random,
             nonces: Nonces::new(secret),
             bans: Bans::default(),
             notifying: HashMap::new(),
@@ -288,9 +293,10 @@ impl Common {
                         .next_hop(destination)
                         .expect("a destination with mail")
                         .clone();
+                    let random = &mut self.random;
                     if let Some(resolve) =
                         self.hosts
-                            .want(now.instant, connection, destination, next_hop)
+                            .want(now.instant, connection, destination, next_hop, random)
                     {
                         let core = self.id;
                         self.tell_control(ControlNotice::Resolve {
@@ -468,11 +474,11 @@ impl Common {
                 why,
             } => {
                 self.deliveries.remove(&connection);
-                self.hosts.failed(destination, why);
                 let wanted = WantedConnection {
                     connection,
                     destination,
                     candidates,
+                    failed: Some(why),
                 };
                 self.hosts.try_next(wanted);
             }
@@ -509,7 +515,7 @@ impl Common {
         {
             self.queue.timer(now);
         }
-        self.hosts.timer(now.instant);
+        self.hosts.timer(now.instant, &mut self.random);
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -18,8 +18,8 @@ use crate::core::{
     Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
 };
 use crate::mail::Receipt as _;
-use crate::queue::ConnectionFailure;
 use crate::queue::sessions::{Admitted, Refused};
+use crate::queue::{self, ConnectionFailure};
 use crate::report::{Fact, TurnedAway};
 use crate::smtp::reply;
 use crate::spool::commit::Ticket;
@@ -183,6 +183,7 @@ impl DataCore {
                 self.common.sessions.leave(admitted);
             }
             Some(Connection::Delivery(delivery)) => {
+                self.common.host_left(now.instant, &delivery.host_left());
                 let aftermath = delivery.aftermath();
                 self.common.delivery_over(now, aftermath);
             }
@@ -362,8 +363,12 @@ impl DataCore {
                 self.common.fill_maildir(now, spool, connection, &path);
             }
             Resolved::Discard { connection } => self.common.discard_all(now, spool, connection),
-            Resolved::Never { connection, why } => {
-                self.common.fail_all(now, spool, connection, &why);
+            Resolved::Never {
+                connection,
+                reason,
+                why,
+            } => {
+                self.common.fail_all(now, spool, connection, reason, &why);
             }
         }
     }
@@ -374,12 +379,17 @@ impl DataCore {
             self.common.queue.connection_closed(now, wanted.connection);
             return;
         }
-        let id = self.admit();
         let WantedConnection {
             connection,
             destination,
-            candidates,
+            mut candidates,
+            failed,
         } = wanted;
+        if let Err(again) = self.common.pick_host(now.instant, &mut candidates) {
+            self.no_host(now, connection, destination, failed, again);
+            return;
+        }
+        let id = self.admit();
         let common = &mut self.common;
         let settings = common.settings.client(&candidates);
         match Delivery::begin(
@@ -404,6 +414,26 @@ impl DataCore {
         }
     }
 
+    /// None of the hosts may be tried now.
+    fn no_host(
+        &mut self,
+        now: Now,
+        connection: queue::ConnectionId,
+        destination: queue::DestinationId,
+        failed: Option<String>,
+        again: Option<Instant>,
+    ) {
+        let how = match (&failed, again) {
+            // One was tried just now: it is the destination that failed.
+            (Some(_), _) | (None, None) => ConnectionFailure::Unusable,
+            (None, Some(until)) => ConnectionFailure::Resting { until },
+        };
+        if let Some(why) = failed {
+            self.common.hosts.failed(destination, why);
+        }
+        self.common.queue.connection_failed(now, connection, how);
+    }
+
     fn notice(&mut self, now: Now, notice: Notice, spool: &impl SegmentSource) {
         match notice {
             Notice::Resolved {
@@ -411,7 +441,9 @@ impl DataCore {
                 answer,
                 valid_until,
             } => {
-                self.common.hosts.resolved(next_hop, answer, valid_until);
+                let common = &mut self.common;
+                let random = &mut common.random;
+                (common.hosts).resolved(next_hop, answer, valid_until, random);
             }
             Notice::SegmentReady { segment } => self.common.log.segment_ready(segment),
             Notice::SegmentFailed { segment, why } => {

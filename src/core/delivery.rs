@@ -113,6 +113,15 @@ pub(super) enum Aftermath {
     },
 }
 
+/// What a connection showed of its host.
+pub(super) struct HostLeft {
+    pub(super) address: Endpoint,
+    /// Whose mail it was.
+    pub(super) destination: DestinationId,
+    /// It cannot be talked to: whoever else wants it need not try.
+    pub(super) dead: Option<String>,
+}
+
 impl Delivery {
     /// Begins to connect to the first candidate. `None` if there is none.
     pub(super) fn begin(
@@ -175,6 +184,21 @@ impl Delivery {
         match &self.endpoint {
             Endpoint::Tcp(_) => format!("{} {}", self.host.name, self.endpoint),
             Endpoint::Unix(_) => self.endpoint.to_string(),
+        }
+    }
+
+    /// What it showed of its host.
+    pub(super) fn host_left(&self) -> HostLeft {
+        let dead = match (&self.failure, &self.connect_failure) {
+            (Some(error), _) if self.worked || !error.is_for_everybody() => None,
+            (Some(_), Some(why)) => Some(format!("connecting failed: {why}")),
+            (Some(error), None) => Some(error.to_string()),
+            (None, _) => None,
+        };
+        HostLeft {
+            address: self.endpoint.clone(),
+            destination: self.destination,
+            dead,
         }
     }
 
@@ -348,6 +372,9 @@ impl Delivery {
                             Protocol::Lmtp => Action::Delivered,
                         },
                     };
+                    if outcome.recipients.iter().any(|(_, o)| o.reply().is_some()) {
+                        common.memory.answered(&self.endpoint);
+                    }
                     common.outcome(now, &mut self.jobs[index], &host, &outcome);
                     if outcome.remaining == Remaining::None {
                         let active = self.jobs.swap_remove(index);

@@ -445,15 +445,50 @@ pub struct Host {
     pub protocol: Protocol,
     /// How much TLS it must offer.
     pub tls: TlsPolicy,
+    /// Lower ones are tried first; hosts with an equal one in an order that is drawn
+    /// anew for each connection, so that they share the load (RFC 5321 §5.1).
+    pub preference: u16,
 }
 
 /// Why a next hop has no hosts.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum Unresolved {
-    /// The name does not exist, or takes no mail: the recipient's address is wrong.
-    #[error("{0}")]
-    Never(String),
+    /// There is none and there will be none unless somebody changes something: its mail
+    /// is returned.
+    #[error("{why}")]
+    Never {
+        /// What the sender's notification says.
+        reason: NoHost,
+        /// For the operator and the sender.
+        why: String,
+    },
     /// The DNS did not answer, or not in order: it may later.
     #[error("{0}")]
     Later(String),
+}
+
+/// Why there will be no host.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum NoHost {
+    /// The name does not exist.
+    NoSuchDomain,
+    /// The domain says that it takes no mail (RFC 7505).
+    NullMx,
+    /// It has hosts by name, and none of them has an address.
+    NoAddress,
+    /// Its mail would come back to us.
+    Loop,
+}
+
+impl NoHost {
+    /// Class, subject and detail (RFC 3463, and RFC 7505 §4.1 for null MX).
+    #[must_use]
+    pub const fn status(self) -> (u8, u16, u16) {
+        match self {
+            Self::NoSuchDomain => (5, 1, 2),
+            Self::NullMx => (5, 1, 10),
+            Self::NoAddress => (5, 4, 4),
+            Self::Loop => (5, 4, 6),
+        }
+    }
 }

@@ -13,10 +13,10 @@ use spool_format::{
     DoneField, Extent, Location, Outcome as DoneOutcome, RecipientNumber, SegmentPlace,
 };
 
-use crate::core::Operation;
 use crate::core::common::Common;
 use crate::core::lending::Forget;
 use crate::core::notifying::{Reason, Told};
+use crate::core::{NoHost, Operation};
 use crate::mail::{Domain, Recipient, RecipientIndex};
 use crate::queue::notification::Action;
 use crate::queue::{self, RecipientOutcome as Verdict};
@@ -315,6 +315,7 @@ impl Common {
         now: Now,
         spool: &impl SegmentSource,
         connection: queue::ConnectionId,
+        no_host: NoHost,
         why: &str,
     ) {
         for _ in 0..ENDED_AT_ONCE {
@@ -330,7 +331,7 @@ impl Common {
                 active.verdicts.push((*index, Verdict::Failed));
                 active.failed.push(Told {
                     index: *index,
-                    reason: Reason::no_such_host(why),
+                    reason: Reason::no_host(no_host, why),
                 });
                 let ending = Ending::Failed;
                 let fact = recipient_fact(&active, recipient, ending, "", why.to_owned(), age);

@@ -1386,6 +1386,7 @@ impl World {
             addresses: vec![Endpoint::Tcp(address)],
             protocol: Protocol::Smtp,
             tls: TlsPolicy::None,
+            preference: 0,
         });
         Ok(hosts.collect())
     }
