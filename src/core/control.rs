@@ -432,7 +432,7 @@ impl ControlCore {
             }),
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
             ControlNotice::Release { order, asker } => {
-                self.desk.ask(now, order, asker, &mut self.operations);
+                self.desk.ask(now, *order, asker, &mut self.operations);
             }
             ControlNotice::ReleasePart {
                 core,

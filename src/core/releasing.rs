@@ -115,6 +115,7 @@ impl Common {
                     client,
                     user: user.map(Into::into),
                 };
+                let order = Box::new(order);
                 self.tell_control(ControlNotice::Release { order, asker });
                 None
             }
@@ -136,11 +137,11 @@ impl Common {
         let settings = Arc::clone(&self.settings);
         for customer in settings.customers.by_client(client.ip()) {
             if customer.release.on_connect && customer.deliver_to != DeliverTo::Caller {
-                let order = Order {
+                let order = Box::new(Order {
                     customers: vec![customer.name.clone()],
                     extent: Extent::Everything,
                     caller: None,
-                };
+                });
                 let asker = ReleaseAsker::Connection { client };
                 self.tell_control(ControlNotice::Release { order, asker });
             }
