@@ -17,8 +17,10 @@ use crate::mail::{ForwardPath, QueueId, ReversePath};
 use crate::user::UserName;
 
 mod escaped;
+mod release;
 
 pub use escaped::{ESCAPED_CHARS_MAX, Escaped};
+pub use release::{Release, ReleaseEnded};
 
 /// How loud a fact is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -218,28 +220,18 @@ pub enum Fact {
         why: String,
     },
     /// Somebody asked for held mail to be released.
-    Release {
-        /// What, in words.
-        what: String,
-        /// Who, in words.
-        by: String,
-        /// What waited.
-        messages: u64,
-        /// Octets of that.
-        octets: u64,
-        /// What became of it.
-        outcome: &'static str,
-    },
+    Release(Release),
     /// Nothing of a customer is released any more.
-    ReleaseEnded {
-        /// Whose.
-        customer: String,
-        /// Since the release.
-        took: Duration,
-        /// The site could be reached.
-        reached: bool,
-        /// Messages that are still held.
-        left: u64,
+    ReleaseEnded(ReleaseEnded),
+    /// The handshake with a host failed, and its mail goes in clear, as is allowed.
+    TlsGivenUp {
+        /// With whom and how, for the operator.
+        why: String,
+    },
+    /// A certificate of ours is soon of no use, or is already.
+    CertificateEnds {
+        /// Which, since when or until when.
+        what: String,
     },
     /// An operator's command changed the queue.
     Steered {
@@ -317,6 +309,8 @@ impl Fact {
             Self::DeliveryBroken { .. } => "delivery-broken",
             Self::Release { .. } => "release",
             Self::ReleaseEnded { .. } => "release-ended",
+            Self::TlsGivenUp { .. } => "tls-given-up",
+            Self::CertificateEnds { .. } => "certificate-ends",
             Self::Steered { .. } => "steered",
             Self::Configured { .. } => "configured",
             Self::ConfigurationRefused { .. } => "configuration-refused",
@@ -353,6 +347,8 @@ impl Fact {
             | Self::Room { .. }
             | Self::Unreachable { .. }
             | Self::DeliveryBroken { .. }
+            | Self::TlsGivenUp { .. }
+            | Self::CertificateEnds { .. }
             | Self::Stopped { clean: false }
             | Self::Trouble { .. } => Level::Warning,
             Self::SpoolDamaged { .. }
@@ -532,34 +528,14 @@ impl fmt::Display for Fact {
                 write!(f, "{}: takes mail again", Escaped(next_hop))
             }
             Self::DeliveryBroken { why } => write!(f, "{}", Escaped(why)),
-            Self::Release {
-                what,
-                by,
-                messages,
-                octets,
-                outcome,
-            } => write!(
+            Self::Release(release) => release.fmt(f),
+            Self::ReleaseEnded(ended) => ended.fmt(f),
+            Self::TlsGivenUp { why } => write!(
                 f,
-                "release of {}, by {}: {outcome}, {messages} messages, {octets} octets",
-                Escaped(what),
-                Escaped(by)
+                "{}; its mail goes in clear for an hour, as tls = \"opportunistic\" allows",
+                Escaped(why)
             ),
-            Self::ReleaseEnded {
-                customer,
-                took,
-                reached,
-                left,
-            } => write!(
-                f,
-                "release of {} ended after {:.3} s: {}, {left} messages are held",
-                Escaped(customer),
-                took.as_secs_f64(),
-                if *reached {
-                    "all was tried"
-                } else {
-                    "the site could not be reached"
-                }
-            ),
+            Self::CertificateEnds { what } => write!(f, "{}", Escaped(what)),
             Self::Steered { what, .. } => write!(f, "{what} by the operator"),
             Self::Configured { needs_restart } if needs_restart.is_empty() => {
                 write!(f, "the new configuration is in force")

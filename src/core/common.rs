@@ -9,7 +9,7 @@ use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
 use crate::core::bans::Bans;
 use crate::core::counters::Counters;
-use crate::core::delivery::{Aftermath, Candidates};
+use crate::core::delivery::Candidates;
 use crate::core::hosts::HostCache;
 use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
@@ -19,8 +19,8 @@ use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
 use crate::mail::{QueueId, RecipientIndex};
 use crate::queue::{
-    self, ConnectionFailure, CoreNumber, CoreSet, HoldState, HostMemory, MessageFacts, NewMessage,
-    NewRecipient, Recipients, Schedule, Sessions, Told, retry::Jitter,
+    self, CoreNumber, CoreSet, HoldState, HostMemory, MessageFacts, NewMessage, NewRecipient,
+    Recipients, Schedule, Sessions, Told, retry::Jitter,
 };
 use crate::report::Fact;
 use crate::smtp::auth::Nonces;
@@ -28,6 +28,7 @@ use crate::spool::commit::Ticket;
 use crate::spool::log::{Attempt, Log, Refused, Rest};
 use crate::spool::message::{BodyFacts, SegmentSource};
 use crate::time::{Instant, Now};
+use crate::tls;
 
 /// Who waits for a commit.
 #[derive(Debug)]
@@ -97,6 +98,10 @@ pub(super) struct Common {
     notifying: HashMap<QueueId, Unfinished>,
     /// Notifications that found no room.
     pub(super) debts: Debts,
+    /// TLS towards hosts, with what can be resumed.
+    pub(super) tls: tls::Clients,
+    /// For octets that come under TLS.
+    pub(super) room: tls::Room,
     /// New mail was refused for want of room, and the operator was told.
     pub(super) full: bool,
     stop: Stop,
@@ -151,6 +156,8 @@ impl Common {
         let mut random = Jitter::new(seed);
         Self {
             id,
+            tls: tls::Clients::new(settings.tls.client.clone()),
+            room: tls::Room::default(),
             settings,
             sessions,
             log,
@@ -460,45 +467,6 @@ impl Common {
         self.report(Fact::Finished { queue_id });
     }
 
-    /// What follows from the end of a delivery.
-    pub(super) fn delivery_over(&mut self, now: Now, aftermath: Aftermath) {
-        match aftermath {
-            Aftermath::Closed(connection) => {
-                self.deliveries.remove(&connection);
-                self.queue.connection_closed(now, connection);
-            }
-            Aftermath::TryNext {
-                connection,
-                candidates,
-                destination,
-                why,
-            } => {
-                self.deliveries.remove(&connection);
-                let wanted = WantedConnection {
-                    connection,
-                    destination,
-                    candidates,
-                    failed: Some(why),
-                };
-                self.hosts.try_next(wanted);
-            }
-            Aftermath::Failed {
-                connection,
-                destination,
-                how,
-                why,
-            } => {
-                self.deliveries.remove(&connection);
-                self.hosts.failed(destination, why.clone());
-                if how != ConnectionFailure::Unusable {
-                    let why = format!("{why}; its mail is tried again");
-                    self.report(Fact::DeliveryBroken { why });
-                }
-                self.queue.connection_failed(now, connection, how);
-            }
-        }
-    }
-
     /// Looks at the clocks of the log, the queue and the questions.
     pub(super) fn timer(&mut self, now: Now) {
         if self
@@ -560,6 +528,7 @@ impl Common {
         // A new limit of connections has struck out who waited for the old one.
         self.queue.permits_freed(now);
         self.hosts.forget_answers();
+        self.tls = tls::Clients::new(settings.tls.client.clone());
         self.settings = settings;
     }
 }

@@ -9,7 +9,6 @@
 //! the connection ends; so nothing is lost between here and the schedule.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use spool_format::SegmentPlace;
 
@@ -19,17 +18,16 @@ use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
 use crate::core::{ConnectionId, Endpoint, Host, Operation, Piece};
 use crate::queue::notification::Action;
-use crate::queue::{self, ConnectionFailure, DestinationId, Take};
+use crate::queue::{self, DestinationId, Take};
 use crate::report::Fact;
-use crate::route::Protocol;
-use crate::smtp::client::fault::{Reach, SessionError};
+use crate::route::{Protocol, TlsPolicy, TlsStart};
+use crate::smtp::client::fault::SessionError;
 use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
-use crate::smtp::client::settings::Settings;
-use crate::smtp::client::stage::Stage;
 use crate::smtp::client::stuffing::Stuffer;
 use crate::smtp::client::{Channel, Client, Input, Output};
 use crate::spool::message::SegmentSource;
 use crate::time::{Instant, Now};
+use crate::tls::{Fault, IdentityNumber, Request, Verification};
 
 /// Octets of a body that are made fit for DATA at a time, where it came by BDAT and
 /// the host offers no CHUNKING. The only bodies that pass through our memory.
@@ -61,15 +59,15 @@ enum Hunger {
 /// A connection that takes mail away.
 pub(super) struct Delivery {
     /// As the schedule knows it.
-    queue_id: queue::ConnectionId,
-    destination: DestinationId,
+    pub(super) queue_id: queue::ConnectionId,
+    pub(super) destination: DestinationId,
     client: Client,
     flow: Flow,
-    host: Host,
-    endpoint: Endpoint,
+    pub(super) host: Host,
+    pub(super) endpoint: Endpoint,
     /// What is left to try if this host does not talk to us.
-    candidates: Candidates,
-    jobs: Vec<Active>,
+    pub(super) candidates: Candidates,
+    pub(super) jobs: Vec<Active>,
     /// Pieces that the session gave out and that are not yet with the flow.
     pieces: VecDeque<JobPiece>,
     stuffing: Option<Stuffing>,
@@ -77,49 +75,12 @@ pub(super) struct Delivery {
     reading: Vec<Reading>,
     hunger: Hunger,
     /// Why the session failed, if it did.
-    failure: Option<SessionError>,
+    pub(super) failure: Option<SessionError>,
     /// Why the connection could not be had, in the system's words.
-    connect_failure: Option<String>,
+    pub(super) connect_failure: Option<String>,
     /// A job was handed over in this session.
-    worked: bool,
+    pub(super) worked: bool,
     entry: Entry,
-}
-
-/// What is left when a delivery is over.
-pub(super) enum Aftermath {
-    /// It ended in good order.
-    Closed(queue::ConnectionId),
-    /// This host did not talk to us; others may, with the same permit.
-    TryNext {
-        /// As the schedule knows it.
-        connection: queue::ConnectionId,
-        /// The others.
-        candidates: Candidates,
-        /// Where it went.
-        destination: DestinationId,
-        /// Why this one did not, for the operator.
-        why: String,
-    },
-    /// It failed.
-    Failed {
-        /// As the schedule knows it.
-        connection: queue::ConnectionId,
-        /// Where it went.
-        destination: DestinationId,
-        /// How far it reaches.
-        how: ConnectionFailure,
-        /// For the operator.
-        why: String,
-    },
-}
-
-/// What a connection showed of its host.
-pub(super) struct HostLeft {
-    pub(super) address: Endpoint,
-    /// Whose mail it was.
-    pub(super) destination: DestinationId,
-    /// It cannot be talked to: whoever else wants it need not try.
-    pub(super) dead: Option<String>,
 }
 
 impl Delivery {
@@ -129,11 +90,17 @@ impl Delivery {
         queue_id: queue::ConnectionId,
         destination: DestinationId,
         mut candidates: Candidates,
-        settings: Arc<Settings>,
         now: Now,
         common: &mut Common,
     ) -> Option<Self> {
         let (host, endpoint) = candidates.pop_front()?;
+        let policy = match host.tls.policy {
+            TlsPolicy::Opportunistic if common.hosts.is_in_clear(now.instant, &endpoint) => {
+                TlsPolicy::None
+            }
+            policy => policy,
+        };
+        let settings = common.settings.client(host.protocol, policy);
         common.counters.connections_out += 1;
         common.operations.push_back(Operation::Connect {
             connection: id,
@@ -187,63 +154,6 @@ impl Delivery {
         }
     }
 
-    /// What it showed of its host.
-    pub(super) fn host_left(&self) -> HostLeft {
-        let dead = match (&self.failure, &self.connect_failure) {
-            (Some(error), _) if self.worked || !error.is_for_everybody() => None,
-            (Some(_), Some(why)) => Some(format!("connecting failed: {why}")),
-            (Some(error), None) => Some(error.to_string()),
-            (None, _) => None,
-        };
-        HostLeft {
-            address: self.endpoint.clone(),
-            destination: self.destination,
-            dead,
-        }
-    }
-
-    /// What is to be done when it is over.
-    pub(super) fn aftermath(self) -> Aftermath {
-        assert!(
-            self.jobs.is_empty(),
-            "a session gives an outcome for every job"
-        );
-        let connection = self.queue_id;
-        let why = match &self.failure {
-            None => return Aftermath::Closed(connection),
-            Some(error) => match &self.connect_failure {
-                Some(why) => format!("{}: connecting failed: {why}", self.host()),
-                None => format!("{}: {error}", self.host()),
-            },
-        };
-        let error = self.failure.expect("looked at above");
-        let candidates = self.candidates;
-        if !self.worked && error.reach() == Reach::Host && !candidates.is_empty() {
-            let destination = self.destination;
-            return Aftermath::TryNext {
-                connection,
-                candidates,
-                destination,
-                why,
-            };
-        }
-        let how = match &error {
-            // It had waited for longer than the host likes: no sign that it is busy.
-            SessionError::Closing {
-                stage: Stage::Idle, ..
-            } if self.worked => ConnectionFailure::Lost,
-            SessionError::Closing { .. } => ConnectionFailure::Busy,
-            _ if !self.worked || error.reach() == Reach::Host => ConnectionFailure::Unusable,
-            _ => ConnectionFailure::Lost,
-        };
-        Aftermath::Failed {
-            connection,
-            destination: self.destination,
-            how,
-            why,
-        }
-    }
-
     /// The outcome of connecting.
     pub(super) fn connected(
         &mut self,
@@ -253,6 +163,12 @@ impl Delivery {
         result: Result<(), String>,
     ) {
         match result {
+            Ok(()) if self.is_tls_from_the_start() => match self.start_tls(common) {
+                Ok(()) => self.outputs(now, common, spool),
+                Err(fault) => {
+                    self.say(now, common, spool, Input::TlsFailed(fault.to_string()));
+                }
+            },
             Ok(()) => self.say(now, common, spool, Input::Connected(Channel::Clear)),
             Err(why) => {
                 self.flow.gone();
@@ -271,12 +187,70 @@ impl Delivery {
         octets: &[u8],
     ) {
         self.flow.received();
-        let input = if octets.is_empty() {
-            Input::PeerClosed
+        if octets.is_empty() && self.flow.is_shaking_hands() {
+            let why = "the host closed the connection in the handshake".to_owned();
+            self.say(now, common, spool, Input::TlsFailed(why));
+        } else if octets.is_empty() {
+            self.say(now, common, spool, Input::PeerClosed);
+        } else if self.flow.is_under_tls() {
+            self.open(now, common, spool, octets);
         } else {
-            Input::Received(octets)
-        };
-        self.say(now, common, spool, input);
+            self.say(now, common, spool, Input::Received(octets));
+        }
+    }
+
+    /// Opens what came under TLS.
+    fn open(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource, octets: &[u8]) {
+        // Borrowed from the core for a moment: no session keeps such a buffer.
+        let mut room = std::mem::take(&mut common.room);
+        match self.flow.open(octets, &mut room) {
+            Ok(received) => {
+                if received.started.is_some() {
+                    let input = if self.is_tls_from_the_start() {
+                        Input::Connected(Channel::Tls)
+                    } else {
+                        Input::TlsStarted
+                    };
+                    self.say(now, common, spool, input);
+                }
+                if !room.plaintext.is_empty() {
+                    self.say(now, common, spool, Input::Received(&room.plaintext));
+                }
+                if received.ended {
+                    self.say(now, common, spool, Input::PeerClosed);
+                } else {
+                    // An answer of the handshake may be all that there is to send.
+                    self.flow
+                        .advance(Appetite::Hungry, spool, &mut common.operations);
+                }
+            }
+            Err(fault) => self.say(now, common, spool, Input::TlsFailed(fault.to_string())),
+        }
+        common.room = room;
+    }
+
+    fn is_tls_from_the_start(&self) -> bool {
+        let tls = self.host.tls;
+        tls.start == TlsStart::Connection && tls.policy != TlsPolicy::None
+    }
+
+    fn start_tls(&mut self, common: &mut Common) -> Result<(), Fault> {
+        let layer = common.tls.layer(&Request {
+            name: &self.host.name,
+            address: match &self.endpoint {
+                Endpoint::Tcp(address) => Some(address.ip()),
+                Endpoint::Unix(_) => None,
+            },
+            verification: match self.host.tls.policy {
+                TlsPolicy::Verified => Verification::Name,
+                TlsPolicy::None | TlsPolicy::Opportunistic | TlsPolicy::Required => {
+                    Verification::Any
+                }
+            },
+            identity: (self.host.tls.certificate).map(|own| IdentityNumber(own.0)),
+        })?;
+        // The session has a deadline of its own.
+        self.flow.start_tls(layer, None)
     }
 
     /// Some of the last send has left.
@@ -287,6 +261,12 @@ impl Delivery {
     /// The last send has left.
     pub(super) fn sent(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
         self.flow.sent();
+        if self.flow.is_shaking_hands() {
+            // Octets of TLS, of which the session knows nothing.
+            return self
+                .flow
+                .advance(Appetite::Hungry, spool, &mut common.operations);
+        }
         self.fill(common, spool);
         let input = if self.all_has_left() {
             Input::Sent
@@ -298,8 +278,13 @@ impl Delivery {
 
     /// The connection is gone.
     pub(super) fn broken(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        let input = if self.flow.is_shaking_hands() {
+            Input::TlsFailed("the connection was lost in the handshake".to_owned())
+        } else {
+            Input::PeerClosed
+        };
         self.flow.gone();
-        self.say(now, common, spool, Input::PeerClosed);
+        self.say(now, common, spool, input);
     }
 
     /// The deadline may have come.
@@ -338,12 +323,13 @@ impl Delivery {
     fn outputs(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
         self.poll_all(now, common, spool);
         self.fill(common, spool);
+        self.flow
+            .advance(Appetite::Hungry, spool, &mut common.operations);
         if self.flow.is_closed() && !self.jobs.is_empty() {
             // Given up on our side: a body could not be read. Its jobs end all the same.
             self.client.handle(now, Input::PeerClosed);
             self.poll_all(now, common, spool);
         }
-        self.flow.advance(Appetite::Hungry, &mut common.operations);
         let all_has_left = self.all_has_left();
         if all_has_left || self.flow.is_closed() {
             for reading in self.reading.drain(..) {
@@ -383,8 +369,10 @@ impl Delivery {
                     }
                 }
                 Output::StartTls => {
-                    let why = "STARTTLS is not part of this version".to_owned();
-                    self.client.handle(now, Input::TlsFailed(why));
+                    if let Err(fault) = self.start_tls(common) {
+                        let why = fault.to_string();
+                        self.client.handle(now, Input::TlsFailed(why));
+                    }
                 }
                 Output::SessionFailed(error) => self.failure = Some(error),
                 // Whatever is still leaving is of no use: QUIT was answered, or the session
@@ -439,7 +427,8 @@ impl Delivery {
                     return;
                 }
                 self.stuff(common, spool);
-                self.flow.advance(Appetite::Sated, &mut common.operations);
+                self.flow
+                    .advance(Appetite::Sated, spool, &mut common.operations);
                 continue;
             }
             match self.pieces.pop_front() {
@@ -450,7 +439,8 @@ impl Delivery {
                     transfer: Transfer::Stuff,
                     ..
                 }) => {
-                    self.flow.advance(Appetite::Sated, &mut common.operations);
+                    self.flow
+                        .advance(Appetite::Sated, spool, &mut common.operations);
                     self.stuffing = Some(Stuffing {
                         job,
                         stuffer: Stuffer::default(),

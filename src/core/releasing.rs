@@ -9,7 +9,7 @@ use crate::core::release::{Extent, Order, Part, Purpose, ReleaseAsker, ReleaseId
 use crate::core::{ConnectionId, ControlNotice};
 use crate::queue::schedule::{ReleaseEnd, Selection, Waiting};
 use crate::queue::{self};
-use crate::report::Fact;
+use crate::report::{Fact, Release};
 use crate::route::customer::{Caller, DeliverTo};
 use crate::route::{Customer, CustomerName, Customers, NextHop, NextHopRef};
 use crate::smtp::etrn::{Answer, Node};
@@ -120,13 +120,13 @@ impl Common {
                 None
             }
             Err(answer) => {
-                self.report(Fact::Release {
+                self.report(Fact::Release(Release {
                     what: node.to_string(),
                     by: format!("ETRN of {client}"),
                     messages: 0,
                     octets: 0,
                     outcome: "not allowed",
-                });
+                }));
                 Some(answer)
             }
         }

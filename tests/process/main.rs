@@ -19,3 +19,4 @@ mod queue_tools;
 mod real_clients;
 mod relaying;
 mod stop;
+mod tls;

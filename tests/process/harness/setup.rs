@@ -18,6 +18,9 @@ pub(crate) struct Setup {
     cores: u8,
     limits: String,
     relay: Option<String>,
+    listener: String,
+    smarthost_lines: String,
+    sections: String,
     dns: Vec<SocketAddr>,
     mode: Option<&'static str>,
     smarthosts: Vec<SocketAddr>,
@@ -39,6 +42,9 @@ impl Setup {
             cores: 1,
             limits: String::new(),
             relay: None,
+            listener: String::new(),
+            smarthost_lines: String::new(),
+            sections: String::new(),
             dns: Vec::new(),
             mode: None,
             smarthosts: Vec::new(),
@@ -169,6 +175,24 @@ impl Setup {
         self
     }
 
+    /// Lines of `[[listener]]` but `address`.
+    pub(crate) fn listener(mut self, lines: &str) -> Self {
+        self.listener = format!("{lines}\n");
+        self
+    }
+
+    /// Lines of each `[[delivery.smarthost]]` but `host` and `port`.
+    pub(crate) fn smarthost_lines(mut self, lines: &str) -> Self {
+        self.smarthost_lines = format!("{lines}\n");
+        self
+    }
+
+    /// Whole sections, in place of those that were given so before.
+    pub(crate) fn sections(mut self, text: &str) -> Self {
+        self.sections = format!("{text}\n");
+        self
+    }
+
     /// Where the spool is, if not in the relay's own directory.
     pub(crate) fn spool_directory(mut self, directory: &Path) -> Self {
         self.spool_directory = Some(directory.to_owned());
@@ -217,6 +241,9 @@ impl Setup {
             customers,
             retry,
             log,
+            listener,
+            smarthost_lines,
+            sections,
             ..
         } = self;
         let spool_directory = match &self.spool_directory {
@@ -231,7 +258,7 @@ impl Setup {
              [spool]\ndirectory = \"{spool_directory}\"\n{spool}\
              [cores]\ndata = {cores}\npin = false\n\
              [limits]\n{limits}\
-             [[listener]]\naddress = \"{address}\"\n\
+             [[listener]]\naddress = \"{address}\"\n{listener}\
              [admin]\nsocket = \"{socket}\"\n\
              [log]\n{log}"
         );
@@ -260,7 +287,7 @@ impl Setup {
             for smarthost in &self.smarthosts {
                 let (host, port) = (smarthost.ip(), smarthost.port());
                 push(&format!(
-                    "[[delivery.smarthost]]\nhost = \"{host}\"\nport = {port}\n"
+                    "[[delivery.smarthost]]\nhost = \"{host}\"\nport = {port}\n{smarthost_lines}"
                 ));
             }
         } else if !delivery.is_empty() {
@@ -269,6 +296,7 @@ impl Setup {
         push(routes);
         push(customers);
         push(&format!("[retry]\n{retry}"));
+        push(sections);
         text
     }
 
