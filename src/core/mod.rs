@@ -37,6 +37,7 @@ use crate::route::{CustomerName, HostTls, NextHop, Protocol};
 use crate::smtp::etrn;
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
+use crate::spool::log::Unprepared;
 use crate::spool::reclaim::Fate;
 use crate::time::Instant;
 
@@ -243,8 +244,8 @@ pub enum Notice {
     SegmentFailed {
         /// Its number.
         segment: SegmentId,
-        /// For the operator.
-        why: String,
+        /// Why, for the log and the operator.
+        why: Unprepared,
     },
     /// A dead segment is gone, and no crash brings it back.
     SegmentGone {
