@@ -9,10 +9,12 @@
 //! the connection ends; so nothing is lost between here and the schedule.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use spool_format::SegmentPlace;
 
 use crate::core::common::Common;
+use crate::core::computing::{Work, Worked};
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
@@ -21,6 +23,7 @@ use crate::queue::notification::Action;
 use crate::queue::{self, DestinationId, Take};
 use crate::report::Fact;
 use crate::route::{Protocol, TlsPolicy, TlsStart};
+use crate::smtp::client::auth::{Derivation, Login};
 use crate::smtp::client::fault::SessionError;
 use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
 use crate::smtp::client::stuffing::Stuffer;
@@ -110,7 +113,13 @@ impl Delivery {
         Some(Self {
             queue_id,
             destination,
-            client: Client::new(settings, now),
+            client: match &host.login {
+                None => Client::new(settings, now),
+                Some(credentials) => Client::new(settings, now).with_login(Login {
+                    credentials: Arc::clone(credentials),
+                    nonce: common.nonces.fresh(),
+                }),
+            },
             flow: Flow::new(id),
             host,
             endpoint,
@@ -292,6 +301,22 @@ impl Delivery {
         self.say(now, common, spool, Input::Timer);
     }
 
+    /// The key for AUTH was derived, or there was no time for it.
+    pub(super) fn computed(
+        &mut self,
+        now: Now,
+        common: &mut Common,
+        spool: &impl SegmentSource,
+        worked: Worked,
+    ) {
+        let salted = match worked {
+            Worked::Salted(salted) => Some(salted),
+            Worked::NotNow => None,
+            other => unreachable!("{other:?} was not asked for"),
+        };
+        self.say(now, common, spool, Input::Derived(salted));
+    }
+
     /// There may be a job now.
     pub(super) fn wake(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
         if self.hunger == Hunger::Waiting {
@@ -374,7 +399,28 @@ impl Delivery {
                         self.client.handle(now, Input::TlsFailed(why));
                     }
                 }
-                Output::SessionFailed(error) => self.failure = Some(error),
+                Output::Derive(derivation) => {
+                    let Derivation {
+                        password,
+                        salt,
+                        iterations,
+                    } = derivation;
+                    let work = Work::Salted {
+                        password,
+                        salt,
+                        iterations,
+                    };
+                    common.compute(self.flow.connection(), work);
+                }
+                Output::SessionFailed(error) => {
+                    if error.is_about_login() {
+                        common.report(Fact::LoginRefused {
+                            host: self.host(),
+                            why: error.to_string(),
+                        });
+                    }
+                    self.failure = Some(error);
+                }
                 // Whatever is still leaving is of no use: QUIT was answered, or the session
                 // failed, perhaps because the host does not read.
                 Output::Close => self.flow.abort(&mut common.operations),

@@ -34,6 +34,7 @@ use crate::queue::permits::DestinationKey;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
 use crate::report::Fact;
 use crate::route::{CustomerName, HostTls, NextHop, Protocol};
+use crate::smtp::client::auth::Credentials;
 use crate::smtp::etrn;
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
@@ -438,7 +439,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// A host that may take mail, with the addresses that it has.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Host {
     /// As it was configured or stands in the DNS.
     pub name: String,
@@ -451,6 +452,8 @@ pub struct Host {
     /// Lower ones are tried first; hosts with an equal one in an order that is drawn
     /// anew for each connection, so that they share the load (RFC 5321 §5.1).
     pub preference: u16,
+    /// Who we are to it.
+    pub login: Option<Arc<Credentials>>,
 }
 
 /// Why a next hop has no hosts.
