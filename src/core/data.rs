@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use crate::core::common::{Call, Common, Settled, Waiting, WantedConnection};
 use crate::core::deadlines::Deadlines;
-use crate::core::delivery::Delivery;
+use crate::core::delivery::{Delivery, Standing};
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::hosts::Resolved;
 use crate::core::reception::Reception;
@@ -391,13 +391,27 @@ impl DataCore {
             mut candidates,
             failed,
         } = wanted;
+        let all = candidates.len();
         if let Err(again) = self.common.pick_host(now.instant, &mut candidates) {
             self.no_host(now, connection, destination, failed, again);
             return;
         }
+        let standing = if failed.is_none() && candidates.len() == all {
+            Standing::Best
+        } else {
+            Standing::StandsIn
+        };
         let id = self.admit();
         let common = &mut self.common;
-        match Delivery::begin(id, connection, destination, candidates, now, common) {
+        match Delivery::begin(
+            id,
+            connection,
+            destination,
+            candidates,
+            standing,
+            now,
+            common,
+        ) {
             Some(delivery) => {
                 common.deliveries.insert(connection, id);
                 self.connections

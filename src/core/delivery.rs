@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use spool_format::SegmentPlace;
 
@@ -59,6 +60,19 @@ enum Hunger {
     Quitting,
 }
 
+/// How the host of a connection stands among those of its destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// None was passed over for it.
+    Best,
+    /// A better one did not talk to us, or is known to be dead.
+    StandsIn,
+}
+
+/// How long a connection to a host that stands in is given more work: under a steady
+/// stream it would never end, and the better host would not be seen to be up again.
+const STANDS_IN: Duration = Duration::from_secs(60);
+
 /// A connection that takes mail away.
 pub(super) struct Delivery {
     /// As the schedule knows it.
@@ -83,6 +97,8 @@ pub(super) struct Delivery {
     pub(super) connect_failure: Option<String>,
     /// A job was handed over in this session.
     pub(super) worked: bool,
+    /// From then on it is given no more jobs.
+    work_until: Option<Instant>,
     entry: Entry,
 }
 
@@ -93,6 +109,7 @@ impl Delivery {
         queue_id: queue::ConnectionId,
         destination: DestinationId,
         mut candidates: Candidates,
+        standing: Standing,
         now: Now,
         common: &mut Common,
     ) -> Option<Self> {
@@ -132,6 +149,10 @@ impl Delivery {
             failure: None,
             connect_failure: None,
             worked: false,
+            work_until: match standing {
+                Standing::Best => None,
+                Standing::StandsIn => Some(now.instant + STANDS_IN),
+            },
             entry: Entry::default(),
         })
     }
@@ -435,6 +456,11 @@ impl Delivery {
     /// Answers a wish for a job.
     fn feed(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
         if self.hunger == Hunger::Quitting {
+            self.client.handle(now, Input::Quit);
+            return;
+        }
+        if self.worked && self.work_until.is_some_and(|until| until <= now.instant) {
+            self.hunger = Hunger::Quitting;
             self.client.handle(now, Input::Quit);
             return;
         }
