@@ -104,6 +104,8 @@ pub(super) struct Common {
     pub(super) room: tls::Room,
     /// New mail was refused for want of room, and the operator was told.
     pub(super) full: bool,
+    /// Until when the operator need not be told again that segments cannot be prepared.
+    pub(super) told_of_preparation: Option<Instant>,
     stop: Stop,
 }
 
@@ -180,6 +182,7 @@ impl Common {
             notifying: HashMap::new(),
             debts: Debts::default(),
             full: false,
+            told_of_preparation: None,
             stop: Stop::No,
         }
     }
@@ -391,8 +394,9 @@ impl Common {
                     let next_hop = self.next_hop_text(destination);
                     self.report(Fact::Reachable { next_hop });
                 }
-                // Held queues come with the provider's side.
-                queue::Output::ReleaseEnded { .. } => {}
+                queue::Output::ReleaseEnded { destination, end } => {
+                    self.release_ended(destination, end);
+                }
                 queue::Output::PermitsFreed { cores } => {
                     self.tell_cores(cores, &Notice::PermitsFreed);
                 }

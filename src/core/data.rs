@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use crate::core::common::{Call, Common, Settled, Waiting, WantedConnection};
 use crate::core::deadlines::Deadlines;
-use crate::core::delivery::Delivery;
+use crate::core::delivery::{Delivery, Standing};
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::hosts::Resolved;
 use crate::core::reception::Reception;
@@ -208,6 +208,7 @@ impl DataCore {
         match admitted {
             Ok(admitted) => {
                 common.counters.sessions += 1;
+                common.connected_by(peer);
                 let settings = Arc::clone(common.settings.session(listener));
                 let start = common.settings.tls_start(listener);
                 let mut reception = Box::new(Reception::new(id, peer, settings, start, now));
@@ -390,13 +391,27 @@ impl DataCore {
             mut candidates,
             failed,
         } = wanted;
+        let all = candidates.len();
         if let Err(again) = self.common.pick_host(now.instant, &mut candidates) {
             self.no_host(now, connection, destination, failed, again);
             return;
         }
+        let standing = if failed.is_none() && candidates.len() == all {
+            Standing::Best
+        } else {
+            Standing::StandsIn
+        };
         let id = self.admit();
         let common = &mut self.common;
-        match Delivery::begin(id, connection, destination, candidates, now, common) {
+        match Delivery::begin(
+            id,
+            connection,
+            destination,
+            candidates,
+            standing,
+            now,
+            common,
+        ) {
             Some(delivery) => {
                 common.deliveries.insert(connection, id);
                 self.connections
@@ -461,12 +476,27 @@ impl DataCore {
                 self.common
                     .tell_control(ControlNotice::AdminAnswer { request, response });
             }
+            Notice::Release {
+                release,
+                order,
+                purpose,
+            } => self.common.release(now, release, &order, purpose),
+            Notice::ReleaseAnswer { connection, answer } => {
+                self.with(now, connection, |connection, common| {
+                    if let Connection::Reception { reception, .. } = connection {
+                        reception.released(now, common, answer);
+                    }
+                });
+            }
             Notice::Computed { connection, worked } => {
                 self.with(now, connection, |connection, common| match connection {
                     Connection::Reception { reception, .. } => {
                         reception.computed(now, common, worked);
                     }
-                    Connection::Delivery(_) | Connection::TurnedAway(_) => {}
+                    Connection::Delivery(delivery) => {
+                        delivery.computed(now, common, spool, worked);
+                    }
+                    Connection::TurnedAway(_) => {}
                 });
             }
             Notice::Banned { client, until } => {

@@ -9,10 +9,13 @@
 //! the connection ends; so nothing is lost between here and the schedule.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use spool_format::SegmentPlace;
 
 use crate::core::common::Common;
+use crate::core::computing::{Work, Worked};
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
@@ -21,6 +24,7 @@ use crate::queue::notification::Action;
 use crate::queue::{self, DestinationId, Take};
 use crate::report::Fact;
 use crate::route::{Protocol, TlsPolicy, TlsStart};
+use crate::smtp::client::auth::{Derivation, Login};
 use crate::smtp::client::fault::SessionError;
 use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
 use crate::smtp::client::stuffing::Stuffer;
@@ -56,6 +60,19 @@ enum Hunger {
     Quitting,
 }
 
+/// How the host of a connection stands among those of its destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// None was passed over for it.
+    Best,
+    /// A better one did not talk to us, or is known to be dead.
+    StandsIn,
+}
+
+/// How long a connection to a host that stands in is given more work: under a steady
+/// stream it would never end, and the better host would not be seen to be up again.
+const STANDS_IN: Duration = Duration::from_secs(60);
+
 /// A connection that takes mail away.
 pub(super) struct Delivery {
     /// As the schedule knows it.
@@ -80,6 +97,8 @@ pub(super) struct Delivery {
     pub(super) connect_failure: Option<String>,
     /// A job was handed over in this session.
     pub(super) worked: bool,
+    /// From then on it is given no more jobs.
+    work_until: Option<Instant>,
     entry: Entry,
 }
 
@@ -90,6 +109,7 @@ impl Delivery {
         queue_id: queue::ConnectionId,
         destination: DestinationId,
         mut candidates: Candidates,
+        standing: Standing,
         now: Now,
         common: &mut Common,
     ) -> Option<Self> {
@@ -110,7 +130,13 @@ impl Delivery {
         Some(Self {
             queue_id,
             destination,
-            client: Client::new(settings, now),
+            client: match &host.login {
+                None => Client::new(settings, now),
+                Some(credentials) => Client::new(settings, now).with_login(Login {
+                    credentials: Arc::clone(credentials),
+                    nonce: common.nonces.fresh(),
+                }),
+            },
             flow: Flow::new(id),
             host,
             endpoint,
@@ -123,6 +149,10 @@ impl Delivery {
             failure: None,
             connect_failure: None,
             worked: false,
+            work_until: match standing {
+                Standing::Best => None,
+                Standing::StandsIn => Some(now.instant + STANDS_IN),
+            },
             entry: Entry::default(),
         })
     }
@@ -292,6 +322,22 @@ impl Delivery {
         self.say(now, common, spool, Input::Timer);
     }
 
+    /// The key for AUTH was derived, or there was no time for it.
+    pub(super) fn computed(
+        &mut self,
+        now: Now,
+        common: &mut Common,
+        spool: &impl SegmentSource,
+        worked: Worked,
+    ) {
+        let salted = match worked {
+            Worked::Salted(salted) => Some(salted),
+            Worked::NotNow => None,
+            other => unreachable!("{other:?} was not asked for"),
+        };
+        self.say(now, common, spool, Input::Derived(salted));
+    }
+
     /// There may be a job now.
     pub(super) fn wake(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
         if self.hunger == Hunger::Waiting {
@@ -374,7 +420,28 @@ impl Delivery {
                         self.client.handle(now, Input::TlsFailed(why));
                     }
                 }
-                Output::SessionFailed(error) => self.failure = Some(error),
+                Output::Derive(derivation) => {
+                    let Derivation {
+                        password,
+                        salt,
+                        iterations,
+                    } = derivation;
+                    let work = Work::Salted {
+                        password,
+                        salt,
+                        iterations,
+                    };
+                    common.compute(self.flow.connection(), work);
+                }
+                Output::SessionFailed(error) => {
+                    if error.is_about_login() {
+                        common.report(Fact::LoginRefused {
+                            host: self.host(),
+                            why: error.to_string(),
+                        });
+                    }
+                    self.failure = Some(error);
+                }
                 // Whatever is still leaving is of no use: QUIT was answered, or the session
                 // failed, perhaps because the host does not read.
                 Output::Close => self.flow.abort(&mut common.operations),
@@ -389,6 +456,11 @@ impl Delivery {
     /// Answers a wish for a job.
     fn feed(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
         if self.hunger == Hunger::Quitting {
+            self.client.handle(now, Input::Quit);
+            return;
+        }
+        if self.worked && self.work_until.is_some_and(|until| until <= now.instant) {
+            self.hunger = Hunger::Quitting;
             self.client.handle(now, Input::Quit);
             return;
         }

@@ -28,12 +28,17 @@ use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::bans::Client;
 use crate::core::computing::{Asker, Work, Worked};
+use crate::core::release::{Order, Part, Purpose, ReleaseAsker, ReleaseId};
 use crate::queue;
 use crate::queue::permits::DestinationKey;
+use crate::queue::schedule::{ReleaseEnd, Waiting};
 use crate::report::Fact;
-use crate::route::{HostTls, NextHop, Protocol};
+use crate::route::{CustomerName, HostTls, NextHop, Protocol};
+use crate::smtp::client::auth::Credentials;
+use crate::smtp::etrn;
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
+use crate::spool::log::Unprepared;
 use crate::spool::reclaim::Fate;
 use crate::time::Instant;
 
@@ -60,6 +65,8 @@ pub mod maildir;
 mod notifying;
 mod outcome;
 mod reception;
+pub mod release;
+mod releasing;
 pub mod restart;
 pub mod settings;
 #[cfg(test)]
@@ -238,8 +245,8 @@ pub enum Notice {
     SegmentFailed {
         /// Its number.
         segment: SegmentId,
-        /// For the operator.
-        why: String,
+        /// Why, for the log and the operator.
+        why: Unprepared,
     },
     /// A dead segment is gone, and no crash brings it back.
     SegmentGone {
@@ -274,6 +281,22 @@ pub enum Notice {
         request: AdminRequestId,
         /// What.
         command: Arc<admin::Command>,
+    },
+    /// Held mail is to be let go, or counted. Answered by [`ControlNotice::ReleasePart`].
+    Release {
+        /// To answer with.
+        release: ReleaseId,
+        /// What.
+        order: Arc<Order>,
+        /// Which of the two.
+        purpose: Purpose,
+    },
+    /// The answer to an ETRN of a session here.
+    ReleaseAnswer {
+        /// Whose.
+        connection: ConnectionId,
+        /// What it is told.
+        answer: etrn::Answer,
     },
     /// What a connection wanted computed.
     Computed {
@@ -347,6 +370,33 @@ pub enum ControlNotice {
         /// What.
         response: admin::Response,
     },
+    /// Somebody may and wants to have held mail released.
+    Release {
+        /// What.
+        order: Box<Order>,
+        /// Who.
+        asker: ReleaseAsker,
+    },
+    /// One core's part of a release.
+    ReleasePart {
+        /// Whose.
+        core: CoreId,
+        /// Of which.
+        release: ReleaseId,
+        /// What it is.
+        part: Part,
+    },
+    /// On this core nothing of the customer is released any more.
+    ReleaseEnded {
+        /// Which core.
+        core: CoreId,
+        /// Whose mail.
+        customer: CustomerName,
+        /// How the last of its destinations ended.
+        end: ReleaseEnd,
+        /// What is held there now.
+        left: Waiting,
+    },
     /// Something that takes too long for a data core is to be computed.
     Compute {
         /// For whom.
@@ -389,7 +439,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// A host that may take mail, with the addresses that it has.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Host {
     /// As it was configured or stands in the DNS.
     pub name: String,
@@ -402,6 +452,8 @@ pub struct Host {
     /// Lower ones are tried first; hosts with an equal one in an order that is drawn
     /// anew for each connection, so that they share the load (RFC 5321 §5.1).
     pub preference: u16,
+    /// Who we are to it.
+    pub login: Option<Arc<Credentials>>,
 }
 
 /// Why a next hop has no hosts.

@@ -28,6 +28,7 @@ use crate::runtime::outgoing::Outgoing;
 use crate::runtime::segments::Segments;
 use crate::runtime::storeroom::Storeroom;
 use crate::spool::commit::{WriteFault, WriteStep};
+use crate::spool::log::{PrepareCause, Unprepared};
 use crate::spool::segment::Segment;
 
 /// Octets that one receive takes at most. Large enough that a big body costs few
@@ -532,6 +533,10 @@ fn prepare(shared: &Shared, notice: Notice) -> Notice {
     };
     match shared.borrow_mut().segments.take(segment) {
         Ok(()) => notice,
-        Err(why) => Notice::SegmentFailed { segment, why },
+        Err(why) => {
+            let cause = PrepareCause::System { os_error: None };
+            let why = Unprepared { cause, why };
+            Notice::SegmentFailed { segment, why }
+        }
     }
 }

@@ -11,13 +11,15 @@ use crate::core::credentials::Credentials;
 use crate::core::settings::{Settings, Tls};
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
+use crate::queue::usage::Ledger;
 use crate::route::{
     self, Customers, HostName, HostTls, OwnCertificate, Protocol, RelayRules, RouteError, Routes,
     RoutesInSmarthostMode, Scope, SmarthostGroup, Target, TlsPolicy, TlsStart,
 };
+use crate::runtime::hosts::Smarthost;
 use crate::runtime::users;
-use crate::smtp;
 use crate::smtp::settings::AuthOffer;
+use crate::smtp::{self, client};
 
 /// How long a delivery connection without work stays open for more. Longer than the
 /// pause between two messages of a busy stream, short for a host with other clients.
@@ -43,7 +45,7 @@ pub use customers::customers;
 ///
 /// # Errors
 /// What only the modules can find, for the operator.
-pub fn settings(config: &Config) -> Result<Settings, String> {
+pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
     let wrong = |error: RouteError| error.to_string();
     let credentials = users::credentials(config)?;
     let smtp_client = smtp::client::settings::Settings::new(config.hostname.clone());
@@ -55,7 +57,7 @@ pub fn settings(config: &Config) -> Result<Settings, String> {
         listeners: config
             .listeners
             .iter()
-            .map(|listener| Arc::new(session(config, listener, &credentials)))
+            .map(|listener| Arc::new(session(config, listener, &credentials, &customers)))
             .collect(),
         listener_tls: config
             .listeners
@@ -70,7 +72,7 @@ pub fn settings(config: &Config) -> Result<Settings, String> {
         routes: routes(config, &customers).map_err(wrong)?,
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
-        policies: policies(config, &customers),
+        policies: policies(config, &customers, ledger),
         customers,
         data_cores: config.cores.data,
         idle: IDLE,
@@ -79,44 +81,58 @@ pub fn settings(config: &Config) -> Result<Settings, String> {
 }
 
 /// The smarthosts of each group.
-#[must_use]
-pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
+///
+/// # Errors
+/// For the operator: whose password cannot be read.
+pub fn smarthosts(config: &Config) -> Result<Vec<Vec<Smarthost>>, String> {
     let (DeliveryMode::Smarthost(hosts) | DeliveryMode::MxThenSmarthost(hosts)) =
         &config.delivery.mode
     else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let mut certificates = (0..).map(OwnCertificate);
-    let group = hosts
+    let group: Result<_, String> = hosts
         .iter()
-        .map(|smarthost| route::Host {
-            host: smarthost.host.clone(),
-            port: smarthost.port,
-            protocol: Protocol::Smtp,
-            tls: HostTls {
-                policy: match smarthost.tls {
-                    SmarthostTls::None => TlsPolicy::None,
-                    SmarthostTls::Opportunistic => TlsPolicy::Opportunistic,
-                    SmarthostTls::Required => TlsPolicy::Required,
-                    SmarthostTls::Verified => TlsPolicy::Verified,
+        .map(|smarthost| {
+            let login = match &smarthost.login {
+                None => None,
+                Some(login) => {
+                    let (user, password) = users::read(login)
+                        .map_err(|why| format!("delivery.smarthost {}: {why}", smarthost.host))?;
+                    Some(Arc::new(client::auth::Credentials { user, password }))
+                }
+            };
+            let host = route::Host {
+                host: smarthost.host.clone(),
+                port: smarthost.port,
+                protocol: Protocol::Smtp,
+                tls: HostTls {
+                    policy: match smarthost.tls {
+                        SmarthostTls::None => TlsPolicy::None,
+                        SmarthostTls::Opportunistic => TlsPolicy::Opportunistic,
+                        SmarthostTls::Required => TlsPolicy::Required,
+                        SmarthostTls::Verified => TlsPolicy::Verified,
+                    },
+                    start: if smarthost.implicit_tls {
+                        TlsStart::Connection
+                    } else {
+                        TlsStart::Command
+                    },
+                    // Numbered as `certificates` loads them.
+                    certificate: (smarthost.certificate.as_ref()).and_then(|_| certificates.next()),
                 },
-                start: if smarthost.implicit_tls {
-                    TlsStart::Connection
-                } else {
-                    TlsStart::Command
-                },
-                // Numbered as `certificates` loads them.
-                certificate: (smarthost.certificate.as_ref()).and_then(|_| certificates.next()),
-            },
+            };
+            Ok(Smarthost { host, login })
         })
         .collect();
-    vec![group]
+    Ok(vec![group?])
 }
 
 fn session(
     config: &Config,
     listener: &Listener,
     credentials: &Credentials,
+    customers: &Customers,
 ) -> smtp::settings::Settings {
     let mut session = smtp::settings::Settings::new(config.hostname.clone());
     let needed = listener.role == ListenerRole::Submission;
@@ -134,6 +150,7 @@ fn session(
     if needed && !future_release.is_zero() {
         session.offers.future_release = Some(future_release);
     }
+    session.offers.etrn = !customers.is_empty();
     session.offers.start_tls = listener.tls == ListenerTls::StartTls;
     session
 }
@@ -166,7 +183,7 @@ fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> 
     Routes::new(mode, in_smarthost_mode, held, routes)
 }
 
-fn policies(config: &Config, customers: &Customers) -> Policies {
+fn policies(config: &Config, customers: &Customers, ledger: &Ledger) -> Policies {
     let (retry, warn) = match config.retry {
         RetryConfig::Exponential {
             first,
@@ -205,6 +222,9 @@ fn policies(config: &Config, customers: &Customers) -> Policies {
     };
     Policies {
         customers: customers::policies(customers, policy.connections),
+        usage: (customers.iter())
+            .map(|customer| (customer.name.clone(), ledger.of(&customer.name)))
+            .collect(),
         default: Arc::new(policy),
         ..Policies::default()
     }

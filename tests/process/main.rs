@@ -4,8 +4,10 @@
 #[allow(dead_code)]
 mod harness;
 
+mod auth;
 mod exchangers;
 mod fixture;
+mod held;
 mod identity;
 mod idle;
 mod job;

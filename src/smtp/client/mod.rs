@@ -26,13 +26,14 @@
 //! and decides nothing about the next attempt: it says who is at fault and how far
 //! that reaches ([`fault`]).
 
-mod auth;
+pub mod auth;
 pub mod capabilities;
 mod commands;
 mod exchange;
 pub mod fault;
 mod fitness;
 pub mod job;
+mod login;
 pub mod settings;
 pub mod stage;
 pub mod stuffing;
@@ -45,16 +46,17 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use self::auth::Step;
+use self::auth::{Derivation, Login};
 use self::capabilities::Capabilities;
 use self::commands::Hello;
 use self::exchange::{Exchange, Hands, Turnout, untried};
 use self::fault::SessionError;
 use self::job::{Job, Outcome, Piece};
-use self::settings::{ClearPassword, Protocol, Settings, TlsPolicy};
+use self::settings::{Protocol, Settings, TlsPolicy};
 use self::stage::Stage;
 use self::wire::Wire;
 use super::answer::{Answer, Class, Reader};
+use crate::smtp::auth::scram::Salted;
 use crate::time::{Instant, Now};
 
 /// Most octets kept of replies that came before the content they speak of had left.
@@ -85,6 +87,8 @@ pub enum Input<'a> {
     Deliver(Job),
     /// No more jobs: finish what was begun, then QUIT.
     Quit,
+    /// The outcome of [`Output::Derive`]; `None` if there was no time for it.
+    Derived(Option<Salted>),
     /// The handshake after [`Output::StartTls`] is done.
     TlsStarted,
     /// It failed; the sentence of the TLS machine.
@@ -106,6 +110,8 @@ pub enum Output {
     Want,
     /// What became of recipients.
     Outcome(Outcome),
+    /// Derive a key, on a thread that has the time, and hand it in.
+    Derive(Derivation),
     /// Begin the TLS handshake on this connection.
     StartTls,
     /// The session failed. The outcomes of its jobs come before.
@@ -142,6 +148,8 @@ pub struct Client {
 #[derive(Debug)]
 struct Session {
     settings: Arc<Settings>,
+    /// Boxed: most hosts do not want to know who we are.
+    login: Option<Box<Login>>,
     state: State,
     channel: Channel,
     wire: Wire,
@@ -159,6 +167,7 @@ impl Client {
             held: Vec::new(),
             session: Session {
                 settings,
+                login: None,
                 state: State::Connecting,
                 channel: Channel::Clear,
                 wire: Wire::default(),
@@ -166,6 +175,13 @@ impl Client {
                 since: now.instant,
             },
         }
+    }
+
+    /// The same, and the host is told who we are (RFC 4954): before any mail.
+    #[must_use]
+    pub fn with_login(mut self, login: Login) -> Self {
+        self.session.login = Some(Box::new(login));
+        self
     }
 
     /// Takes one input. Then poll.
@@ -197,6 +213,7 @@ impl Client {
                 session.channel = Channel::Tls;
                 session.say_hello(now);
             }
+            Input::Derived(salted) => session.derived(now, salted.as_ref()),
             Input::TlsFailed(why) => session.fail(now, SessionError::TlsFailed { why }),
             Input::PeerClosed => session.lost(now),
             Input::Abort => session.fail(now, SessionError::Aborted),
@@ -417,19 +434,7 @@ impl Session {
                 },
                 Class::Intermediate => self.fail(now, out_of_order(reply())),
             },
-            State::Auth(peer, exchange) => {
-                let credentials = self.settings.credentials.as_ref();
-                let credentials = credentials.expect("AUTH was begun with them");
-                match auth::answer(exchange, answer, credentials) {
-                    Step::Send(line, next) => {
-                        self.wire.command(|out| out.extend_from_slice(&line));
-                        self.state = State::Auth(peer, next);
-                    }
-                    Step::Done => self.begin_mail(now, peer),
-                    Step::Refused => self.fail_politely(now, refused(reply())),
-                    Step::OutOfOrder => self.fail(now, out_of_order(reply())),
-                }
-            }
+            State::Auth(peer, exchange) => self.auth_answered(now, peer, exchange, answer),
             State::Connecting | State::Handshake | State::Mail(_) | State::Quit | State::Over => {
                 unreachable!("no command waits for an answer there")
             }
@@ -450,26 +455,6 @@ impl Session {
                     .command(|out| out.extend_from_slice(b"STARTTLS\r\n"));
                 self.state = State::StartTls(peer);
             }
-        }
-    }
-
-    fn choose_auth(&mut self, now: Now, peer: Capabilities) {
-        let Some(credentials) = &self.settings.credentials else {
-            return self.begin_mail(now, peer);
-        };
-        let may =
-            self.channel == Channel::Tls || self.settings.clear_password == ClearPassword::Allow;
-        let start = if may {
-            auth::start(&peer, credentials)
-        } else {
-            None
-        };
-        match start {
-            Some((line, exchange)) => {
-                self.wire.command(|out| out.extend_from_slice(&line));
-                self.state = State::Auth(peer, exchange);
-            }
-            None => self.fail_politely(now, SessionError::AuthNotOffered),
         }
     }
 
