@@ -16,6 +16,12 @@ use spool_format::{LogId, SegmentId};
 use crate::mail::{ForwardPath, QueueId, ReversePath};
 use crate::user::UserName;
 
+mod escaped;
+mod release;
+
+pub use escaped::{ESCAPED_CHARS_MAX, Escaped};
+pub use release::{Release, ReleaseEnded};
+
 /// How loud a fact is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Level {
@@ -220,6 +226,10 @@ pub enum Fact {
         /// With whom and how, for the operator.
         why: String,
     },
+    /// Somebody asked for held mail to be released.
+    Release(Release),
+    /// Nothing of a customer is released any more.
+    ReleaseEnded(ReleaseEnded),
     /// The handshake with a host failed, and its mail goes in clear, as is allowed.
     TlsGivenUp {
         /// With whom and how, for the operator.
@@ -305,6 +315,8 @@ impl Fact {
             Self::Reachable { .. } => "next-hop-reachable",
             Self::LoginRefused { .. } => "login-refused",
             Self::DeliveryBroken { .. } => "delivery-broken",
+            Self::Release { .. } => "release",
+            Self::ReleaseEnded { .. } => "release-ended",
             Self::TlsGivenUp { .. } => "tls-given-up",
             Self::CertificateEnds { .. } => "certificate-ends",
             Self::Steered { .. } => "steered",
@@ -331,6 +343,8 @@ impl Fact {
             | Self::Recipient { .. }
             | Self::Notified { .. }
             | Self::Reachable { .. }
+            | Self::Release { .. }
+            | Self::ReleaseEnded { .. }
             | Self::Steered { .. }
             | Self::Configured { .. }
             | Self::Stopping { .. }
@@ -530,6 +544,8 @@ impl fmt::Display for Fact {
                 Escaped(why)
             ),
             Self::DeliveryBroken { why } => write!(f, "{}", Escaped(why)),
+            Self::Release(release) => release.fmt(f),
+            Self::ReleaseEnded(ended) => ended.fmt(f),
             Self::TlsGivenUp { why } => write!(
                 f,
                 "{}; its mail goes in clear for an hour, as tls = \"opportunistic\" allows",
@@ -565,33 +581,6 @@ impl fmt::Display for Fact {
             ),
             Self::Trouble { what } => write!(f, "{}", Escaped(what)),
         }
-    }
-}
-
-/// Longest text of a peer in one log line; the rest is cut. A reply line has 512
-/// octets (RFC 5321 §4.5.3.1.5), so an honest one is never cut.
-pub const ESCAPED_CHARS_MAX: usize = 600;
-
-/// A text that may hold anything, written so that it cannot leave its line:
-/// control characters, and those that change the direction of text, as `\u{..}`.
-#[derive(Clone, Copy, Debug)]
-pub struct Escaped<'a>(pub &'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write as _;
-        for (i, c) in self.0.chars().enumerate() {
-            if i == ESCAPED_CHARS_MAX {
-                return f.write_str("...");
-            }
-            let steers = matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-            if c.is_control() || steers {
-                write!(f, "{}", c.escape_unicode())?;
-            } else {
-                f.write_char(c)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -130,7 +130,7 @@ fn look(config: &Config, domain: &Domain, dead: &[DeadHost]) -> Result<(Facts, E
     let routes = settings::routes_of(config).map_err(|error| failed(error.to_string()))?;
     let next_hop = routes.next_hop(domain.as_str()).to_owned();
     let fallback = routes.mode().fallback(&next_hop);
-    let book = serve::host_book(config);
+    let book = serve::host_book(config).map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

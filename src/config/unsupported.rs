@@ -37,7 +37,7 @@ const ROWS: &[Row] = &[
     row("listener.role", "odmr", "write \"mx\""),
     row("listener.when", "link-up", "write \"always\""),
     row("listener.when", "schedule", "write \"always\""),
-    row("customer", ANY, "hold the domain by [[route]] with next_hop = \"hold\""),
+    row("customer.recipients_file", ANY, REMOVE),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
     row("collect", ANY, REMOVE),
     row("schedule", ANY, REMOVE),
@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn patterns_match() {
         assert!(advice("route.next_hop", Some("smtp://127.0.0.1")).is_none());
-        assert!(advice("customer", None).is_some());
+        assert!(advice("collect", None).is_some());
+        assert!(advice("customer.recipients_file", None).is_some());
         assert!(advice("delivery.mode", None).is_none());
         assert!(advice("delivery.mode", Some("smarthost")).is_none());
     }

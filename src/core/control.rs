@@ -13,6 +13,9 @@
 //! What it does not do: it never sees a message, and no message waits for it but
 //! one whose next hop must be looked up.
 
+mod questions;
+mod stop;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +27,11 @@ use crate::core::admin::{Command, Reason, Response};
 use crate::core::bans::{self, Client, Guessers};
 use crate::core::computing::{Asker, Computing, Next, Work, Worked};
 use crate::core::data::Settings;
-use crate::core::{
-    AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry, maildir,
-};
+use crate::core::release::Desk;
+use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, maildir};
 use crate::queue;
 use crate::report::Fact;
-use crate::route::NextHop;
+use crate::route::{CustomerName, Customers, NextHop};
 use crate::spool::log::Gone;
 use crate::spool::log::Unprepared;
 use crate::spool::reclaim::Fate;
@@ -100,6 +102,13 @@ pub enum ControlOperation {
     },
     /// Look how much room there is.
     MeasureDisk,
+    /// Run the command that brings a customer's site on line.
+    Wake {
+        /// Whose; told to the command in its environment.
+        customer: CustomerName,
+        /// The program and its arguments. Never empty.
+        command: Vec<String>,
+    },
     /// Compute something on a helper thread.
     Compute {
         /// For whom.
@@ -156,6 +165,13 @@ pub enum ControlCompletion {
         segment: SegmentPlace,
         /// What it is now.
         gone: Gone,
+    },
+    /// The outcome of [`ControlOperation::Wake`].
+    Woken {
+        /// Whose.
+        customer: CustomerName,
+        /// Why it did not work.
+        result: Result<(), String>,
     },
     /// Something of a background job went wrong; it is not repeated.
     Trouble {
@@ -234,6 +250,7 @@ pub struct ControlCore {
     questions: HashMap<AdminRequestId, Question>,
     /// Who asked for the reload that is under way.
     reloading: Vec<AdminRequestId>,
+    desk: Desk,
     measure_at: Instant,
     computing: Computing,
     guessers: Guessers,
@@ -242,14 +259,17 @@ pub struct ControlCore {
 }
 
 impl ControlCore {
-    /// A control core for so many data cores.
+    /// A control core for so many data cores. `seed` spreads what would come at once.
     #[must_use]
-    pub fn new(data_cores: u8) -> Self {
+    pub fn new(now: Now, data_cores: u8, customers: Arc<Customers>, seed: u64) -> Self {
+        let mut desk = Desk::new(data_cores, seed);
+        desk.set_customers(now, customers);
         Self {
             data_cores,
             resolving: HashMap::new(),
             questions: HashMap::new(),
             reloading: Vec::new(),
+            desk,
             measure_at: Instant::START,
             computing: Computing::default(),
             guessers: Guessers::default(),
@@ -305,6 +325,10 @@ impl ControlCore {
             } => {
                 self.tell(core, Notice::SegmentGone { segment, gone });
             }
+            ControlCompletion::Woken { customer, result } => {
+                self.desk
+                    .woken(now, &customer, result, &mut self.operations);
+            }
             ControlCompletion::Trouble { what } => {
                 self.operations
                     .push_back(ControlOperation::Report(Fact::Trouble { what }));
@@ -323,7 +347,7 @@ impl ControlCore {
             ControlCompletion::DiskSpace { free_bytes } => {
                 self.tell_all(&Notice::DiskSpace { free_bytes });
             }
-            ControlCompletion::Configuration(loaded) => self.configured(loaded),
+            ControlCompletion::Configuration(loaded) => self.configured(now, loaded),
             ControlCompletion::Admin { request, command } => self.ask(now, request, command),
             ControlCompletion::StopRequested => self.begin_stop(now),
             ControlCompletion::ReloadRequested => {
@@ -348,10 +372,11 @@ impl ControlCore {
             Stop::No | Stop::Exited => None,
         };
         let questions = self.questions.values().map(|q| q.deadline);
+        let desk = self.desk.deadline();
+        let others = stop.into_iter().chain(desk).chain(Some(self.measure_at));
         questions
-            .chain(stop)
+            .chain(others)
             .chain(self.computing.deadline())
-            .chain(Some(self.measure_at))
             .min()
     }
 
@@ -407,6 +432,22 @@ impl ControlCore {
                 mail,
             }),
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
+            ControlNotice::Release { order, asker } => {
+                self.desk.ask(now, *order, asker, &mut self.operations);
+            }
+            ControlNotice::ReleasePart {
+                core,
+                release,
+                part,
+            } => self
+                .desk
+                .part(now, core, release, part, &mut self.operations),
+            ControlNotice::ReleaseEnded {
+                core,
+                customer,
+                end,
+                left,
+            } => (self.desk).ended(now, core, customer, end, left, &mut self.operations),
             ControlNotice::Stopped { core } => {
                 let Stop::Waiting { finished, .. } = &mut self.stop else {
                     return;
@@ -447,12 +488,14 @@ impl ControlCore {
     }
 
     /// A configuration was read, or could not be.
-    fn configured(&mut self, loaded: Result<Reconfigured, String>) {
+    fn configured(&mut self, now: Now, loaded: Result<Reconfigured, String>) {
         let (response, fact) = match loaded {
             Ok(Reconfigured {
                 settings,
                 needs_restart,
             }) => {
+                self.desk
+                    .set_customers(now, Arc::clone(&settings.customers));
                 self.tell_all(&Notice::Configured(settings));
                 (Response::Done, Fact::Configured { needs_restart })
             }
@@ -469,97 +512,8 @@ impl ControlCore {
         self.operations.push_back(ControlOperation::Report(fact));
     }
 
-    /// Passes a question of the operator on to all data cores, or answers it here.
-    fn ask(&mut self, now: Now, request: AdminRequestId, command: Command) {
-        match command {
-            Command::Stop => {
-                let response = Response::Done;
-                self.operations
-                    .push_back(ControlOperation::Answer { request, response });
-                self.begin_stop(now);
-            }
-            Command::Reload => {
-                self.reloading.push(request);
-                self.operations
-                    .push_back(ControlOperation::LoadConfiguration);
-            }
-            Command::LogDetail(_) => {
-                let text = "changing the detail of the log while running is not supported by \
-                            this version; set log.detail in the configuration and restart";
-                let response = Response::refused(Reason::Failed, text);
-                self.operations
-                    .push_back(ControlOperation::Answer { request, response });
-            }
-            command => {
-                self.tell_all(&Notice::Admin {
-                    request,
-                    command: Arc::new(command.clone()),
-                });
-                let deadline = now.instant + ADMIN_PATIENCE;
-                let waiting_for = usize::from(self.data_cores);
-                let parts = Vec::with_capacity(waiting_for);
-                self.questions.insert(
-                    request,
-                    Question {
-                        waiting_for,
-                        parts,
-                        command,
-                        deadline,
-                    },
-                );
-            }
-        }
-    }
-
-    fn part(&mut self, request: AdminRequestId, response: Response) {
-        // One that comes after its question's deadline has nobody to go to.
-        let Some(question) = self.questions.get_mut(&request) else {
-            return;
-        };
-        question.parts.push(response);
-        if question.parts.len() == question.waiting_for {
-            self.answer(request);
-        }
-    }
-
-    fn answer(&mut self, request: AdminRequestId) {
-        let question = self.questions.remove(&request).expect("the caller looked");
-        let response = if question.parts.len() == question.waiting_for {
-            inquiry::merge(&question.command, question.parts)
-        } else {
-            // A part of the queue must not pass for the whole of it.
-            let text = "not all data cores have answered in time; what was asked may be done in \
-                        part; look at the log, and try again";
-            Response::refused(Reason::Later, text)
-        };
-        self.operations
-            .push_back(ControlOperation::Answer { request, response });
-    }
-
-    fn begin_stop(&mut self, now: Now) {
-        if !matches!(self.stop, Stop::No) {
-            return;
-        }
-        let deadline = now.instant + STOP_PATIENCE;
-        self.stop = Stop::Waiting {
-            finished: Vec::new(),
-            deadline,
-        };
-        self.operations
-            .push_back(ControlOperation::Report(Fact::Stopping {
-                patience: STOP_PATIENCE,
-            }));
-        self.tell_all(&Notice::Stop { deadline });
-    }
-
-    fn exit(&mut self, clean: bool) {
-        self.stop = Stop::Exited;
-        self.operations
-            .push_back(ControlOperation::Report(Fact::Stopped { clean }));
-        self.operations.push_back(ControlOperation::Exit { clean });
-    }
-
     fn look_at_the_clock(&mut self, now: Now) {
+        self.desk.timer(now, &mut self.operations);
         if now.instant >= self.measure_at {
             self.measure_at = now.instant + DISK_INTERVAL;
             self.operations.push_back(ControlOperation::MeasureDisk);

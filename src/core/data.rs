@@ -208,6 +208,7 @@ impl DataCore {
         match admitted {
             Ok(admitted) => {
                 common.counters.sessions += 1;
+                common.connected_by(peer);
                 let settings = Arc::clone(common.settings.session(listener));
                 let start = common.settings.tls_start(listener);
                 let mut reception = Box::new(Reception::new(id, peer, settings, start, now));
@@ -461,6 +462,18 @@ impl DataCore {
                 let response = self.common.answer(now, &command, spool);
                 self.common
                     .tell_control(ControlNotice::AdminAnswer { request, response });
+            }
+            Notice::Release {
+                release,
+                order,
+                purpose,
+            } => self.common.release(now, release, &order, purpose),
+            Notice::ReleaseAnswer { connection, answer } => {
+                self.with(now, connection, |connection, common| {
+                    if let Connection::Reception { reception, .. } = connection {
+                        reception.released(now, common, answer);
+                    }
+                });
             }
             Notice::Computed { connection, worked } => {
                 self.with(now, connection, |connection, common| match connection {

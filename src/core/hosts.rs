@@ -5,6 +5,7 @@
 //! over, and connections that come meanwhile cost no question.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,13 +17,15 @@ use crate::core::delivery::Candidates;
 use crate::core::{Endpoint, Host, NoHost, Unresolved};
 use crate::queue::retry::Jitter;
 use crate::queue::{ConnectionId, DestinationId};
-use crate::route::NextHop;
+use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy};
 use crate::time::Instant;
 
 /// Answers that are kept. A busy spool delivers to some thousand destinations; beyond
 /// this all are dropped and asked for again, which costs a notice each.
 const ANSWERS_MAX: usize = 16 * 1024;
 
+/// Where a customer that called takes mail.
+const SMTP_PORT: u16 = 25;
 /// How long a host whose handshake failed is spoken to in clear, where that is allowed.
 /// Long enough that a queue does not try twice for each message, short enough that a
 /// host that was mended is soon spoken to under TLS again.
@@ -58,6 +61,8 @@ pub(super) struct HostCache {
     ready: VecDeque<Resolved>,
     /// Why a destination could last not be used.
     failures: HashMap<DestinationId, String>,
+    /// Where customers called from whose mail goes to the caller.
+    callers: HashMap<CustomerName, Host>,
     /// Hosts whose handshake failed, until when they are spoken to in clear.
     in_clear: HashMap<Endpoint, Instant>,
     /// Questions in the order in which they were asked, with the time when they are given
@@ -100,6 +105,17 @@ impl HostCache {
             self.ready.push_back(Resolved::Discard { connection });
             return None;
         }
+        if let NextHop::Hold { customer, .. } = &next_hop
+            && let Some(host) = self.callers.get(customer)
+        {
+            self.ready.push_back(Resolved::Hosts(WantedConnection {
+                connection,
+                destination,
+                candidates: candidates(std::slice::from_ref(host), random),
+                failed: None,
+            }));
+            return None;
+        }
         if let NextHop::Maildir(path) = next_hop {
             self.ready.push_back(Resolved::Maildir { connection, path });
             return None;
@@ -132,6 +148,24 @@ impl HostCache {
                 Some(next_hop)
             }
         }
+    }
+
+    /// This customer's mail goes to this address, until [`HostCache::hung_up`].
+    pub(super) fn called(&mut self, customer: CustomerName, address: IpAddr) {
+        let host = Host {
+            name: address.to_string(),
+            addresses: vec![Endpoint::Tcp(SocketAddr::new(address, SMTP_PORT))],
+            protocol: Protocol::Smtp,
+            tls: TlsPolicy::Opportunistic.into(),
+            preference: 0,
+            login: None,
+        };
+        self.callers.insert(customer, host);
+    }
+
+    /// The release is over.
+    pub(super) fn hung_up(&mut self, customer: &CustomerName) {
+        self.callers.remove(customer);
     }
 
     /// An answer has come.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::config::{self, surroundings::Surroundings};
 use crate::mail::{Priority, QueueId, RecipientIndex};
-use crate::queue::{self, CoreNumber, Permits, Schedule, Sessions};
+use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::route::{NextHopRef, Protocol, TlsPolicy};
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
@@ -75,7 +75,7 @@ fn settings() -> Settings {
         state_directory: None,
     };
     let config = config::parse(Path::new("test"), "", &surroundings).expect("the defaults");
-    crate::runtime::settings::settings(&config).expect("they have no routes")
+    crate::runtime::settings::settings(&config, &Ledger::default()).expect("they have no routes")
 }
 
 impl Bench {

@@ -14,6 +14,7 @@ use super::index::{DestinationId, ShareSlot};
 use super::permits::DestinationKey;
 use super::rank::Rank;
 use super::retry::Retry;
+use super::usage::Usage;
 use crate::route::{CustomerName, DeliveryMode, NextHop, NextHopRef, ScopeTable};
 use crate::time::Instant;
 
@@ -72,6 +73,8 @@ pub struct Policies {
     pub default: Arc<Policy>,
     /// For mail that is held for a customer.
     pub customers: HashMap<CustomerName, Arc<Policy>, foldhash::fast::FixedState>,
+    /// Where what is held for each of them is counted.
+    pub usage: HashMap<CustomerName, Arc<Usage>, foldhash::fast::FixedState>,
     /// For routes to a host that have their own.
     pub next_hops: HashMap<NextHop, Arc<Policy>, foldhash::fast::FixedState>,
     /// For routes by MX, and for mail that is held for nobody in particular: by domain.
@@ -81,6 +84,12 @@ pub struct Policies {
 }
 
 impl Policies {
+    /// Where mail for a next hop is counted, if it is a customer's.
+    #[must_use]
+    pub fn usage(&self, next_hop: &NextHop) -> Option<&Arc<Usage>> {
+        customer_of(next_hop).and_then(|customer| self.usage.get(customer))
+    }
+
     /// The policy for a next hop.
     #[must_use]
     pub fn get(&self, next_hop: &NextHop) -> &Arc<Policy> {
@@ -172,6 +181,8 @@ pub(super) enum Want {
 pub(super) struct Destination {
     pub(super) next_hop: NextHop,
     pub(super) policy: Arc<Policy>,
+    /// Where its shares are counted too, if they are a customer's.
+    pub(super) usage: Option<Arc<Usage>>,
     pub(super) key: DestinationKey,
     pub(super) gate: Gate,
     pub(super) health: Health,
@@ -299,6 +310,7 @@ impl Destinations {
         &mut self,
         next_hop: NextHop,
         policy: Arc<Policy>,
+        usage: Option<Arc<Usage>>,
         key: DestinationKey,
         now: Instant,
     ) -> DestinationId {
@@ -312,6 +324,7 @@ impl Destinations {
         let slot = self.slab.insert(Destination {
             next_hop,
             policy,
+            usage,
             key,
             gate,
             health: Health::Open { allowed },

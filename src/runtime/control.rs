@@ -31,6 +31,7 @@ use crate::runtime::log::report_control;
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::maildir;
 use crate::runtime::storeroom::Storeroom;
+use crate::runtime::wake;
 
 /// How long notices wait for a data core that is far behind.
 const NOTICE_PAUSE: Duration = Duration::from_millis(1);
@@ -320,6 +321,13 @@ impl Control {
                     Ok(free_bytes) => Some(ControlCompletion::DiskSpace { free_bytes }),
                     Err(what) => Some(ControlCompletion::Trouble { what }),
                 };
+            }
+            ControlOperation::Wake { customer, command } => {
+                let control = self.clone();
+                tokio::task::spawn_local(async move {
+                    let result = wake::run(&customer, &command).await;
+                    control.turn(ControlCompletion::Woken { customer, result });
+                });
             }
             ControlOperation::LoadConfiguration => {
                 let loaded = (self.0.borrow().load)();

@@ -24,8 +24,9 @@ use std::time::Duration;
 
 use crate::core::{Endpoint, Host, NoHost, Unresolved};
 use crate::mail::Domain;
+use crate::route::customer::DeliverTo;
 use crate::route::exchangers::{NoExchanger, order};
-use crate::route::{self, HostName, NextHop, Protocol, SmarthostGroup, TlsPolicy};
+use crate::route::{self, Customers, HostName, NextHop, Protocol, SmarthostGroup, TlsPolicy};
 use crate::runtime::dns::{Answer, Dns, Missing};
 use crate::smtp::client::auth::Credentials;
 
@@ -52,6 +53,8 @@ pub struct HostBook {
     pub listeners: Vec<SocketAddr>,
     /// The smarthosts of each group, in order.
     pub smarthosts: Vec<Vec<Smarthost>>,
+    /// Whom we hold mail for.
+    pub customers: Arc<Customers>,
     /// Where mail by MX goes: [`SMTP_PORT`] but in tests and behind odd firewalls.
     pub mx_port: u16,
     /// TLS for hosts found by MX.
@@ -160,9 +163,31 @@ pub async fn survey(dns: &Dns, book: &HostBook, next_hop: &NextHop, seed: u64) -
             search.listed(std::slice::from_ref(&host)).await
         }
         NextHop::Mx(domain) => search.exchangers(domain, seed).await,
-        NextHop::Hold { .. } | NextHop::Discard | NextHop::Maildir(_) => Err(Unresolved::Later(
-            format!("{next_hop} has no host to connect to"),
-        )),
+        NextHop::Hold { customer, domain } => {
+            let nowhere = |why: &str| Err(Unresolved::Later(format!("{next_hop}: {why}")));
+            match book.customers.by_name(customer).map(|c| &c.deliver_to) {
+                Some(DeliverTo::Host(host)) => {
+                    let host = Smarthost {
+                        host: host.clone(),
+                        login: None,
+                    };
+                    search.listed(std::slice::from_ref(&host)).await
+                }
+                // What the DNS says of a customer is mended when it is wrong; until then
+                // its mail is held, as long as mail is held.
+                Some(DeliverTo::Mx) => match search.exchangers(domain, seed).await {
+                    Err(never @ Unresolved::Never { .. }) => {
+                        Err(Unresolved::Later(never.to_string()))
+                    }
+                    found => found,
+                },
+                Some(DeliverTo::Caller) => nowhere("nobody has called"),
+                None => nowhere("there is no such customer to deliver to"),
+            }
+        }
+        NextHop::Discard | NextHop::Maildir(_) => Err(Unresolved::Later(format!(
+            "{next_hop} has no host to connect to"
+        ))),
     };
     let valid_for = match &found {
         Err(Unresolved::Later(_)) => RETRY_AFTER,

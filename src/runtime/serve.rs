@@ -26,7 +26,7 @@ use crate::core::control::{ControlCore, Reconfigured};
 use crate::core::data::{DataCore, Parts};
 use crate::core::restart;
 use crate::core::settings::Settings;
-use crate::queue::{self, CoreNumber, Permits, Schedule, Sessions};
+use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::route::TlsPolicy;
 use crate::runtime::certificates;
@@ -68,6 +68,7 @@ struct Ground {
     spool: SpoolUuid,
     sessions: Arc<Sessions>,
     permits: Arc<Permits>,
+    ledger: Ledger,
 }
 
 /// Runs the server until it is told to stop.
@@ -80,7 +81,8 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     // A huge page is two mebibytes for one session. What needs much memory at once is
     // mapped from files here. Where the kernel refuses, memory costs more, that is all.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let settings = settings_of(&config, clock).map_err(ServeError)?;
+    let ledger = Ledger::default();
+    let settings = settings_of(&config, &ledger, clock).map_err(ServeError)?;
     let settings = Arc::new(settings);
     let data_cores = config.cores.data;
     let (spool, logs, directories) = open_spool(&config.spool.directory, data_cores)?;
@@ -103,6 +105,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
             random(),
         )),
         permits: Arc::new(Permits::new(connections, random())),
+        ledger,
         settings,
         clock,
         mailboxes: Arc::new(mailboxes),
@@ -273,6 +276,7 @@ impl Ground {
         let clock = self.clock;
         let sessions = Arc::clone(&self.sessions);
         let permits = Arc::clone(&self.permits);
+        let ledger = self.ledger;
         let load = Box::new(move || {
             let new = reload()?;
             let needs_restart = needs_restart(&old, &new);
@@ -282,7 +286,7 @@ impl Ground {
             new.listeners.clone_from(&old.listeners);
             // The listeners that stay may need it.
             new.tls = new.tls.or_else(|| old.tls.clone());
-            let settings = settings_of(&new, clock)?;
+            let settings = settings_of(&new, &ledger, clock)?;
             sessions.set_limits(new.limits.sessions_max, new.limits.sessions_per_client_max);
             let connections = u16::try_from(new.delivery.connections_max).unwrap_or(u16::MAX);
             // Whoever waits looks again when it is given the new settings.
@@ -297,7 +301,12 @@ impl Ground {
         });
         let book = host_book(&self.config).map_err(ServeError)?;
         let start = |dns| control::Start {
-            core: ControlCore::new(self.config.cores.data),
+            core: ControlCore::new(
+                self.clock.now(),
+                self.config.cores.data,
+                Arc::clone(&self.settings.customers),
+                random(),
+            ),
             mailboxes: self.mailboxes,
             clock: self.clock,
             storeroom: self.storeroom,
@@ -316,8 +325,8 @@ impl Ground {
 }
 
 /// What the data cores need, with the certificates; says which of those end soon.
-fn settings_of(config: &Config, clock: Clock) -> Result<Settings, String> {
-    let mut settings = settings::settings(config).map_err(|error| error.to_string())?;
+fn settings_of(config: &Config, ledger: &Ledger, clock: Clock) -> Result<Settings, String> {
+    let mut settings = settings::settings(config, ledger)?;
     let (tls, facts) = certificates::load(config, clock.now().wall)?;
     settings.tls = tls;
     facts.iter().for_each(report_control);
@@ -330,6 +339,8 @@ fn settings_of(config: &Config, clock: Clock) -> Result<Settings, String> {
 /// For the operator: a password cannot be read.
 pub fn host_book(config: &Config) -> Result<HostBook, String> {
     Ok(HostBook {
+        // Two that contradict one another were refused with the settings.
+        customers: Arc::new(settings::customers(config).unwrap_or_default()),
         ourselves: config.hostname.clone(),
         listeners: (config.listeners.iter())
             .map(|listener| listener.address)

@@ -11,6 +11,7 @@ use crate::core::credentials::Credentials;
 use crate::core::settings::{Settings, Tls};
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
+use crate::queue::usage::Ledger;
 use crate::route::{
     self, Customers, HostName, HostTls, NextHop, OwnCertificate, Protocol, RelayRules, RouteError,
     Routes, RoutesInSmarthostMode, Scope, SmarthostGroup, Target, TlsPolicy, TlsStart,
@@ -44,7 +45,7 @@ pub use customers::customers;
 ///
 /// # Errors
 /// What only the modules can find, for the operator.
-pub fn settings(config: &Config) -> Result<Settings, String> {
+pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
     let wrong = |error: RouteError| error.to_string();
     let credentials = users::credentials(config)?;
     let smtp_client = smtp::client::settings::Settings::new(config.hostname.clone());
@@ -57,7 +58,7 @@ pub fn settings(config: &Config) -> Result<Settings, String> {
         listeners: config
             .listeners
             .iter()
-            .map(|listener| Arc::new(session(config, listener, &credentials)))
+            .map(|listener| Arc::new(session(config, listener, &credentials, &customers)))
             .collect(),
         listener_tls: config
             .listeners
@@ -69,7 +70,7 @@ pub fn settings(config: &Config) -> Result<Settings, String> {
             .collect(),
         tls: Tls::default(),
         relay: relay_rules(config, &customers),
-        policies: policies(config, &customers, routes.mode()),
+        policies: policies(config, &customers, ledger, routes.mode()),
         routes,
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
@@ -132,6 +133,7 @@ fn session(
     config: &Config,
     listener: &Listener,
     credentials: &Credentials,
+    customers: &Customers,
 ) -> smtp::settings::Settings {
     let mut session = smtp::settings::Settings::new(config.hostname.clone());
     let needed = listener.role == ListenerRole::Submission;
@@ -142,6 +144,7 @@ fn session(
     }
     session.message_bytes_max = config.limits.message_bytes_max;
     session.recipients_max = config.limits.recipients_max;
+    session.offers.etrn = !customers.is_empty();
     session.offers.start_tls = listener.tls == ListenerTls::StartTls;
     session
 }
@@ -182,7 +185,12 @@ fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> 
     Routes::new(mode, in_smarthost_mode, held, routes)
 }
 
-fn policies(config: &Config, customers: &Customers, mode: route::DeliveryMode) -> Policies {
+fn policies(
+    config: &Config,
+    customers: &Customers,
+    ledger: &Ledger,
+    mode: route::DeliveryMode,
+) -> Policies {
     let policy = |retry: RetryConfig, connections: u32| {
         let (retry, warn) = retry_and_warning(retry);
         Arc::new(Policy {
@@ -196,6 +204,9 @@ fn policies(config: &Config, customers: &Customers, mode: route::DeliveryMode) -
     let default = policy(config.retry, connections);
     let mut policies = Policies {
         customers: customers::policies(customers, default.connections),
+        usage: (customers.iter())
+            .map(|customer| (customer.name.clone(), ledger.of(&customer.name)))
+            .collect(),
         default,
         mode,
         ..Policies::default()

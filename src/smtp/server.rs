@@ -37,6 +37,7 @@
 mod answers;
 mod auth;
 mod commands;
+mod etrn;
 mod octets;
 mod peer;
 mod transaction;
@@ -53,6 +54,7 @@ use crate::mail::{Envelope, QueueId, Receipt, Recipient, Sender};
 use crate::smtp::auth::Mechanism;
 use crate::smtp::auth::server::Claim;
 use crate::smtp::data::MessageFacts;
+use crate::smtp::etrn::{Answer, Node};
 use crate::smtp::line::Lines;
 use crate::smtp::reply::{self, Closing, Refusal, Reply};
 use crate::smtp::settings::{EarlyTalker, Settings};
@@ -77,6 +79,8 @@ pub enum Input<'a, R> {
     Received(&'a [u8]),
     /// The answer to [`Output::Ask`].
     Answer(Verdict),
+    /// The answer to [`Output::Ask`] of [`Question::Release`].
+    Released(Answer),
     /// The answer to [`Output::Ask`] where that is about AUTH.
     Auth(AuthAnswer),
     /// What the session waits for will take a while: send what is gathered.
@@ -201,6 +205,12 @@ pub enum Question<'a> {
         /// The recipients that were accepted before.
         accepted: &'a [Recipient],
     },
+    /// What is this client's of what it wants released? Answered by
+    /// [`Input::Released`].
+    Release {
+        /// What it named.
+        node: &'a Node,
+    },
     /// May this client try to authenticate?
     AuthBegins {
         /// With what.
@@ -220,6 +230,8 @@ enum State {
     AskedSender(Box<Gathering>),
     /// RCPT waits for its answer.
     AskedRecipient(Box<Gathering>, Box<Recipient>),
+    /// ETRN waits for its answer.
+    AskedRelease(Box<Node>),
     /// AUTH waits for its answer.
     AskedAuth(Box<auth::Asking>),
     /// An exchange waits for a line of the client.
@@ -370,6 +382,7 @@ impl<R: Receipt> Session<R> {
         match input {
             Input::Received(octets) => taken = self.received(octets),
             Input::Answer(verdict) => self.answered(verdict),
+            Input::Released(answer) => self.released(answer),
             Input::Auth(answer) => self.auth_answered(answer),
             Input::Later => self.flush(),
             Input::Begun(id) => self.begun(id),
@@ -408,6 +421,7 @@ impl<R: Receipt> Session<R> {
             }
             State::AskedSender(_)
             | State::AskedRecipient(..)
+            | State::AskedRelease(_)
             | State::AskedAuth(_)
             | State::AskedLogin(_)
             | State::Beginning(_)
@@ -430,6 +444,7 @@ impl<R: Receipt> Session<R> {
                 recipient,
                 accepted: &gathering.recipients,
             }),
+            State::AskedRelease(node) => Some(Question::Release { node }),
             State::AskedAuth(asking) => Some(Question::AuthBegins {
                 mechanism: asking.mechanism(),
             }),
@@ -568,6 +583,7 @@ impl<R: Receipt> Session<R> {
             State::Greeting { .. }
             | State::AskedSender(_)
             | State::AskedRecipient(..)
+            | State::AskedRelease(_)
             | State::AskedAuth(_)
             | State::AskedLogin(_)
             | State::LoginRefused { .. }

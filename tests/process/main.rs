@@ -7,6 +7,7 @@ mod harness;
 mod auth;
 mod exchangers;
 mod fixture;
+mod held;
 mod identity;
 mod idle;
 mod job;

@@ -1290,6 +1290,9 @@ impl World {
                 connection, mail, ..
             } => self.job(Job::WriteMaildir { connection, mail }),
             ControlNotice::AdminAnswer { response, .. } => self.answered(&response),
+            ControlNotice::Release { .. }
+            | ControlNotice::ReleasePart { .. }
+            | ControlNotice::ReleaseEnded { .. } => unreachable!("nobody is a customer"),
             ControlNotice::Compute { .. } | ControlNotice::LoginFailed { .. } => {
                 panic!("nobody authenticates here")
             }

@@ -147,12 +147,7 @@ impl Schedule {
         let share = self.index.share_mut(slot);
         let from = std::mem::replace(&mut share.destination, to);
         let octets = self.index.message_of(slot).octets;
-        let destination = &mut self.destinations[from];
-        destination.shares -= 1;
-        destination.octets -= octets;
-        if destination.shares == 0 {
-            destination.empty_since = self.now.instant;
-        }
+        self.leave(from, octets);
         self.admit(slot);
     }
 }

@@ -40,7 +40,7 @@ impl<R: Receipt> Session<R> {
             unreachable!("commands are read between commands")
         };
         let moves_no_mail = match command {
-            Command::Noop | Command::Vrfy | Command::Help => true,
+            Command::Noop | Command::Vrfy | Command::Help | Command::Etrn(_) => true,
             Command::Ehlo(_) | Command::Helo(_) => true,
             Command::Rset => matches!(open, Open::Nothing),
             _ => false,
@@ -71,6 +71,7 @@ impl<R: Receipt> Session<R> {
                 self.close();
             }
             Command::StartTls => self.start_tls(behind),
+            Command::Etrn(node) => self.etrn(node),
             Command::Auth(auth) => self.auth(auth),
         }
     }

@@ -26,6 +26,7 @@ pub(crate) struct Setup {
     smarthosts: Vec<SocketAddr>,
     delivery: String,
     routes: String,
+    customers: String,
     retry: String,
     log: String,
     pub(crate) wrapper: Vec<String>,
@@ -49,6 +50,7 @@ impl Setup {
             smarthosts: Vec::new(),
             delivery: String::new(),
             routes: String::new(),
+            customers: String::new(),
             retry:
                 "first = \"1s\"\nfactor = 1.0\nlongest = \"1s\"\ngive_up = \"10m\"\nwarn = \"0s\"\n"
                     .to_owned(),
@@ -143,6 +145,12 @@ impl Setup {
         .expect("a String takes everything");
     }
 
+    /// One more `[[customer]]`, whole.
+    pub(crate) fn customer(mut self, section: &str) -> Self {
+        self.customers.push_str(section);
+        self
+    }
+
     /// Lines before the first section.
     pub(crate) fn top(mut self, lines: &str) -> Self {
         self.top = format!("{lines}\n");
@@ -230,6 +238,7 @@ impl Setup {
             limits,
             delivery,
             routes,
+            customers,
             retry,
             log,
             listener,
@@ -285,6 +294,7 @@ impl Setup {
             push(&format!("[delivery]\n{delivery}"));
         }
         push(routes);
+        push(customers);
         push(&format!("[retry]\n{retry}"));
         push(sections);
         text
