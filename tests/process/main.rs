@@ -19,5 +19,6 @@ mod notification;
 mod queue_tools;
 mod real_clients;
 mod relaying;
+mod smtp_sink;
 mod stop;
 mod tls;
