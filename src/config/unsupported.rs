@@ -37,7 +37,6 @@ const ROWS: &[Row] = &[
     row("listener.role", "odmr", "write \"mx\""),
     row("listener.when", "link-up", "write \"always\""),
     row("listener.when", "schedule", "write \"always\""),
-    row("delivery.mode", "mx-then-smarthost", "write \"smarthost\""),
     row("customer.recipients_file", ANY, REMOVE),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
     row("collect", ANY, REMOVE),
