@@ -80,15 +80,16 @@ impl Queue {
                 arrival: self.now.wall,
                 priority: Priority::default(),
                 deliver_by: None,
+                hold_until: None,
                 hold: HoldState::Free,
             },
-            told: Told::NOTHING,
         };
         let recipient = NewRecipient {
             recipient: RecipientIndex(0),
             next_hop,
             attempts: 0,
             not_before: None,
+            told: Told::NOTHING,
         };
         self.schedule.enqueue(self.now, &message, [recipient]);
     }

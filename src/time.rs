@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A point on the monotonic clock, in nanoseconds from an arbitrary start.
@@ -104,6 +105,30 @@ impl fmt::Display for WallTime {
             Ok(timestamp) => write!(f, "{timestamp}"),
             Err(_) => write!(f, "@{}ms", self.0),
         }
+    }
+}
+
+/// The text is no date and time of RFC 3339.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a date and time is written as 2026-11-22T12:46:37Z")]
+pub struct WallTimeError;
+
+/// RFC 3339 (as RFC 4865 §6 wants it): with seconds, in UTC or with an offset.
+impl FromStr for WallTime {
+    type Err = WallTimeError;
+
+    fn from_str(text: &str) -> Result<Self, WallTimeError> {
+        // jiff takes much more than that: a space for the T, names of time zones.
+        let bytes = text.as_bytes();
+        let fits = bytes.len() >= 20
+            && matches!(bytes[10], b'T' | b't')
+            && bytes.iter().all(|byte| {
+                byte.is_ascii_digit()
+                    || matches!(byte, b'T' | b't' | b'Z' | b'z' | b'-' | b'+' | b':' | b'.')
+            });
+        let timestamp = text.parse::<jiff::Timestamp>().ok().filter(|_| fits);
+        let timestamp = timestamp.ok_or(WallTimeError)?;
+        Ok(Self(timestamp.as_millisecond()))
     }
 }
 

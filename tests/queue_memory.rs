@@ -61,9 +61,9 @@ fn message(number: u64, arrival: WallTime) -> NewMessage {
             arrival,
             priority: Priority::default(),
             deliver_by: None,
+            hold_until: None,
             hold: HoldState::Free,
         },
-        told: Told::NOTHING,
     }
 }
 
@@ -73,6 +73,7 @@ fn recipient(next_hop: NextHopRef<'_>) -> NewRecipient<'_> {
         next_hop,
         attempts: 0,
         not_before: None,
+        told: Told::NOTHING,
     }
 }
 

@@ -99,7 +99,7 @@ fn append(header: &SegmentHeader, queue_id: u64, base: u32, body: &[u8], out: &m
         eight_bit: false,
         held: false,
         priority: 0,
-        deadline_ms: None,
+        deadline: None,
         hold_until_ms: None,
         queue_name: None,
         next_hop: None,

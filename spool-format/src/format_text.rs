@@ -109,7 +109,7 @@ fn fields_are_as_described() {
         eight_bit: false,
         held: false,
         priority: 0,
-        deadline_ms: None,
+        deadline: None,
         hold_until_ms: None,
         queue_name: None,
         next_hop: None,
@@ -143,6 +143,7 @@ fn fields_are_as_described() {
         stamp: Stamp(0),
         attempts: 1,
         next_attempt_ms: 2,
+        told: Told::NOTHING,
         recipients: List::new(&[RecipientNumber(0)]),
         error: "",
     });

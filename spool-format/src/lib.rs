@@ -28,10 +28,10 @@ pub use header::{
 pub use place::{Epoch, Location, LogId, Offset, Place, SegmentId, SegmentPlace, Stamp};
 pub use record::{
     AttemptRecord, Attribute, BeginRecord, BodyFault, BodyForm, BodyKind, CHUNK_BODY_OFFSET,
-    ChunkRecord, DeliverBy, DeliverByMode, DomainRun, DoneField, DoneRecord, EndRecord,
+    ChunkRecord, Deadline, DeliverBy, DeliverByMode, DomainRun, DoneField, DoneRecord, EndRecord,
     EnvelopeRecord, Extent, Mark, MarkRecord, NoteField, NoteRecord, Notify, OpenChunk, Outcome,
     PartialRecord, PartialState, RECIPIENTS_MAX, RecipientField, RecipientNumber, Record, Ret,
-    SealRecord, SenderFields, SessionFields,
+    SealRecord, SenderFields, SessionFields, Told,
 };
 pub use recovery::{
     AttemptFact, BrokenMessage, LiveMessage, Missing, NameId, NoteFact, PartialFact, RecipientSet,

@@ -8,7 +8,7 @@ use crate::frame::RecordKind;
 use crate::record::{
     AttemptRecord, BeginRecord, ChunkRecord, DoneRecord, EndRecord, EnvelopeRecord, Extent, Mark,
     MarkRecord, NoteField, NoteRecord, Notify, PartialRecord, RecipientNumber, Record, SealRecord,
-    SenderFields, SessionFields,
+    SenderFields, SessionFields, Told,
 };
 use std::fmt::{self, Display, Formatter};
 
@@ -241,7 +241,9 @@ fn seal(f: &mut Formatter<'_>, record: &SealRecord<'_>) -> fmt::Result {
         "priority",
         (record.priority != 0).then_some(record.priority),
     )?;
-    number_option(f, "deadline", record.deadline_ms)?;
+    if let Some(deadline) = record.deadline {
+        write!(f, ", deadline {};{}", deadline.at_ms, deadline.mode)?;
+    }
     number_option(f, "hold until", record.hold_until_ms)?;
     text_option(f, "queue", record.queue_name)?;
     text_option(f, "next hop", record.next_hop)?;
@@ -310,6 +312,11 @@ fn attempt(f: &mut Formatter<'_>, record: &AttemptRecord<'_>) -> fmt::Result {
         record.next_attempt_ms
     )?;
     list(f, record.recipients.iter(), number)?;
+    for (what, text) in [(Told::DELAY, "delay"), (Told::DEADLINE, "deadline")] {
+        if record.told.contains(what) {
+            write!(f, ", told of {text}")?;
+        }
+    }
     write!(f, ", {:?}", record.error)
 }
 

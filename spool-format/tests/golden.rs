@@ -134,7 +134,10 @@ fn large_message(segment: &mut Segment) {
         eight_bit: true,
         held: true,
         priority: -9,
-        deadline_ms: Some(1_795_351_600_000),
+        deadline: Some(Deadline {
+            at_ms: 1_795_351_600_000,
+            mode: DeliverByMode::Return,
+        }),
         hold_until_ms: Some(1_795_351_599_000),
         queue_name: Some("branch"),
         next_hop: Some("[192.0.2.1]:24"),
@@ -196,6 +199,7 @@ fn outcomes(segment: &mut Segment) {
         stamp,
         attempts: 3,
         next_attempt_ms: 1_795_351_700_000,
+        told: Told::DEADLINE,
         recipients: List::new(&[RecipientNumber(0), RecipientNumber(2)]),
         error: "451 4.3.0 come back later",
     });

@@ -221,7 +221,14 @@ proptest! {
             eight_bit: flags.1,
             held: flags.2,
             priority,
-            deadline_ms: options.1,
+            deadline: options.1.map(|at_ms| Deadline {
+                at_ms,
+                mode: if at_ms % 2 == 0 {
+                    DeliverByMode::Return
+                } else {
+                    DeliverByMode::Notify
+                },
+            }),
             hold_until_ms: options.2,
             queue_name: texts[0].as_deref(),
             next_hop: texts[1].as_deref(),

@@ -231,7 +231,7 @@ impl World {
             eight_bit: false,
             held: fact.held,
             priority: 0,
-            deadline_ms: None,
+            deadline: None,
             hold_until_ms: None,
             queue_name: None,
             next_hop: next_hop.as_deref(),
@@ -360,6 +360,7 @@ impl World {
                     stamp: Stamp(self.stamp),
                     attempts,
                     next_attempt_ms: 5,
+                    told: Told::NOTHING,
                     recipients: List::new(&numbers),
                     error: "451 later",
                 };

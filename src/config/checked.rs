@@ -87,6 +87,8 @@ pub struct Limits {
     pub message_bytes_max: u64,
     /// Recipients of a message.
     pub recipients_max: u32,
+    /// How long a message may wait that its sender wants to wait (RFC 4865).
+    pub future_release: Duration,
 }
 
 /// See `[[listener]]`.
@@ -98,6 +100,8 @@ pub struct Listener {
     pub role: ListenerRole,
     /// With which TLS.
     pub tls: ListenerTls,
+    /// Whether clients may say how urgent their mail is.
+    pub priority: bool,
     /// When.
     pub when: ListenWhen,
 }
@@ -319,6 +323,7 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             sessions_per_client_max: (*file.limits.sessions_per_client).min(*file.limits.sessions),
             message_bytes_max: file.limits.message_size.0,
             recipients_max: *file.limits.recipients,
+            future_release: *file.limits.future_release,
         },
         listeners: listeners(file),
         tls: (file.tls.as_ref()).map(|tls| Tls {
@@ -379,6 +384,7 @@ fn listeners(file: &File) -> Vec<Listener> {
             address: *listener.address,
             role: *listener.role,
             tls: *listener.tls,
+            priority: (*listener.priority).unwrap_or(*listener.role == ListenerRole::Submission),
             when: *listener.when,
         })
         .collect();
@@ -387,6 +393,7 @@ fn listeners(file: &File) -> Vec<Listener> {
             address: LISTENER_DEFAULT,
             role: ListenerRole::Mx,
             tls: ListenerTls::None,
+            priority: false,
             when: ListenWhen::Always,
         });
     }

@@ -28,7 +28,7 @@ use crate::smtp::auth::Nonces;
 use crate::spool::commit::Ticket;
 use crate::spool::log::{Attempt, Log, Refused, Rest};
 use crate::spool::message::{BodyFacts, SegmentSource};
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, WallTime};
 use crate::tls;
 
 /// Who waits for a commit.
@@ -258,9 +258,9 @@ impl Common {
                 arrival,
                 priority: sender.priority.unwrap_or_default(),
                 deliver_by: sender.deliver_by,
+                hold_until: sender.hold_until,
                 hold: HoldState::Free,
             },
-            told: Told::NOTHING,
         };
         let routes = &self.settings.routes;
         let recipients = envelope
@@ -272,6 +272,7 @@ impl Common {
                 next_hop: routes.next_hop(recipient.forward_path.address().domain_str()),
                 attempts: 0,
                 not_before: sender.hold_until,
+                told: Told::NOTHING,
             });
         self.queue.enqueue(now, &message, recipients);
         let recipients = envelope.recipients.len();
@@ -327,24 +328,22 @@ impl Common {
                     recipients,
                     attempts,
                     until,
-                } => {
-                    let numbers: Vec<_> = numbers(&recipients).collect();
-                    let attempt = Attempt {
-                        attempts: u32::from(attempts),
-                        next_attempt: until,
-                        recipients: &numbers,
-                        error: "",
-                    };
-                    // A closed log was reported; the count of attempts is lost with it.
-                    let _ = self.log.attempt(now, queue_id, &attempt);
-                }
+                    told,
+                } => self.note_attempt(now, queue_id, &recipients, attempts, until, told),
                 queue::Output::Warn {
+                    queue_id,
                     location,
                     recipients,
+                    what,
+                    told,
+                    attempts,
+                    until,
                     expires,
                     ..
                 } => {
-                    self.warn(now, spool, location, &recipients, expires);
+                    self.warn(now, spool, location, &recipients, what, expires);
+                    // Behind the notification: a crash between the two tells it twice.
+                    self.note_attempt(now, queue_id, &recipients, attempts, until, told);
                 }
                 queue::Output::Expired {
                     queue_id,
@@ -418,6 +417,28 @@ impl Common {
             }
         }
         moved
+    }
+
+    /// Writes how it stands with recipients that wait, for another life of the process.
+    fn note_attempt(
+        &mut self,
+        now: Now,
+        queue_id: QueueId,
+        recipients: &Recipients,
+        attempts: u16,
+        until: WallTime,
+        told: Told,
+    ) {
+        let numbers: Vec<_> = numbers(recipients).collect();
+        let attempt = Attempt {
+            attempts: u32::from(attempts),
+            next_attempt: until,
+            told,
+            recipients: &numbers,
+            error: "",
+        };
+        // A closed log was reported; the count of attempts is lost with it.
+        let _ = self.log.attempt(now, queue_id, &attempt);
     }
 
     fn next_hop_text(&self, destination: queue::DestinationId) -> String {

@@ -448,15 +448,16 @@ mod tests {
                 arrival: now.wall,
                 priority: crate::mail::Priority::default(),
                 deliver_by: None,
+                hold_until: None,
                 hold: queue::HoldState::Free,
             },
-            told: queue::Told::NOTHING,
         };
         let recipient = queue::NewRecipient {
             recipient: crate::mail::RecipientIndex(0),
             next_hop: crate::route::NextHopRef::Mx("a.example"),
             attempts: 0,
             not_before: None,
+            told: queue::Told::NOTHING,
         };
         schedule.enqueue(now, &message, [recipient]);
         match schedule.poll() {

@@ -14,11 +14,11 @@ use crate::core::NoHost;
 use crate::core::common::{Common, Waiting, numbers};
 use crate::core::incoming::Incoming;
 use crate::mail::{BodyKind, Domain, QueueId, RecipientIndex, Ret, ReversePath};
-use crate::queue::Recipients;
 use crate::queue::notification::{
     self, Action, Diagnostic, Facts, HEADERS_BYTES_MAX, RecipientReport, Returned, Status,
 };
 use crate::queue::schedule::ExpiryReason;
+use crate::queue::{Recipients, Told as Late};
 use crate::report::{Ending, Fact};
 use crate::smtp::client::fault::RecipientOutcome;
 use crate::spool::message::{self, BodyFacts, ReadError, SegmentSource, StoredMessage};
@@ -181,12 +181,19 @@ impl Common {
         spool: &impl SegmentSource,
         location: Location,
         recipients: &Recipients,
+        what: Late,
         expires: WallTime,
     ) {
         let Some(stored) = self.read(spool, location) else {
             return;
         };
-        let reason = Reason::ours(Status::new(4, 4, 7), "delivery is late".to_owned());
+        // Which of the two clocks it was the sender is told, who may have set one.
+        let text = if what == Late::DEADLINE {
+            "the time that the sender gave for the delivery is over; it goes on"
+        } else {
+            "delivery is late"
+        };
+        let reason = Reason::ours(Status::new(4, 4, 7), text.to_owned());
         let told = told_all(recipients, &reason);
         let _ = self.tell(
             now,

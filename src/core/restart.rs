@@ -31,29 +31,30 @@ fn enqueue_one(
     recovered: &Recovered,
     message: &LiveMessage,
 ) {
+    let hold_until = message.hold_until_ms().map(WallTime::from_millis);
     let facts = MessageFacts {
         queue_id: QueueId::from_u64(message.queue_id),
         location: message.seal,
         octets: message.octets,
         arrival: WallTime::from_millis(message.arrival_ms),
         priority: Priority::new(message.priority).unwrap_or_default(),
-        deliver_by: message.deadline_ms().map(|deadline| DeliverBy {
-            deadline: WallTime::from_millis(deadline),
-            // The envelope says which; until it is read the one that loses nothing.
-            mode: DeliverByMode::Notify,
+        deliver_by: message.deadline().map(|deadline| DeliverBy {
+            deadline: WallTime::from_millis(deadline.at_ms),
+            mode: match deadline.mode {
+                spool_format::DeliverByMode::Return => DeliverByMode::Return,
+                spool_format::DeliverByMode::Notify => DeliverByMode::Notify,
+            },
+            // Of use to the next hop only, and read from the envelope for that.
             trace: false,
         }),
+        hold_until,
         hold: if message.held {
             HoldState::Held
         } else {
             HoldState::Free
         },
     };
-    let new = NewMessage {
-        facts,
-        told: Told::NOTHING,
-    };
-    let hold_until = message.hold_until_ms().map(WallTime::from_millis);
+    let new = NewMessage { facts };
     let recipients = recovered.pending(message).map(|(number, domain)| {
         let attempt = message
             .attempts
@@ -66,6 +67,7 @@ fn enqueue_one(
             not_before: attempt
                 .map(|a| WallTime::from_millis(a.next_attempt_ms))
                 .max(hold_until),
+            told: attempt.map_or(Told::NOTHING, |a| a.told),
         }
     });
     queue.enqueue(now, &new, recipients);

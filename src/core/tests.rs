@@ -418,16 +418,17 @@ fn a_million_messages_behind_one_dead_host_cost_nothing() {
                         arrival: now.wall,
                         priority: Priority::default(),
                         deliver_by: None,
+                        hold_until: None,
                         hold: queue::HoldState::Free,
                     },
                     // The warning that mail is late would be one for each.
-                    told: queue::Told::DELAY,
                 };
                 let recipient = queue::NewRecipient {
                     recipient: RecipientIndex(0),
                     next_hop: NextHopRef::Mx(&names[(number % DOMAINS) as usize]),
                     attempts: 0,
                     not_before: None,
+                    told: queue::Told::DELAY,
                 };
                 queue.enqueue(now, &message, [recipient]);
             }

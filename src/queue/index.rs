@@ -14,10 +14,12 @@
 //!
 //! What this module does not do: it decides nothing about time or order.
 
+use std::time::Duration;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use spool_format::Location;
+use spool_format::{Location, Told};
 
 use super::pages::Pages;
 use super::rank::{LARGE_BYTES, Rank};
@@ -96,31 +98,6 @@ pub enum ShareState {
     Held,
 }
 
-/// What the sender was told already.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Told(u8);
-
-impl Told {
-    /// Nothing.
-    pub const NOTHING: Self = Self(0);
-    /// That it is late.
-    pub const DELAY: Self = Self(1);
-    /// That a deadline has passed which only notifies (RFC 2852 `N`).
-    pub const DEADLINE: Self = Self(2);
-
-    /// Whether all of `what` was told.
-    #[must_use]
-    pub const fn contains(self, what: Self) -> bool {
-        self.0 & what.0 == what.0
-    }
-
-    /// Both.
-    #[must_use]
-    pub const fn and(self, what: Self) -> Self {
-        Self(self.0 | what.0)
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) queue_id: QueueId,
@@ -132,6 +109,8 @@ pub(super) struct Message {
     deadline_mode: Option<DeliverByMode>,
     pub(super) priority: Priority,
     pub(super) hold: HoldState,
+    /// How long after its arrival its sender wants it to wait (RFC 4865).
+    wait_seconds: u32,
 }
 
 /// Not in the clock.
@@ -155,6 +134,11 @@ pub(super) struct Share {
 }
 
 impl Message {
+    /// From when on it is late, or too old: not while its sender wants it to wait.
+    pub(super) fn begins(&self) -> WallTime {
+        self.arrival + Duration::from_secs(u64::from(self.wait_seconds))
+    }
+
     pub(super) fn deadline(&self) -> Option<(WallTime, DeliverByMode)> {
         self.deadline_mode.map(|mode| (self.deadline, mode))
     }
@@ -164,7 +148,7 @@ impl Message {
             self.priority,
             self.deadline().map(|(deadline, _)| deadline),
             self.octets,
-            self.arrival,
+            self.begins(),
             self.queue_id,
         )
     }
@@ -189,6 +173,8 @@ pub struct MessageFacts {
     pub priority: Priority,
     /// RFC 2852.
     pub deliver_by: Option<DeliverBy>,
+    /// RFC 4865: its sender does not want it to go before.
+    pub hold_until: Option<WallTime>,
     /// Whether it is on hold.
     pub hold: HoldState,
 }
@@ -346,6 +332,9 @@ impl Index {
             first_share: ShareSlot::NONE,
             octets: facts.octets,
             arrival: facts.arrival,
+            wait_seconds: facts.hold_until.map_or(0, |until| {
+                u32::try_from(until.since(facts.arrival).as_secs()).unwrap_or(u32::MAX)
+            }),
             deadline: facts.deliver_by.map_or(WallTime::EPOCH, |by| by.deadline),
             deadline_mode: facts.deliver_by.map(|by| by.mode),
             priority: facts.priority,
@@ -479,6 +468,7 @@ mod tests {
             arrival: WallTime::from_millis(5),
             priority: Priority::default(),
             deliver_by: None,
+            hold_until: None,
             hold: HoldState::Free,
         }
     }

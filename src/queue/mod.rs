@@ -31,7 +31,7 @@ pub mod usage;
 pub use destination::{Gate, Health, Policies, Policy};
 pub use hosts::HostMemory;
 pub use index::{
-    DestinationId, Entry, HoldState, Index, MessageFacts, Recipients, ShareEntry, ShareState, Told,
+    DestinationId, Entry, HoldState, Index, MessageFacts, Recipients, ShareEntry, ShareState,
 };
 pub use permits::{CoreNumber, CoreSet, DestinationKey, Permits};
 pub use retry::Retry;
@@ -40,4 +40,5 @@ pub use schedule::{
     RecipientOutcome, Schedule, Selection, Settings, Take,
 };
 pub use sessions::Sessions;
+pub use spool_format::Told;
 pub use usage::{Ledger, Usage};

@@ -50,12 +50,13 @@ use spool_format::Location;
 
 use super::destination::{Destinations, Gate, Health, Policies, Turn, Want};
 use super::handles::{Handle, Handles};
-use super::index::{DestinationId, Index, MessageFacts, MessageSlot, Recipients, ShareSlot, Told};
+use super::index::{DestinationId, Index, MessageFacts, MessageSlot, Recipients, ShareSlot};
 use super::permits::{CoreNumber, DestinationKey, Permit, Permits};
 use super::retry::Jitter;
 use crate::mail::{QueueId, RecipientIndex};
 use crate::route::{NextHop, NextHopRef};
 use crate::time::{Instant, Now, WallTime};
+use spool_format::Told;
 
 mod delivery;
 mod expiry;
@@ -122,8 +123,6 @@ pub struct JobId(Handle);
 pub struct NewMessage {
     /// What the index keeps.
     pub facts: MessageFacts,
-    /// What the sender was told in an earlier life of this process.
-    pub told: Told,
 }
 
 /// A recipient of a [`NewMessage`].
@@ -137,7 +136,12 @@ pub struct NewRecipient<'a> {
     pub attempts: u16,
     /// Not before (RFC 4865, or the time of the next attempt after recovery).
     pub not_before: Option<WallTime>,
+    /// What the sender was told in an earlier life of this process.
+    pub told: Told,
 }
+
+/// A recipient on its way to its share: destination, number, attempts, not before, told.
+type Arriving = (DestinationId, RecipientIndex, u16, Option<WallTime>, Told);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ConnectionState {
@@ -221,7 +225,7 @@ pub struct Schedule {
     now: Now,
     portion_left: u32,
     stopping: bool,
-    scratch: Vec<(DestinationId, RecipientIndex, u16, Option<WallTime>)>,
+    scratch: Vec<Arriving>,
 }
 
 impl Schedule {
@@ -288,7 +292,13 @@ impl Schedule {
         for new in recipients {
             let destination = self.destination(new.next_hop);
             let destination = self.instead_of(destination).unwrap_or(destination);
-            list.push((destination, new.recipient, new.attempts, new.not_before));
+            list.push((
+                destination,
+                new.recipient,
+                new.attempts,
+                new.not_before,
+                new.told,
+            ));
         }
         assert!(
             !list.is_empty(),
@@ -296,31 +306,29 @@ impl Schedule {
             message.facts.queue_id
         );
         if list.len() > 1 {
-            list.sort_unstable();
+            list.sort_unstable_by_key(|(destination, recipient, ..)| (*destination, *recipient));
         }
         let slot = self.index.insert(&message.facts);
         for group in list.chunk_by(|a, b| a.0 == b.0) {
-            self.enqueue_share(slot, message.told, group);
+            self.enqueue_share(slot, group);
         }
         list.clear();
         self.scratch = list;
     }
 
     /// One destination of a new message.
-    fn enqueue_share(
-        &mut self,
-        message: MessageSlot,
-        told: Told,
-        group: &[(DestinationId, RecipientIndex, u16, Option<WallTime>)],
-    ) {
+    fn enqueue_share(&mut self, message: MessageSlot, group: &[Arriving]) {
         let id = group[0].0;
         let recipients = match group {
             [(_, one, ..)] => Recipients::One(*one),
             many => Recipients::Many(many.iter().map(|(_, recipient, ..)| *recipient).collect()),
         };
         // They differ only after recovery; the most tried and the soonest stand for all.
-        let attempts = group.iter().map(|(.., attempts, _)| *attempts).max();
-        let not_before = group.iter().map(|(.., not_before)| *not_before).min();
+        let attempts = group.iter().map(|(_, _, attempts, ..)| *attempts).max();
+        let not_before = group.iter().map(|(.., not_before, _)| *not_before).min();
+        let told = group
+            .iter()
+            .fold(Told::NOTHING, |all, (.., told)| all.and(*told));
         let share = self
             .index
             .add_share(message, id, recipients, attempts.unwrap_or(0));

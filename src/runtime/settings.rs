@@ -144,6 +144,13 @@ fn session(
     }
     session.message_bytes_max = config.limits.message_bytes_max;
     session.recipients_max = config.limits.recipients_max;
+    session.offers.mt_priority = listener.priority;
+    session.offers.deliver_by = Some(Duration::ZERO);
+    let future_release = config.limits.future_release;
+    // RFC 4865 §4: never where mail comes from other servers.
+    if needed && !future_release.is_zero() {
+        session.offers.future_release = Some(future_release);
+    }
     session.offers.etrn = !customers.is_empty();
     session.offers.start_tls = listener.tls == ListenerTls::StartTls;
     session

@@ -1,6 +1,6 @@
 //! ESMTP parameters of MAIL and RCPT: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8
 //! (RFC 6531), RET, ENVID, NOTIFY and ORCPT (RFC 3461), MT-PRIORITY (RFC 6710), BY
-//! (RFC 2852), AUTH (RFC 4954).
+//! (RFC 2852), HOLDFOR and HOLDUNTIL (RFC 4865), AUTH (RFC 4954).
 //!
 //! Each may come once. What is to be passed on unchanged is checked and kept as it
 //! came. A parameter that is not known, or not offered, is refused: taking it in
@@ -14,6 +14,7 @@ use crate::mail::{
 };
 use crate::smtp::settings::Offers;
 use crate::smtp::syntax::{Context, SyntaxError, decimal, text};
+use crate::time::WallTime;
 
 /// Longest AUTH parameter (RFC 4954 §3).
 const AUTH_BYTES_MAX: usize = 500;
@@ -91,9 +92,45 @@ pub(super) fn of_mail<'a>(
                     "want AUTH=<> or an address in xtext",
                 ))?;
             }
+            MailKeyword::HoldFor | MailKeyword::HoldUntil if sender.hold_until.is_some() => {
+                // RFC 4865 §5: one of the two.
+                return Err(SyntaxError::Parameter(
+                    "want HOLDFOR or HOLDUNTIL, not both",
+                ));
+            }
+            MailKeyword::HoldFor => {
+                // RFC 4865 §6: up to nine digits, the first of which is not 0.
+                let digits = value.filter(|value| value.len() <= 9 && value.first() != Some(&b'0'));
+                let until = digits
+                    .and_then(decimal)
+                    .map(|seconds| context.time + Duration::from_secs(seconds));
+                sender.hold_until = Some(hold_until(until, context)?);
+            }
+            MailKeyword::HoldUntil => {
+                let text = value.and_then(|value| std::str::from_utf8(value).ok());
+                let until = text.and_then(|text| text.parse().ok());
+                sender.hold_until = Some(hold_until(until, context)?);
+            }
         }
     }
+    if let (Some(by), Some(until)) = (&sender.deliver_by, sender.hold_until)
+        && by.deadline <= until
+    {
+        return Err(SyntaxError::Parameter(
+            "the time of BY is over before that of the hold",
+        ));
+    }
     Ok(size)
+}
+
+/// RFC 4865 §5: in the future, and not beyond what EHLO said.
+fn hold_until(until: Option<WallTime>, context: &Context<'_>) -> Result<WallTime, SyntaxError> {
+    let longest = context.offers.future_release.unwrap_or_default();
+    until
+        .filter(|until| (context.time..=context.time + longest).contains(until))
+        .ok_or(SyntaxError::Parameter(
+            "want HOLDFOR=seconds or HOLDUNTIL=YYYY-MM-DDThh:mm:ssZ, not beyond what EHLO said",
+        ))
 }
 
 /// Puts the parameters of RCPT into `recipient`.
@@ -157,11 +194,13 @@ enum MailKeyword {
     MtPriority = 1 << 5,
     By = 1 << 6,
     Auth = 1 << 7,
+    HoldFor = 1 << 8,
+    HoldUntil = 1 << 9,
 }
 
 impl MailKeyword {
     fn parse(keyword: &[u8], offers: &Offers) -> Result<Self, SyntaxError> {
-        let table: [(&[u8], Self, bool); 8] = [
+        let table: [(&[u8], Self, bool); 10] = [
             (b"SIZE", Self::Size, true),
             (b"BODY", Self::Body, true),
             (b"SMTPUTF8", Self::SmtpUtf8, true),
@@ -169,6 +208,12 @@ impl MailKeyword {
             (b"ENVID", Self::Envid, true),
             (b"MT-PRIORITY", Self::MtPriority, offers.mt_priority),
             (b"BY", Self::By, offers.deliver_by.is_some()),
+            (b"HOLDFOR", Self::HoldFor, offers.future_release.is_some()),
+            (
+                b"HOLDUNTIL",
+                Self::HoldUntil,
+                offers.future_release.is_some(),
+            ),
             (b"AUTH", Self::Auth, offers.auth.is_some()),
         ];
         table

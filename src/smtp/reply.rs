@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use crate::mail::{Domain, QueueId};
 use crate::smtp::auth::Mechanisms;
 use crate::smtp::settings::Settings;
+use crate::time::WallTime;
 
 /// Longest text of a reply line in octets. RFC 5321 §4.5.3.1.5: 512 with code
 /// and CRLF; the enhanced code takes at most 12.
@@ -172,6 +173,7 @@ pub(crate) fn write_extensions(
     settings: &Settings,
     tls: Tls,
     mechanisms: Mechanisms,
+    time: WallTime,
 ) {
     out.extend_from_slice(b"250-");
     push_text(out, settings.hostname.as_str());
@@ -203,8 +205,18 @@ pub(crate) fn write_extensions(
         out.extend_from_slice(b"\r\n250-MT-PRIORITY");
     }
     if let Some(least) = settings.offers.deliver_by {
-        out.extend_from_slice(b"\r\n250-DELIVERBY ");
-        push_decimal(out, least.as_secs());
+        out.extend_from_slice(b"\r\n250-DELIVERBY");
+        if !least.is_zero() {
+            out.push(b' ');
+            push_decimal(out, least.as_secs());
+        }
+    }
+    if let Some(longest) = settings.offers.future_release {
+        // RFC 4865 §4: the longest interval, and the date that it comes to now.
+        out.extend_from_slice(b"\r\n250-FUTURERELEASE ");
+        push_decimal(out, longest.as_secs());
+        out.push(b' ');
+        out.extend_from_slice((time + longest).to_string().as_bytes());
     }
     out.extend_from_slice(b"\r\n250 HELP\r\n");
 }

@@ -92,6 +92,9 @@ pub struct Offers {
     pub mt_priority: bool,
     /// DELIVERBY (RFC 2852), with the least time that makes sense here.
     pub deliver_by: Option<Duration>,
+    /// FUTURERELEASE (RFC 4865), with the longest time that mail may wait here. For
+    /// submission only (§4).
+    pub future_release: Option<Duration>,
 }
 
 /// How clients authenticate (RFC 4954).

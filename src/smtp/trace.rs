@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::mail::{Domain, ForwardPath, QueueId};
+use crate::mail::{Domain, ForwardPath, Priority, QueueId};
 use crate::time::WallTime;
 
 /// Longest name that we take from EHLO: a domain's length (RFC 5321 §4.5.3.1.2).
@@ -95,6 +95,8 @@ pub struct Facts<'a> {
     /// The recipient, where there is exactly one: with several, each would see
     /// the others (RFC 5321 §7.6).
     pub only_recipient: Option<&'a ForwardPath>,
+    /// What MT-PRIORITY said, if it was said.
+    pub priority: Option<Priority>,
     /// When the transaction came to its message.
     pub time: WallTime,
 }
@@ -147,6 +149,10 @@ impl Draft {
             out.extend_from_slice(b"\r\n\tfor <");
             out.extend_from_slice(recipient.as_str().as_bytes());
             out.push(b'>');
+        }
+        if let Some(priority) = facts.priority {
+            // RFC 6710 §4.3: a clause like `for`, with white space before it.
+            write!(out, "\r\n\tPRIORITY {}", priority.value()).expect("a vector takes all");
         }
         out.extend_from_slice(b";\r\n\t");
         push_date(&mut out, facts.time);
@@ -279,6 +285,7 @@ mod tests {
             protocol: Protocol::Esmtp,
             tls: None,
             authenticated: false,
+            priority: None,
             only_recipient: Some(&recipient),
             time,
         };
@@ -315,10 +322,12 @@ mod tests {
                 client: "[::ffff:192.0.2.1]:1025".parse().expect("an address"),
                 protocol: Protocol::Smtp,
                 only_recipient: None,
+                priority: Priority::new(-3),
                 ..plain
             },
             "Received: from c.example ([192.0.2.1])\r\n\
-             \tby s.example with SMTP id 0600000000007;\r\n\
+             \tby s.example with SMTP id 0600000000007\r\n\
+             \tPRIORITY -3;\r\n\
              \tSun, 22 Nov 2026 12:46:37 +0000\r\n",
         );
     }

@@ -111,10 +111,7 @@ impl<'a> Contents<'a> {
                 priority: sender.priority.map(Priority::value),
                 deliver_by: sender.deliver_by.map(|by| spool_format::DeliverBy {
                     deadline_ms: by.deadline.as_millis(),
-                    mode: match by.mode {
-                        DeliverByMode::Return => spool_format::DeliverByMode::Return,
-                        DeliverByMode::Notify => spool_format::DeliverByMode::Notify,
-                    },
+                    mode: by_mode(by.mode),
                     trace: by.trace,
                 }),
                 hold_until_ms: sender.hold_until.map(WallTime::as_millis),
@@ -480,6 +477,21 @@ pub fn record_at<'a, R: Record<'a>>(
         });
     }
     R::decode(framed.payload).map_err(|error| ReadError::Undecodable { at, error })
+}
+
+/// What the index needs of DELIVERBY.
+pub(super) fn deadline(by: DeliverBy) -> spool_format::Deadline {
+    spool_format::Deadline {
+        at_ms: by.deadline.as_millis(),
+        mode: by_mode(by.mode),
+    }
+}
+
+fn by_mode(mode: DeliverByMode) -> spool_format::DeliverByMode {
+    match mode {
+        DeliverByMode::Return => spool_format::DeliverByMode::Return,
+        DeliverByMode::Notify => spool_format::DeliverByMode::Notify,
+    }
 }
 
 fn envelope_of(record: &EnvelopeRecord<'_>) -> Result<Envelope, AddressError> {

@@ -30,11 +30,14 @@
 //! What it does not do: it reads no segment, and removes none; it does not know what a
 //! recipient is. Some 50 octets are kept for each live message, nothing for each record.
 
+mod condition;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 use spool_format::{Location, Offset, SEGMENT_HEADER_BYTES, SegmentPlace};
 
+pub use self::condition::{Condition, Fate};
 use super::commit::BatchNumber;
 use crate::mail::QueueId;
 
@@ -68,31 +71,6 @@ pub struct Part {
     pub segment: SegmentPlace,
     /// With frames.
     pub bytes: u32,
-}
-
-/// What is to become of a dead segment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
-    /// Nobody reads it: it may become a later segment.
-    Reuse,
-    /// Somebody may still be sending from it: the file goes, its octets stay until the
-    /// last handle is closed.
-    Remove,
-    /// It has damaged octets: the operator may want to look at them.
-    SetAside,
-}
-
-/// What a segment was like when it was read at the start.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Condition {
-    /// As it was written, or cut off by a crash.
-    Sound,
-    /// A message in it lies partly in a damaged segment: it is not emptied until that
-    /// message is finished.
-    Stuck,
-    /// The disk lost something of it, or there are records that are not understood. It is
-    /// not emptied, and is set aside in the end.
-    Damaged,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -311,6 +311,7 @@ fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
         }
         "mt_priority" if value == "offered" => settings.offers.mt_priority = true,
         "deliver_by" => settings.offers.deliver_by = Some(seconds(value)?),
+        "future_release" => settings.offers.future_release = Some(seconds(value)?),
         _ => return Err(format!("no setting {text:?}")),
     }
     Ok(())

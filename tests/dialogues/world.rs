@@ -404,6 +404,9 @@ fn show(envelope: &Envelope, expected: Option<u64>) -> String {
             by.deadline, by.mode, by.trace
         ));
     }
+    if let Some(until) = sender.hold_until {
+        push(format_args!("HOLD={until}"));
+    }
     for recipient in &envelope.recipients {
         push(format_args!("to {}", recipient.forward_path));
         match recipient.notify {

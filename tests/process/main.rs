@@ -22,3 +22,4 @@ mod relaying;
 mod smtp_sink;
 mod stop;
 mod tls;
+mod urgency;

@@ -20,9 +20,9 @@ pub use envelope::{
     SenderFields, SessionFields,
 };
 pub use outcome::{
-    AttemptRecord, DoneField, DoneRecord, Mark, MarkRecord, Outcome, RecipientNumber,
+    AttemptRecord, DoneField, DoneRecord, Mark, MarkRecord, Outcome, RecipientNumber, Told,
 };
-pub use seal::{BodyFault, BodyForm, DomainRun, Extent, NoteField, SealRecord};
+pub use seal::{BodyFault, BodyForm, Deadline, DomainRun, Extent, NoteField, SealRecord};
 pub use state::{BeginRecord, EndRecord, NoteRecord, PartialRecord, PartialState};
 
 use crate::field::{Count, DecodeError, Reader, Sink};

@@ -180,7 +180,50 @@ impl<'a> Record<'a> for MarkRecord<'a> {
     }
 }
 
-/// Delivery was tried and put off. The newest one of each recipient counts.
+/// What a sender was told of recipients that are not done. Not told again by another
+/// life of the program.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Told(u8);
+
+impl Told {
+    /// Nothing.
+    pub const NOTHING: Self = Self(0);
+    /// That they are late.
+    pub const DELAY: Self = Self(1);
+    /// That a deadline has passed which only notifies (RFC 2852 `N`).
+    pub const DEADLINE: Self = Self(2);
+
+    /// `None` for bits that have no meaning.
+    #[must_use]
+    pub const fn new(bits: u8) -> Option<Self> {
+        if bits <= Self::DELAY.0 | Self::DEADLINE.0 {
+            Some(Self(bits))
+        } else {
+            None
+        }
+    }
+
+    /// Whether all of `what` was told.
+    #[must_use]
+    pub const fn contains(self, what: Self) -> bool {
+        self.0 & what.0 == what.0
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, what: Self) -> Self {
+        Self(self.0 | what.0)
+    }
+
+    /// As it is stored.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+}
+
+/// Delivery was tried and put off, or the sender was told that it was not possible so
+/// far. The newest one of each recipient counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AttemptRecord<'a> {
     /// Whose.
@@ -191,6 +234,8 @@ pub struct AttemptRecord<'a> {
     pub attempts: u32,
     /// Not before this; milliseconds since 1970.
     pub next_attempt_ms: i64,
+    /// What the sender was told of them so far.
+    pub told: Told,
     /// Which recipients, by their numbers in the envelope.
     pub recipients: List<'a, RecipientNumber>,
     /// What the next hop said, or what kept us from it. For people, and for the
@@ -206,6 +251,7 @@ impl<'a> Record<'a> for AttemptRecord<'a> {
         sink.i64(self.stamp.0);
         sink.u32(self.attempts);
         sink.i64(self.next_attempt_ms);
+        sink.u8(self.told.0);
         self.recipients.write(sink);
         sink.text(self.error);
     }
@@ -216,6 +262,7 @@ impl<'a> Record<'a> for AttemptRecord<'a> {
             stamp: Stamp(reader.i64("stamp")?),
             attempts: reader.u32("attempts")?,
             next_attempt_ms: reader.i64("next attempt")?,
+            told: Told::new(reader.u8("told")?).ok_or(DecodeError::Value { field: "told" })?,
             recipients: reader.list("recipients")?,
             error: reader.text("error")?,
         })

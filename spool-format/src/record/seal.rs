@@ -5,7 +5,7 @@
 //! restart nor a listing reads envelopes, and it carries the notes that must be
 //! true exactly if the message is here.
 
-use super::{RECIPIENTS_MAX, RecipientNumber, Record};
+use super::{DeliverByMode, RECIPIENTS_MAX, RecipientNumber, Record};
 use crate::field::{DecodeError, Element, List, Reader, Sink, SinkExt, flag, octet_enum};
 use crate::frame::{Checksum, RecordKind};
 use crate::place::{LogId, Offset, Place, SegmentId, SegmentPlace, Stamp};
@@ -21,6 +21,15 @@ octet_enum! {
         /// Dots at line starts are not doubled, as BDAT brought them.
         Raw = 3, "raw";
     }
+}
+
+/// When the sender's time is over, and what happens then (RFC 2852).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Deadline {
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// Give it up, or tell and go on.
+    pub mode: DeliverByMode,
 }
 
 /// A piece of the body: octets in a segment of the same log, without any header.
@@ -156,8 +165,8 @@ pub struct SealRecord<'a> {
     pub held: bool,
     /// RFC 6710, −9 ..= 9; 0 where nothing was said.
     pub priority: i8,
-    /// RFC 2852: milliseconds since 1970.
-    pub deadline_ms: Option<i64>,
+    /// RFC 2852.
+    pub deadline: Option<Deadline>,
     /// RFC 4865: not before this; milliseconds since 1970.
     pub hold_until_ms: Option<i64>,
     /// As in the envelope.
@@ -199,6 +208,11 @@ impl SealRecord<'_> {
         }
     }
 
+    fn returns(&self) -> bool {
+        let returns = |deadline: Deadline| deadline.mode == DeliverByMode::Return;
+        self.deadline.is_some_and(returns)
+    }
+
     /// The number of recipients.
     #[must_use]
     pub fn recipients(&self) -> u32 {
@@ -214,7 +228,8 @@ const HELD: u8 = 4;
 const DEADLINE: u8 = 8;
 const HOLD_UNTIL: u8 = 16;
 const CARRIED: u8 = 32;
-const FLAGS: u8 = 63;
+const RETURNS: u8 = 64;
+const FLAGS: u8 = 127;
 
 impl<'a> Record<'a> for SealRecord<'a> {
     const KIND: RecordKind = RecordKind::Seal;
@@ -249,13 +264,14 @@ impl<'a> Record<'a> for SealRecord<'a> {
         sink.u8(flag(self.ends_with_crlf, ENDS_WITH_CRLF)
             | flag(self.eight_bit, EIGHT_BIT)
             | flag(self.held, HELD)
-            | flag(self.deadline_ms.is_some(), DEADLINE)
+            | flag(self.deadline.is_some(), DEADLINE)
+            | flag(self.returns(), RETURNS)
             | flag(self.hold_until_ms.is_some(), HOLD_UNTIL)
             | flag(from.is_some(), CARRIED));
         sink.u8(self.priority.cast_unsigned());
         sink.u8(from.map_or(0, |place| place.log.0));
         sink.u32(from.map_or(0, |place| place.segment.0));
-        sink.i64(self.deadline_ms.unwrap_or(0));
+        sink.i64(self.deadline.map_or(0, |deadline| deadline.at_ms));
         sink.i64(self.hold_until_ms.unwrap_or(0));
         sink.text_option(self.queue_name);
         sink.text_option(self.next_hop);
@@ -295,7 +311,7 @@ impl<'a> Record<'a> for SealRecord<'a> {
             return Err(value("carried from"));
         }
         let deadline_ms = reader.i64("deadline")?;
-        if !has(DEADLINE) && deadline_ms != 0 {
+        if !has(DEADLINE) && (deadline_ms != 0 || has(RETURNS)) {
             return Err(value("deadline"));
         }
         let hold_until_ms = reader.i64("hold until")?;
@@ -316,7 +332,14 @@ impl<'a> Record<'a> for SealRecord<'a> {
             eight_bit: has(EIGHT_BIT),
             held: has(HELD),
             priority,
-            deadline_ms: has(DEADLINE).then_some(deadline_ms),
+            deadline: has(DEADLINE).then_some(Deadline {
+                at_ms: deadline_ms,
+                mode: if has(RETURNS) {
+                    DeliverByMode::Return
+                } else {
+                    DeliverByMode::Notify
+                },
+            }),
             hold_until_ms: has(HOLD_UNTIL).then_some(hold_until_ms),
             queue_name: reader.text_option("queue name")?,
             next_hop: reader.text_option("next hop")?,

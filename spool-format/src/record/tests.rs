@@ -153,7 +153,7 @@ fn seals() {
         eight_bit: false,
         held: false,
         priority: 0,
-        deadline_ms: None,
+        deadline: None,
         hold_until_ms: None,
         queue_name: None,
         next_hop: None,
@@ -204,7 +204,10 @@ fn seals() {
     record.eight_bit = true;
     record.held = true;
     record.priority = 9;
-    record.deadline_ms = Some(0);
+    record.deadline = Some(Deadline {
+        at_ms: 0,
+        mode: DeliverByMode::Notify,
+    });
     record.hold_until_ms = Some(i64::MIN);
     record.queue_name = Some("q");
     record.next_hop = Some("lmtp://[::1]:24");
@@ -319,6 +322,7 @@ fn outcomes() {
         stamp: Stamp(4),
         attempts: 5,
         next_attempt_ms: 6,
+        told: Told::DELAY,
         recipients: List::new(&[RecipientNumber(7), RecipientNumber(8)]),
         error: "451 4.3.0 later",
     };

@@ -6,7 +6,9 @@ use crate::field::DecodeError;
 use crate::frame::{Checksum, RecordKind};
 use crate::header::{HeaderFault, SegmentHeader};
 use crate::place::{Location, Offset, SegmentId, SegmentPlace, Stamp};
-use crate::record::{BodyForm, Extent, PartialState, RecipientNumber};
+use crate::record::{
+    BodyForm, Deadline, DeliverByMode, Extent, PartialState, RecipientNumber, Told,
+};
 use crate::summary::SummaryFault;
 use crate::table::{Look, Position, Severity, Verdict};
 use crate::text::QueueIdText;
@@ -83,15 +85,19 @@ pub struct LiveMessage {
     /// one and are not done.
     pub attempts: Vec<AttemptFact>,
     pub(super) deadline_ms: i64,
+    pub(super) deadline_mode: DeliverByMode,
     pub(super) hold_until_ms: i64,
     pub(super) runs: (u32, u32),
 }
 
 impl LiveMessage {
-    /// RFC 2852: milliseconds since 1970.
+    /// RFC 2852.
     #[must_use]
-    pub fn deadline_ms(&self) -> Option<i64> {
-        (self.deadline_ms != NO_TIME).then_some(self.deadline_ms)
+    pub fn deadline(&self) -> Option<Deadline> {
+        (self.deadline_ms != NO_TIME).then_some(Deadline {
+            at_ms: self.deadline_ms,
+            mode: self.deadline_mode,
+        })
     }
 
     /// RFC 4865: milliseconds since 1970.
@@ -112,6 +118,8 @@ pub struct AttemptFact {
     pub attempts: u32,
     /// Milliseconds since 1970.
     pub next_attempt_ms: i64,
+    /// What the sender was told of them.
+    pub told: Told,
     /// Of whom.
     pub recipients: RecipientSet,
 }

@@ -34,8 +34,8 @@ use crate::frame::{RECORD_HEADER_BYTES, RecordKind};
 use crate::header::{HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader, SpoolUuid};
 use crate::place::{Location, LogId, Offset, Place, SegmentId, SegmentPlace, Stamp};
 use crate::record::{
-    AttemptRecord, BeginRecord, DoneRecord, Extent, Mark, MarkRecord, NoteRecord, PartialRecord,
-    PartialState, Record, SealRecord,
+    AttemptRecord, BeginRecord, DeliverByMode, DoneRecord, Extent, Mark, MarkRecord, NoteRecord,
+    PartialRecord, PartialState, Record, SealRecord,
 };
 use crate::scan::{Item, Scanner};
 use crate::summary::{Summary, SummaryFault};
@@ -91,6 +91,7 @@ struct Seal {
     stamp: Stamp,
     arrival_ms: i64,
     deadline_ms: i64,
+    deadline_mode: DeliverByMode,
     hold_until_ms: i64,
     octets: u64,
     recipients: u32,
@@ -370,7 +371,10 @@ impl Recovery {
             generation: record.generation,
             stamp: record.stamp,
             arrival_ms: record.arrival_ms,
-            deadline_ms: record.deadline_ms.unwrap_or(NO_TIME),
+            deadline_ms: record.deadline.map_or(NO_TIME, |deadline| deadline.at_ms),
+            deadline_mode: record
+                .deadline
+                .map_or(DeliverByMode::Notify, |deadline| deadline.mode),
             hold_until_ms: record.hold_until_ms.unwrap_or(NO_TIME),
             octets: record.octets,
             recipients: record.recipients(),
@@ -476,6 +480,7 @@ impl Recovery {
             stamp: record.stamp,
             attempts: record.attempts,
             next_attempt_ms: record.next_attempt_ms,
+            told: record.told,
             recipients: record.recipients.iter().collect(),
         };
         let (_, entry) = self.entry(record.queue_id);
@@ -776,6 +781,7 @@ fn live_message(mut entry: Entry, seal: Seal) -> LiveMessage {
         done: entry.done,
         attempts: entry.attempts,
         deadline_ms: seal.deadline_ms,
+        deadline_mode: seal.deadline_mode,
         hold_until_ms: seal.hold_until_ms,
         runs: seal.runs,
     }

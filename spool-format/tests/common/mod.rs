@@ -175,7 +175,7 @@ pub fn seal<'a>(
         eight_bit: false,
         held: false,
         priority: 0,
-        deadline_ms: None,
+        deadline: None,
         hold_until_ms: None,
         queue_name: None,
         next_hop: None,
@@ -240,7 +240,7 @@ pub fn describe(recovered: &Recovered) -> BTreeMap<u64, String> {
                 message.held,
                 name(message.queue_name),
                 name(message.next_hop),
-                message.deadline_ms(),
+                message.deadline(),
                 message.hold_until_ms(),
                 message.attempts,
             );

@@ -134,7 +134,7 @@ impl Segment {
             eight_bit: false,
             held: queue_id == 2,
             priority: 0,
-            deadline_ms: None,
+            deadline: None,
             hold_until_ms: None,
             queue_name: None,
             next_hop: None,

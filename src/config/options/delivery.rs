@@ -19,7 +19,7 @@ const fn hours(n: u64) -> Duration {
 }
 
 /// So many days.
-const fn days(n: u64) -> Duration {
+pub(super) const fn days(n: u64) -> Duration {
     hours(n * 24)
 }
 

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::declaration::{is, needed, none, options, otherwise, section, unset, words};
+use crate::config::options::delivery::days;
 use crate::config::units::Bytes;
 use crate::route::{Network, Scope};
 
@@ -46,6 +48,9 @@ section! {
         message_size: Bytes = is(Bytes::mib(50)).within(Bytes::kib(64), Bytes::gib(2));
         /// Recipients of one message. RFC 5321 asks for at least 100.
         recipients: u32 = is(1000).within(100, 100_000);
+        /// How long a user may ask for a message to wait before it goes
+        /// (FUTURERELEASE, on listeners for submission). "0s": not at all.
+        future_release: Duration = is(days(30)).within(Duration::ZERO, days(365));
     }
 }
 
@@ -96,6 +101,9 @@ section! {
         role: ListenerRole = is(ListenerRole::Mx);
         /// TLS: "none", "starttls" (by command) or "implicit" (from the start).
         tls: ListenerTls = is(ListenerTls::None);
+        /// Whether clients may say how urgent their mail is (MT-PRIORITY): it then goes
+        /// before other mail. Not for strangers.
+        priority: Option<bool> = unset("with role \"submission\" only");
         /// When it listens: "always", "link-up", or "schedule" (inside the windows
         /// of `[[schedule]]`).
         when: ListenWhen = is(ListenWhen::Always);

@@ -414,6 +414,7 @@ impl Schedule {
             recipients: share.recipients.clone(),
             attempts: share.attempts,
             until: self.now.wall + pause,
+            told: share.told,
         });
         self.defer_until(slot, self.now.instant + pause);
     }

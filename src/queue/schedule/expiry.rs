@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::{Output, Schedule, Sweep};
 use crate::mail::DeliverByMode;
 use crate::queue::destination::{Destination, Turn};
-use crate::queue::index::{DestinationId, NO_CLOCK, ShareSlot, ShareState, Told};
+use crate::queue::index::{DestinationId, NO_CLOCK, ShareSlot, ShareState};
 use crate::time::WallTime;
+use spool_format::Told;
 
 /// Why recipients were given up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -63,7 +64,7 @@ impl Schedule {
         let share = self.index.share(slot);
         let message = self.index.message(share.message);
         let policy = &self.destinations[share.destination].policy;
-        let age = message.arrival + policy.retry.give_up();
+        let age = message.begins() + policy.retry.give_up();
         match message.deadline() {
             Some((deadline, DeliverByMode::Return)) if deadline < age => {
                 (deadline, ExpiryReason::Deadline)
@@ -80,7 +81,7 @@ impl Schedule {
         let delay = policy
             .warn
             .filter(|_| !share.told.contains(Told::DELAY))
-            .map(|age| (message.arrival + age, Told::DELAY));
+            .map(|age| (message.begins() + age, Told::DELAY));
         let deadline = message
             .deadline()
             .filter(|(_, mode)| *mode == DeliverByMode::Notify)
@@ -145,6 +146,11 @@ impl Schedule {
             let share = self.index.share_mut(slot);
             share.told = share.told.and(what);
             let (destination, recipients) = (share.destination, share.recipients.clone());
+            let (told, attempts) = (share.told, share.attempts);
+            let until = match share.state {
+                ShareState::Deferred => self.now.wall + share.due.since(self.now.instant),
+                ShareState::Ready | ShareState::InFlight | ShareState::Held => self.now.wall,
+            };
             let message = self.index.message_of(slot);
             self.outputs.push_back(Output::Warn {
                 queue_id: message.queue_id,
@@ -152,6 +158,9 @@ impl Schedule {
                 destination,
                 recipients,
                 what,
+                told,
+                attempts,
+                until,
                 expires,
             });
         }

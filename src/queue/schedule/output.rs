@@ -2,12 +2,12 @@
 //!
 //! A closed list: the core that performs it has an arm for each.
 
-use spool_format::Location;
+use spool_format::{Location, Told};
 
 use super::ConnectionId;
 use super::expiry::ExpiryReason;
 use crate::mail::QueueId;
-use crate::queue::index::{DestinationId, Recipients, Told};
+use crate::queue::index::{DestinationId, Recipients};
 use crate::queue::permits::{CoreSet, DestinationKey};
 use crate::time::WallTime;
 
@@ -41,6 +41,8 @@ pub enum Output {
         attempts: u16,
         /// About when it will be tried again.
         until: WallTime,
+        /// What the sender was told so far.
+        told: Told,
     },
     /// The sender is to be told that these are late.
     Warn {
@@ -54,6 +56,12 @@ pub enum Output {
         recipients: Recipients,
         /// [`Told::DELAY`] or [`Told::DEADLINE`].
         what: Told,
+        /// What the sender was told so far, this included: to be noted in the spool.
+        told: Told,
+        /// How often it was tried.
+        attempts: u16,
+        /// When it may be tried again: now, if it does not wait for a time.
+        until: WallTime,
         /// When they will be given up.
         expires: WallTime,
     },

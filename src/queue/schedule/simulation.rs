@@ -331,13 +331,13 @@ impl World {
                 arrival: self.now.wall,
                 priority: Priority::new(self.below(3) as i8 - 1).unwrap(),
                 deliver_by,
+                hold_until: None,
                 hold: if self.below(20) == 0 {
                     HoldState::Held
                 } else {
                     HoldState::Free
                 },
             },
-            told: Told::NOTHING,
         };
         let count = [1, 1, 1, 2, 5, 9][self.below(6) as usize];
         let chosen: Vec<_> = (0..count)
@@ -363,6 +363,7 @@ impl World {
             next_hop: self.next_hops[*which].as_ref(),
             attempts: 0,
             not_before: later.then_some(self.now.wall + HOUR),
+            told: Told::NOTHING,
         });
         self.cores[core].enqueue(self.now, &message, recipients);
         self.drain(core);

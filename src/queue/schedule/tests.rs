@@ -118,9 +118,9 @@ impl Desk {
                     mode,
                     trace: false,
                 }),
+                hold_until: None,
                 hold: HoldState::Free,
             },
-            told: Told::NOTHING,
         };
         let next_hops: Vec<_> = mail.to.iter().map(|domain| to(domain)).collect();
         let recipients = next_hops.iter().zip(0..).map(|(next_hop, i)| NewRecipient {
@@ -128,6 +128,7 @@ impl Desk {
             next_hop: next_hop.as_ref(),
             attempts: 0,
             not_before: mail.not_before.map(|after| self.now.wall + after),
+            told: Told::NOTHING,
         });
         self.schedule.enqueue(self.now, &message, recipients);
         queue_id
@@ -479,6 +480,7 @@ fn recipients_end_one_by_one_and_the_message_with_the_last() {
         recipients: Recipients::One(three[2]),
         attempts: 1,
         until: desk.now.wall + 10 * MINUTE,
+        told: Told::NOTHING,
     };
     assert!(desk.poll().contains(&expected));
     desk.ends(&second, RecipientOutcome::Delivered);

@@ -86,7 +86,10 @@ impl<R: Receipt> Session<R> {
         let settings = Arc::clone(&self.settings);
         let mechanisms = offered(self);
         match kind {
-            HelloKind::Ehlo => reply::write_extensions(self.out(), &settings, tls, mechanisms),
+            HelloKind::Ehlo => {
+                let time = self.now.wall;
+                reply::write_extensions(self.out(), &settings, tls, mechanisms, time);
+            }
             HelloKind::Helo => reply::write_hello(self.out(), &settings.hostname),
         }
     }
@@ -240,6 +243,7 @@ impl<R: Receipt> Session<R> {
                 [recipient] => Some(&recipient.forward_path),
                 _ => None,
             },
+            priority: sender.priority,
             time: self.now.wall,
         });
         let expected = match way {

@@ -437,6 +437,7 @@ impl World {
                 let attempts = mail.attempts.newest() + 1;
                 let attempt = Attempt {
                     attempts,
+                    told: spool_format::Told::NOTHING,
                     next_attempt: self.now.wall,
                     recipients: &recipients,
                     error: "451 4.3.0 later",

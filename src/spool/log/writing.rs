@@ -5,11 +5,11 @@ use spool_format::{
     AttemptRecord, BeginRecord, CHUNK_BODY_OFFSET, Checksum, ChunkRecord, DomainRun, DoneField,
     DoneRecord, EncodeError, Extent, List, Location, Mark, MarkRecord, NoteField, NoteRecord,
     Offset, Place, RecipientField, RecipientNumber, RecipientSet, Record, SealRecord, Seat,
-    SegmentId, SegmentPlace, Stamp,
+    SegmentId, SegmentPlace, Stamp, Told,
 };
 
 use super::super::commit::{AppendError, Appended, BatchNumber, Ticket, Urgency};
-use super::super::message::{BodyFacts, Contents, Holding};
+use super::super::message::{self, BodyFacts, Contents, Holding};
 use super::super::reclaim::Part;
 use super::room::{
     NoRoom, RESERVE_SEGMENTS, RESERVE_SEGMENTS_NOTIFICATIONS, UNDECLARED_BYTES, framed_estimate,
@@ -127,6 +127,8 @@ pub struct Attempt<'a> {
     pub attempts: u32,
     /// Not before this.
     pub next_attempt: WallTime,
+    /// What the sender was told of them so far.
+    pub told: Told,
     /// Whom it was for.
     pub recipients: &'a [RecipientNumber],
     /// What the next hop said; shortened to [`ATTEMPT_ERROR_BYTES_MAX`].
@@ -346,7 +348,7 @@ impl Log {
             eight_bit: facts.eight_bit,
             held: matches!(contents.holding, Holding::Held { .. }),
             priority: sender.priority.unwrap_or_default().value(),
-            deadline_ms: sender.deliver_by.map(|by| by.deadline.as_millis()),
+            deadline: sender.deliver_by.map(message::deadline),
             hold_until_ms: sender.hold_until.map(WallTime::as_millis),
             queue_name: contents.holding.queue_name(),
             next_hop: contents.next_hop,
@@ -462,6 +464,7 @@ impl Log {
             stamp: self.next_stamp(now),
             attempts: attempt.attempts,
             next_attempt_ms: attempt.next_attempt.as_millis(),
+            told: attempt.told,
             recipients: List::new(attempt.recipients),
             error: shortened(attempt.error),
         };
