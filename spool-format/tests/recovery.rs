@@ -574,6 +574,9 @@ fn model(written: &[&Written]) -> Picture {
     for written in &sorted {
         let note = match &written.fact {
             Fact::Note { key, value } => Some((*key, *value)),
+            // What has to be true exactly if the message was taken is not true if the
+            // message is not there.
+            Fact::Seal(seal) if picture.broken.contains_key(&seal.queue_id) => None,
             Fact::Seal(seal) => seal.note.map(|(key, value)| (key, Some(value))),
             _ => None,
         };

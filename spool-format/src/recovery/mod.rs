@@ -42,7 +42,7 @@ use crate::summary::{Summary, SummaryFault};
 use crate::table::{Body, Kept, Look, Position, Severity, verdict};
 use facts::{NO_TIME, Names, Run};
 use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// The order of two records about the same fact.
@@ -116,6 +116,8 @@ struct Suspect {
     seal: Seal,
     envelope: Place,
     extents: Vec<Extent>,
+    /// True only if the message turns out not to be broken.
+    notes: Vec<NoteFact>,
 }
 
 /// The fold.
@@ -354,9 +356,6 @@ impl Recovery {
 
     fn seal(&mut self, reading: &Reading, at: Location, record: &SealRecord<'_>) {
         self.stamp(record.stamp);
-        for note in record.notes.iter() {
-            self.note(at, record.stamp, note.tag, note.key, note.value);
-        }
         let begin = self.runs.len() as u32;
         for run in record.domains.iter() {
             let run = Run {
@@ -401,12 +400,23 @@ impl Recovery {
             .for_each(|recipient| entry.done.insert(recipient));
         if whole {
             self.whole(index, seal);
+            for note in record.notes.iter() {
+                self.note(at, record.stamp, note.tag, note.key, note.value);
+            }
         } else {
+            let notes = record.notes.iter().map(|note| NoteFact {
+                at,
+                stamp: record.stamp,
+                tag: note.tag,
+                key: note.key.into(),
+                value: note.value.map(Into::into),
+            });
             self.suspects.push(Suspect {
                 entry: index,
                 seal,
                 envelope: record.envelope,
                 extents: record.extents.iter().collect(),
+                notes: notes.collect(),
             });
         }
     }
@@ -544,7 +554,10 @@ impl Recovery {
     pub fn finish(mut self) -> Recovered {
         self.judge_segments();
         let mut broken = Vec::new();
-        for suspect in std::mem::take(&mut self.suspects) {
+        let mut notes = Vec::new();
+        for mut suspect in std::mem::take(&mut self.suspects) {
+            let of_suspect = std::mem::take(&mut suspect.notes);
+            notes.extend(of_suspect.into_iter().map(|note| (suspect.entry, note)));
             let log = suspect.seal.location.log;
             let missing = missing_part(
                 suspect.envelope,
@@ -558,6 +571,18 @@ impl Recovery {
             }
         }
         let broken = self.broken_messages(broken);
+        let broken_ids: BTreeSet<u64> = broken.iter().map(|b| b.message.queue_id).collect();
+        for (entry, note) in notes {
+            if !broken_ids.contains(&self.entries[entry as usize].queue_id) {
+                self.note(
+                    note.at,
+                    note.stamp,
+                    note.tag,
+                    &note.key,
+                    note.value.as_deref(),
+                );
+            }
+        }
         let partials = self.whole_partials();
         let mut notes: Vec<NoteFact> = self.notes.into_values().collect();
         notes.sort_unstable_by(|a, b| (a.tag, &a.key).cmp(&(b.tag, &b.key)));
