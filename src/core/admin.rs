@@ -23,6 +23,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::mail::{Address, AddressError, Domain, QueueId, ReversePath};
+use crate::report::collecting::Tally;
 use crate::route::CustomerName;
 use crate::time::WallTime;
 
@@ -152,6 +153,15 @@ pub enum Command {
     ReleaseDomain {
         /// The domain.
         domain: Text<Domain>,
+    },
+    /// Collects mailboxes now. Answered by [`Response::Collected`] when that is done.
+    Collect {
+        /// Which; all, if none is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// Messages above the limit too.
+        #[serde(default)]
+        large: bool,
     },
     /// Releases what is held for a customer, by its name, or for a domain. Answered by
     /// [`Response::Released`].
@@ -311,6 +321,8 @@ pub enum Response {
     Released(Released),
     /// To [`Command::Status`].
     Status(Status),
+    /// To [`Command::Collect`]: each mailbox.
+    Collected(Collected),
     /// To [`Command::DeadHosts`].
     DeadHosts(DeadHosts),
     /// To [`Command::LogDetail`]: what holds now.
@@ -319,6 +331,28 @@ pub enum Response {
     Done,
     /// It is not done.
     Refused(Refused),
+}
+
+/// How the runs of collectors went.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Collected {
+    /// Each mailbox, in the order in which they were done.
+    pub mailboxes: Vec<CollectOutcome>,
+}
+
+/// How a run of a collector went.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CollectOutcome {
+    /// The collector's name.
+    pub name: String,
+    /// The mailbox, `user@host`.
+    pub account: String,
+    /// What was done.
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// Why it did not end in good order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// A page of the queue, in the order of ids.
@@ -773,6 +807,14 @@ mod tests {
             Response::Released(Released {
                 messages: 5,
                 octets: 6,
+            }),
+            Response::Collected(Collected {
+                mailboxes: vec![CollectOutcome {
+                    name: "isp".to_owned(),
+                    account: "branch@pop.isp.example".to_owned(),
+                    tally: Tally::default(),
+                    failure: Some("the mailbox cannot be had now".to_owned()),
+                }],
             }),
             Response::Status(Status {
                 program_version: "0.1.0".to_owned(),

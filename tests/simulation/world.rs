@@ -234,6 +234,7 @@ impl World {
             relay: RelayRules::new(Some(vec![network.expect("a network")]), []),
             routes: routes.expect("no routes"),
             customers: Arc::default(),
+            collectors: Vec::new(),
             smtp_client: Arc::clone(&client),
             lmtp_client: client,
             policies: plan.policies.clone(),
@@ -1296,6 +1297,7 @@ impl World {
             ControlNotice::Compute { .. } | ControlNotice::LoginFailed { .. } => {
                 panic!("nobody authenticates here")
             }
+            ControlNotice::Collected(_) => panic!("nobody is told to collect"),
             ControlNotice::Stopped { .. } => panic!("the shell says this, not the core"),
         }
     }
