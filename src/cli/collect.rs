@@ -7,7 +7,7 @@ use clap::Args;
 use super::connection::{Connection, unexpected};
 use super::text::escaped;
 use super::{Exit, Failure, Global, print_json};
-use crate::core::admin::{Command, Response};
+use crate::core::admin::{self, Command, Response};
 
 /// Collects mailboxes now, and waits until that is done.
 #[derive(Debug, Args)]
@@ -22,10 +22,10 @@ pub(super) struct Collect {
 impl Collect {
     /// Asks the server.
     pub(super) fn run(&self, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
-        let command = Command::Collect {
+        let command = Command::Collect(admin::Collect {
             name: self.name.clone(),
             large: self.large,
-        };
+        });
         // A mailbox over a slow line takes as long as it takes.
         let response = Connection::open(global)?.without_limit().ask(command)?;
         let Response::Collected(collected) = response else {

@@ -16,14 +16,16 @@
 //! What this module does not do: no I/O. The socket is the shell's, the wording for
 //! people is `cli`'s.
 
+mod collecting;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::collecting::{Collect, CollectOutcome, Collected};
 use crate::mail::{Address, AddressError, Domain, QueueId, ReversePath};
-use crate::report::collecting::Tally;
 use crate::route::CustomerName;
 use crate::time::WallTime;
 
@@ -155,14 +157,7 @@ pub enum Command {
         domain: Text<Domain>,
     },
     /// Collects mailboxes now. Answered by [`Response::Collected`] when that is done.
-    Collect {
-        /// Which; all, if none is named.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        name: Option<String>,
-        /// Messages above the limit too.
-        #[serde(default)]
-        large: bool,
-    },
+    Collect(Collect),
     /// Releases what is held for a customer, by its name, or for a domain. Answered by
     /// [`Response::Released`].
     Release {
@@ -331,28 +326,6 @@ pub enum Response {
     Done,
     /// It is not done.
     Refused(Refused),
-}
-
-/// How the runs of collectors went.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Collected {
-    /// Each mailbox, in the order in which they were done.
-    pub mailboxes: Vec<CollectOutcome>,
-}
-
-/// How a run of a collector went.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct CollectOutcome {
-    /// The collector's name.
-    pub name: String,
-    /// The mailbox, `user@host`.
-    pub account: String,
-    /// What was done.
-    #[serde(flatten)]
-    pub tally: Tally,
-    /// Why it did not end in good order.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
 }
 
 /// A page of the queue, in the order of ids.
@@ -812,7 +785,7 @@ mod tests {
                 mailboxes: vec![CollectOutcome {
                     name: "isp".to_owned(),
                     account: "branch@pop.isp.example".to_owned(),
-                    tally: Tally::default(),
+                    tally: crate::report::collecting::Tally::default(),
                     failure: Some("the mailbox cannot be had now".to_owned()),
                 }],
             }),

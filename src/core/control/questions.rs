@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{ADMIN_PATIENCE, ControlCore, ControlOperation, Question};
-use crate::core::admin::{Command, Reason, Response};
+use crate::core::admin::{Collect, Command, Reason, Response};
 use crate::core::collectors::Which;
 use crate::core::release::ReleaseAsker;
 use crate::core::{AdminRequestId, Notice, inquiry};
@@ -25,7 +25,7 @@ impl ControlCore {
                 self.operations
                     .push_back(ControlOperation::LoadConfiguration);
             }
-            Command::Collect { name, large } => {
+            Command::Collect(Collect { name, large }) => {
                 let which = name.as_deref().map_or(Which::All, Which::Named);
                 self.collectors.ask(request, which, Large::from(large));
             }
