@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use spool_format::{LogId, SegmentId};
 
+use self::collecting::Collected;
 use crate::mail::{ForwardPath, QueueId, ReversePath};
 use crate::user::UserName;
 
+pub mod collecting;
 mod escaped;
 mod release;
 
@@ -173,6 +175,8 @@ pub enum Fact {
         /// Who brought it; nobody for a notification of our own.
         client: Option<IpAddr>,
     },
+    /// A mailbox was collected, or not to its end.
+    Collected(Collected),
     /// One recipient of a message was dealt with.
     Recipient {
         /// Of which message.
@@ -293,6 +297,7 @@ impl Fact {
             Self::LoginFailed { .. } => "authentication-failed",
             Self::LoginsBanned { .. } => "client-banned",
             Self::Accepted { .. } => "accepted",
+            Self::Collected(run) => run.fact_name(),
             Self::Recipient {
                 ending: Ending::Delivered,
                 ..
@@ -339,6 +344,7 @@ impl Fact {
             | Self::LoggedIn { .. }
             | Self::LoginFailed { .. }
             | Self::Accepted { .. }
+            | Self::Collected(Collected { failure: None, .. })
             | Self::SessionEnded { .. }
             | Self::Recipient { .. }
             | Self::Notified { .. }
@@ -351,6 +357,7 @@ impl Fact {
             | Self::Stopped { clean: true }
             | Self::Room { full: None, .. } => Level::Info,
             Self::TurnedAway { .. }
+            | Self::Collected(_)
             | Self::LoginsBanned { .. }
             | Self::Room { .. }
             | Self::Unreachable { .. }
@@ -492,6 +499,7 @@ impl fmt::Display for Fact {
                     None => write!(f, ", our own notification"),
                 }
             }
+            Self::Collected(run) => run.fmt(f),
             Self::Recipient {
                 forward_path,
                 ending,

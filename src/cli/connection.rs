@@ -37,6 +37,13 @@ impl Connection {
         })
     }
 
+    /// Waits for each answer until it comes, or the server goes away.
+    pub(super) fn without_limit(self) -> Self {
+        // A limit that cannot be taken away is still there, and says so when it ends.
+        let _ = self.stream.get_ref().set_read_timeout(None);
+        self
+    }
+
     /// Asks, and waits for the answer. A refusal is a failure.
     ///
     /// # Errors

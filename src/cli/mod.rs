@@ -9,6 +9,7 @@
 //! at a running server ask it over the admin socket.
 
 mod check;
+mod collect;
 mod completions;
 mod connection;
 mod dns;
@@ -71,6 +72,8 @@ enum Command {
     Queue(queue::Queue),
     /// Releases the held queue of a domain
     Release(release::Release),
+    /// Collects mailboxes now
+    Collect(collect::Collect),
     /// Shows which way mail would take
     #[command(subcommand)]
     Dns(dns::DnsCommand),
@@ -207,6 +210,7 @@ impl Command {
             Self::Example(command) => command.run(out),
             Self::Queue(command) => command.run(global, out),
             Self::Release(command) => command.run(global, out),
+            Self::Collect(command) => command.run(global, out),
             Self::Dns(command) => command.run(global, out),
             Self::Status(command) => command.run(global, out),
             Self::Log(command) => command.run(global, out),

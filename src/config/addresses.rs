@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::mail::Domain;
+use crate::mail::{Address, Domain};
 use crate::maildir;
 use crate::route::{HostName, Network, NetworkError, Scope};
 
@@ -93,6 +93,38 @@ impl FromStr for HostPort {
         };
         let host = parse_host(host).map_err(|_| wanted())?;
         Ok(Self { host, port })
+    }
+}
+
+/// An address whose mail another one gets.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct AddressPair {
+    /// As it is written in messages.
+    pub from: Address,
+    /// Who gets it.
+    pub to: Address,
+}
+
+impl fmt::Display for AddressPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.from, self.to)
+    }
+}
+
+impl FromStr for AddressPair {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pair = text.split_once(" = ");
+        let pair = pair.and_then(|(from, to)| {
+            Some(Self {
+                from: from.trim().parse().ok()?,
+                to: to.trim().parse().ok()?,
+            })
+        });
+        pair.ok_or_else(|| {
+            "write two addresses: \"info@branch.example = anna@branch.example\"".to_owned()
+        })
     }
 }
 

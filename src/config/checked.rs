@@ -17,9 +17,11 @@ use crate::mail::Domain;
 use crate::route::{HostName, Network, Scope};
 
 mod customer;
+mod mailbox;
 
 pub use super::options::{ListenWhen, ListenerRole, ListenerTls, LogFormat, SmarthostTls};
 pub use customer::{Customer, Release as CustomerRelease};
+pub use mailbox::{DomainMailbox, Mailbox, Whose};
 
 /// Everything that `serve` needs to know.
 #[derive(Clone, PartialEq, Debug)]
@@ -46,6 +48,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Whom mail is held for; no two with a name, queue, user or domain in common.
     pub customers: Vec<Customer>,
+    /// Mailboxes that are collected; no two with one name or account.
+    pub mailboxes: Vec<Mailbox>,
     /// When a delivery is tried again.
     pub retry: Retry,
     /// For the commands.
@@ -357,6 +361,9 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             .collect(),
         customers: (file.customer.iter())
             .map(|written| customer::build(written, surroundings))
+            .collect(),
+        mailboxes: (file.collect.iter())
+            .filter_map(|collect| mailbox::build(collect, surroundings))
             .collect(),
         retry: retry(&file.retry),
         admin: Admin {

@@ -164,14 +164,7 @@ const SITE_GATEWAY: &[Section] = &[
     ("link.go_up", &[("messages", "10"), ("age", "\"30m\"")]),
     ("link.hang_up", &[("at_most", "\"30m\"")]),
     ("link.budget", &[("per", "\"day\""), ("seconds", "3600")]),
-    (
-        "collect",
-        &[
-            ("kind", "\"etrn\""),
-            ("server", "\"spool.isp.example:25\""),
-            ("names", "[\"branch.example\"]"),
-        ],
-    ),
+    ("collect", &[]),
     ("collect.domain_mailbox", &[]),
     (
         "schedule",

@@ -47,6 +47,12 @@ impl SecretFile {
         }
     }
 
+    /// A file whose path is known.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::addresses::{self, DeliverTo, HostPort, NextHop};
+use super::addresses::{self, AddressPair, DeliverTo, HostPort, NextHop};
 use super::declaration::SectionInfo;
 use super::reader::{Reader, shown};
 use super::units::{self, Bytes, Every, Money, TimeOfDay, Weekdays};
@@ -138,6 +138,13 @@ text_setting!(
     HostPort,
     "a host",
     "mail.isp.example:25",
+    str::parse,
+    ToString::to_string
+);
+text_setting!(
+    AddressPair,
+    "a pair of addresses",
+    "info@branch.example = anna@branch.example",
     str::parse,
     ToString::to_string
 );

@@ -39,7 +39,10 @@ const ROWS: &[Row] = &[
     row("listener.when", "schedule", "write \"always\""),
     row("customer.recipients_file", ANY, REMOVE),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
-    row("collect", ANY, REMOVE),
+    row("collect.kind", "etrn", "ask for it by other means, or collect a mailbox by pop3"),
+    row("collect.kind", "atrn", "ask for it by other means, or collect a mailbox by pop3"),
+    row("collect.kind", "wakeup", "ask for it by other means, or collect a mailbox by pop3"),
+    row("collect.kind", "command", "run the program by other means"),
     row("schedule", ANY, REMOVE),
     row("admin.web", ANY, "use the commands `turnspool queue` and the admin socket"),
     row("log.to", "journald", "write \"stderr\": under systemd that is the journal"),
@@ -115,7 +118,8 @@ mod tests {
     #[test]
     fn patterns_match() {
         assert!(advice("route.next_hop", Some("smtp://127.0.0.1")).is_none());
-        assert!(advice("collect", None).is_some());
+        assert!(advice("collect.kind", Some("etrn")).is_some());
+        assert!(advice("collect.kind", Some("pop3")).is_none());
         assert!(advice("customer.recipients_file", None).is_some());
         assert!(advice("delivery.mode", None).is_none());
         assert!(advice("delivery.mode", Some("smarthost")).is_none());

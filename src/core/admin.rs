@@ -16,12 +16,15 @@
 //! What this module does not do: no I/O. The socket is the shell's, the wording for
 //! people is `cli`'s.
 
+mod collecting;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::collecting::{Collect, CollectOutcome, Collected};
 use crate::mail::{Address, AddressError, Domain, QueueId, ReversePath};
 use crate::route::CustomerName;
 use crate::time::WallTime;
@@ -153,6 +156,8 @@ pub enum Command {
         /// The domain.
         domain: Text<Domain>,
     },
+    /// Collects mailboxes now. Answered by [`Response::Collected`] when that is done.
+    Collect(Collect),
     /// Releases what is held for a customer, by its name, or for a domain. Answered by
     /// [`Response::Released`].
     Release {
@@ -311,6 +316,8 @@ pub enum Response {
     Released(Released),
     /// To [`Command::Status`].
     Status(Status),
+    /// To [`Command::Collect`]: each mailbox.
+    Collected(Collected),
     /// To [`Command::DeadHosts`].
     DeadHosts(DeadHosts),
     /// To [`Command::LogDetail`]: what holds now.
@@ -773,6 +780,14 @@ mod tests {
             Response::Released(Released {
                 messages: 5,
                 octets: 6,
+            }),
+            Response::Collected(Collected {
+                mailboxes: vec![CollectOutcome {
+                    name: "isp".to_owned(),
+                    account: "branch@pop.isp.example".to_owned(),
+                    tally: crate::report::collecting::Tally::default(),
+                    failure: Some("the mailbox cannot be had now".to_owned()),
+                }],
             }),
             Response::Status(Status {
                 program_version: "0.1.0".to_owned(),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
+use spool_format::{DoneField, NoteField, Outcome as DoneOutcome, RecipientNumber};
 
 use crate::core::bans::Bans;
 use crate::core::counters::Counters;
@@ -19,6 +19,7 @@ use crate::core::rerouting::Rerouting;
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
 use crate::mail::{QueueId, RecipientIndex};
+use crate::pop3::MessageNumber;
 use crate::queue::{
     self, CoreNumber, CoreSet, HoldState, HostMemory, MessageFacts, NewMessage, NewRecipient,
     Recipients, Schedule, Sessions, Told, retry::Jitter,
@@ -38,6 +39,8 @@ pub(super) enum Waiting {
     Reception(ConnectionId),
     /// The recipients of another message, of which this one tells the sender.
     Notification(Pending),
+    /// A collection that is to delete the message on the server.
+    Collection(ConnectionId, MessageNumber),
 }
 
 /// A message between its seal and its commit.
@@ -226,9 +229,21 @@ impl Common {
         body: BodyFacts,
         waiting: Waiting,
     ) -> Result<(), (Refused, Waiting)> {
+        self.seal_noted(now, incoming, body, &[], waiting)
+    }
+
+    /// The same, with notes that become true together with the message.
+    pub(super) fn seal_noted(
+        &mut self,
+        now: Now,
+        incoming: Incoming,
+        body: BodyFacts,
+        notes: &[NoteField<'_>],
+        waiting: Waiting,
+    ) -> Result<(), (Refused, Waiting)> {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
-        match incoming.seal(now, &mut self.log, body, ticket) {
+        match incoming.seal(now, &mut self.log, body, notes, ticket) {
             Ok(arrived) => {
                 self.uncommitted
                     .insert(ticket, Uncommitted { arrived, waiting });

@@ -17,6 +17,7 @@ mod questions;
 mod stop;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,10 +26,13 @@ use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::admin::{Command, Reason, Response};
 use crate::core::bans::{self, Client, Guessers};
+use crate::core::collector::Collector;
+use crate::core::collectors::Collectors;
 use crate::core::computing::{Asker, Computing, Next, Work, Worked};
 use crate::core::data::Settings;
 use crate::core::release::Desk;
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, maildir};
+use crate::pop3::Login;
 use crate::queue;
 use crate::report::Fact;
 use crate::route::{CustomerName, Customers, NextHop};
@@ -100,6 +104,8 @@ pub enum ControlOperation {
         /// What, and where to.
         mail: maildir::Mail,
     },
+    /// Read the password of a mailbox, and look up its server.
+    PrepareCollecting(Arc<Collector>),
     /// Look how much room there is.
     MeasureDisk,
     /// Run the command that brings a customer's site on line.
@@ -199,6 +205,13 @@ pub enum ControlCompletion {
         /// What came out; [`Worked::NotNow`] if the thread broke off.
         worked: Worked,
     },
+    /// The outcome of [`ControlOperation::PrepareCollecting`].
+    CollectingPrepared {
+        /// Of what.
+        collector: Arc<Collector>,
+        /// Addresses in the order in which they are to be tried, and with what we log in.
+        result: Result<(Vec<SocketAddr>, Login), String>,
+    },
     /// The outcome of [`ControlOperation::LoadConfiguration`].
     Configuration(Result<Reconfigured, String>),
     /// The operator asks.
@@ -254,6 +267,7 @@ pub struct ControlCore {
     measure_at: Instant,
     computing: Computing,
     guessers: Guessers,
+    collectors: Collectors,
     stop: Stop,
     operations: VecDeque<ControlOperation>,
 }
@@ -273,9 +287,15 @@ impl ControlCore {
             measure_at: Instant::START,
             computing: Computing::default(),
             guessers: Guessers::default(),
+            collectors: Collectors::new(data_cores),
             stop: Stop::No,
             operations: VecDeque::new(),
         }
+    }
+
+    /// These mailboxes are collected, from the start on.
+    pub fn collect(&mut self, now: Now, collectors: &[Arc<Collector>]) {
+        self.collectors.configure(now, collectors);
     }
 
     /// Takes what happened.
@@ -347,6 +367,9 @@ impl ControlCore {
             ControlCompletion::DiskSpace { free_bytes } => {
                 self.tell_all(&Notice::DiskSpace { free_bytes });
             }
+            ControlCompletion::CollectingPrepared { collector, result } => {
+                self.collectors.prepared(now, &collector, result);
+            }
             ControlCompletion::Configuration(loaded) => self.configured(now, loaded),
             ControlCompletion::Admin { request, command } => self.ask(now, request, command),
             ControlCompletion::StopRequested => self.begin_stop(now),
@@ -357,6 +380,8 @@ impl ControlCore {
             ControlCompletion::Timer => {}
         }
         self.look_at_the_clock(now);
+        self.operations
+            .extend(self.collectors.outputs().map(Into::into));
     }
 
     /// What is to be done next.
@@ -377,6 +402,7 @@ impl ControlCore {
         questions
             .chain(others)
             .chain(self.computing.deadline())
+            .chain(self.collectors.deadline())
             .min()
     }
 
@@ -431,6 +457,7 @@ impl ControlCore {
                 connection,
                 mail,
             }),
+            ControlNotice::Collected(run) => self.collectors.collected(now, &run),
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
             ControlNotice::Release { order, asker } => {
                 self.desk.ask(now, *order, asker, &mut self.operations);
@@ -494,6 +521,7 @@ impl ControlCore {
                 settings,
                 needs_restart,
             }) => {
+                self.collectors.configure(now, &settings.collectors);
                 self.desk
                     .set_customers(now, Arc::clone(&settings.customers));
                 self.tell_all(&Notice::Configured(settings));
@@ -514,6 +542,7 @@ impl ControlCore {
 
     fn look_at_the_clock(&mut self, now: Now) {
         self.desk.timer(now, &mut self.operations);
+        self.collectors.timer(now);
         if now.instant >= self.measure_at {
             self.measure_at = now.instant + DISK_INTERVAL;
             self.operations.push_back(ControlOperation::MeasureDisk);

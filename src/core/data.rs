@@ -3,11 +3,14 @@
 //! What comes in goes to the connection, the log or the queue that it is for; what
 //! they want is collected as [`Operation`]s. Contract: see [`crate::core`].
 
+mod collecting;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::core::collection::{self, Collection};
 use crate::core::common::{Call, Common, Settled, Waiting, WantedConnection};
 use crate::core::deadlines::Deadlines;
 use crate::core::delivery::{Delivery, Standing};
@@ -30,7 +33,7 @@ use crate::time::{Instant, Now};
 pub use crate::core::common::Parts;
 pub use crate::core::settings::Settings;
 
-/// A connection of either kind.
+/// A connection of any kind.
 enum Connection {
     /// It brings mail.
     Reception {
@@ -39,6 +42,8 @@ enum Connection {
     },
     /// It takes mail away.
     Delivery(Box<Delivery>),
+    /// It collects a mailbox.
+    Collection(Box<Collection>),
     /// It was turned away, and its 421 is on its way.
     TurnedAway(Box<Flow>),
 }
@@ -87,10 +92,14 @@ impl DataCore {
                 self.accepted(now, connection, listener, peer);
             }
             Completion::Connected { connection, result } => {
-                self.with(now, connection, |connection, common| {
-                    if let Connection::Delivery(delivery) = connection {
+                self.with(now, connection, |connection, common| match connection {
+                    Connection::Delivery(delivery) => {
                         delivery.connected(now, common, spool, result);
                     }
+                    Connection::Collection(collection) => {
+                        collection.connected(now, common, result);
+                    }
+                    Connection::Reception { .. } | Connection::TurnedAway(_) => {}
                 });
             }
             Completion::Received { connection, octets } => {
@@ -101,6 +110,7 @@ impl DataCore {
                     Connection::Delivery(delivery) => {
                         delivery.received(now, common, spool, octets);
                     }
+                    Connection::Collection(collection) => collection.received(now, common, octets),
                     Connection::TurnedAway(_) => {}
                 });
             }
@@ -109,13 +119,16 @@ impl DataCore {
                     Connection::Delivery(delivery) => delivery.progress(now, common, spool),
                     // What we say to clients is short; what they take to read it is
                     // counted from the last command, or from our last words.
-                    Connection::Reception { .. } | Connection::TurnedAway(_) => {}
+                    Connection::Reception { .. }
+                    | Connection::Collection(_)
+                    | Connection::TurnedAway(_) => {}
                 });
             }
             Completion::Sent { connection } => {
                 self.with(now, connection, |connection, common| match connection {
                     Connection::Reception { reception, .. } => reception.sent(common),
                     Connection::Delivery(delivery) => delivery.sent(now, common, spool),
+                    Connection::Collection(collection) => collection.sent(now, common),
                     Connection::TurnedAway(flow) => {
                         flow.sent();
                         flow.advance(Appetite::Sated, &NoSpool, &mut common.operations);
@@ -126,6 +139,7 @@ impl DataCore {
                 self.with(now, connection, |connection, common| match connection {
                     Connection::Reception { reception, .. } => reception.broken(common, why),
                     Connection::Delivery(delivery) => delivery.broken(now, common, spool),
+                    Connection::Collection(collection) => collection.broken(now, common),
                     Connection::TurnedAway(flow) => flow.gone(),
                 });
             }
@@ -174,6 +188,11 @@ impl DataCore {
                 self.deadlines.set(id, deadline, delivery.entry());
                 delivery.is_over()
             }
+            Connection::Collection(collection) => {
+                let deadline = collection.deadline();
+                self.deadlines.set(id, deadline, collection.entry());
+                collection.is_over()
+            }
             Connection::TurnedAway(flow) => flow.is_closed(),
         };
         if !over {
@@ -188,6 +207,10 @@ impl DataCore {
                 let aftermath = delivery.aftermath();
                 self.common.delivery_over(now, aftermath);
             }
+            Some(Connection::Collection(collection)) => match collection.aftermath() {
+                collection::Aftermath::Over(run) => self.collected(run),
+                collection::Aftermath::TryNext(order) => self.collect(now, order),
+            },
             Some(Connection::TurnedAway(_)) | None => {}
         }
     }
@@ -269,6 +292,17 @@ impl DataCore {
                         delivery.timer(now, common, spool);
                     }
                 }
+                Connection::Collection(collection) => {
+                    if !collection.entry().take(instant) {
+                        continue;
+                    }
+                    if collection
+                        .deadline()
+                        .is_some_and(|deadline| deadline <= now.instant)
+                    {
+                        collection.timer(now, common);
+                    }
+                }
                 Connection::TurnedAway(_) => {}
             }
             self.look_after(now, id);
@@ -283,10 +317,10 @@ impl DataCore {
         self.follow(now, spool);
         if !self.common.stalled.is_empty() && !self.common.log.is_full() {
             for id in std::mem::take(&mut self.common.stalled) {
-                self.with(now, id, |connection, common| {
-                    if let Connection::Reception { reception, .. } = connection {
-                        reception.resume(common);
-                    }
+                self.with(now, id, |connection, common| match connection {
+                    Connection::Reception { reception, .. } => reception.resume(common),
+                    Connection::Collection(collection) => collection.resume(now, common),
+                    Connection::Delivery(_) | Connection::TurnedAway(_) => {}
                 });
             }
         }
@@ -348,6 +382,17 @@ impl DataCore {
                     match receipt {
                         Some(receipt) => reception.stored(now, common, receipt),
                         None => reception.not_stored(now, common),
+                    }
+                });
+            }
+            Some(Waiting::Collection(id, number)) => {
+                self.with(now, id, |connection, common| {
+                    let Connection::Collection(collection) = connection else {
+                        return;
+                    };
+                    match receipt {
+                        Some(_) => collection.stored(now, common, number),
+                        None => collection.not_stored(common, number),
                     }
                 });
             }
@@ -497,20 +542,21 @@ impl DataCore {
                     Connection::Delivery(delivery) => {
                         delivery.computed(now, common, spool, worked);
                     }
-                    Connection::TurnedAway(_) => {}
+                    Connection::Collection(_) | Connection::TurnedAway(_) => {}
                 });
             }
             Notice::Banned { client, until } => {
                 self.common.bans.ban(now.instant, client, until);
             }
+            Notice::Collect(order) => self.collect(now, *order),
             Notice::Configured(settings) => self.common.configure(now, settings),
             Notice::Stop { deadline } => {
                 self.common.stop(now, deadline);
                 for id in self.connection_ids() {
-                    self.with(now, id, |connection, common| {
-                        if let Connection::Reception { reception, .. } = connection {
-                            reception.stop(now, common);
-                        }
+                    self.with(now, id, |connection, common| match connection {
+                        Connection::Reception { reception, .. } => reception.stop(now, common),
+                        Connection::Collection(collection) => collection.stop(now, common),
+                        Connection::Delivery(_) | Connection::TurnedAway(_) => {}
                     });
                 }
             }
@@ -535,6 +581,7 @@ impl DataCore {
                 self.with(now, id, |connection, common| match connection {
                     Connection::Reception { reception, .. } => reception.abort(common),
                     Connection::Delivery(delivery) => delivery.abort(now, common, &NoSpool),
+                    Connection::Collection(collection) => collection.abort(common),
                     Connection::TurnedAway(flow) => flow.abort(&mut common.operations),
                 });
             }

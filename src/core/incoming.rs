@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use spool_format::SessionFields;
+use spool_format::{NoteField, SessionFields};
 
 use crate::mail::{Envelope, QueueId};
 use crate::spool::commit::Ticket;
@@ -114,7 +114,8 @@ impl Incoming {
         Ok(())
     }
 
-    /// Makes it whole and takes a ticket for its commit.
+    /// Makes it whole and takes a ticket for its commit. `notes` become true together
+    /// with it.
     ///
     /// # Errors
     /// There is no room for so much, or the log is closed. It is abandoned then.
@@ -123,6 +124,7 @@ impl Incoming {
         now: Now,
         log: &mut Log,
         body: BodyFacts,
+        notes: &[NoteField<'_>],
         ticket: Ticket,
     ) -> Result<Arrived, Refused> {
         if let Err(refused) = log.body(now, &mut self.open, &[&self.gathered]) {
@@ -130,7 +132,7 @@ impl Incoming {
             return Err(refused);
         }
         let contents = contents(&self.envelope, self.arrival, &self.client);
-        let sealed = log.seal(now, self.open, &contents, body, &[], ticket)?;
+        let sealed = log.seal(now, self.open, &contents, body, notes, ticket)?;
         let Self {
             envelope,
             arrival,

@@ -45,6 +45,9 @@ use crate::time::Instant;
 pub mod admin;
 mod aftermath;
 pub mod bans;
+mod collection;
+pub mod collector;
+pub mod collectors;
 mod common;
 pub mod computing;
 pub mod control;
@@ -67,6 +70,7 @@ mod outcome;
 mod reception;
 pub mod release;
 mod releasing;
+mod remembering;
 mod rerouting;
 pub mod restart;
 pub mod settings;
@@ -313,6 +317,8 @@ pub enum Notice {
         /// For how long it may not authenticate.
         until: Instant,
     },
+    /// Collect a mailbox; answered by [`ControlNotice::Collected`].
+    Collect(Box<collector::Order>),
     /// A new configuration is in force for what begins from now on.
     Configured(Arc<crate::core::data::Settings>),
     /// Finish what is in flight, take nothing new; at the deadline, stop.
@@ -410,6 +416,8 @@ pub enum ControlNotice {
         /// Who.
         client: Client,
     },
+    /// A mailbox was collected, or could not be.
+    Collected(Box<collector::Run>),
     /// A data core has finished its graceful stop.
     Stopped {
         /// Which.

@@ -1,10 +1,14 @@
 //! From what recovery found to the queue of a data core.
 
-use spool_format::{LiveMessage, LogId, Recovered};
+use spool_format::{LiveMessage, LogId, NoteField, Recovered};
 
+use crate::core::CoreId;
+use crate::core::collector::Collector;
 use crate::core::settings::Settings;
 use crate::mail::{DeliverBy, DeliverByMode, Priority, QueueId, RecipientIndex};
+use crate::pop3::memory::{DUPLICATES_TAG, UIDL_TAG, account_of_key};
 use crate::queue::{HoldState, MessageFacts, NewMessage, NewRecipient, Schedule, Told};
+use crate::spool::log::Log;
 use crate::spool::recovery::Restarted;
 use crate::time::{Now, WallTime};
 
@@ -22,6 +26,37 @@ pub fn enqueue(
         enqueue_one(now, queue, settings, &restarted.recovered, message);
     }
     messages
+}
+
+/// Takes over what is remembered of mailboxes whose home this core is now, and what
+/// stands in logs of other cores: their number was another one. Until the copies are on
+/// stable storage the old notes say the same.
+pub fn adopt_notes(
+    now: Now,
+    log: &mut Log,
+    restarted: &Restarted,
+    owned: &[LogId],
+    core: CoreId,
+    data_cores: u8,
+) {
+    for note in &restarted.recovered.notes {
+        let of_mailbox = matches!(note.tag, UIDL_TAG | DUPLICATES_TAG);
+        if !of_mailbox || owned.contains(&note.at.log) {
+            continue;
+        }
+        let home = account_of_key(&note.key).map(|account| Collector::home(&account, data_cores));
+        if home == Some(core) && note.value.is_some() {
+            // A log that takes nothing takes no message either.
+            let _ = log.note(
+                now,
+                NoteField {
+                    tag: note.tag,
+                    key: &note.key,
+                    value: note.value.as_deref(),
+                },
+            );
+        }
+    }
 }
 
 fn enqueue_one(

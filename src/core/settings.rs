@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::ListenerId;
+use crate::core::collector::Collector;
 use crate::core::credentials::Credentials;
 use crate::mail::Domain;
 use crate::queue::destination::Policies;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub lmtp_client: Arc<smtp::client::settings::Settings>,
     /// When to try again, and how much at once.
     pub policies: Policies,
+    /// Mailboxes that are collected.
+    pub collectors: Vec<Arc<Collector>>,
     /// How many data cores there are; does not change before a restart.
     pub data_cores: u8,
     /// How long a connection that has nothing to do is kept for the next message.

@@ -9,7 +9,10 @@ pub(super) struct Capabilities {
     pub(super) stls: bool,
     pub(super) user: bool,
     pub(super) top: bool,
+    /// Worth a try.
     pub(super) uidl: bool,
+    /// CAPA names it.
+    pub(super) uidl_is_announced: bool,
     /// Mechanisms that we know, too.
     pub(super) sasl: Vec<Mechanism>,
 }
@@ -23,6 +26,7 @@ impl Capabilities {
             user: false,
             top: false,
             uidl: false,
+            uidl_is_announced: false,
             sasl: Vec::new(),
         }
     }
@@ -49,7 +53,10 @@ impl Capabilities {
             b"STLS" => self.stls = true,
             b"USER" => self.user = true,
             b"TOP" => self.top = true,
-            b"UIDL" => self.uidl = true,
+            b"UIDL" => {
+                self.uidl = true;
+                self.uidl_is_announced = true;
+            }
             b"SASL" => {
                 for mechanism in words.filter_map(Mechanism::by_name) {
                     if !self.sasl.contains(&mechanism) {
@@ -89,6 +96,7 @@ mod tests {
             user: true,
             top: true,
             uidl: true,
+            uidl_is_announced: true,
             sasl: vec![Mechanism::Plain, Mechanism::CramMd5],
         };
         assert_eq!(got, expected);

@@ -48,6 +48,8 @@ pub enum Fault {
     Login(Refusal),
     /// Our settings and what the server offers do not go together.
     Unfit(&'static str),
+    /// TLS could not be had, or broke.
+    Tls(Box<str>),
     /// The server refused something that it has to do.
     Refused {
         /// While doing what.
@@ -80,6 +82,7 @@ impl fmt::Display for Fault {
                 refusal.text
             ),
             Self::Unfit(what) => f.write_str(what),
+            Self::Tls(why) => write!(f, "TLS: {why}"),
             Self::Refused { stage, refusal } => {
                 write!(f, "refused while {}: {}", stage.phrase(), refusal.text)
             }

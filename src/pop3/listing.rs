@@ -53,7 +53,7 @@ pub struct Entry {
 
 /// Most messages of one session. The others come in the next one, since these will be
 /// gone then, or known.
-pub(super) const ENTRIES_MAX: usize = 100_000;
+pub const ENTRIES_MAX: usize = 100_000;
 
 /// Gathers the lines of both answers.
 #[derive(Debug, Default)]

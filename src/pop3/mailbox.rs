@@ -43,6 +43,13 @@ pub enum Large {
     Left,
 }
 
+/// From the word of a command line: `--large`.
+impl From<bool> for Large {
+    fn from(large: bool) -> Self {
+        if large { Self::Collected } else { Self::Left }
+    }
+}
+
 /// What is to be done with one message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Task {
@@ -112,6 +119,13 @@ impl Policy {
     pub fn may_go(&self, now: WallTime, collected: WallTime) -> bool {
         // A clock that was set back must not delete early, nor keep for ever.
         now.since(collected) >= self.keep
+    }
+
+    /// Above this size a message is too large.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        let size_max = self.size_max.unwrap_or(u64::MAX);
+        size_max.min(self.message_bytes_max)
     }
 
     fn fits(&self, entry: &Entry, large: Large) -> bool {

@@ -32,5 +32,5 @@ pub mod session;
 pub mod settings;
 pub mod trace;
 
-pub use listing::{Entry, MessageNumber, UID_BYTES_MAX, Uid};
+pub use listing::{ENTRIES_MAX, Entry, MessageNumber, UID_BYTES_MAX, Uid};
 pub use login::Login;

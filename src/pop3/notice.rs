@@ -4,7 +4,7 @@
 //! It is a multipart/mixed of a text and a text/rfc822-headers (RFC 6522 §4), from the
 //! null reverse-path, so that nobody is ever told of its failure.
 
-use crate::mail::{Address, Domain, QueueId};
+use crate::mail::{Address, BodyForm, Domain, QueueId};
 use crate::time::WallTime;
 
 /// What the notice says.
@@ -91,6 +91,15 @@ pub fn message(facts: &Facts<'_>, header: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
     out
+}
+
+/// How a notice can be sent on: the header section may have lines that begin with a dot.
+#[must_use]
+pub fn form(notice: &[u8]) -> BodyForm {
+    match memchr::memmem::find(notice, b"\n.") {
+        Some(_) => BodyForm::Stuffed,
+        None => BodyForm::Plain,
+    }
 }
 
 #[cfg(test)]

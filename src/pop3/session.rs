@@ -18,13 +18,15 @@
 //! What it does not do: it neither decides what is collected nor knows what was; it
 //! never deletes of itself.
 
+mod contract;
+
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
+pub use self::contract::{Command, Input, Output};
 use super::capabilities::Capabilities;
-use super::fault::{Fault, Refusal, Stage, of_command, of_login};
-use super::listing::{Entry, Listing, MessageNumber};
+use super::fault::{Fault, Stage, of_command, of_login};
+use super::listing::Listing;
 use super::login::{self, Exchange, Line, Login, Method, Step};
 use super::response::{Status, printable};
 use super::settings::{LINE_BYTES_MAX, Settings, Tls};
@@ -43,65 +45,6 @@ const CAPABILITY_LINES_MAX: usize = 256;
 
 /// Lines of a listing that are read: those that are kept, and as many that are none.
 const LISTING_LINES_MAX: usize = 2 * super::listing::ENTRIES_MAX;
-
-/// What is to be done with a message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Command {
-    /// RETR: all of it.
-    Retrieve(MessageNumber),
-    /// TOP n 0: its header section.
-    Top(MessageNumber),
-    /// DELE: it goes when the session ends in good order.
-    Delete(MessageNumber),
-    /// QUIT, behind all that was told before.
-    Quit,
-}
-
-/// What happens to the session.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// The connection is there; with [`Tls::Implicit`] it is safe.
-    Connected,
-    /// Octets came.
-    Received(&'a [u8]),
-    /// TLS is there, as [`Output::StartTls`] wanted it.
-    Secured,
-    /// The server will send no more.
-    PeerClosed,
-    /// This is to be done. After [`Output::Listed`], and not after [`Command::Quit`].
-    Command(Command),
-    /// What was not begun is not begun any more, but for deletions; then QUIT.
-    Stop,
-    /// The deadline may have come.
-    Timer,
-}
-
-/// What the session wants, or tells.
-#[derive(PartialEq, Eq, Debug)]
-pub enum Output {
-    /// Send these octets. They may hold a password: never into a log.
-    Send(Vec<u8>),
-    /// Begin TLS; answer with [`Input::Secured`].
-    StartTls,
-    /// This is in the mailbox. Time for commands.
-    Listed(Vec<Entry>),
-    /// The text of a message begins.
-    Begin(MessageNumber),
-    /// Text: these octets of the input that was handed in last.
-    Text(Range<usize>),
-    /// Text that is not in the input.
-    TextConstant(&'static [u8]),
-    /// The text of the message is complete.
-    End(MessageNumber, MessageFacts),
-    /// The server does not do this.
-    Refused(Command, Refusal),
-    /// The message is marked as deleted.
-    Deleted(MessageNumber),
-    /// The session is over. `Ok`: the server has confirmed QUIT, and deleted.
-    Ended(Result<(), Fault>),
-    /// Close the connection when all is sent.
-    Close,
-}
 
 /// How far the session is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -191,6 +134,7 @@ impl Session {
             Input::Connected => self.wait(now),
             Input::Received(octets) => return self.received(now, octets),
             Input::Secured => self.secured(now),
+            Input::TlsFailed(why) => self.fail(Fault::Tls(why.into())),
             Input::PeerClosed => self.fail(Fault::Closed(self.stage())),
             Input::Command(command) => self.tell(now, command),
             Input::Stop => self.stop(now),
@@ -229,6 +173,12 @@ impl Session {
             Phase::Messages => Stage::Messages,
             Phase::Quitting | Phase::Over => Stage::Quit,
         }
+    }
+
+    /// Commands that were told and not sent yet.
+    #[must_use]
+    pub fn told(&self) -> usize {
+        self.told.len()
     }
 
     /// Whether TOP is worth a try.
@@ -342,7 +292,13 @@ impl Session {
             (Asked::Uidl | Asked::List, Status::Ok) => {
                 self.reading = Reading::Lines(LISTING_LINES_MAX);
             }
-            // A server without UIDL says so here at the latest.
+            // It has UIDL, and does not give it now: without, what is known would pass
+            // for new.
+            (Asked::Uidl, Status::Err(refusal)) if self.peer.uidl_is_announced => {
+                self.say_goodbye();
+                self.fail(of_command(Stage::Listing, refusal));
+            }
+            // A server without CAPA that has no UIDL either.
             (Asked::Uidl, Status::Err(_)) => {
                 self.answered();
                 self.send_list(now);
@@ -528,9 +484,19 @@ impl Session {
             1
         };
         let mut octets = Vec::new();
+        let texts =
+            |asked: &Asked| matches!(asked, Asked::Of(Command::Retrieve(_) | Command::Top(_)));
+        let mut texts_ahead = self.asked.iter().filter(|asked| texts(asked)).count();
         while self.asked.len() < ahead_max
-            && let Some(command) = self.told.pop_front()
+            && let Some(&command) = self.told.front()
         {
+            if texts(&Asked::Of(command)) {
+                if texts_ahead >= self.settings.texts_ahead_max.max(1) {
+                    break;
+                }
+                texts_ahead += 1;
+            }
+            self.told.pop_front();
             let line = match command {
                 Command::Retrieve(number) => format!("RETR {number}\r\n"),
                 Command::Top(number) => format!("TOP {number} 0\r\n"),

@@ -48,6 +48,8 @@ pub struct Settings {
     pub response_timeout: Duration,
     /// Commands ahead of their answers, where the server has PIPELINING.
     pub commands_ahead_max: usize,
+    /// Of these, those that bring a message: what a cut line has paid for in vain.
+    pub texts_ahead_max: usize,
     /// Octets of a message. A larger one is left to whoever drives the session; one that
     /// is longer than the server said and than this ends the session.
     pub message_bytes_max: u64,
@@ -62,7 +64,8 @@ impl Settings {
             greeting_timeout: Duration::from_secs(120),
             opening_timeout: Duration::from_secs(300),
             response_timeout: Duration::from_secs(180),
-            commands_ahead_max: 8,
+            commands_ahead_max: 32,
+            texts_ahead_max: 8,
             message_bytes_max,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::time_provider::DefaultTimeProvider;
 
 use crate::config::certificate::{self, KeyPair};
-use crate::config::{Config, DeliveryMode, Smarthost, SmarthostTls};
+use crate::config::{Config, DeliveryMode, ListenerTls, Mailbox, Smarthost, SmarthostTls};
 use crate::core::settings::Tls;
 use crate::report::Fact;
 use crate::time::WallTime;
@@ -47,11 +47,11 @@ pub fn load(config: &Config, now: WallTime) -> Result<(Tls, Vec<Fact>), String> 
     let identities = own_certificates(config)
         .map(|pair| identity(pair, "the smarthost may not know us by it"))
         .collect::<Result<Vec<_>, _>>()?;
-    let authorities = if smarthosts(config).any(|host| host.tls == SmarthostTls::Verified) {
-        authorities()?
-    } else {
-        Vec::new()
-    };
+    // A mailbox's server is shown a password, and so it is always checked.
+    let mailbox = |mailbox: &Mailbox| mailbox.tls != ListenerTls::None;
+    let verifies = smarthosts(config).any(|host| host.tls == SmarthostTls::Verified)
+        || config.mailboxes.iter().any(mailbox);
+    let authorities = if verifies { authorities()? } else { Vec::new() };
     let client = ClientSettings::new(authorities, identities, Arc::new(DefaultTimeProvider));
     Ok((Tls { server, client }, facts))
 }
@@ -74,7 +74,7 @@ fn authorities() -> Result<Vec<rustls_pki_types::CertificateDer<'static>>, Strin
     if found.certs.is_empty() {
         let why = (found.errors.first()).map_or_else(String::new, |error| format!(" ({error})"));
         return Err(format!(
-            "tls = \"verified\": this system has no authorities to check certificates \
+            "a server is to be verified: this system has no authorities to check certificates \
              with{why}; install ca-certificates, or name a file in SSL_CERT_FILE"
         ));
     }

@@ -25,6 +25,7 @@ use crate::queue::retry::Jitter;
 use crate::report::Fact;
 use crate::runtime::admin;
 use crate::runtime::clock::{Armed, Clock};
+use crate::runtime::collecting;
 use crate::runtime::dns::Dns;
 use crate::runtime::hosts::{HostBook, hosts, timed_out};
 use crate::runtime::log::report_control;
@@ -314,6 +315,20 @@ impl Control {
                     // A thread that broke off has found out nothing.
                     let worked = worked.unwrap_or(Worked::NotNow);
                     control.turn(ControlCompletion::Computed { asker, worked });
+                });
+            }
+            ControlOperation::PrepareCollecting(collector) => {
+                let control = self.clone();
+                let dns = Rc::clone(&self.0.borrow().dns);
+                tokio::task::spawn_local(async move {
+                    let prepared = collecting::prepare(&dns, &collector);
+                    let result = tokio::time::timeout(RESOLVE_TIMEOUT, prepared)
+                        .await
+                        .unwrap_or_else(|_| {
+                            let host = &collector.host;
+                            Err(format!("looking up {host} took too long"))
+                        });
+                    control.turn(ControlCompletion::CollectingPrepared { collector, result });
                 });
             }
             ControlOperation::MeasureDisk => {

@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod certificates;
 pub mod clock;
+mod collecting;
 pub mod control;
 pub mod data;
 pub mod dns;

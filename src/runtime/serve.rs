@@ -44,6 +44,7 @@ use crate::runtime::threads::{self, Placement};
 use crate::spool::log::{Identity, Settings as LogSettings};
 use crate::spool::recovery::{Restart, Restarted, read_directory};
 use crate::spool::segment::Directory;
+use crate::time::Now;
 
 /// The file in the spool directory that says which spool it is.
 const UUID_FILE: &str = "spool-id";
@@ -208,7 +209,7 @@ impl Ground {
             free_min: self.config.spool.free_bytes_min,
         };
         let free_bytes = self.storeroom.free_bytes().map_err(ServeError)?;
-        let log = self
+        let mut log = self
             .restarted
             .log(identity, log_settings, &owned, random(), free_bytes);
         let queue_settings = queue::Settings {
@@ -217,6 +218,8 @@ impl Ground {
             idle: self.settings.idle,
             seed: random(),
         };
+        let data_cores = self.config.cores.data;
+        restart::adopt_notes(now, &mut log, &self.restarted, &owned, core, data_cores);
         let mut queue = Schedule::new(queue_settings, Arc::clone(&self.permits), now);
         let messages = restart::enqueue(now, &mut queue, &self.settings, &self.restarted, &owned);
         let mut segments = Vec::new();
@@ -301,12 +304,7 @@ impl Ground {
         });
         let book = host_book(&self.config).map_err(ServeError)?;
         let start = |dns| control::Start {
-            core: ControlCore::new(
-                self.clock.now(),
-                self.config.cores.data,
-                Arc::clone(&self.settings.customers),
-                random(),
-            ),
+            core: control_core(&self.settings, self.clock.now()),
             mailboxes: self.mailboxes,
             clock: self.clock,
             storeroom: self.storeroom,
@@ -322,6 +320,14 @@ impl Ground {
             control::run(start(dns)).await.map_err(ServeError)
         })
     }
+}
+
+/// With the mailboxes that it sees to.
+fn control_core(settings: &Settings, now: Now) -> ControlCore {
+    let customers = Arc::clone(&settings.customers);
+    let mut core = ControlCore::new(now, settings.data_cores, customers, random());
+    core.collect(now, &settings.collectors);
+    core
 }
 
 /// What the data cores need, with the certificates; says which of those end soon.

@@ -37,6 +37,7 @@ const GIVE_UP_UNTRIED: Duration = Duration::from_secs(5 * 24 * 3600);
 const SMARTHOSTS: SmarthostGroup = SmarthostGroup(0);
 
 mod customers;
+mod mailboxes;
 
 pub use customers::customers;
 
@@ -75,6 +76,7 @@ pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
         customers,
+        collectors: mailboxes::collectors(config),
         data_cores: config.cores.data,
         idle: IDLE,
         credentials,

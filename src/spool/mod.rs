@@ -20,6 +20,6 @@ pub mod reclaim;
 pub mod recovery;
 pub mod segment;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 #[cfg(test)]
 mod tests;

@@ -10,14 +10,15 @@ use super::commit::Durability;
 const SECTOR_BYTES: usize = 512;
 
 /// xorshift64*: enough for tests, and the same on every machine.
-pub(super) struct Random(u64);
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -25,12 +26,12 @@ impl Random {
     }
 
     /// In `0 .. bound`.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         (self.next() >> 11) % bound
     }
 
     /// True once in `n` times.
-    pub(super) fn one_in(&mut self, n: u64) -> bool {
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 }
@@ -46,14 +47,14 @@ struct File {
 
 /// A directory of segments on a disk that can be unplugged.
 #[derive(Clone, Default)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     files: BTreeMap<SegmentId, File>,
 }
 
 impl Disk {
     /// A prepared segment: its size and header are on stable storage. `stale` is what
     /// stands behind the header: zeros, or what an earlier use left.
-    pub(super) fn create(&mut self, segment: SegmentId, bytes: usize, header: &[u8], stale: &[u8]) {
+    pub(crate) fn create(&mut self, segment: SegmentId, bytes: usize, header: &[u8], stale: &[u8]) {
         let mut stable = vec![0; bytes];
         stable[..stale.len().min(bytes)].copy_from_slice(&stale[..stale.len().min(bytes)]);
         stable[..header.len()].copy_from_slice(header);
@@ -66,19 +67,19 @@ impl Disk {
     }
 
     /// The file is gone; gives what was in it.
-    pub(super) fn remove(&mut self, segment: SegmentId) -> Vec<u8> {
+    pub(crate) fn remove(&mut self, segment: SegmentId) -> Vec<u8> {
         self.files.remove(&segment).expect("removed once").cached
     }
 
-    pub(super) fn segments(&self) -> impl Iterator<Item = SegmentId> {
+    pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentId> {
         self.files.keys().copied()
     }
 
-    pub(super) fn bytes(&self, segment: SegmentId) -> Option<&[u8]> {
+    pub(crate) fn bytes(&self, segment: SegmentId) -> Option<&[u8]> {
         self.files.get(&segment).map(|f| &f.cached[..])
     }
 
-    pub(super) fn write(&mut self, segment: SegmentId, offset: Offset, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, segment: SegmentId, offset: Offset, bytes: &[u8]) {
         let file = self
             .files
             .get_mut(&segment)
@@ -92,7 +93,7 @@ impl Disk {
     }
 
     /// Part of a write whose result nobody saw: any of its sectors.
-    pub(super) fn write_torn(
+    pub(crate) fn write_torn(
         &mut self,
         random: &mut Random,
         segment: SegmentId,
@@ -113,7 +114,7 @@ impl Disk {
     }
 
     /// What a sync after a write of `bytes` octets at `offset` makes stable.
-    pub(super) fn sync(
+    pub(crate) fn sync(
         &mut self,
         segment: SegmentId,
         offset: Offset,
@@ -138,14 +139,14 @@ impl Disk {
     }
 
     /// The disk loses a bit of what it had stored.
-    pub(super) fn flip(&mut self, segment: SegmentId, offset: usize) {
+    pub(crate) fn flip(&mut self, segment: SegmentId, offset: usize) {
         let file = self.files.get_mut(&segment).expect("it is there");
         file.cached[offset] ^= 1;
         file.stable[offset] ^= 1;
     }
 
     /// The power goes: each dirty sector has reached the disk or not.
-    pub(super) fn crash(&mut self, random: &mut Random) {
+    pub(crate) fn crash(&mut self, random: &mut Random) {
         for file in self.files.values_mut() {
             for sector in std::mem::take(&mut file.dirty) {
                 if random.one_in(2) {

@@ -13,6 +13,7 @@ mod idle;
 mod job;
 mod limits;
 mod lmtp;
+mod mailbox;
 mod maildir;
 mod next_hop;
 mod notification;

@@ -254,6 +254,7 @@ impl World {
             routes: routes.expect("no routes"),
             policies: customers::counted(&plan.policies, &customers, &usage),
             customers,
+            collectors: Vec::new(),
             smtp_client: Arc::clone(&client),
             lmtp_client: client,
             data_cores: 1,
@@ -1332,6 +1333,7 @@ impl World {
             ControlNotice::Compute { .. } | ControlNotice::LoginFailed { .. } => {
                 panic!("nobody authenticates here")
             }
+            ControlNotice::Collected(_) => panic!("nobody is told to collect"),
             ControlNotice::Stopped { .. } => panic!("the shell says this, not the core"),
         }
     }

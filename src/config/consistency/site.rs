@@ -1,5 +1,7 @@
 //! Contradictions of the site's side.
 
+use std::collections::HashSet;
+
 use super::Checks;
 use crate::config::options::{Collect, CollectKind, Link, LinkKind, Schedule};
 use crate::config::units::TimeOfDay;
@@ -85,11 +87,46 @@ impl Checks<'_> {
                 instead,
             );
         }
+        let written = (
+            collect.recipient.is_some(),
+            collect.domain_mailbox.is_some(),
+        );
+        let sound = collect.recipient.is_sound() && collect.domain_mailbox.is_sound();
+        if kind == CollectKind::Pop3 && sound {
+            match written {
+                (false, false) => {
+                    let instead = "add `recipient = \"user@branch.example\"`, or a domain_mailbox";
+                    self.wrong(
+                        "collect.kind",
+                        &collect.kind,
+                        "needs to know for whom",
+                        instead,
+                    );
+                }
+                (true, true) => {
+                    let what = "contradicts `domain_mailbox`";
+                    let instead = "remove one of the two";
+                    self.wrong("collect.recipient", &collect.recipient, what, instead);
+                }
+                _ => {}
+            }
+        }
+        if let Some(mailbox) = &*collect.domain_mailbox
+            && mailbox.domains.is_empty()
+            && mailbox.domains.is_sound()
+        {
+            let option = "collect.domain_mailbox.domains";
+            let instead = "write the domains that the mailbox holds mail for";
+            self.wrong(option, &mailbox.domains, "is empty", instead);
+        }
         if kind != CollectKind::Pop3 {
             let instead = "remove it, or write `kind = \"pop3\"`";
             let what = "is for kind \"pop3\" only";
             let mailbox = [
                 ("collect.domain_mailbox", collect.domain_mailbox.place()),
+                ("collect.recipient", collect.recipient.place()),
+                ("collect.aliases", collect.aliases.place()),
+                ("collect.every", collect.every.place()),
                 ("collect.keep", collect.keep.place()),
                 ("collect.size_max", collect.size_max.place()),
                 ("collect.oversize", collect.oversize.place()),
@@ -98,6 +135,31 @@ impl Checks<'_> {
                 if place.is_some() && collect.kind.is_sound() {
                     self.wrong_at(option, place, what, instead);
                 }
+            }
+        }
+    }
+
+    /// Two mailboxes with one name cannot be told apart by the operator, two with one
+    /// account not by what is remembered of them.
+    pub(super) fn mailboxes(&mut self, collectors: &[Collect]) {
+        let mut names = HashSet::new();
+        let mut accounts = HashSet::new();
+        for collect in collectors {
+            let (Some(user), Some(server)) = (&*collect.user, &*collect.server) else {
+                continue;
+            };
+            if *collect.kind != CollectKind::Pop3 {
+                continue;
+            }
+            let account = format!("{user}@{}", server.host).to_ascii_lowercase();
+            let name = collect.name.as_ref().unwrap_or(&account).clone();
+            if !names.insert(name) {
+                let instead = "give each its own name";
+                self.wrong("collect.name", &collect.name, "is here twice", instead);
+            }
+            if !accounts.insert(account) {
+                let what = "is collected twice from this server";
+                self.wrong("collect.user", &collect.user, what, "remove one of the two");
             }
         }
     }

@@ -13,7 +13,7 @@ pub use delivery::{Delivery, Dns, Retry, RouteRetry, RouteSection, SmarthostSect
 pub use delivery::{DeliveryModeWord, SmarthostTls};
 pub use server::{Admin, Cores, Limits, ListenerSection, Log, LogDetail, Relay, SpoolSection, Tls};
 pub use server::{ListenWhen, ListenerRole, ListenerTls, LogFormat};
-pub use site::{Action, BudgetPeriod, CollectKind, Existing, LinkKind, Oversize};
+pub use site::{Action, BudgetPeriod, CollectKind, Existing, LinkKind, MailboxSource, Oversize};
 pub use site::{Budget, Collect, Dial, DomainMailbox, GoUp, HangUp, Link, Schedule};
 
 use super::declaration::{SectionInfo, is, none, options, section, unset, words};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::addresses::HostPort;
+use crate::config::addresses::{AddressPair, HostPort};
 use crate::config::declaration::{is, needed, none, options, otherwise, section, unset, words};
 use crate::config::options::server::ListenerTls;
 use crate::config::units::{Bytes, Money, TimeOfDay, Weekdays};
@@ -174,9 +174,25 @@ words! {
     }
 }
 
+words! {
+    /// Where the recipients of a domain mailbox are looked for.
+    pub enum MailboxSource, "a place for recipients" {
+        /// Fields in which the provider wrote the envelope's recipient.
+        Envelope = "envelope",
+        /// `for` of Received lines.
+        Received = "received",
+        /// Resent-To, Resent-Cc, Resent-Bcc.
+        Resent = "resent",
+        /// To, Cc, Bcc.
+        Header = "header",
+    }
+}
+
 section! {
     /// How this site gets its own mail.
     pub struct Collect in "collect" {
+        /// A name for logs and commands.
+        name: Option<String> = unset("user@host of the server");
         /// "etrn", "atrn", "wakeup", "pop3", or "command".
         kind: CollectKind = needed();
         /// The provider's server.
@@ -185,20 +201,29 @@ section! {
         names: Vec<String> = none("all that the provider has for us");
         /// How long to wait for the mail that comes.
         wait: Duration = is(seconds(60)).within(seconds(1), DAY);
-        /// TLS towards the server: "none", "starttls" or "implicit".
+        /// TLS towards the server: "none", "starttls" or "implicit". Its certificate is
+        /// checked against the authorities that this system trusts.
         tls: ListenerTls = is(ListenerTls::None);
         /// The user name.
         user: Option<String> = unset("no authentication");
         /// A file of mode 0600 with the password on its first line, or the name of
         /// a systemd credential.
         password_file: Option<PathBuf> = unset("no authentication");
+        /// For a mailbox of one user: the address that its mail is for.
+        recipient: Option<Address> = unset("that of a domain_mailbox");
         /// For a mailbox that holds the mail of a whole domain.
         domain_mailbox: Option<DomainMailbox> = unset("the mailbox of one user");
+        /// Addresses that are another's: "info@branch.example = anna@branch.example".
+        aliases: Vec<AddressPair> = none("none");
+        /// How often a mailbox is collected by itself, whatever the schedule says.
+        every: Option<Duration> = unset("only by schedule and command").within(Some(seconds(10)), Some(DAY * 7));
         /// How long messages stay on the server after they are here.
         keep: Duration = is(Duration::ZERO).within(Duration::ZERO, DAY * 365);
         /// Above this size `oversize` decides.
         size_max: Option<Bytes> = unset("no limit").within(Some(Bytes::kib(1)), Some(Bytes::gib(2)));
-        /// What is done with a larger message: "notice", "skip" or "window".
+        /// What is done with a larger message: "notice" (the user is told, with its
+        /// header), "skip", or "window". It stays on the server, until
+        /// `turnspool collect --large`.
         oversize: Oversize = is(Oversize::Notice);
     }
 }
@@ -213,8 +238,28 @@ section! {
             vec!["Delivered-To".to_owned(), "X-Original-To".to_owned(), "Envelope-To".to_owned()],
             "the usual ones",
         );
+        /// Which of several fields of one name, from above: 1 is the uppermost.
+        occurrence: u32 = is(1).within(1, 100);
         /// What the provider puts before the local-part there.
         strip_prefix: Option<String> = unset("nothing");
+        /// Where recipients are looked for, in this order: "envelope" (those fields),
+        /// "received" (the `for` of Received lines), "resent" (Resent-To, -Cc, -Bcc),
+        /// "header" (To, Cc, Bcc).
+        sources: Vec<MailboxSource> = otherwise(
+            vec![
+                MailboxSource::Envelope,
+                MailboxSource::Received,
+                MailboxSource::Resent,
+                MailboxSource::Header,
+            ],
+            "all, in this order",
+        );
+        /// Received lines from above that are not looked at: those of the provider
+        /// behind the point at which the mail was put into the mailbox.
+        received_skipped: u32 = is(0).within(0, 100);
+        /// A message with the same Message-ID for the same recipient is taken once
+        /// within this time: providers store a copy for each recipient. "0d": each time.
+        duplicates: Duration = is(DAY * 7).within(Duration::ZERO, DAY * 365);
         /// Who gets what is for nobody else.
         default: Address = needed();
     }

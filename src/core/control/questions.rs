@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::{ADMIN_PATIENCE, ControlCore, ControlOperation, Question};
-use crate::core::admin::{Command, Reason, Response};
+use crate::core::admin::{Collect, Command, Reason, Response};
+use crate::core::collectors::Which;
 use crate::core::release::ReleaseAsker;
 use crate::core::{AdminRequestId, Notice, inquiry};
+use crate::pop3::mailbox::Large;
 use crate::time::Now;
 
 impl ControlCore {
@@ -22,6 +24,10 @@ impl ControlCore {
                 self.reloading.push(request);
                 self.operations
                     .push_back(ControlOperation::LoadConfiguration);
+            }
+            Command::Collect(Collect { name, large }) => {
+                let which = name.as_deref().map_or(Which::All, Which::Named);
+                self.collectors.ask(request, which, Large::from(large));
             }
             Command::LogDetail(_) => {
                 let text = "changing the detail of the log while running is not supported by \

@@ -19,6 +19,7 @@ impl ControlCore {
             .push_back(ControlOperation::Report(Fact::Stopping {
                 patience: STOP_PATIENCE,
             }));
+        self.collectors.stop();
         self.desk.close();
         self.tell_all(&Notice::Stop { deadline });
     }

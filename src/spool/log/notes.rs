@@ -8,7 +8,11 @@
 use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
-use spool_format::{SegmentPlace, Stamp};
+use spool_format::{NoteField, NoteRecord, Record, SegmentPlace, Stamp};
+
+use super::super::commit::{AppendError, BatchNumber, Urgency};
+use super::Log;
+use crate::time::Now;
 
 /// The newest note of a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,6 +89,19 @@ impl Notes {
             .filter_map(|((_, key), note)| Some((&key[..], note.value.as_deref()?)))
     }
 
+    /// The notes with a tag whose keys begin so, and that say something, by key.
+    pub(super) fn of_prefix<'a>(
+        &'a self,
+        tag: u16,
+        prefix: &'a [u8],
+    ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let from = (tag, Box::from(prefix));
+        self.newest
+            .range(from..)
+            .take_while(move |((t, key), _)| *t == tag && key.starts_with(prefix))
+            .filter_map(|((_, key), note)| Some((&key[..], note.value.as_deref()?)))
+    }
+
     /// Names of the notes that are newest in a segment.
     pub(super) fn in_segment(&self, segment: SegmentPlace) -> Vec<Name> {
         let here = self.newest.iter().filter(|(_, n)| n.segment == segment);
@@ -104,5 +121,61 @@ impl Notes {
             keep
         });
         forgotten
+    }
+}
+
+impl Log {
+    /// Stores a note by itself; it is durable with the next batch.
+    ///
+    /// # Errors
+    /// The log is closed, or the note is too large.
+    pub fn note(&mut self, now: Now, note: NoteField<'_>) -> Result<(), AppendError> {
+        let stamp = self.next_stamp(now);
+        let record = NoteRecord {
+            stamp,
+            tag: note.tag,
+            key: note.key,
+            value: note.value,
+        };
+        let appended = self.append(now, Urgency::Rider, |seat, out| record.encode(seat, out))?;
+        let place = self.place(appended.place.segment);
+        self.note_stored(stamp, place, note.tag, note.key, note.value, appended.batch);
+        Ok(())
+    }
+
+    /// All notes with this tag: keys and values.
+    pub fn notes(&self, tag: u16) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.notes.of_tag(tag)
+    }
+
+    /// All notes with this tag whose keys begin with `prefix`: keys and values, by key.
+    pub fn notes_of<'a>(
+        &'a self,
+        tag: u16,
+        prefix: &'a [u8],
+    ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.notes.of_prefix(tag, prefix)
+    }
+
+    /// What the newest note of this key says.
+    #[must_use]
+    pub fn note_value(&self, tag: u16, key: &[u8]) -> Option<&[u8]> {
+        self.notes.get(tag, key)?.value.as_deref()
+    }
+
+    pub(super) fn note_stored(
+        &mut self,
+        stamp: Stamp,
+        place: SegmentPlace,
+        tag: u16,
+        key: &[u8],
+        value: Option<&[u8]>,
+        batch: BatchNumber,
+    ) {
+        let change = self.notes.stored((tag, key.into()), stamp, place, value);
+        self.reclaim.note_here(place);
+        if let Some(away) = change {
+            self.reclaim.note_away(away, batch);
+        }
     }
 }

@@ -3,9 +3,9 @@
 use smallvec::SmallVec;
 use spool_format::{
     AttemptRecord, BeginRecord, CHUNK_BODY_OFFSET, Checksum, ChunkRecord, DomainRun, DoneField,
-    DoneRecord, EncodeError, Extent, List, Location, Mark, MarkRecord, NoteField, NoteRecord,
-    Offset, Place, RecipientField, RecipientNumber, RecipientSet, Record, SealRecord, Seat,
-    SegmentId, SegmentPlace, Stamp, Told,
+    DoneRecord, EncodeError, Extent, List, Location, Mark, MarkRecord, NoteField, Offset, Place,
+    RecipientField, RecipientNumber, RecipientSet, Record, SealRecord, Seat, SegmentId,
+    SegmentPlace, Told,
 };
 
 use super::super::commit::{AppendError, Appended, BatchNumber, Ticket, Urgency};
@@ -542,45 +542,6 @@ impl Log {
         message.reserved -= used;
         self.reserved -= used;
         Ok(appended)
-    }
-
-    /// Stores a note by itself; it is durable with the next batch.
-    ///
-    /// # Errors
-    /// The log is closed, or the note is too large.
-    pub fn note(&mut self, now: Now, note: NoteField<'_>) -> Result<(), AppendError> {
-        let stamp = self.next_stamp(now);
-        let record = NoteRecord {
-            stamp,
-            tag: note.tag,
-            key: note.key,
-            value: note.value,
-        };
-        let appended = self.append(now, Urgency::Rider, |seat, out| record.encode(seat, out))?;
-        let place = self.place(appended.place.segment);
-        self.note_stored(stamp, place, note.tag, note.key, note.value, appended.batch);
-        Ok(())
-    }
-
-    /// All notes with this tag: keys and values.
-    pub fn notes(&self, tag: u16) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.notes.of_tag(tag)
-    }
-
-    pub(super) fn note_stored(
-        &mut self,
-        stamp: Stamp,
-        place: SegmentPlace,
-        tag: u16,
-        key: &[u8],
-        value: Option<&[u8]>,
-        batch: BatchNumber,
-    ) {
-        let change = self.notes.stored((tag, key.into()), stamp, place, value);
-        self.reclaim.note_here(place);
-        if let Some(away) = change {
-            self.reclaim.note_away(away, batch);
-        }
     }
 
     pub(super) fn noted(&mut self, appended: Appended, about: SegmentPlace) {
