@@ -13,11 +13,20 @@ use crate::time::Now;
 
 /// Whether it was TLS that failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum TlsFailure {
+enum TlsFailure {
     /// It was.
     Yes,
     /// It was something else.
     No,
+}
+
+/// Whether the operator is told of a host although the next one may do as well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Telling {
+    /// It is there, and does not do what it should.
+    AtOnce,
+    /// It is not there: what that means for mail is told when none of them is.
+    Never,
 }
 
 /// What is left when a delivery is over.
@@ -47,8 +56,8 @@ pub(super) enum Aftermath {
         destination: DestinationId,
         /// Why this one did not, for the operator.
         why: String,
-        /// Whether the operator is told at once.
-        tls: TlsFailure,
+        /// Whether the operator is told.
+        telling: Telling,
     },
     /// It failed.
     Failed {
@@ -70,6 +79,8 @@ pub(super) struct HostLeft {
     pub(super) destination: DestinationId,
     /// It cannot be talked to: whoever else wants it need not try.
     pub(super) dead: Option<String>,
+    /// It broke off in the middle of mail: others of the same next hop come first.
+    pub(super) broke_off: bool,
 }
 
 impl Delivery {
@@ -81,10 +92,14 @@ impl Delivery {
             (Some(error), None) => Some(error.to_string()),
             (None, _) => None,
         };
+        // One that ends a session behind some mail works.
+        let broke_off =
+            !self.answered && self.failure.as_ref().is_some_and(SessionError::is_of_mail);
         HostLeft {
             address: self.endpoint.clone(),
             destination: self.destination,
             dead,
+            broke_off,
         }
     }
 
@@ -135,7 +150,10 @@ impl Delivery {
                 candidates,
                 destination,
                 why,
-                tls,
+                telling: match self.connect_failure {
+                    None => Telling::AtOnce,
+                    Some(_) => Telling::Never,
+                },
             };
         }
         let how = match &error {
@@ -187,10 +205,10 @@ impl Common {
                 candidates,
                 destination,
                 why,
-                tls,
+                telling,
             } => {
                 self.deliveries.remove(&connection);
-                if tls == TlsFailure::Yes {
+                if telling == Telling::AtOnce {
                     let why = format!("{why}; its mail stays here, and the next host is tried");
                     self.report(Fact::DeliveryBroken { why });
                 }

@@ -97,6 +97,8 @@ pub(super) struct Delivery {
     pub(super) connect_failure: Option<String>,
     /// A job was handed over in this session.
     pub(super) worked: bool,
+    /// The host said of some recipient what becomes of it.
+    pub(super) answered: bool,
     /// From then on it is given no more jobs.
     work_until: Option<Instant>,
     entry: Entry,
@@ -149,6 +151,7 @@ impl Delivery {
             failure: None,
             connect_failure: None,
             worked: false,
+            answered: false,
             work_until: match standing {
                 Standing::Best => None,
                 Standing::StandsIn => Some(now.instant + STANDS_IN),
@@ -406,6 +409,10 @@ impl Delivery {
                     };
                     if outcome.recipients.iter().any(|(_, o)| o.reply().is_some()) {
                         common.memory.answered(&self.endpoint);
+                    }
+                    if outcome.recipients.iter().any(|(_, o)| o.is_of_host()) {
+                        self.answered = true;
+                        common.hosts.answered(&self.endpoint);
                     }
                     common.outcome(now, &mut self.jobs[index], &host, &outcome);
                     if outcome.remaining == Remaining::None {

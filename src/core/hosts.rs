@@ -35,6 +35,14 @@ const IN_CLEAR: Duration = Duration::from_secs(3600);
 /// in vain.
 const IN_CLEAR_MAX: usize = 4096;
 
+/// How long a host that broke a session off in the middle of mail comes behind the
+/// others of its next hop: longer than the usual pause before the next attempt, or that
+/// attempt would meet the same host.
+const BROKEN: Duration = Duration::from_secs(3600);
+
+/// Hosts that are remembered so. Beyond it all are forgotten.
+const BROKEN_MAX: usize = 4096;
+
 /// How long the control core has for an answer. It gives up earlier itself; this is
 /// for a control core that hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
@@ -65,6 +73,8 @@ pub(super) struct HostCache {
     callers: HashMap<CustomerName, Host>,
     /// Hosts whose handshake failed, until when they are spoken to in clear.
     in_clear: HashMap<Endpoint, Instant>,
+    /// Hosts that broke a session off, until when others come first.
+    broken: HashMap<Endpoint, Instant>,
     /// Questions in the order in which they were asked, with the time when they are given
     /// up. Some are answered: they are passed over.
     asked: VecDeque<(Instant, NextHop)>,
@@ -223,6 +233,36 @@ impl HostCache {
         (self.in_clear.get(endpoint)).is_some_and(|until| *until > now)
     }
 
+    /// A host broke a session off in the middle of mail.
+    pub(super) fn broke_off(&mut self, now: Instant, endpoint: Endpoint) {
+        if self.broken.len() >= BROKEN_MAX {
+            self.broken.clear();
+        }
+        self.broken.insert(endpoint, now + BROKEN);
+    }
+
+    /// A host answered for mail.
+    pub(super) fn answered(&mut self, endpoint: &Endpoint) {
+        if !self.broken.is_empty() {
+            self.broken.remove(endpoint);
+        }
+    }
+
+    /// Puts those that broke off behind the others, the one that did so first first: one
+    /// host that is broken must not keep mail from the next one for days.
+    fn order(&self, now: Instant, candidates: &mut Candidates) {
+        if self.broken.is_empty() {
+            return;
+        }
+        let until = |endpoint: &Endpoint| {
+            let until = self.broken.get(endpoint).copied();
+            until.filter(|until| *until > now)
+        };
+        candidates
+            .make_contiguous()
+            .sort_by_key(|(_, endpoint)| until(endpoint));
+    }
+
     /// A connection is no longer wanted.
     pub(super) fn give_up(&mut self, connection: ConnectionId) {
         for known in self.known.values_mut() {
@@ -271,6 +311,7 @@ impl HostCache {
         self.known
             .retain(|_, known| matches!(known, Known::Asked { .. }));
         self.in_clear.clear();
+        self.broken.clear();
     }
 
     /// Remembers why a destination could not be used, for the operator.
@@ -304,6 +345,7 @@ impl Common {
         candidates: &mut Candidates,
     ) -> Result<(), Option<Instant>> {
         let mut again: Option<Instant> = None;
+        self.hosts.order(now, candidates);
         while let Some((_, address)) = candidates.front() {
             match self.memory.admit(now, address) {
                 Ok(()) => return Ok(()),
@@ -317,6 +359,9 @@ impl Common {
     /// A connection to a host is over, whoever wanted it.
     pub(super) fn host_left(&mut self, now: Instant, left: &HostLeft) {
         let address = &left.address;
+        if left.broke_off {
+            self.hosts.broke_off(now, address.clone());
+        }
         if let Some(why) = &left.dead {
             let failures = self.memory.failures_with_next(address);
             let pause = self.queue.probe_pause(left.destination, failures);

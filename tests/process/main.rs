@@ -5,6 +5,7 @@
 mod harness;
 
 mod auth;
+mod bad_hosts;
 mod exchangers;
 mod fixture;
 mod held;

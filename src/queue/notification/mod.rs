@@ -21,6 +21,7 @@ mod mime;
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use self::mime::{Alphabet, Encoding, field, from_xtext, paragraph};
 use crate::mail::{
@@ -446,7 +447,7 @@ fn recipient_fields(out: &mut String, report: &RecipientReport<'_>, alphabet: Al
     line("Action", report.action.word());
     line("Status", &report.status.to_string());
     if let Some(host) = report.remote_mta {
-        line("Remote-MTA", &format!("dns; {host}"));
+        line("Remote-MTA", &format!("dns; {}", mta_name(host)));
     }
     match report.diagnostic {
         Some(Diagnostic::Smtp(text)) => line("Diagnostic-Code", &format!("smtp; {text}")),
@@ -474,6 +475,16 @@ fn utf8_xtext(address: &Address, alphabet: Alphabet) -> String {
         }
     }
     text
+}
+
+/// The name of a host that answered; one that is known by its address only is written
+/// as a domain literal (RFC 3464 §2.3.5, RFC 5321 §4.1.3).
+fn mta_name(host: &Domain) -> String {
+    match host.as_str().parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => format!("[{address}]"),
+        Ok(IpAddr::V6(address)) => format!("[IPv6:{address}]"),
+        Err(_) => host.to_string(),
+    }
 }
 
 /// The head of the third part, and the part where it is a header section.

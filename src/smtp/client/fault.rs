@@ -160,6 +160,34 @@ impl SessionError {
         }
     }
 
+    /// Whether the host broke off, or stopped to make sense, in the middle of mail.
+    #[must_use]
+    pub const fn is_of_mail(&self) -> bool {
+        match self {
+            Self::Refused { stage, .. }
+            | Self::Closing { stage, .. }
+            | Self::Lost { stage }
+            | Self::TimedOut { stage }
+            | Self::Garbled { stage, .. }
+            | Self::OutOfOrder { stage, .. }
+            | Self::TooMuch { stage } => matches!(
+                stage,
+                Stage::Reset
+                    | Stage::Mail
+                    | Stage::Rcpt
+                    | Stage::Data
+                    | Stage::Sending
+                    | Stage::End
+            ),
+            Self::TlsNotOffered
+            | Self::TlsFailed { .. }
+            | Self::TlsInjection
+            | Self::AuthNotOffered
+            | Self::AuthUntrusted { .. }
+            | Self::Aborted => false,
+        }
+    }
+
     /// Permanent where the host said so in as many words (5yz), or where our own
     /// configuration and the host's cannot meet.
     #[must_use]
@@ -450,6 +478,17 @@ impl RecipientOutcome {
         match self {
             Self::Delivered(reply) => Some(reply),
             Self::Deferred(cause) | Self::Failed(cause) => cause.reply(),
+        }
+    }
+}
+
+impl RecipientOutcome {
+    /// Whether the host decided it, in words about the message or recipient.
+    #[must_use]
+    pub const fn is_of_host(&self) -> bool {
+        match self {
+            Self::Delivered(_) => true,
+            Self::Deferred(cause) | Self::Failed(cause) => matches!(cause, Cause::Reply { .. }),
         }
     }
 }

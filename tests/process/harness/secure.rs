@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 use tempfile::TempDir;
 
 use super::waiting::PATIENCE;
@@ -32,6 +33,21 @@ impl Files {
     pub(crate) fn section(&self) -> String {
         let (certificate, key) = (self.certificate.display(), self.key.display());
         format!("[tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n")
+    }
+}
+
+impl Files {
+    /// For a server that shows it.
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
+        let chain = CertificateDer::from_pem_file(&self.certificate).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(&self.key).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], key);
+        Arc::new(config.expect("they belong together"))
     }
 }
 

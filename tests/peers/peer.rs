@@ -1,0 +1,137 @@
+//! What the three have in common: how one is asked for, and how it ends.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Child;
+
+use crate::harness::secure::{Certificates, Files, only_ours};
+use crate::harness::{Client, eventually, place};
+use crate::root::Root;
+use crate::{exim, opensmtpd, postfix};
+
+/// Who may send through a peer that asks who it is, and through our relay.
+pub(crate) const USER: &str = "relay-user";
+pub(crate) const PASSWORD: &str = "s3cret-w0rd";
+
+/// The name in the certificate of the relay that a peer hands mail to; it is in the
+/// peer's hosts file.
+pub(crate) const ONWARD_NAME: &str = "onward.example";
+
+/// The mail systems.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Postfix,
+    Exim,
+    OpenSmtpd,
+}
+
+/// How it hands mail on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TlsOut {
+    Never,
+    /// Or not at all, and with a good certificate.
+    Verified,
+}
+
+/// What is wanted of a peer.
+pub(crate) struct Wanted<'a> {
+    pub(crate) certificates: &'a Certificates,
+    pub(crate) listen: SocketAddr,
+    /// Our relay, to which it hands everything on.
+    pub(crate) onward: SocketAddr,
+    /// It offers STARTTLS.
+    pub(crate) tls_in: bool,
+    pub(crate) tls_out: TlsOut,
+    /// It takes mail from [`USER`] only.
+    pub(crate) auth_in: bool,
+    /// It says to our relay that it is [`USER`] with this password.
+    pub(crate) auth_out: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    /// In clear, for everybody.
+    pub(crate) fn new(certificates: &'a Certificates, onward: SocketAddr) -> Self {
+        Self {
+            certificates,
+            listen: place::next_address(),
+            onward,
+            tls_in: false,
+            tls_out: TlsOut::Never,
+            auth_in: false,
+            auth_out: None,
+        }
+    }
+}
+
+/// One that runs. When a test fails, what it wrote is shown.
+pub(crate) struct Peer {
+    pub(crate) kind: Kind,
+    pub(crate) address: SocketAddr,
+    root: Root,
+    child: Child,
+}
+
+impl Peer {
+    /// `None` where it is not to be had; a line has said so.
+    pub(crate) fn start(kind: Kind, wanted: &Wanted<'_>) -> Option<Self> {
+        let root = match kind {
+            Kind::Postfix => postfix::root()?,
+            Kind::Exim => Root::new("exim", true)?,
+            Kind::OpenSmtpd => Root::new("opensmtpd", true)?,
+        };
+        let name = wanted.listen.ip().to_string();
+        let names = [name.as_str(), "peer.example"];
+        let files = wanted.certificates.issue(&name, &names, |_| {});
+        copy(&wanted.certificates.authority(), &root, "ca.pem");
+        let Files { certificate, key } = files;
+        copy(&certificate, &root, "peer.pem");
+        copy(&key, &root, "peer.key");
+        let hosts = format!(
+            "127.0.0.1 localhost\n{} {ONWARD_NAME}\n",
+            wanted.onward.ip()
+        );
+        root.write("etc/hosts", &hosts);
+        let script = match kind {
+            Kind::Postfix => postfix::configure(&root, wanted),
+            Kind::Exim => exim::configure(&root, wanted),
+            Kind::OpenSmtpd => opensmtpd::configure(&root, wanted),
+        };
+        let child = root.start(&script);
+        let mut peer = Self {
+            kind,
+            address: wanted.listen,
+            root,
+            child,
+        };
+        eventually("the peer greets", || {
+            let ended = peer.child.try_wait().expect("it can be asked");
+            assert!(ended.is_none(), "{kind:?} ended: {ended:?}");
+            Client::try_connect(None, wanted.listen).ok()
+        });
+        Some(peer)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.root.log()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Its name space of processes ends with the first of them.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- what {:?} wrote ---\n{}\n---", self.kind, self.log());
+        }
+    }
+}
+
+fn copy(from: &Path, root: &Root, name: &str) {
+    let to = root.shared(name);
+    fs::copy(from, &to).expect("it is copied");
+    if name.ends_with(".key") {
+        only_ours(&to);
+    }
+}
