@@ -16,6 +16,9 @@ use spool_format::{LogId, SegmentId};
 use crate::mail::{ForwardPath, QueueId, ReversePath};
 use crate::user::UserName;
 
+mod link;
+
+pub use link::{LinkFact, NextDial};
 mod escaped;
 mod release;
 
@@ -267,6 +270,13 @@ pub enum Fact {
         /// Nothing was cut off.
         clean: bool,
     },
+    /// Something happened to a link.
+    Link {
+        /// Which.
+        link: String,
+        /// What.
+        fact: LinkFact,
+    },
     /// Anything of the surroundings: accept errors, the admin socket.
     Trouble {
         /// What was being done, what went wrong, what happens next.
@@ -324,6 +334,7 @@ impl Fact {
             Self::ConfigurationRefused { .. } => "configuration-refused",
             Self::Stopping { .. } => "stopping",
             Self::Stopped { .. } => "stopped",
+            Self::Link { fact, .. } => fact.name(),
             Self::Trouble { .. } => "trouble",
         }
     }
@@ -332,6 +343,7 @@ impl Fact {
     #[must_use]
     pub const fn level(&self) -> Level {
         match self {
+            Self::Link { fact, .. } => fact.level(),
             Self::Finished { .. } => Level::Detail,
             Self::Started { .. }
             | Self::Recovered { .. }
@@ -579,6 +591,7 @@ impl fmt::Display for Fact {
                 "stopped with sessions still open: what was not acknowledged is sent again by \
                  its client, what was not finished is delivered after the next start"
             ),
+            Self::Link { link, fact } => write!(f, "link {}: {fact}", Escaped(link)),
             Self::Trouble { what } => write!(f, "{}", Escaped(what)),
         }
     }

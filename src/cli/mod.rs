@@ -13,6 +13,7 @@ mod completions;
 mod connection;
 mod dns;
 mod example;
+mod link;
 mod log;
 mod man;
 mod queue;
@@ -71,6 +72,9 @@ enum Command {
     Queue(queue::Queue),
     /// Releases the held queue of a domain
     Release(release::Release),
+    /// How this site is on line: looks at its links, and steers them
+    #[command(subcommand)]
+    Link(link::Link),
     /// Shows which way mail would take
     #[command(subcommand)]
     Dns(dns::DnsCommand),
@@ -207,6 +211,7 @@ impl Command {
             Self::Example(command) => command.run(out),
             Self::Queue(command) => command.run(global, out),
             Self::Release(command) => command.run(global, out),
+            Self::Link(command) => command.run(global, out),
             Self::Dns(command) => command.run(global, out),
             Self::Status(command) => command.run(global, out),
             Self::Log(command) => command.run(global, out),

@@ -40,9 +40,9 @@ use toml::de::DeTable;
 
 pub use checked::{
     ADMIN_SOCKET_NAME, Admin, Config, Cores, Customer, CustomerRelease, Delivery, DeliveryMode,
-    Dns, LISTENER_DEFAULT, Limits, ListenWhen, Listener, ListenerRole, ListenerTls, Log, LogDetail,
-    LogFormat, LogTarget, Login, Relay, Retry, Route, SPOOL_DIRECTORY_DEFAULT, Smarthost,
-    SmarthostTls, Spool, Tls,
+    Dns, Driver, LISTENER_DEFAULT, Limits, Link, ListenWhen, Listener, ListenerRole, ListenerTls,
+    Log, LogDetail, LogFormat, LogTarget, Login, Relay, Retry, Route, SPOOL_DIRECTORY_DEFAULT,
+    Smarthost, SmarthostTls, Spool, Tls,
 };
 
 use reader::{Preset, Reader, Table};

@@ -38,7 +38,10 @@ const SMARTHOSTS: SmarthostGroup = SmarthostGroup(0);
 
 mod customers;
 
+mod site;
+
 pub use customers::customers;
+pub use site::online;
 
 /// What the data cores need, but TLS, which takes more files:
 /// [`certificates`](super::certificates).
@@ -209,6 +212,7 @@ fn policies(
             .collect(),
         default,
         mode,
+        link: site::needs_link(config),
         ..Policies::default()
     };
     for route in &config.routes {

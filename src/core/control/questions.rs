@@ -23,6 +23,11 @@ impl ControlCore {
                 self.operations
                     .push_back(ControlOperation::LoadConfiguration);
             }
+            Command::Link(command) => {
+                let response = self.online.ask(now, &command);
+                self.operations
+                    .push_back(ControlOperation::Answer { request, response });
+            }
             Command::LogDetail(_) => {
                 let text = "changing the detail of the log while running is not supported by \
                             this version; set log.detail in the configuration and restart";
