@@ -26,7 +26,8 @@
 //!    and the network.
 //! 4. [`spool::commit`] (the one instant at which a message is ours), [`spool::log`],
 //!    [`spool::reclaim`], [`spool::recovery`].
-//! 5. [`route`], [`queue::schedule`]: what goes where when.
+//! 5. [`route`], [`queue::schedule`]: what goes where when. [`link`]: how a site gets on
+//!    line for it.
 //! 6. [`core::data`]: how they are joined.
 //! 7. [`runtime`]: the real shell. [`report`]: what the operator is told.
 //! 8. [`config`], [`cli`].
@@ -70,6 +71,7 @@
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod link;
 pub mod mail;
 pub mod maildir;
 pub mod pop3;

@@ -18,6 +18,9 @@ use crate::mail::{ForwardPath, QueueId, ReversePath};
 use crate::user::UserName;
 
 pub mod collecting;
+mod link;
+
+pub use link::{LinkFact, NextDial};
 mod escaped;
 mod release;
 
@@ -271,6 +274,13 @@ pub enum Fact {
         /// Nothing was cut off.
         clean: bool,
     },
+    /// Something happened to a link.
+    Link {
+        /// Which.
+        link: String,
+        /// What.
+        fact: LinkFact,
+    },
     /// Anything of the surroundings: accept errors, the admin socket.
     Trouble {
         /// What was being done, what went wrong, what happens next.
@@ -329,6 +339,7 @@ impl Fact {
             Self::ConfigurationRefused { .. } => "configuration-refused",
             Self::Stopping { .. } => "stopping",
             Self::Stopped { .. } => "stopped",
+            Self::Link { fact, .. } => fact.name(),
             Self::Trouble { .. } => "trouble",
         }
     }
@@ -337,6 +348,7 @@ impl Fact {
     #[must_use]
     pub const fn level(&self) -> Level {
         match self {
+            Self::Link { fact, .. } => fact.level(),
             Self::Finished { .. } => Level::Detail,
             Self::Started { .. }
             | Self::Recovered { .. }
@@ -587,6 +599,7 @@ impl fmt::Display for Fact {
                 "stopped with sessions still open: what was not acknowledged is sent again by \
                  its client, what was not finished is delivered after the next start"
             ),
+            Self::Link { link, fact } => write!(f, "link {}: {fact}", Escaped(link)),
             Self::Trouble { what } => write!(f, "{}", Escaped(what)),
         }
     }

@@ -14,6 +14,7 @@ mod completions;
 mod connection;
 mod dns;
 mod example;
+mod link;
 mod log;
 mod man;
 mod queue;
@@ -74,6 +75,9 @@ enum Command {
     Release(release::Release),
     /// Collects mailboxes now
     Collect(collect::Collect),
+    /// How this site is on line: looks at its links, and steers them
+    #[command(subcommand)]
+    Link(link::Link),
     /// Shows which way mail would take
     #[command(subcommand)]
     Dns(dns::DnsCommand),
@@ -211,6 +215,7 @@ impl Command {
             Self::Queue(command) => command.run(global, out),
             Self::Release(command) => command.run(global, out),
             Self::Collect(command) => command.run(global, out),
+            Self::Link(command) => command.run(global, out),
             Self::Dns(command) => command.run(global, out),
             Self::Status(command) => command.run(global, out),
             Self::Log(command) => command.run(global, out),

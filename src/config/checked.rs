@@ -13,15 +13,18 @@ use super::options::{self, DeliveryModeWord, File};
 use super::secret::SecretFile;
 use super::surroundings::Surroundings;
 use super::users::UsersFile;
+use crate::link::collecting::Appointment;
 use crate::mail::Domain;
 use crate::route::{HostName, Network, Scope};
 
 mod customer;
 mod mailbox;
+mod site;
 
 pub use super::options::{ListenWhen, ListenerRole, ListenerTls, LogFormat, SmarthostTls};
 pub use customer::{Customer, Release as CustomerRelease};
 pub use mailbox::{DomainMailbox, Mailbox, Whose};
+pub use site::{Driver, Link};
 
 /// Everything that `serve` needs to know.
 #[derive(Clone, PartialEq, Debug)]
@@ -52,6 +55,10 @@ pub struct Config {
     pub mailboxes: Vec<Mailbox>,
     /// When a delivery is tried again.
     pub retry: Retry,
+    /// How this site gets on line, in the order in which the links are wanted.
+    pub links: Vec<Link>,
+    /// When it does so of itself.
+    pub schedule: Vec<Appointment>,
     /// For the commands.
     pub admin: Admin,
     /// What is written about the work.
@@ -366,6 +373,12 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             .filter_map(|collect| mailbox::build(collect, surroundings))
             .collect(),
         retry: retry(&file.retry),
+        links: file
+            .link
+            .iter()
+            .map(|link| site::link(link, surroundings))
+            .collect(),
+        schedule: file.schedule.iter().map(site::appointment).collect(),
         admin: Admin {
             socket: admin_socket(file, surroundings),
         },

@@ -40,8 +40,8 @@ use toml::de::DeTable;
 
 pub use checked::{
     ADMIN_SOCKET_NAME, Admin, Config, Cores, Customer, CustomerRelease, Delivery, DeliveryMode,
-    Dns, DomainMailbox, LISTENER_DEFAULT, Limits, ListenWhen, Listener, ListenerRole, ListenerTls,
-    Log, LogDetail, LogFormat, LogTarget, Login, Mailbox, Relay, Retry, Route,
+    Dns, DomainMailbox, Driver, LISTENER_DEFAULT, Limits, Link, ListenWhen, Listener, ListenerRole,
+    ListenerTls, Log, LogDetail, LogFormat, LogTarget, Login, Mailbox, Relay, Retry, Route,
     SPOOL_DIRECTORY_DEFAULT, Smarthost, SmarthostTls, Spool, Tls, Whose,
 };
 

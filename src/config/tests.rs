@@ -488,16 +488,9 @@ fn contradictions() {
 /// Sections that are refused as a whole are read and checked all the same.
 #[test]
 fn what_is_not_built_is_refused_and_checked() {
-    let text = "[[link]]\nname = \"isp\"\nkind = \"pppd\"\n\n[[link]]\nname = \"isp\"\nkind = \
-                \"permanent\"\nup = [\"dial\"]";
+    let text = "[[collect]]\nkind = \"etrn\"\nserver = \"spool.example:25\"";
     let report = parse(text).unwrap_err();
-    let expected = [
-        "1:1: link",
-        "3:8: link.kind",
-        "5:1: link",
-        "6:8: link.name",
-        "8:6: link.up",
-    ];
+    let expected = ["1:1: collect", "2:8: collect.kind"];
     let mut found = places(text);
     found.dedup();
     assert_eq!(found, expected, "{report}");
@@ -505,6 +498,66 @@ fn what_is_not_built_is_refused_and_checked() {
         report.findings[0].what.contains(unsupported::SENTENCE),
         "{report}"
     );
+}
+
+#[test]
+fn contradictions_of_a_link() {
+    let check_link = |lines: &str, place: &str, what: &str, instead: &str| {
+        check(
+            &format!("[[link]]\nname = \"isp\"\n{lines}"),
+            place,
+            what,
+            instead,
+        );
+    };
+    let kind = "3:8: link.kind";
+    check_link("kind = \"pppd\"", kind, "name of an entry", "entry =");
+    check_link("kind = \"external\"", kind, "name of an entry", "entry =");
+    check_link("kind = \"command\"", kind, "needs a command", "up =");
+    let up = "kind = \"permanent\"\nup = [\"/bin/true\"]";
+    check_link(up, "4:6: link.up", "for kind \"command\" only", "remove it");
+    let budget = "kind = \"on-demand\"\nbudget = { per = \"day\", bytes = \"1MiB\" }";
+    let bytes = "4:33: link.budget.bytes";
+    check_link(budget, bytes, "without an interface", "entry =");
+    let twice = "[[link]]\nname = \"a\"\nkind = \"permanent\"\n[[link]]\nname = \"a\"\nkind = \"permanent\"";
+    check(twice, "5:8: link.name", "twice", "line 2");
+}
+
+#[test]
+fn a_site_is_read() {
+    let text = r#"
+        [[listener]]
+        address = "127.0.0.1:2525"
+        when = "schedule"
+        [[link]]
+        name = "isp"
+        kind = "pppd"
+        entry = "isp"
+        go_up = { messages = 10, priority = 4 }
+        budget = { per = "day", seconds = 3600, cost_per_minute = "0.05", cost_max = "3.00" }
+        [[schedule]]
+        days = "mon-fri"
+        from = "22:00"
+        to = "06:00"
+        every = "30m"
+        may_dial = false
+    "#;
+    let config = parse(text).unwrap_or_else(|report| panic!("{report}"));
+    let link = &config.links[0];
+    let entry = "isp".to_owned();
+    assert_eq!(link.driver, Driver::Pppd { entry, login: None });
+    assert_eq!(link.settings.go_up.messages, Some(10));
+    assert_eq!(
+        link.settings.budget.and_then(|b| b.money).map(|m| m.0),
+        Some(30_000)
+    );
+    assert!(
+        link.local
+            .iter()
+            .any(|n| n.contains("192.168.1.1".parse().unwrap()))
+    );
+    assert!(!config.schedule[0].may_dial && config.schedule[0].send);
+    assert_eq!(config.schedule[0].row.from.0, 22 * 60);
 }
 
 #[test]

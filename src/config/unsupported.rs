@@ -35,15 +35,11 @@ const REMOVE: &str = "remove it";
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     row("listener.role", "odmr", "write \"mx\""),
-    row("listener.when", "link-up", "write \"always\""),
-    row("listener.when", "schedule", "write \"always\""),
     row("customer.recipients_file", ANY, REMOVE),
-    row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
     row("collect.kind", "etrn", "ask for it by other means, or collect a mailbox by pop3"),
     row("collect.kind", "atrn", "ask for it by other means, or collect a mailbox by pop3"),
     row("collect.kind", "wakeup", "ask for it by other means, or collect a mailbox by pop3"),
     row("collect.kind", "command", "run the program by other means"),
-    row("schedule", ANY, REMOVE),
     row("admin.web", ANY, "use the commands `turnspool queue` and the admin socket"),
     row("log.to", "journald", "write \"stderr\": under systemd that is the journal"),
 ];

@@ -22,12 +22,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+mod link;
+mod text;
 
 pub use self::collecting::{Collect, CollectOutcome, Collected};
+pub use link::{BudgetStatus, LinkCommand, LinkHistory, LinkPlan, LinkStatus, Links};
+pub use text::{Date, SenderIs, Text};
+
 use crate::mail::{Address, AddressError, Domain, QueueId, ReversePath};
 use crate::route::CustomerName;
-use crate::time::WallTime;
 
 /// The version of the protocol, in every request.
 pub const VERSION: u32 = 1;
@@ -63,64 +68,6 @@ const _: () = {
     assert!(PAGE_ENTRIES_MAX as usize * entry_bytes_max <= RESPONSE_BYTES_MAX);
     assert!(RECIPIENTS_SHOWN_MAX * entry_bytes_max <= RESPONSE_BYTES_MAX);
 };
-
-/// A value that JSON shows as its text.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Text<T>(pub T);
-
-impl<T: fmt::Display> Serialize for Text<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-impl<'de, T> Deserialize<'de> for Text<T>
-where
-    T: FromStr,
-    T::Err: fmt::Display,
-{
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map(Self).map_err(serde::de::Error::custom)
-    }
-}
-
-/// A point of the calendar, in JSON as RFC 3339 in UTC with whole seconds.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Date(pub WallTime);
-
-impl Serialize for Date {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Date {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let timestamp: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
-        Ok(Self(WallTime::from_millis(timestamp.as_millisecond())))
-    }
-}
-
-/// A reverse-path as a filter: with or without angle brackets, `<>` for null.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct SenderIs(pub ReversePath);
-
-impl fmt::Display for SenderIs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for SenderIs {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let inner = text.strip_prefix('<').and_then(|t| t.strip_suffix('>'));
-        inner.unwrap_or(text).parse().map(Self)
-    }
-}
 
 /// One line from the client.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -170,6 +117,8 @@ pub enum Command {
     DeadHosts,
     /// Reads and changes the detail of the log. Answered by [`Response::LogDetail`].
     LogDetail(LogDetailChange),
+    /// Looks at the links and steers them.
+    Link(LinkCommand),
     /// Graceful stop, as by SIGTERM. Answered by [`Response::Done`] at once.
     Stop,
     /// Reads the configuration anew, as by SIGHUP. Answered by [`Response::Done`]
@@ -322,6 +271,18 @@ pub enum Response {
     DeadHosts(DeadHosts),
     /// To [`Command::LogDetail`]: what holds now.
     LogDetail(LogDetail),
+    /// To [`LinkCommand::Status`].
+    Links(Links),
+    /// To [`LinkCommand::Plan`].
+    LinkPlan {
+        /// In the order in which the links are tried.
+        plans: Vec<LinkPlan>,
+    },
+    /// To [`LinkCommand::History`].
+    LinkHistory {
+        /// In the order of the configuration.
+        histories: Vec<LinkHistory>,
+    },
     /// It is done, and there is nothing to tell.
     Done,
     /// It is not done.
@@ -601,6 +562,8 @@ pub struct DeadHost {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::ReversePath;
+    use crate::time::WallTime;
 
     fn id(n: u64) -> Text<QueueId> {
         Text(QueueId::from_u64(n))

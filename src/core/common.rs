@@ -15,6 +15,7 @@ use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
 use crate::core::maildir::Writings;
 use crate::core::notifying::{Debts, Pending};
+use crate::core::outbound::LinkShare;
 use crate::core::rerouting::Rerouting;
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
@@ -110,6 +111,8 @@ pub(super) struct Common {
     pub(super) room: tls::Room,
     /// New mail was refused for want of room, and the operator was told.
     pub(super) full: bool,
+    /// This core's share in a link.
+    pub(super) link: LinkShare,
     /// Until when the operator need not be told again that segments cannot be prepared.
     pub(super) told_of_preparation: Option<Instant>,
     stop: Stop,
@@ -189,6 +192,7 @@ impl Common {
             notifying: HashMap::new(),
             debts: Debts::default(),
             full: false,
+            link: LinkShare::default(),
             told_of_preparation: None,
             stop: Stop::No,
         }
@@ -214,6 +218,7 @@ impl Common {
             self.hosts.deadline(),
             self.rerouting.as_ref().map(Rerouting::deadline),
             self.debts.deadline(),
+            self.outbound_deadline(),
             stop,
         ]
         .into_iter()

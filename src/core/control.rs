@@ -13,6 +13,7 @@
 //! What it does not do: it never sees a message, and no message waits for it but
 //! one whose next hop must be looked up.
 
+mod operation;
 mod questions;
 mod stop;
 
@@ -22,24 +23,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::admin::{Command, Reason, Response};
 use crate::core::bans::{self, Client, Guessers};
-use crate::core::collector::Collector;
 use crate::core::collectors::Collectors;
-use crate::core::computing::{Asker, Computing, Next, Work, Worked};
-use crate::core::data::Settings;
+use crate::core::computing::{Asker, Computing, Next, Worked};
+use crate::core::online::Online;
 use crate::core::release::Desk;
-use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, maildir};
-use crate::pop3::Login;
-use crate::queue;
+use crate::core::{AdminRequestId, ControlNotice, CoreId, Notice};
 use crate::report::Fact;
-use crate::route::{CustomerName, Customers, NextHop};
-use crate::spool::log::Gone;
-use crate::spool::log::Unprepared;
-use crate::spool::reclaim::Fate;
+use crate::route::{Customers, NextHop};
 use crate::time::{Instant, Now};
+
+pub use operation::{ControlCompletion, ControlOperation, Reconfigured};
 
 /// How long the operator waits for a data core's part of an answer. A core that
 /// is healthy answers within a millisecond; one that hangs must not hang the
@@ -54,189 +50,12 @@ const DISK_INTERVAL: Duration = Duration::from_secs(1);
 /// Below the 90 seconds after which systemd kills.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long hanging up may take at a stop. What does not answer by then is left, and the
+/// operator was told.
+const HANG_UP_PATIENCE: Duration = Duration::from_secs(15);
+
 /// How long data cores have to cut off what is late and to say so.
 const STOP_GRACE: Duration = Duration::from_secs(1);
-
-/// What the control core does to the world.
-#[derive(Debug)]
-pub enum ControlOperation {
-    /// Send a notice to a data core.
-    Tell {
-        /// To which.
-        core: CoreId,
-        /// What.
-        notice: Notice,
-    },
-    /// Find the hosts of a next hop, in the DNS or by its configuration.
-    Resolve {
-        /// Of what.
-        next_hop: NextHop,
-    },
-    /// Prepare a segment's file.
-    PrepareSegment {
-        /// Whose log.
-        core: CoreId,
-        /// What it begins with.
-        header: SegmentHeader,
-        /// A dead segment whose file may become this one.
-        spare: Option<SegmentId>,
-    },
-    /// Do with the file of a dead segment as its fate says.
-    RetireSegment {
-        /// Who says so.
-        core: CoreId,
-        /// Which.
-        segment: SegmentPlace,
-        /// What.
-        fate: Fate,
-    },
-    /// Write the summary of a full segment.
-    Summarise {
-        /// Which.
-        segment: SegmentPlace,
-    },
-    /// Write a message into Maildirs.
-    WriteMaildir {
-        /// For whom.
-        core: CoreId,
-        /// The core's name for the matter.
-        connection: queue::ConnectionId,
-        /// What, and where to.
-        mail: maildir::Mail,
-    },
-    /// Read the password of a mailbox, and look up its server.
-    PrepareCollecting(Arc<Collector>),
-    /// Look how much room there is.
-    MeasureDisk,
-    /// Run the command that brings a customer's site on line.
-    Wake {
-        /// Whose; told to the command in its environment.
-        customer: CustomerName,
-        /// The program and its arguments. Never empty.
-        command: Vec<String>,
-    },
-    /// Compute something on a helper thread.
-    Compute {
-        /// For whom.
-        asker: Asker,
-        /// What.
-        work: Work,
-    },
-    /// Read the configuration again.
-    LoadConfiguration,
-    /// Answer the operator.
-    Answer {
-        /// Which question.
-        request: AdminRequestId,
-        /// How.
-        response: Response,
-    },
-    /// Tell the operator.
-    Report(Fact),
-    /// End the process.
-    Exit {
-        /// All data cores had finished.
-        clean: bool,
-    },
-}
-
-/// What happens to the control core.
-#[derive(Debug)]
-pub enum ControlCompletion {
-    /// A data core said something.
-    Notice(ControlNotice),
-    /// The outcome of [`ControlOperation::Resolve`].
-    Resolved {
-        /// Of what.
-        next_hop: NextHop,
-        /// In the order in which they are to be tried.
-        answer: Result<Vec<Host>, Unresolved>,
-        /// How long the answer may be used.
-        valid_for: Duration,
-    },
-    /// The outcome of [`ControlOperation::PrepareSegment`].
-    SegmentPrepared {
-        /// Whose log.
-        core: CoreId,
-        /// Its number.
-        segment: SegmentId,
-        /// Why it did not work.
-        result: Result<(), Unprepared>,
-    },
-    /// The outcome of [`ControlOperation::RetireSegment`].
-    SegmentRetired {
-        /// Who said so.
-        core: CoreId,
-        /// Which.
-        segment: SegmentPlace,
-        /// What it is now.
-        gone: Gone,
-    },
-    /// The outcome of [`ControlOperation::Wake`].
-    Woken {
-        /// Whose.
-        customer: CustomerName,
-        /// Why it did not work.
-        result: Result<(), String>,
-    },
-    /// Something of a background job went wrong; it is not repeated.
-    Trouble {
-        /// What was being done, what went wrong, what happens next.
-        what: String,
-    },
-    /// The outcome of [`ControlOperation::WriteMaildir`].
-    MaildirWritten {
-        /// Who asked.
-        core: CoreId,
-        /// As it was asked.
-        connection: queue::ConnectionId,
-        /// For each mailbox; an error is a sentence for the operator.
-        written: Vec<Result<(), String>>,
-    },
-    /// The outcome of [`ControlOperation::MeasureDisk`].
-    DiskSpace {
-        /// Octets that an unprivileged process may still use.
-        free_bytes: u64,
-    },
-    /// The outcome of [`ControlOperation::Compute`].
-    Computed {
-        /// For whom.
-        asker: Asker,
-        /// What came out; [`Worked::NotNow`] if the thread broke off.
-        worked: Worked,
-    },
-    /// The outcome of [`ControlOperation::PrepareCollecting`].
-    CollectingPrepared {
-        /// Of what.
-        collector: Arc<Collector>,
-        /// Addresses in the order in which they are to be tried, and with what we log in.
-        result: Result<(Vec<SocketAddr>, Login), String>,
-    },
-    /// The outcome of [`ControlOperation::LoadConfiguration`].
-    Configuration(Result<Reconfigured, String>),
-    /// The operator asks.
-    Admin {
-        /// To answer with.
-        request: AdminRequestId,
-        /// What.
-        command: Command,
-    },
-    /// SIGTERM or SIGINT.
-    StopRequested,
-    /// SIGHUP.
-    ReloadRequested,
-    /// The deadline has come.
-    Timer,
-}
-
-/// A new configuration.
-#[derive(Debug)]
-pub struct Reconfigured {
-    /// For each data core.
-    pub settings: Arc<Settings>,
-    /// Keys whose change takes a restart.
-    pub needs_restart: Vec<String>,
-}
 
 /// A question that is under way.
 struct Question {
@@ -253,6 +72,11 @@ enum Stop {
         finished: Vec<CoreId>,
         deadline: Instant,
     },
+    /// Mail is dealt with; what we opened is to be hung up.
+    HangingUp {
+        clean: bool,
+        deadline: Instant,
+    },
     Exited,
 }
 
@@ -265,6 +89,7 @@ pub struct ControlCore {
     reloading: Vec<AdminRequestId>,
     desk: Desk,
     measure_at: Instant,
+    online: Online,
     computing: Computing,
     guessers: Guessers,
     collectors: Collectors,
@@ -275,7 +100,13 @@ pub struct ControlCore {
 impl ControlCore {
     /// A control core for so many data cores. `seed` spreads what would come at once.
     #[must_use]
-    pub fn new(now: Now, data_cores: u8, customers: Arc<Customers>, seed: u64) -> Self {
+    pub fn new(
+        now: Now,
+        data_cores: u8,
+        customers: Arc<Customers>,
+        seed: u64,
+        online: Online,
+    ) -> Self {
         let mut desk = Desk::new(data_cores, seed);
         desk.set_customers(now, customers);
         Self {
@@ -285,6 +116,7 @@ impl ControlCore {
             reloading: Vec::new(),
             desk,
             measure_at: Instant::START,
+            online,
             computing: Computing::default(),
             guessers: Guessers::default(),
             collectors: Collectors::new(data_cores),
@@ -302,6 +134,10 @@ impl ControlCore {
     pub fn handle(&mut self, now: Now, completion: ControlCompletion) {
         match completion {
             ControlCompletion::Notice(notice) => self.notice(now, notice),
+            ControlCompletion::Link { link, event } => self.online.event(now, link, event),
+            ControlCompletion::Collected { collector, result } => {
+                self.online.collected(now, collector, result);
+            }
             ControlCompletion::Computed { asker, worked } => {
                 self.answer_asker(asker, worked);
                 let next = self.computing.done();
@@ -394,6 +230,7 @@ impl ControlCore {
     pub fn deadline(&self) -> Option<Instant> {
         let stop = match &self.stop {
             Stop::Waiting { deadline, .. } => Some(*deadline + STOP_GRACE),
+            Stop::HangingUp { deadline, .. } => Some(*deadline),
             Stop::No | Stop::Exited => None,
         };
         let questions = self.questions.values().map(|q| q.deadline);
@@ -403,6 +240,7 @@ impl ControlCore {
             .chain(others)
             .chain(self.computing.deadline())
             .chain(self.collectors.deadline())
+            .chain(self.online.deadline())
             .min()
     }
 
@@ -458,6 +296,9 @@ impl ControlCore {
                 mail,
             }),
             ControlNotice::Collected(run) => self.collectors.collected(now, &run),
+            ControlNotice::Outbound { core, number, work } => {
+                self.online.outbound(now, core, number, work);
+            }
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
             ControlNotice::Release { order, asker } => {
                 self.desk.ask(now, *order, asker, &mut self.operations);
@@ -481,7 +322,7 @@ impl ControlCore {
                 };
                 finished.push(core);
                 if finished.len() == usize::from(self.data_cores) {
-                    self.exit(true);
+                    self.leave(now, true);
                 }
             }
         }
@@ -562,7 +403,15 @@ impl ControlCore {
         if let Stop::Waiting { deadline, .. } = self.stop
             && now.instant >= deadline + STOP_GRACE
         {
-            self.exit(false);
+            self.leave(now, false);
+        }
+        self.online.timer(now);
+        self.operations
+            .extend(std::iter::from_fn(|| self.online.poll()));
+        if let Stop::HangingUp { clean, deadline } = self.stop
+            && (!self.online.owes_hang_up() || now.instant >= deadline)
+        {
+            self.exit(clean && !self.online.owes_hang_up());
         }
     }
 

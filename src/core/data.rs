@@ -18,7 +18,8 @@ use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::hosts::Resolved;
 use crate::core::reception::Reception;
 use crate::core::{
-    Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
+    Completion, ConnectionId, ControlNotice, CoreId, Door, LinkNotice, ListenerId, Notice,
+    Operation, Piece,
 };
 use crate::mail::Receipt as _;
 use crate::queue::sessions::{Admitted, Refused};
@@ -39,6 +40,8 @@ enum Connection {
     Reception {
         reception: Box<Reception>,
         admitted: Admitted,
+        /// It came over the link.
+        over_link: bool,
     },
     /// It takes mail away.
     Delivery(Box<Delivery>),
@@ -149,6 +152,8 @@ impl DataCore {
         }
         self.timers(now, spool);
         self.advance(now, spool);
+        self.common.outbound_may_have_changed();
+        self.common.tell_outbound(now);
     }
 
     /// What is to be done next.
@@ -199,7 +204,12 @@ impl DataCore {
             return;
         }
         match self.connections.remove(&id) {
-            Some(Connection::Reception { admitted, .. }) => {
+            Some(Connection::Reception {
+                admitted,
+                over_link,
+                ..
+            }) => {
+                self.common.link.sessions -= u64::from(over_link);
                 self.common.sessions.leave(admitted);
             }
             Some(Connection::Delivery(delivery)) => {
@@ -236,11 +246,14 @@ impl DataCore {
                 let start = common.settings.tls_start(listener);
                 let mut reception = Box::new(Reception::new(id, peer, settings, start, now));
                 reception.begin(now, common, start);
+                let over_link = common.settings.policies.link.address(peer.ip());
+                common.link.sessions += u64::from(over_link);
                 self.connections.insert(
                     id,
                     Connection::Reception {
                         reception,
                         admitted,
+                        over_link,
                     },
                 );
             }
@@ -510,6 +523,19 @@ impl DataCore {
             Notice::DiskSpace { free_bytes } => self.common.disk_space(free_bytes),
             Notice::PermitsFreed => self.common.queue.permits_freed(now),
             Notice::PermitWanted { key } => self.common.queue.permit_wanted(now, key),
+            Notice::Link { number, link } => {
+                self.common.link_notice(now, number, link);
+                if link == LinkNotice::Cut {
+                    self.cut_off(now, spool);
+                }
+            }
+            Notice::Listen { listener, door } => {
+                // A server that stops opens nothing.
+                if door == Door::Closed || !self.common.is_stopping() {
+                    let operation = Operation::Listen { listener, door };
+                    self.common.operations.push_back(operation);
+                }
+            }
             Notice::MaildirWritten {
                 connection,
                 written,
@@ -560,6 +586,25 @@ impl DataCore {
                     });
                 }
             }
+        }
+    }
+
+    /// Ends what went over a link that is gone. Nobody would tell these connections.
+    fn cut_off(&mut self, now: Now, spool: &impl SegmentSource) {
+        for id in self.connection_ids() {
+            self.with(now, id, |connection, common| match connection {
+                Connection::Delivery(delivery)
+                    if common.queue.needs_link(delivery.destination()) =>
+                {
+                    delivery.abort(now, common, spool);
+                }
+                Connection::Reception {
+                    reception,
+                    over_link: true,
+                    ..
+                } => reception.abort(common),
+                _ => {}
+            });
         }
     }
 

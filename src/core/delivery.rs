@@ -179,6 +179,11 @@ impl Delivery {
         self.client.deadline()
     }
 
+    /// Where its mail goes.
+    pub(super) const fn destination(&self) -> DestinationId {
+        self.destination
+    }
+
     /// The host, for the operator: name and address.
     pub(super) fn host(&self) -> String {
         match &self.endpoint {

@@ -52,7 +52,11 @@ impl Common {
             },
             Command::Status => Response::Status(self.status(now)),
             Command::DeadHosts => Response::DeadHosts(self.dead_hosts(now)),
-            Command::Collect(_) | Command::LogDetail(_) | Command::Stop | Command::Reload => {
+            Command::Collect(_)
+            | Command::LogDetail(_)
+            | Command::Link(_)
+            | Command::Stop
+            | Command::Reload => {
                 Response::refused(Reason::Request, "this is answered by the control core")
             }
         }

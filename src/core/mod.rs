@@ -29,6 +29,7 @@ use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 use crate::core::bans::Client;
 use crate::core::computing::{Asker, Work, Worked};
 use crate::core::release::{Order, Part, Purpose, ReleaseAsker, ReleaseId};
+use crate::link;
 use crate::queue;
 use crate::queue::permits::DestinationKey;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
@@ -66,6 +67,8 @@ mod log;
 mod login;
 pub mod maildir;
 mod notifying;
+pub mod online;
+mod outbound;
 mod outcome;
 mod reception;
 pub mod release;
@@ -162,6 +165,13 @@ pub enum Operation {
         core: CoreId,
         /// What.
         notice: Notice,
+    },
+    /// Begin or end listening.
+    Listen {
+        /// Where.
+        listener: ListenerId,
+        /// Which of the two.
+        door: Door,
     },
     /// Tell the operator.
     Report(Fact),
@@ -272,6 +282,20 @@ pub enum Notice {
         /// Of this destination; of any, if none is named.
         key: Option<DestinationKey>,
     },
+    /// A link of this site has come up or goes.
+    Link {
+        /// To be named in [`ControlNotice::Outbound`] from now on.
+        number: u32,
+        /// Which of the two.
+        link: LinkNotice,
+    },
+    /// A listener that is not always open.
+    Listen {
+        /// Which.
+        listener: ListenerId,
+        /// What it is to be.
+        door: Door,
+    },
     /// A message was written into Maildirs. The answer to
     /// [`ControlNotice::WriteMaildir`].
     MaildirWritten {
@@ -361,6 +385,15 @@ pub enum ControlNotice {
         /// Which.
         segment: SegmentPlace,
     },
+    /// What waits for the link on one core, and goes over it, has changed.
+    Outbound {
+        /// Which.
+        core: CoreId,
+        /// Of the last [`Notice::Link`] that it has followed.
+        number: u32,
+        /// What.
+        work: link::work::Work,
+    },
     /// Write a message into Maildirs; answer when it is there for good.
     WriteMaildir {
         /// For whom.
@@ -423,6 +456,26 @@ pub enum ControlNotice {
         /// Which.
         core: CoreId,
     },
+}
+
+/// What becomes of mail that needs a link.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LinkNotice {
+    /// It may go, and all of it is tried at once.
+    Open,
+    /// What is on the wire is finished, nothing else begins.
+    Shut,
+    /// The link is gone: what is on the wire is cut off.
+    Cut,
+}
+
+/// Whether a listener listens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Door {
+    /// It does.
+    Open,
+    /// Whoever connects is refused by the system.
+    Closed,
 }
 
 /// A question of the operator that is under way.

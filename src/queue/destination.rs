@@ -15,6 +15,7 @@ use super::permits::DestinationKey;
 use super::rank::Rank;
 use super::retry::Retry;
 use super::usage::Usage;
+use super::way::{NeedsLink, Tally, Way};
 use crate::route::{CustomerName, DeliveryMode, NextHop, NextHopRef, ScopeTable};
 use crate::time::{Instant, WallTime};
 
@@ -73,6 +74,8 @@ pub struct Policies {
     pub default: Arc<Policy>,
     /// For mail that is held for a customer.
     pub customers: HashMap<CustomerName, Arc<Policy>, foldhash::fast::FixedState>,
+    /// What is reached over a link. Does not change before a restart.
+    pub link: NeedsLink,
     /// Where what is held for each of them is counted.
     pub usage: HashMap<CustomerName, Arc<Usage>, foldhash::fast::FixedState>,
     /// For routes to a host that have their own.
@@ -190,6 +193,9 @@ pub(super) struct Destination {
     pub(super) usage: Option<Arc<Usage>>,
     pub(super) key: DestinationKey,
     pub(super) gate: Gate,
+    pub(super) way: Way,
+    /// What is ready, counted where it waits for the link.
+    pub(super) tally: Option<Box<Tally>>,
     pub(super) health: Health,
     /// A connection failed while others were open: no more than now before this.
     pub(super) no_growth_before: Instant,
@@ -273,7 +279,14 @@ impl Destination {
 
     /// Whether anything may be sent at all.
     pub(super) fn is_open(&self) -> bool {
-        self.gate != Gate::Held && !matches!(self.health, Health::Closed { .. })
+        self.gate != Gate::Held
+            && self.way != Way::Shut
+            && !matches!(self.health, Health::Closed { .. })
+    }
+
+    /// Whether something here is due and not yet counted as ready for the link.
+    pub(super) fn waits_for_link(&self, now: Instant) -> bool {
+        self.way == Way::Shut && (self.is_due(now) || !self.released.is_empty())
     }
 
     /// Whether another connection is wanted.
@@ -321,6 +334,7 @@ impl Destinations {
         policy: Arc<Policy>,
         usage: Option<Arc<Usage>>,
         key: DestinationKey,
+        way: Way,
         now: Instant,
     ) -> DestinationId {
         let gate = match &next_hop {
@@ -336,6 +350,8 @@ impl Destinations {
             usage,
             key,
             gate,
+            way,
+            tally: way.needs_link().then(Box::default),
             health: Health::Open { allowed },
             no_growth_before: Instant::START,
             failures: 0,

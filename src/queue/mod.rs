@@ -7,6 +7,7 @@
 //! - [`rank`]: the order on the wire;
 //! - [`hosts`]: which hosts are dead, whoever needs them;
 //! - [`retry`]: when to try again, when to give up;
+//! - [`way`]: what needs the link of a site;
 //! - [`permits`]: limits on connections, shared by the cores;
 //! - [`sessions`]: limits on server sessions, shared by the cores;
 //! - [`usage`]: how much is held for each customer, of all cores;
@@ -27,6 +28,7 @@ pub mod retry;
 pub mod schedule;
 pub mod sessions;
 pub mod usage;
+pub mod way;
 
 pub use destination::{Gate, Health, Policies, Policy};
 pub use hosts::HostMemory;

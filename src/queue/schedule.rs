@@ -53,6 +53,7 @@ use super::handles::{Handle, Handles};
 use super::index::{DestinationId, Index, MessageFacts, MessageSlot, Recipients, ShareSlot};
 use super::permits::{CoreNumber, DestinationKey, Permit, Permits};
 use super::retry::Jitter;
+use super::way::Way;
 use crate::mail::{QueueId, RecipientIndex};
 use crate::route::{NextHop, NextHopRef};
 use crate::time::{Instant, Now, WallTime};
@@ -63,6 +64,7 @@ mod expiry;
 mod fallback;
 mod health;
 mod line;
+mod link;
 mod operator;
 mod output;
 mod pace;
@@ -75,6 +77,7 @@ mod tests;
 pub use delivery::{ConnectionFailure, Job, RecipientOutcome, Take};
 pub use expiry::ExpiryReason;
 use line::Line;
+pub use link::LinkGate;
 pub use operator::{DestinationFacts, Filter, PAGE_SCAN_MAX, Page, Selection, Waiting};
 pub use output::{Output, ReleaseEnd};
 
@@ -216,6 +219,10 @@ pub struct Schedule {
     jobs: Handles<InFlight>,
     line: Line,
     sweeps: VecDeque<Sweep>,
+    /// Shut until it is said that the link is up.
+    link_gate: LinkGate,
+    /// Messages and octets that went over the link.
+    sent_over_link: (u64, u64),
     /// Closed destinations whose mail goes elsewhere, each once.
     falling_back: VecDeque<DestinationId>,
     /// Goes through all shares after a change of policy.
@@ -248,6 +255,8 @@ impl Schedule {
             jobs: Handles::new(),
             line: Line::default(),
             sweeps: VecDeque::new(),
+            link_gate: LinkGate::Shut,
+            sent_over_link: (0, 0),
             falling_back: VecDeque::new(),
             reclock_after: None,
             outputs: VecDeque::new(),
@@ -457,15 +466,21 @@ impl Schedule {
             NextHop::Hold { customer, .. } => self.permits.key(customer),
             other => self.permits.key(other),
         };
+        let way = match (self.policies.link.next_hop(&next_hop), self.link_gate) {
+            (false, _) => Way::Always,
+            (true, LinkGate::Open) => Way::Open,
+            (true, LinkGate::Shut) => Way::Shut,
+        };
         let usage = self.policies.usage(&next_hop).cloned();
         self.destinations
-            .insert(next_hop, policy, usage, key, self.now.instant)
+            .insert(next_hop, policy, usage, key, way, self.now.instant)
     }
 
     /// After anything that may let a destination send, or end its release: wakes what
     /// is idle, queues for a permit, sets the timer.
     fn reconsider(&mut self, id: DestinationId) {
         let now = self.now.instant;
+        self.promote_for_link(id);
         let destination = &mut self.destinations[id];
         if let Gate::Released { .. } = destination.gate
             && destination.small.is_empty()
@@ -533,6 +548,8 @@ impl Schedule {
             Health::Closed { until } => Some(until.max(destination.empty_since + FORGET_AFTER)),
             _ if unused => Some(destination.empty_since + FORGET_AFTER),
             _ if destination.gate == Gate::Held => None,
+            // There is more that is ready for the link to come.
+            _ if destination.waits_for_link(now) => Some(now),
             // What is due already has been reconsidered just now.
             _ => destination
                 .deferred

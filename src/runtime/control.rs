@@ -28,6 +28,7 @@ use crate::runtime::clock::{Armed, Clock};
 use crate::runtime::collecting;
 use crate::runtime::dns::Dns;
 use crate::runtime::hosts::{HostBook, hosts, timed_out};
+use crate::runtime::link::{Drivers, memory};
 use crate::runtime::log::report_control;
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::maildir;
@@ -69,6 +70,10 @@ pub struct Start {
     pub seed: u64,
     /// DNS.
     pub dns: Dns,
+    /// What dials and hangs up.
+    pub drivers: Drivers,
+    /// Where it is kept what is remembered of the links.
+    pub link_memory: PathBuf,
     /// Where the operator's commands come in.
     pub admin_socket: Option<PathBuf>,
     /// For SIGHUP.
@@ -85,6 +90,8 @@ struct Shell {
     dns: Rc<Dns>,
     book: Rc<HostBook>,
     random: Jitter,
+    drivers: Rc<Drivers>,
+    link_memory: PathBuf,
     load: Load,
     /// Who waits for the answer to which question.
     askers: HashMap<AdminRequestId, oneshot::Sender<Response>>,
@@ -123,11 +130,14 @@ pub async fn run(start: Start) -> Result<Exit, String> {
         book,
         seed,
         dns,
+        drivers,
+        link_memory,
         admin_socket,
         load,
         open,
     } = start;
     let (exit, exited) = oneshot::channel();
+    let drivers = Rc::new(drivers);
     let bell = std::fs::File::from(
         mailboxes
             .control()
@@ -144,6 +154,8 @@ pub async fn run(start: Start) -> Result<Exit, String> {
         book: Rc::new(book),
         random: Jitter::new(seed),
         dns: Rc::new(dns),
+        drivers: Rc::clone(&drivers),
+        link_memory,
         load,
         askers: HashMap::new(),
         last_request: 0,
@@ -165,6 +177,7 @@ pub async fn run(start: Start) -> Result<Exit, String> {
         tokio::task::spawn_local(admin::listen(control.clone(), listener));
     }
     open()?;
+    drivers.watch(&control);
     control.turn(ControlCompletion::Timer);
     // The sender lives in the shell until the core says Exit.
     Ok(exited.await.unwrap_or(Exit::CutOff))
@@ -194,7 +207,7 @@ impl Control {
     }
 
     /// One turn: hands in what happened, performs what follows from it.
-    fn turn(&self, completion: ControlCompletion) {
+    pub fn turn(&self, completion: ControlCompletion) {
         let mut completions = VecDeque::from([completion]);
         while let Some(completion) = completions.pop_front() {
             let operations: Vec<_> = {
@@ -357,6 +370,25 @@ impl Control {
                     // The operator may have gone meanwhile.
                     let _ = asker.send(response);
                 }
+            }
+            ControlOperation::Link { link, operation } => {
+                let drivers = Rc::clone(&self.0.borrow().drivers);
+                drivers.perform(self, link, operation);
+            }
+            ControlOperation::KeepLinks { memories } => {
+                // Small, rare, and in their order: a helper thread could mix them up.
+                let written = memory::write(&self.0.borrow().link_memory, memories);
+                if let Err(error) = written {
+                    let what = format!(
+                        "keeping what the links have cost failed ({error}); after a restart the \
+                         budget may begin anew"
+                    );
+                    return Some(ControlCompletion::Trouble { what });
+                }
+            }
+            ControlOperation::RunCollector { collector } => {
+                let result = Err("collecting is not supported by this version".to_owned());
+                return Some(ControlCompletion::Collected { collector, result });
             }
             ControlOperation::Report(fact) => report_control(&fact),
             ControlOperation::Exit { clean } => {

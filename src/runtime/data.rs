@@ -18,9 +18,10 @@ use hashbrown::HashMap;
 use spool_format::LogId;
 
 use crate::core::data::DataCore;
-use crate::core::{Completion, ConnectionId, CoreId, ListenerId, Notice, Operation};
+use crate::core::{Completion, ConnectionId, CoreId, Door, ListenerId, Notice, Operation};
 use crate::report::Fact;
 use crate::runtime::clock::{Armed, Clock};
+use crate::runtime::doorway::Doorway;
 use crate::runtime::log::report;
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::net::{self, Bell, Ended, Listener, Progress, Socket};
@@ -71,6 +72,8 @@ struct Shell {
     connections: HashMap<ConnectionId, Rc<Connection>>,
     /// For the end; the accepting tasks have their own handles.
     listeners: Vec<std::net::TcpListener>,
+    /// Whether they listen, for the accepting tasks.
+    doors: Vec<Rc<Doorway>>,
     receive_buffer: Vec<u8>,
     mailboxes: Arc<Mailboxes>,
     /// Completions of operations that completed at once.
@@ -98,6 +101,8 @@ pub struct Start {
     pub segments: Vec<Arc<Segment>>,
     /// Bound, in the order of the configuration.
     pub listeners: Vec<std::net::TcpListener>,
+    /// Which of them listen from the start.
+    pub open: Vec<Door>,
     /// Everybody's.
     pub mailboxes: Arc<Mailboxes>,
     /// The process's.
@@ -117,6 +122,7 @@ pub async fn run(start: Start) -> io::Result<()> {
         storeroom,
         segments: found,
         listeners,
+        open,
         mailboxes,
         clock,
         started,
@@ -128,6 +134,10 @@ pub async fn run(start: Start) -> io::Result<()> {
     let bell = Bell::new(mailboxes.data(id).bell())?;
     let handles = listeners.iter().map(std::net::TcpListener::try_clone);
     let handles = handles.collect::<io::Result<Vec<_>>>()?;
+    let doors: Vec<_> = open
+        .into_iter()
+        .map(|door| Rc::new(Doorway::new(door)))
+        .collect();
     let shared: Shared = Rc::new(RefCell::new(Shell {
         id,
         core,
@@ -135,6 +145,7 @@ pub async fn run(start: Start) -> io::Result<()> {
         segments,
         connections: HashMap::new(),
         listeners: handles,
+        doors: doors.clone(),
         receive_buffer: vec![0; RECEIVE_BYTES_MAX],
         mailboxes,
         ready: VecDeque::new(),
@@ -144,7 +155,9 @@ pub async fn run(start: Start) -> io::Result<()> {
     }));
     for (number, listener) in listeners.into_iter().enumerate() {
         let number = ListenerId(u16::try_from(number).expect("checked by the configuration"));
-        monoio::spawn(accept(Rc::clone(&shared), Listener::new(listener)?, number));
+        let doorway = Rc::clone(&doors[usize::from(number.0)]);
+        let listener = Listener::new(listener)?;
+        monoio::spawn(accept(Rc::clone(&shared), listener, doorway, number));
     }
     // The receiver is gone if another core could not start; then the process ends.
     let _ = started.send(Ok(()));
@@ -243,6 +256,25 @@ impl Shell {
                     });
                 }
             },
+            Operation::Listen { listener, door } => {
+                let number = usize::from(listener.0);
+                match door {
+                    Door::Closed => {
+                        self.doors[number].set(Door::Closed);
+                        net::refuse(&self.listeners[number]);
+                    }
+                    Door::Open => match net::listen(&self.listeners[number]) {
+                        Ok(()) => self.doors[number].set(Door::Open),
+                        Err(error) => {
+                            let what = format!(
+                                "listening again failed ({error}); that address takes no mail \
+                                 until a restart"
+                            );
+                            report(self.id, &Fact::Trouble { what });
+                        }
+                    },
+                }
+            }
             Operation::Forget { segment } => self.segments.forget(segment),
             Operation::Report(fact) => report(self.id, &fact),
             operation @ (Operation::TellControl(_)
@@ -344,8 +376,9 @@ impl Shell {
 }
 
 /// Takes connections, for ever. Never dropped: a dropped accept leaks a socket.
-async fn accept(shared: Shared, listener: Listener, number: ListenerId) {
+async fn accept(shared: Shared, listener: Listener, doorway: Rc<Doorway>, number: ListenerId) {
     loop {
+        doorway.opened().await;
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let local = socket.local_address().unwrap_or(peer);
@@ -365,6 +398,8 @@ async fn accept(shared: Shared, listener: Listener, number: ListenerId) {
                     },
                 );
             }
+            // It does not listen any more.
+            Err(_) if !doorway.is_open() => {}
             Err(error) => {
                 let resources = matches!(
                     error.raw_os_error(),

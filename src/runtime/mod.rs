@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`serve`](mod@serve) (how everything starts), [`data`] (a data core's thread),
 //! [`net`] (its sockets, and the traps of its runtime), [`outgoing`] (sending from the
-//! spool), [`control`] (the control core's thread), [`storeroom`] (segment files).
+//! spool), [`control`] (the control core's thread), [`storeroom`] (segment files), [`link`]
+//! (what dials and hangs up).
 //!
 //! `unsafe` in this directory lends monoio's descriptors to safe system calls, and
 //! nothing else.
@@ -14,7 +15,9 @@ mod collecting;
 pub mod control;
 pub mod data;
 pub mod dns;
+mod doorway;
 pub mod hosts;
+pub mod link;
 pub mod log;
 pub mod log_lines;
 pub mod mailbox;

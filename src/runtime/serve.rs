@@ -11,6 +11,7 @@
 //! must not be dropped with operations under way, and everything that was promised is
 //! on stable storage by then.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,14 +19,16 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use jiff::tz::TimeZone;
 use spool_format::{LogId, SpoolUuid};
 
-use crate::config::Config;
-use crate::core::CoreId;
+use crate::config::{Config, ListenWhen};
 use crate::core::control::{ControlCore, Reconfigured};
 use crate::core::data::{DataCore, Parts};
+use crate::core::online::Online;
 use crate::core::restart;
 use crate::core::settings::Settings;
+use crate::core::{CoreId, Door};
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::route::TlsPolicy;
@@ -35,6 +38,7 @@ use crate::runtime::control::{self, Exit, Loaded};
 use crate::runtime::data;
 use crate::runtime::dns::{Dns, Fallback};
 use crate::runtime::hosts::HostBook;
+use crate::runtime::link::{Drivers, memory};
 use crate::runtime::log::{report, report_control};
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::net;
@@ -153,7 +157,8 @@ fn start_data_cores(
     let data_cores = waiting.len();
     for start in waiting {
         let core = start.id;
-        for listener in &start.listeners {
+        let doors = start.listeners.iter().zip(&start.open);
+        for (listener, _) in doors.filter(|(_, door)| **door == Door::Open) {
             net::listen(listener).map_err(|error| format!("listening failed: {error}"))?;
         }
         let placement = if pin && cpus.len() > 1 {
@@ -260,6 +265,15 @@ impl Ground {
             storeroom: Arc::clone(&self.storeroom),
             segments,
             listeners,
+            open: self
+                .config
+                .listeners
+                .iter()
+                .map(|listener| match listener.when {
+                    ListenWhen::Always => Door::Open,
+                    ListenWhen::LinkUp | ListenWhen::Schedule => Door::Closed,
+                })
+                .collect(),
             mailboxes: Arc::clone(&self.mailboxes),
             clock: self.clock,
             started,
@@ -287,6 +301,8 @@ impl Ground {
             // What takes a restart stays as it is.
             new.cores = old.cores;
             new.listeners.clone_from(&old.listeners);
+            new.links.clone_from(&old.links);
+            new.schedule.clone_from(&old.schedule);
             // The listeners that stay may need it.
             new.tls = new.tls.or_else(|| old.tls.clone());
             let settings = settings_of(&new, &ledger, clock)?;
@@ -302,9 +318,23 @@ impl Ground {
                 },
             })
         });
+        let link_memory = memory::path(&self.config.spool.directory);
+        let memories = memory::read(&link_memory).unwrap_or_else(|error| {
+            let what = format!(
+                "reading {} failed ({error}); budgets begin anew, and the file is replaced",
+                link_memory.display()
+            );
+            report_control(&Fact::Trouble { what });
+            BTreeMap::new()
+        });
+        let zone = TimeZone::system();
+        let setup = settings::online(&self.config, memories, zone);
+        let online = Online::new(setup, self.config.cores.data, self.clock.now());
         let book = host_book(&self.config).map_err(ServeError)?;
         let start = |dns| control::Start {
-            core: control_core(&self.settings, self.clock.now()),
+            core: control_core(&self.settings, self.clock.now(), online),
+            drivers: Drivers::new(&self.config.links),
+            link_memory,
             mailboxes: self.mailboxes,
             clock: self.clock,
             storeroom: self.storeroom,
@@ -323,9 +353,9 @@ impl Ground {
 }
 
 /// With the mailboxes that it sees to.
-fn control_core(settings: &Settings, now: Now) -> ControlCore {
+fn control_core(settings: &Settings, now: Now, online: Online) -> ControlCore {
     let customers = Arc::clone(&settings.customers);
-    let mut core = ControlCore::new(now, settings.data_cores, customers, random());
+    let mut core = ControlCore::new(now, settings.data_cores, customers, random(), online);
     core.collect(now, &settings.collectors);
     core
 }
@@ -364,6 +394,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("cores", old.cores != new.cores),
         ("listener", old.listeners != new.listeners),
         ("dns", old.dns != new.dns),
+        ("link", old.links != new.links),
+        ("schedule", old.schedule != new.schedule),
         ("admin", old.admin != new.admin),
         ("log", old.log != new.log),
     ];

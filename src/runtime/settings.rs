@@ -39,7 +39,10 @@ const SMARTHOSTS: SmarthostGroup = SmarthostGroup(0);
 mod customers;
 mod mailboxes;
 
+mod site;
+
 pub use customers::customers;
+pub use site::online;
 
 /// What the data cores need, but TLS, which takes more files:
 /// [`certificates`](super::certificates).
@@ -218,6 +221,7 @@ fn policies(
             .collect(),
         default,
         mode,
+        link: site::needs_link(config),
         ..Policies::default()
     };
     for route in &config.routes {

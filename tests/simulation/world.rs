@@ -903,6 +903,7 @@ impl World {
             }
             Operation::Forget { segment } => self.disk.forget(segment.segment),
             Operation::TellControl(notice) => self.told(notice),
+            Operation::Listen { .. } => panic!("every listener is always open"),
             Operation::TellCore { .. } => panic!("there is no other core"),
             Operation::Report(fact) => self.reported(&fact),
             Operation::Stopped => {
@@ -1295,6 +1296,7 @@ impl World {
 
     fn told(&mut self, notice: ControlNotice) {
         match notice {
+            ControlNotice::Outbound { .. } => panic!("there is no link"),
             ControlNotice::Resolve { core, next_hop } => {
                 assert_eq!(core, CoreId(0));
                 let answer = self.resolve(&next_hop);

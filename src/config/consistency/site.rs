@@ -22,6 +22,21 @@ impl Checks<'_> {
                 instead,
             );
         }
+        let no_login = matches!(
+            *link.kind,
+            LinkKind::Permanent
+                | LinkKind::NetworkManager
+                | LinkKind::External
+                | LinkKind::OnDemand
+        );
+        if no_login && link.user.is_some() && link.kind.is_sound() {
+            let instead = match *link.kind {
+                LinkKind::NetworkManager => "remove it; `nmcli connection edit` keeps it",
+                _ => "remove it; nothing of ours logs in",
+            };
+            let what = "is for kinds \"pppd\" and \"command\" only";
+            self.wrong("link.user", &link.user, what, instead);
+        }
         let commands = [
             ("link.up", &link.up),
             ("link.down", &link.down),
@@ -58,6 +73,11 @@ impl Checks<'_> {
             let instead = "add `cost_per_minute = \"0.05\"`";
             let what = "cannot be counted without a price";
             self.wrong("link.budget.cost_max", &budget.cost_max, what, instead);
+        }
+        if budget.bytes.is_some() && link.entry.is_none() && link.entry.is_sound() {
+            let instead = "add `entry = \"…\"` with the name of its interface";
+            let what = "cannot be counted without an interface";
+            self.wrong("link.budget.bytes", &budget.bytes, what, instead);
         }
         if budget.seconds.is_none() && budget.bytes.is_none() && budget.cost_max.is_none() {
             let instead = "add `seconds`, `bytes` or `cost_max`, or remove the budget";

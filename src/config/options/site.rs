@@ -8,6 +8,7 @@ use crate::config::declaration::{is, needed, none, options, otherwise, section, 
 use crate::config::options::server::ListenerTls;
 use crate::config::units::{Bytes, Money, TimeOfDay, Weekdays};
 use crate::mail::{Address, Domain};
+use crate::route::Network;
 
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -54,7 +55,8 @@ section! {
         /// "on-demand".
         kind: LinkKind = needed();
         /// For pppd the peer's name (pppd call NAME), for networkmanager the
-        /// connection's, for external the interface's.
+        /// connection's, for the others the interface's: external needs it, for
+        /// permanent, command and on-demand it is where octets are counted.
         entry: Option<String> = unset("none");
         /// For kind "command": the program that brings the link up, with its
         /// arguments.
@@ -71,6 +73,9 @@ section! {
         /// A file of mode 0600 with the password on its first line, or the name of
         /// a systemd credential.
         password_file: Option<PathBuf> = unset("the entry's");
+        /// Networks whose hosts are reached without the link: mail for a `[[route]]` to
+        /// an address there does not wait for it.
+        local: Vec<Network> = none("this machine and private addresses");
         /// How often is dialled.
         dial: Dial = options();
         /// What makes the link come up besides the schedule.

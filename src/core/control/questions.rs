@@ -29,6 +29,11 @@ impl ControlCore {
                 let which = name.as_deref().map_or(Which::All, Which::Named);
                 self.collectors.ask(request, which, Large::from(large));
             }
+            Command::Link(command) => {
+                let response = self.online.ask(now, &command);
+                self.operations
+                    .push_back(ControlOperation::Answer { request, response });
+            }
             Command::LogDetail(_) => {
                 let text = "changing the detail of the log while running is not supported by \
                             this version; set log.detail in the configuration and restart";

@@ -1,6 +1,6 @@
 //! How the control core leads a graceful stop.
 
-use super::{ControlCore, ControlOperation, STOP_PATIENCE, Stop};
+use super::{ControlCore, ControlOperation, HANG_UP_PATIENCE, STOP_PATIENCE, Stop};
 use crate::core::Notice;
 use crate::report::Fact;
 use crate::time::Now;
@@ -21,7 +21,19 @@ impl ControlCore {
             }));
         self.collectors.stop();
         self.desk.close();
+        // What is on the wire is waited for before the link is hung up.
+        self.online.stop(now);
         self.tell_all(&Notice::Stop { deadline });
+    }
+
+    /// Mail is dealt with: the process ends when nothing that we opened is left open.
+    pub(super) fn leave(&mut self, now: Now, clean: bool) {
+        if self.online.owes_hang_up() {
+            let deadline = now.instant + HANG_UP_PATIENCE;
+            self.stop = Stop::HangingUp { clean, deadline };
+        } else {
+            self.exit(clean);
+        }
     }
 
     pub(super) fn exit(&mut self, clean: bool) {

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 use spool_format::Location;
 
 use super::expiry::ExpiryReason;
+use super::link::tally_in;
 use super::pace;
 use super::{
     ConnectionId, ConnectionState, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Output, Schedule,
@@ -12,6 +13,7 @@ use super::{
 use crate::mail::{QueueId, RecipientIndex};
 use crate::queue::destination::{Destination, Gate, Health, Turn};
 use crate::queue::index::{DestinationId, HoldState, Index, Recipients, ShareSlot, ShareState};
+use crate::queue::way::Way;
 use crate::time::{Instant, Now};
 
 /// Deferred shares that become ready at once: enough to keep their order right, and
@@ -111,7 +113,8 @@ impl Schedule {
             ConnectionState::Working | ConnectionState::Hungry => {}
         }
         connection.state = ConnectionState::Working;
-        let surplus = destination.gate == Gate::Held || pace::is_one_too_many(destination);
+        let shut = destination.gate == Gate::Held || destination.way == Way::Shut;
+        let surplus = shut || pace::is_one_too_many(destination);
         if self.stopping || surplus || self.gives_way(id) {
             return self.take_quit(id);
         }
@@ -208,6 +211,8 @@ impl Schedule {
         };
         let was_there = set.remove(&turn);
         assert!(was_there, "a share was not where it was found");
+        self.tally_out(turn.share);
+        let message = self.index.message_of(turn.share);
         let (queue_id, location, octets) = (message.queue_id, message.location, message.octets);
         let share = self.index.share_mut(turn.share);
         share.state = ShareState::InFlight;
@@ -311,6 +316,14 @@ impl Schedule {
             )
         });
         self.pace(destination, &in_flight, results);
+        if results
+            .iter()
+            .any(|(_, o)| *o == RecipientOutcome::Delivered)
+            && self.destinations[destination].way.needs_link()
+        {
+            self.sent_over_link.0 += 1;
+            self.sent_over_link.1 += self.index.message_of(in_flight.share).octets;
+        }
         if taken {
             self.connection_mut(id).proven = true;
             self.succeeded(destination);
@@ -352,6 +365,8 @@ impl Schedule {
         let mut returned = SmallVec::<[RecipientIndex; 8]>::new();
         let sorted = results.is_sorted_by_key(|(recipient, _)| *recipient);
         let share = self.index.share(slot);
+        // It was the link that broke, not the host.
+        let shut = self.destinations[share.destination].way == Way::Shut;
         for &recipient in share.recipients.as_slice() {
             let found = if sorted {
                 let place = results.binary_search_by_key(&recipient, |(other, _)| *other);
@@ -361,6 +376,7 @@ impl Schedule {
                 all.find(|(other, _)| *other == recipient).map(|(_, o)| *o)
             };
             match found.unwrap_or(RecipientOutcome::Interrupted) {
+                RecipientOutcome::Interrupted if shut => returned.push(recipient),
                 RecipientOutcome::Delivered | RecipientOutcome::Failed => {}
                 RecipientOutcome::Deferred | RecipientOutcome::Interrupted => again.push(recipient),
                 RecipientOutcome::Returned => returned.push(recipient),
@@ -496,6 +512,12 @@ impl Schedule {
         ) {
             destination.expectant -= 1;
         }
+        // Without the link nobody can tell how the host is.
+        let end = if destination.way == Way::Shut {
+            End::Good
+        } else {
+            end
+        };
         if let End::Resting(until) = end {
             self.rest(connection.destination, until);
         }
@@ -522,7 +544,7 @@ impl Schedule {
 }
 
 /// Makes ready what was released and what is due, some at a time.
-fn promote(destination: &mut Destination, index: &mut Index, now: Instant) {
+pub(super) fn promote(destination: &mut Destination, index: &mut Index, now: Instant) {
     for _ in 0..PROMOTED_AT_ONCE {
         let turn = if let Some(turn) = destination.released.pop_first() {
             turn
@@ -540,5 +562,6 @@ fn promote(destination: &mut Destination, index: &mut Index, now: Instant) {
         };
         set.insert(ranked);
         index.share_mut(turn.share).state = ShareState::Ready;
+        tally_in(destination, index.message_of(turn.share));
     }
 }

@@ -38,6 +38,9 @@ impl Schedule {
         share.state = state;
         let new = set.insert(turn);
         assert!(new, "a share stood twice in a set");
+        if !held {
+            self.tally_in(slot);
+        }
     }
 
     /// From "in flight" to "deferred", or "held" if its message is.
@@ -63,6 +66,7 @@ impl Schedule {
         let destination = &mut self.destinations[share.destination];
         let ranked = Turn::ranked(rank, slot);
         let timed = Turn::timed(share.due, slot);
+        let was_ready = share.state == ShareState::Ready;
         let was_there = match (share.state, large) {
             (ShareState::InFlight, _) => panic!("a share in flight was looked for in a set"),
             (ShareState::Ready, true) => destination.large.remove(&ranked),
@@ -74,6 +78,9 @@ impl Schedule {
         };
         assert!(was_there, "a share was not where it should be");
         share.state = ShareState::InFlight;
+        if was_ready {
+            self.tally_out(slot);
+        }
     }
 
     /// The end of a share that stands nowhere. Its recipients were reported.

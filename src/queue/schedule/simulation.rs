@@ -11,6 +11,7 @@ use super::*;
 use crate::mail::{DeliverBy, DeliverByMode, Priority};
 use crate::queue::index::{HoldState, ShareState};
 use crate::queue::retry::Retry;
+use crate::queue::way::{NeedsLink, Outbound};
 use crate::queue::{MessageFacts, Policy};
 use crate::route::{
     CustomerName, DeliveryMode, Host, HostName, Protocol, SmarthostGroup, TlsPolicy,
@@ -99,6 +100,9 @@ struct World {
     expired: u64,
     finished: u64,
     most_connections: usize,
+    /// Half of the worlds have a link.
+    has_link: bool,
+    gate: LinkGate,
 }
 
 impl World {
@@ -149,6 +153,10 @@ impl World {
         policies
             .next_hops
             .insert(next_hops[1].clone(), Arc::new(fixed));
+        let has_link = random.next_u64().is_multiple_of(2);
+        if has_link {
+            policies.link = NeedsLink::AllBut(vec!["192.0.2.0/24".parse().unwrap()]);
+        }
         let limits = next_hops
             .iter()
             .map(|n| policies.get(n).connections)
@@ -190,6 +198,8 @@ impl World {
             expired: 0,
             finished: 0,
             most_connections: 0,
+            has_link,
+            gate: LinkGate::Shut,
         };
         for event in [Event::Arrive, Event::Mood, Event::Operator, Event::Jump] {
             world.after(HOUR, event);
@@ -378,7 +388,9 @@ impl World {
             .then(|| known[self.random.next_u64() as usize % known.len().max(1)]);
         let customer: CustomerName = "c".parse().unwrap();
         let now = self.now;
-        match (self.below(9), some) {
+        match (self.below(11), some) {
+            (9, _) if self.has_link => self.link(LinkGate::Open),
+            (10, _) if self.has_link => self.link(LinkGate::Shut),
             (0, _) => {
                 self.cores[core].hold(now, Selection::NextHop(next_hop.as_ref()));
             }
@@ -414,6 +426,19 @@ impl World {
         self.drain(core);
     }
 
+    fn link(&mut self, gate: LinkGate) {
+        self.gate = gate;
+        for core in 0..self.cores.len() {
+            self.cores[core].link(self.now, gate);
+            self.drain(core);
+        }
+    }
+
+    /// Whether nothing may begin on the way to this next hop.
+    fn is_shut(&self, core: usize, next_hop: &NextHop) -> bool {
+        self.gate == LinkGate::Shut && self.cores[core].policies.link.next_hop(next_hop)
+    }
+
     fn session_opens(&mut self, core: usize, id: ConnectionId) {
         let Some(session) = self.sessions.get_mut(&(core, id)) else {
             return;
@@ -446,6 +471,8 @@ impl World {
             let take = self.cores[core].take(self.now, id);
             match take {
                 Take::Job(job) => {
+                    let next_hop = self.cores[core].next_hop(job.destination).unwrap();
+                    assert!(!self.is_shut(core, next_hop), "seed {}", self.seed);
                     let latency = [10, 1000, 60_000][self.below(3) as usize];
                     self.after(
                         Duration::from_millis(latency),
@@ -562,6 +589,7 @@ impl World {
                 destination,
             } => {
                 let next_hop = self.cores[core].next_hop(destination).unwrap().clone();
+                assert!(!self.is_shut(core, &next_hop), "seed {seed}");
                 let next_hop = self.next_hops.iter().position(|n| *n == next_hop).unwrap();
                 let session = Session {
                     next_hop,
@@ -678,6 +706,7 @@ impl World {
     fn calm_down(&mut self) {
         self.calm = true;
         self.moods.fill(Mood::Well);
+        self.link(LinkGate::Open);
         let customer: CustomerName = "c".parse().unwrap();
         // Held mail goes once each time it is released, and may be told 4xx then.
         for _ in 0..12 {
@@ -755,6 +784,15 @@ impl Schedule {
                 }
             }
             assert_eq!((d.shares, d.octets), (here, octets));
+            if let Some(tally) = &d.tally {
+                let mut sum = Outbound::default();
+                tally.count_into(&mut sum);
+                assert_eq!(sum.ready as usize, d.small.len() + d.large.len());
+                let ready = d.small.iter().chain(&d.large);
+                let messages = ready.map(|turn| self.index.message_of(turn.share));
+                let oldest = messages.map(|m| m.arrival.as_seconds()).min();
+                assert_eq!(sum.oldest.map(WallTime::as_seconds), oldest);
+            }
             let mine = self.connections.iter().filter(|c| c.destination == id);
             assert_eq!(mine.count(), usize::from(d.connections));
             let expectant = self.connections.iter().filter(|c| {

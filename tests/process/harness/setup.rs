@@ -28,6 +28,7 @@ pub(crate) struct Setup {
     routes: String,
     customers: String,
     retry: String,
+    site: String,
     log: String,
     pub(crate) wrapper: Vec<String>,
 }
@@ -54,6 +55,7 @@ impl Setup {
             retry:
                 "first = \"1s\"\nfactor = 1.0\nlongest = \"1s\"\ngive_up = \"10m\"\nwarn = \"0s\"\n"
                     .to_owned(),
+            site: String::new(),
             log: String::new(),
             wrapper: Vec::new(),
         }
@@ -211,6 +213,13 @@ impl Setup {
         self
     }
 
+    /// Whole sections of the site's side, behind all others.
+    pub(crate) fn site(mut self, sections: &str) -> Self {
+        self.site.push_str(sections);
+        self.site.push('\n');
+        self
+    }
+
     pub(crate) fn cores(mut self, cores: u8) -> Self {
         self.cores = cores;
         self
@@ -240,6 +249,7 @@ impl Setup {
             routes,
             customers,
             retry,
+            site,
             log,
             listener,
             smarthost_lines,
@@ -296,6 +306,7 @@ impl Setup {
         push(routes);
         push(customers);
         push(&format!("[retry]\n{retry}"));
+        push(site);
         push(sections);
         text
     }

@@ -1,0 +1,484 @@
+//! How this site is on line: its links, its schedule, its collectors, and the listeners
+//! that are open for as long as it is.
+//!
+//! Part of the control core. What the machines of [`crate::link`] want becomes
+//! operations of the shell and notices to the data cores; what the data cores tell of the
+//! mail that waits becomes the machines' work.
+//!
+//! Rules:
+//! - Mail may go while any link is up. Links stand in the order in which they are wanted:
+//!   one is dialled only if none before it is up or can be dialled.
+//! - When a link comes up everything that waits is tried at once. Unless the schedule has
+//!   brought it up and says otherwise, all collectors run.
+//! - Before a link that we opened is hung up, each data core has said that it has seen the
+//!   gate shut and has nothing on the wire: a notice has a number, and its answer too.
+//! - What the schedule missed is done once, if it is not older than [`MISSED_MAX`].
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use crate::core::control::ControlOperation;
+use crate::core::{CoreId, Door, LinkNotice, ListenerId, Notice};
+use crate::link::LinkId;
+use crate::link::calendar::Calendar;
+use crate::link::collecting::{
+    Appointment, Collect, CollectKind, Collected, CollectorId, Collectors,
+};
+use crate::link::controller::{Controller, DialFailure, Output, Presence, Settings, WALL_CHECK};
+use crate::link::outing::Memory;
+use crate::link::work::{Reason, Work};
+use crate::report::{Fact, LinkFact};
+use crate::time::{Instant, Now, WallTime};
+
+mod answers;
+
+/// Older than this, what the schedule missed is not made up for; and a clock that is set
+/// back by more than this begins the schedule anew from there. As usual with cron.
+pub const MISSED_MAX: Duration = Duration::from_secs(3 * 3600);
+
+/// A link.
+#[derive(Clone, Debug)]
+pub struct LinkSetup {
+    /// For logs and commands.
+    pub name: String,
+    /// What the operator decides about it.
+    pub settings: Settings,
+    /// What is remembered of it.
+    pub memory: Memory,
+}
+
+/// When a listener is open.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OpenWhen {
+    /// Always.
+    Always,
+    /// While a link is up.
+    LinkUp,
+    /// While a window of the schedule is.
+    Schedule,
+}
+
+/// What the operator decides about being on line.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// In the order in which they are wanted. None: always on line.
+    pub links: Vec<LinkSetup>,
+    /// The schedule.
+    pub rows: Vec<Appointment>,
+    /// The zone of its times.
+    pub zone: TimeZone,
+    /// The collectors, in the order of the configuration.
+    pub collectors: Vec<CollectKind>,
+    /// The listeners, in the order of the configuration.
+    pub listeners: Vec<OpenWhen>,
+}
+
+impl Setup {
+    /// A host that is always on line.
+    #[must_use]
+    pub fn always() -> Self {
+        Self {
+            links: Vec::new(),
+            rows: Vec::new(),
+            zone: TimeZone::UTC,
+            collectors: Vec::new(),
+            listeners: Vec::new(),
+        }
+    }
+}
+
+/// What the shell does for a link.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LinkOperation {
+    /// Bring it up.
+    Dial,
+    /// Take it down, or end the dial.
+    HangUp,
+    /// Say how many octets passed its interface.
+    Measure,
+}
+
+/// What happened to a link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LinkEvent {
+    /// The outcome of [`LinkOperation::Dial`].
+    Dialled(Result<(), DialFailure>),
+    /// The outcome of [`LinkOperation::HangUp`].
+    HungUp(Result<(), String>),
+    /// The outcome of [`LinkOperation::Measure`].
+    Metered(Option<u64>),
+    /// It has gone of itself.
+    Lost(String),
+    /// Which connection is there that we did not open.
+    Presence(Presence),
+}
+
+struct Link {
+    name: String,
+    controller: Controller,
+}
+
+/// What a data core said last.
+#[derive(Clone, Copy, Default)]
+struct CoreWork {
+    number: u32,
+    work: Work,
+}
+
+/// See the module.
+pub struct Online {
+    links: Vec<Link>,
+    calendar: Calendar,
+    rows: Vec<Appointment>,
+    /// What is due up to here was done.
+    looked_until: WallTime,
+    collectors: Collectors,
+    /// What the schedule wants collected when the link is there.
+    pending: Vec<Collect>,
+    listeners: Vec<(OpenWhen, Door)>,
+    cores: Vec<CoreWork>,
+    /// Of the last notice about the link.
+    number: u32,
+    gate: LinkNotice,
+    now: Now,
+    operations: VecDeque<ControlOperation>,
+}
+
+impl Online {
+    /// All links down, all listeners closed that are not always open.
+    #[must_use]
+    pub fn new(setup: Setup, data_cores: u8, now: Now) -> Self {
+        let Setup {
+            links,
+            rows,
+            zone,
+            collectors,
+            listeners,
+        } = setup;
+        let calendar_rows = rows.iter().map(|row| row.row.clone()).collect();
+        let links = links.into_iter().map(|setup| Link {
+            name: setup.name,
+            controller: Controller::new(setup.settings, zone.clone(), setup.memory, now),
+        });
+        Self {
+            links: links.collect(),
+            calendar: Calendar::new(calendar_rows, zone),
+            rows,
+            looked_until: now.wall,
+            collectors: Collectors::new(collectors),
+            pending: Vec::new(),
+            listeners: listeners
+                .into_iter()
+                .map(|when| match when {
+                    OpenWhen::Always => (when, Door::Open),
+                    OpenWhen::LinkUp | OpenWhen::Schedule => (when, Door::Closed),
+                })
+                .collect(),
+            cores: vec![CoreWork::default(); usize::from(data_cores)],
+            number: 0,
+            gate: LinkNotice::Cut,
+            now,
+            operations: VecDeque::new(),
+        }
+    }
+
+    /// Something happened to a link.
+    pub fn event(&mut self, now: Now, link: LinkId, event: LinkEvent) {
+        if let Some(Link { controller, .. }) = self.links.get_mut(usize::from(link.0)) {
+            match event {
+                LinkEvent::Dialled(result) => controller.dialled(now, result),
+                LinkEvent::HungUp(result) => controller.hung_up(now, result),
+                LinkEvent::Metered(counter) => controller.metered(now, counter),
+                LinkEvent::Lost(why) => controller.lost(now, why),
+                LinkEvent::Presence(presence) => controller.presence(now, presence),
+            }
+        }
+        self.follow(now);
+    }
+
+    /// A data core said what waits.
+    pub fn outbound(&mut self, now: Now, core: CoreId, number: u32, work: Work) {
+        if let Some(slot) = self.cores.get_mut(usize::from(core.0)) {
+            *slot = CoreWork { number, work };
+        }
+        let work = self.work();
+        for link in &mut self.links {
+            link.controller.work(now, work);
+        }
+        self.follow(now);
+    }
+
+    /// A collector has ended.
+    pub fn collected(
+        &mut self,
+        now: Now,
+        collector: CollectorId,
+        result: Result<Collected, String>,
+    ) {
+        self.collectors.ended(now, collector, &result);
+        let fact = LinkFact::Collected {
+            collector: collector.0,
+            failed: result.err(),
+        };
+        let link = self.name_of_up();
+        self.report(link, fact);
+        self.follow(now);
+    }
+
+    /// The server stops.
+    pub fn stop(&mut self, now: Now) {
+        for link in &mut self.links {
+            link.controller.stop(now);
+        }
+        self.follow(now);
+    }
+
+    /// Whether we have something open that must be hung up before the end.
+    #[must_use]
+    pub fn owes_hang_up(&self) -> bool {
+        self.links.iter().any(|link| link.controller.owes_hang_up())
+    }
+
+    /// Time has passed.
+    pub fn timer(&mut self, now: Now) {
+        self.look_at_the_calendar(now);
+        if self
+            .deadline()
+            .is_some_and(|deadline| deadline <= now.instant)
+        {
+            for link in &mut self.links {
+                link.controller.timer(now);
+            }
+        }
+        self.follow(now);
+    }
+
+    /// What is to be done next.
+    pub fn poll(&mut self) -> Option<ControlOperation> {
+        self.operations.pop_front()
+    }
+
+    /// When [`Online::timer`] is wanted.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let wall = |at: WallTime| self.now.instant + at.since(self.now.wall).min(WALL_CHECK);
+        let links = self
+            .links
+            .iter()
+            .filter_map(|link| link.controller.deadline());
+        let next = self.calendar.next(self.looked_until, |_| true);
+        let by_schedule = self
+            .listeners
+            .iter()
+            .any(|(when, _)| *when == OpenWhen::Schedule);
+        let edge = by_schedule
+            .then(|| self.calendar.next_edge(self.now.wall, |_| true))
+            .flatten();
+        links
+            .chain(next.map(|next| wall(next.at)))
+            .chain(edge.map(wall))
+            .chain(self.collectors.deadline())
+            .min()
+    }
+
+    /// Of all data cores.
+    fn work(&self) -> Work {
+        let all = self.cores.iter().map(|core| core.work);
+        all.fold(Work::default(), Work::and)
+    }
+
+    fn is_up(&self) -> bool {
+        self.links.iter().any(|link| link.controller.is_up())
+    }
+
+    fn look_at_the_calendar(&mut self, now: Now) {
+        let behind = now.wall.since(self.looked_until);
+        if self.looked_until.since(now.wall) > MISSED_MAX || behind > MISSED_MAX {
+            self.looked_until = now.wall;
+            return;
+        }
+        if behind.is_zero() {
+            return;
+        }
+        let due = self.calendar.due(self.looked_until, now.wall);
+        self.looked_until = now.wall;
+        for occurrence in due {
+            let row = self.rows[occurrence.row].clone();
+            if row.may_dial {
+                let may_dial = |row: usize| self.rows[row].may_dial;
+                let open = self.calendar.open_until(occurrence.at, may_dial);
+                let until = open.unwrap_or(occurrence.window_ends);
+                for link in &mut self.links {
+                    link.controller.occasion(now, until);
+                }
+                self.pending.extend(&row.collect);
+            }
+            if self.is_up() {
+                if row.send && self.gate == LinkNotice::Open {
+                    self.tell(LinkNotice::Open);
+                }
+                self.collect(now, &row.collect);
+            }
+        }
+    }
+
+    /// Does what the machines want, until they want nothing.
+    fn follow(&mut self, now: Now) {
+        self.now = now;
+        loop {
+            let occupied = self.collectors.is_busy(now);
+            let mut served = false;
+            for place in 0..self.links.len() {
+                let controller = &mut self.links[place].controller;
+                controller.occupied(now, occupied);
+                controller.standby(now, served);
+                served |= controller.is_up() || controller.is_able(now);
+            }
+            let mut moved = false;
+            for place in 0..self.links.len() {
+                while let Some(output) = self.links[place].controller.poll() {
+                    moved = true;
+                    self.perform(now, place, output);
+                }
+            }
+            moved |= self.let_go(now);
+            if !moved {
+                break;
+            }
+        }
+        self.mind_the_doors(now);
+    }
+
+    fn perform(&mut self, now: Now, place: usize, output: Output) {
+        let link = LinkId(u8::try_from(place).expect("few links"));
+        let operation = match output {
+            Output::Dial => LinkOperation::Dial,
+            Output::HangUp => LinkOperation::HangUp,
+            Output::Measure => LinkOperation::Measure,
+            Output::Opened { reason } => return self.opened(now, place, reason),
+            Output::Closing => {
+                if !self.is_up() {
+                    self.tell(LinkNotice::Shut);
+                }
+                return;
+            }
+            Output::Closed => {
+                if !self.is_up() {
+                    self.tell(LinkNotice::Cut);
+                }
+                return;
+            }
+            Output::Keep => {
+                let memories = self.links.iter().map(|link| {
+                    let memory = link.controller.memory();
+                    (link.name.clone(), memory)
+                });
+                let memories = memories.collect();
+                self.operations
+                    .push_back(ControlOperation::KeepLinks { memories });
+                return;
+            }
+            Output::Report(fact) => {
+                let name = self.links[place].name.clone();
+                return self.report(name, fact);
+            }
+        };
+        self.operations
+            .push_back(ControlOperation::Link { link, operation });
+    }
+
+    fn opened(&mut self, now: Now, place: usize, reason: Reason) {
+        self.tell(LinkNotice::Open);
+        for (other, link) in self.links.iter_mut().enumerate() {
+            if other != place {
+                link.controller.relieved(now);
+            }
+        }
+        let pending = std::mem::take(&mut self.pending);
+        if reason == Reason::Schedule {
+            self.collect(now, &pending);
+        } else {
+            self.collect(now, &[Collect::All]);
+        }
+    }
+
+    fn collect(&mut self, now: Now, which: &[Collect]) {
+        for collector in self.collectors.run(now, which) {
+            let link = self.name_of_up();
+            let fact = LinkFact::Collecting {
+                collector: collector.0,
+            };
+            self.report(link, fact);
+            self.operations
+                .push_back(ControlOperation::RunCollector { collector });
+        }
+    }
+
+    /// Links that are to go may go when nothing is on the wire, or another carries it.
+    fn let_go(&mut self, now: Now) -> bool {
+        let seen = self.cores.iter().all(|core| core.number == self.number);
+        let work = self.work();
+        let quiet = seen && work.in_flight == 0 && work.sessions == 0;
+        let mut moved = false;
+        if quiet || self.is_up() {
+            for link in &mut self.links {
+                moved |= link.controller.quiet(now);
+            }
+        }
+        moved
+    }
+
+    /// Listeners that are not always open.
+    fn mind_the_doors(&mut self, now: Now) {
+        let up = self.is_up();
+        let in_window = self.calendar.open_until(now.wall, |_| true).is_some();
+        for (number, (when, door)) in self.listeners.iter_mut().enumerate() {
+            let open = match when {
+                OpenWhen::Always => true,
+                OpenWhen::LinkUp => up,
+                OpenWhen::Schedule => in_window,
+            };
+            let wanted = if open { Door::Open } else { Door::Closed };
+            if *door == wanted {
+                continue;
+            }
+            *door = wanted;
+            let listener = ListenerId(u16::try_from(number).expect("few listeners"));
+            let notice = Notice::Listen {
+                listener,
+                door: wanted,
+            };
+            tell_all(&mut self.operations, self.cores.len(), &notice);
+        }
+    }
+
+    fn tell(&mut self, link: LinkNotice) {
+        self.number = self.number.wrapping_add(1);
+        self.gate = link;
+        let number = self.number;
+        let notice = Notice::Link { number, link };
+        tell_all(&mut self.operations, self.cores.len(), &notice);
+    }
+
+    fn report(&mut self, link: String, fact: LinkFact) {
+        self.operations
+            .push_back(ControlOperation::Report(Fact::Link { link, fact }));
+    }
+
+    /// The link that is up, for a line about what goes over it.
+    fn name_of_up(&self) -> String {
+        let up = self.links.iter().find(|link| link.controller.is_up());
+        up.or(self.links.first())
+            .map_or_else(String::new, |link| link.name.clone())
+    }
+}
+
+fn tell_all(operations: &mut VecDeque<ControlOperation>, cores: usize, notice: &Notice) {
+    for core in 0..cores {
+        let core = CoreId(u8::try_from(core).expect("few cores"));
+        let notice = notice.clone();
+        operations.push_back(ControlOperation::Tell { core, notice });
+    }
+}

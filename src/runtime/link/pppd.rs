@@ -1,0 +1,380 @@
+//! A link by `pppd call ENTRY`.
+//!
+//! pppd stays our child (`nodetach`), so that its end is noticed at once, with its reason.
+//! What it says on its output shows the interface and when IP is up; its exit status says
+//! in words why it failed. A password goes through a pipe to its passwordfd plugin, never
+//! through its arguments or a file of ours.
+//!
+//! To hang up is SIGTERM: pppd ends LCP in order and runs the entry's disconnect script.
+//! A stop hangs up; a crash of ours leaves pppd running, and it is somebody else's then.
+
+use std::cell::{Cell, RefCell};
+use std::io::Write as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::sync::oneshot;
+
+use super::Meter;
+use super::interfaces::Interfaces;
+use super::program::{Group, Input, start};
+use crate::config::Login;
+use crate::core::online::LinkEvent;
+use crate::link::controller::{DialFailure, Hope, Presence};
+
+/// Longest line of pppd that is looked at.
+const LINE_BYTES_MAX: u64 = 1024;
+
+/// How long a pppd may take to end that was told to: below the patience of the machine.
+const END_LIMIT: Duration = Duration::from_secs(20);
+/// How often that is looked at.
+const END_PAUSE: Duration = Duration::from_millis(50);
+
+/// The name under which pppd is found, here and among the processes of others.
+const PROGRAM: &str = "pppd";
+/// Where it is if the path does not say.
+const PLACES: [&str; 3] = ["/usr/sbin/pppd", "/sbin/pppd", "/usr/local/sbin/pppd"];
+
+pub(super) struct Pppd {
+    entry: String,
+    login: Option<Login>,
+    interfaces: Option<Interfaces>,
+    running: RefCell<Option<Running>>,
+    /// The process group of our last pppd, and of what it has started.
+    group: Cell<Option<u32>>,
+    /// It has been started, and was not waited for yet.
+    is_ours: Cell<bool>,
+}
+
+/// Ours.
+struct Running {
+    interface: String,
+    /// To end it; dropped, it ends too.
+    hang_up: oneshot::Sender<oneshot::Sender<()>>,
+}
+
+impl Pppd {
+    pub(super) fn new(entry: String, login: Option<Login>, interfaces: Option<Interfaces>) -> Self {
+        Self {
+            entry,
+            login,
+            interfaces,
+            running: RefCell::new(None),
+            group: Cell::new(None),
+            is_ours: Cell::new(false),
+        }
+    }
+
+    /// Dials. `lost` is told when the line breaks later.
+    pub(super) async fn dial(
+        self: &Rc<Self>,
+        lost: impl Fn(String) + 'static,
+    ) -> Result<(), DialFailure> {
+        let not_soon = |why: String| DialFailure {
+            why,
+            hope: Hope::NotSoon,
+        };
+        let program = PLACES
+            .iter()
+            .find(|place| std::path::Path::new(place).exists())
+            .ok_or_else(|| not_soon("pppd is not installed".to_owned()))?;
+        let mut words: Vec<String> = [*program, "call", &self.entry, "nodetach"]
+            .map(str::to_owned)
+            .to_vec();
+        let mut password = None;
+        if let Some(login) = &self.login {
+            let pipe = password_pipe(login).map_err(not_soon)?;
+            let number = pipe.as_raw_fd().to_string();
+            let more = [
+                "user",
+                &login.user,
+                "plugin",
+                "passwordfd.so",
+                "passwordfd",
+                &number,
+            ];
+            words.extend(more.map(str::to_owned));
+            password = Some(pipe);
+        }
+        let keeps = password.as_ref().map(OwnedFd::as_raw_fd);
+        let mut group = start(&words, &Input::Nothing, keeps)
+            .map_err(|error| not_soon(format!("{program} could not be started: {error}")))?;
+        drop(password);
+        self.group.set(group.child().id());
+        self.is_ours.set(true);
+        let stdout = group.child().stdout.take();
+        let mut lines = BufReader::new(stdout.ok_or_else(|| not_soon("no output".to_owned()))?);
+        let mut last = String::new();
+        let mut interface = None;
+        // Until IP is up, or it gives up: the machine's patience is the limit.
+        while let Some(line) = next_line(&mut lines).await {
+            if let Some(name) = line.strip_prefix("Using interface ") {
+                interface = Some(name.trim().to_owned());
+            }
+            let is_up = line.starts_with("local  IP address") || line.starts_with("local  LL");
+            if let (true, Some(interface)) = (is_up, &interface) {
+                self.keep(group, lines, interface.clone(), lost);
+                return Ok(());
+            }
+            last = line;
+        }
+        let status = group.child().wait().await;
+        group.is_over();
+        self.is_ours.set(false);
+        let code = status.ok().and_then(|status| status.code());
+        let (words, hope) = in_words(code);
+        let last = if last.is_empty() {
+            String::new()
+        } else {
+            format!(" ({last})")
+        };
+        Err(DialFailure {
+            why: format!("pppd: {words}{last}"),
+            hope,
+        })
+    }
+
+    /// A task waits for its end.
+    fn keep(
+        self: &Rc<Self>,
+        mut group: Group,
+        mut lines: BufReader<impl AsyncRead + Unpin + 'static>,
+        interface: String,
+        lost: impl Fn(String) + 'static,
+    ) {
+        let (hang_up, ordered) = oneshot::channel::<oneshot::Sender<()>>();
+        *self.running.borrow_mut() = Some(Running { interface, hang_up });
+        let own = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            // A full pipe would stop pppd.
+            let drained = async {
+                while next_line(&mut lines).await.is_some() {}
+                std::future::pending::<()>().await;
+            };
+            let ended = tokio::select! {
+                status = group.child().wait() => Ok(status),
+                order = ordered => Err(order),
+                () = drained => unreachable!("it is pending for ever"),
+            };
+            match ended {
+                Ok(status) => {
+                    group.is_over();
+                    own.running.borrow_mut().take();
+                    own.is_ours.set(false);
+                    let code = status.ok().and_then(|status| status.code());
+                    lost(format!("pppd: {}", in_words(code).0));
+                }
+                Err(order) => {
+                    let _ = group.end().await;
+                    group.is_over();
+                    if let Ok(done) = order {
+                        // Who asked may have gone meanwhile.
+                        let _ = done.send(());
+                    }
+                }
+            }
+        });
+    }
+
+    pub(super) async fn hang_up(&self) -> Result<(), String> {
+        let running = self.running.borrow_mut().take();
+        if let Some(running) = running {
+            let (done, ended) = oneshot::channel();
+            if running.hang_up.send(done).is_ok() {
+                ended
+                    .await
+                    .map_err(|_| "the task that watches pppd has gone".to_owned())?;
+            }
+        }
+        // A dial that was called off has told its pppd to end with the task.
+        if let Some(process) = self.group.get().filter(|_| self.is_ours.get()) {
+            let until = std::time::Instant::now() + END_LIMIT;
+            while is_alive(process) {
+                if std::time::Instant::now() > until {
+                    return Err(format!("pppd (process {process}) does not end"));
+                }
+                tokio::time::sleep(END_PAUSE).await;
+            }
+        }
+        self.is_ours.set(false);
+        Ok(())
+    }
+
+    pub(super) async fn meter(&self) -> Option<u64> {
+        let interface = self.running.borrow().as_ref()?.interface.clone();
+        let meter = Meter {
+            interface: Some(interface),
+            interfaces: self.interfaces.clone(),
+        };
+        meter.read().await
+    }
+
+    /// Tells whether somebody else's pppd has our entry, or anything else leads out.
+    pub(super) async fn watch(&self, tell: &dyn Fn(LinkEvent)) {
+        let Some(interfaces) = &self.interfaces else {
+            return;
+        };
+        interfaces
+            .watch(async |interfaces| {
+                if self.is_ours.get() {
+                    return;
+                }
+                // The interface goes first, and with a notice of the kernel.
+                let there = interfaces.has_point_to_point().await;
+                let presence = if there && somebody_calls(&self.entry, self.group.get()) {
+                    Presence::Selected
+                } else if interfaces.has_default_route().await {
+                    Presence::Other
+                } else {
+                    Presence::None
+                };
+                // What we began meanwhile is no presence.
+                if !self.is_ours.get() {
+                    tell(LinkEvent::Presence(presence));
+                }
+            })
+            .await;
+    }
+}
+
+/// A pipe from which the plugin reads the password, to its end: a line end would be part of
+/// it. Its other end is closed, since a password fits into a pipe.
+fn password_pipe(login: &Login) -> Result<OwnedFd, String> {
+    let path = login.password_file.path().display();
+    let secret = login
+        .password_file
+        .read()
+        .map_err(|error| format!("reading {path} failed: {error}"))?;
+    let piped = || -> std::io::Result<OwnedFd> {
+        let (reader, mut writer) = std::io::pipe()?;
+        writer.write_all(secret.reveal().as_bytes())?;
+        Ok(reader.into())
+    };
+    piped().map_err(|error| format!("making a pipe for the password failed: {error}"))
+}
+
+/// The next line, cut where it is too long.
+async fn next_line(lines: &mut BufReader<impl AsyncRead + Unpin>) -> Option<String> {
+    let mut line = Vec::new();
+    let read = (&mut *lines)
+        .take(LINE_BYTES_MAX)
+        .read_until(b'\n', &mut line)
+        .await;
+    match read {
+        Ok(1..) => Some(String::from_utf8_lossy(&line).trim_end().to_owned()),
+        _ => None,
+    }
+}
+
+/// Whether a process is there and has not ended.
+fn is_alive(process: u32) -> bool {
+    stat(process).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// The state and the process group of a process (proc(5)).
+fn stat(process: u32) -> Option<(char, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // Behind the name, which may hold anything, in parentheses.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut words = rest.split(' ');
+    let state = words.next()?.chars().next()?;
+    Some((state, words.nth(1)?.parse().ok()?))
+}
+
+/// Whether a pppd that is not ours was started with `call ENTRY`. pppd starts others of
+/// its name for its ends; all are of one process group.
+fn somebody_calls(entry: &str, own: Option<u32>) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return false;
+    };
+    let numbers = processes
+        .flatten()
+        .filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
+    numbers
+        .filter(|number| {
+            let words = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+            calls(&words, entry)
+        })
+        .any(|number| stat(number).is_some_and(|(_, group)| Some(group) != own))
+}
+
+/// Whether this command line, words ended by NUL, is `pppd … call ENTRY …`.
+fn calls(words: &[u8], entry: &str) -> bool {
+    let mut words = words.split(|octet| *octet == 0);
+    let program = words.next().unwrap_or_default();
+    let name = program.rsplit(|octet| *octet == b'/').next();
+    if name != Some(PROGRAM.as_bytes()) {
+        return false;
+    }
+    let words: Vec<_> = words.collect();
+    words
+        .windows(2)
+        .any(|pair| pair[0] == b"call" && pair[1] == entry.as_bytes())
+}
+
+/// Exit status of pppd (pppd(8)) in words, and whether the same again may help.
+fn in_words(code: Option<i32>) -> (String, Hope) {
+    use Hope::{Again, NotSoon};
+    let (words, hope) = match code {
+        None => ("it was killed", Again),
+        Some(0) => ("it ended in good order before IP was up", Again),
+        Some(1) => ("a system call failed, or there was no memory", Again),
+        Some(2) => ("an option of the entry is wrong", NotSoon),
+        Some(3) => ("it is not setuid-root and we are not root", NotSoon),
+        Some(4) => ("the kernel has no PPP driver", NotSoon),
+        Some(5) => ("it was ended by a signal", Again),
+        Some(6) => ("the serial port could not be locked", Again),
+        Some(7) => ("the serial port could not be opened", Again),
+        Some(8) => (
+            "the connect script failed: busy, no answer or no dial tone",
+            Again,
+        ),
+        Some(9) => ("the program of its pty could not be run", NotSoon),
+        Some(10) => (
+            "PPP negotiation failed: the other end does not speak PPP",
+            Again,
+        ),
+        Some(11) => ("the other end did not log in to us", NotSoon),
+        Some(12) => ("the line was idle", Again),
+        Some(13) => ("its connect time was over", Again),
+        Some(14) => ("it waits to be called back", Again),
+        Some(15) => ("the other end does not answer any more", Again),
+        Some(16) => ("the modem hung up", Again),
+        Some(17) => ("the line is looped back", Again),
+        Some(18) => ("the init script failed", Again),
+        Some(19) => (
+            "the other end does not take our user name and password",
+            NotSoon,
+        ),
+        Some(code) => return (format!("it ended with exit code {code}"), Again),
+    };
+    (words.to_owned(), hope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pppd_of_others_is_known_by_its_entry() {
+        let check = |words: &[u8], expected: bool| assert_eq!(calls(words, "isp"), expected);
+        check(b"/usr/sbin/pppd\0call\0isp\0", true);
+        check(b"pppd\0debug\0call\0isp\0nodetach\0", true);
+        check(b"pppd\0call\0isp2\0", false);
+        check(b"pppd\0isp\0call\0", false);
+        check(b"vi\0call\0isp\0", false);
+        check(b"", false);
+    }
+
+    #[test]
+    fn exit_codes_have_words() {
+        let hope = |code| in_words(Some(code)).1;
+        assert_eq!(hope(8), Hope::Again, "busy");
+        assert_eq!(hope(19), Hope::NotSoon, "wrong password");
+        let words: std::collections::BTreeSet<_> =
+            (0..=20).map(|code| in_words(Some(code)).0).collect();
+        assert_eq!(words.len(), 21);
+    }
+}

@@ -1,0 +1,232 @@
+//! Programs that a link needs: started without a shell, with none of our descriptors, in
+//! a process group of their own, within a time limit.
+//!
+//! `unsafe`: the hook between fork and exec makes one system call and touches no memory.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+
+/// Octets of a program's output that are kept for the operator: its last words.
+const LAST_WORDS_BYTES_MAX: usize = 400;
+
+/// How long a program that was told to end may take before it is killed.
+const TERM_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a program ended, and what it said last.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) status: ExitStatus,
+    pub(super) last_words: String,
+}
+
+impl Ended {
+    /// The sentence for a failure.
+    pub(super) fn sentence(&self, program: &str) -> String {
+        let status = match self.status.code() {
+            Some(code) => format!("exit code {code}"),
+            None => self.status.to_string(),
+        };
+        if self.last_words.is_empty() {
+            format!("{program} ended with {status}")
+        } else {
+            format!("{program} ended with {status}: {}", self.last_words)
+        }
+    }
+}
+
+/// A child whose whole process group ends with this value.
+#[derive(Debug)]
+pub(super) struct Group {
+    child: Child,
+    group: Option<rustix::process::Pid>,
+}
+
+impl Group {
+    /// The child itself.
+    pub(super) fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Tells the group to end, and waits until the child has; kills it if it takes too
+    /// long.
+    pub(super) async fn end(&mut self) -> io::Result<ExitStatus> {
+        self.signal(rustix::process::Signal::TERM);
+        match tokio::time::timeout(TERM_PATIENCE, self.child.wait()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.signal(rustix::process::Signal::KILL);
+                self.child.wait().await
+            }
+        }
+    }
+
+    /// It has ended and was waited for: its number may be another's.
+    pub(super) fn is_over(&mut self) {
+        self.group = None;
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(group) = self.group {
+            // It may be gone already: then it is as it should be.
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            self.signal(rustix::process::Signal::TERM);
+        }
+    }
+}
+
+/// What a program reads on its standard input.
+pub(super) enum Input {
+    Nothing,
+    /// These octets, then the end.
+    Octets(Vec<u8>),
+}
+
+/// Starts a program: its path, then its arguments.
+///
+/// # Errors
+/// It is not there, or may not be run.
+pub(super) fn start(words: &[String], input: &Input, keeps: Option<i32>) -> io::Result<Group> {
+    let (program, arguments) = words
+        .split_first()
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(match input {
+            Input::Nothing => Stdio::null(),
+            Input::Octets(_) => Stdio::piped(),
+        })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .current_dir("/")
+        .process_group(0);
+    hand_over_nothing(&mut command, keeps);
+    let child = command.spawn()?;
+    let group = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(rustix::process::Pid::from_raw);
+    Ok(Group { child, group })
+}
+
+/// Marks every descriptor of ours as closed for the program, but its standard ones and
+/// `keeps`. Sockets of data cores have no mark of their own for a moment after accept.
+#[allow(unsafe_code)]
+fn hand_over_nothing(command: &mut Command, keeps: Option<i32>) {
+    let hook = move || {
+        // SAFETY: close_range and fcntl take numbers and touch no memory of ours; both
+        // may be called between fork and exec (signal-safety(7)).
+        let result = unsafe {
+            let closed = libc::syscall(
+                libc::SYS_close_range,
+                3_u32,
+                u32::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            );
+            match keeps {
+                Some(fd) if closed == 0 => i64::from(libc::fcntl(fd, libc::F_SETFD, 0)),
+                _ => closed,
+            }
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    };
+    // SAFETY: the hook makes two system calls, allocates nothing and takes no lock.
+    unsafe { command.pre_exec(hook) };
+}
+
+/// Runs a program to its end, within a time limit.
+///
+/// # Errors
+/// A sentence: it could not be started, or took too long.
+pub(super) async fn run(words: &[String], input: Input, limit: Duration) -> Result<Ended, String> {
+    let program = words.first().cloned().unwrap_or_default();
+    let mut group = start(words, &input, None)
+        .map_err(|error| format!("{program} could not be started: {error}"))?;
+    let child = group.child();
+    let stdin = child.stdin.take();
+    let stdout = child.stdout.take();
+    let stderr = child.stderr.take();
+    let write = async {
+        if let (Some(mut stdin), Input::Octets(octets)) = (stdin, input) {
+            // A program that does not want it closes its end.
+            let _ = stdin.write_all(&octets).await;
+        }
+    };
+    let words = async {
+        // One that leaves a daemon behind leaves it our pipes: they are not waited for.
+        let mut last = Vec::new();
+        let (_, out, errors) = tokio::join!(write, last_words(stdout), last_words(stderr));
+        last.extend(out);
+        last.extend(errors);
+        last
+    };
+    let both = async {
+        let mut words = std::pin::pin!(words);
+        let mut said = None;
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status,
+                last = &mut words, if said.is_none() => said = Some(last),
+            }
+        };
+        if said.is_none() {
+            said = tokio::time::timeout(Duration::from_millis(200), words)
+                .await
+                .ok();
+        }
+        (status, said.unwrap_or_default())
+    };
+    match tokio::time::timeout(limit, both).await {
+        Ok((Ok(status), said)) => {
+            // What it left running is on purpose: the line itself.
+            group.is_over();
+            Ok(Ended {
+                status,
+                last_words: one_line(&said),
+            })
+        }
+        Ok((Err(error), _)) => Err(format!("waiting for {program} failed: {error}")),
+        Err(_) => {
+            let _ = group.end().await;
+            Err(format!("{program} took longer than {} s", limit.as_secs()))
+        }
+    }
+}
+
+/// The end of what comes.
+async fn last_words(pipe: Option<impl tokio::io::AsyncRead + Unpin>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Some(mut pipe) = pipe else { return kept };
+    let mut buffer = [0; 1024];
+    while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
+        kept.extend_from_slice(&buffer[..n]);
+        let excess = kept.len().saturating_sub(LAST_WORDS_BYTES_MAX);
+        kept.drain(..excess);
+    }
+    kept
+}
+
+fn one_line(octets: &[u8]) -> String {
+    let text = String::from_utf8_lossy(octets);
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    lines.join("; ")
+}

@@ -1,0 +1,214 @@
+//! A link by NetworkManager, over a private D-Bus with python-dbusmock in its place.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::message::{assert_identical, message};
+use crate::harness::{Relay, Setup, Sink, eventually, skipped};
+
+/// Adds a device and a connection, then obeys: `active` activates as somebody else would,
+/// `break` takes down whatever is active, `list` says what is.
+const OPERATOR: &str = r#"
+import sys, dbus
+bus = dbus.SystemBus()
+NM = 'org.freedesktop.NetworkManager'
+root = '/org/freedesktop/NetworkManager'
+def obj(path, iface): return dbus.Interface(bus.get_object(NM, path), iface)
+mock = obj(root, 'org.freedesktop.DBus.Mock')
+nm = obj(root, NM)
+dev = mock.AddEthernetDevice('mock_Ethernet1', 'lo', dbus.UInt32(30))
+settings = obj(root + '/Settings', NM + '.Settings')
+conn = settings.AddConnection(dbus.Dictionary({'connection': dbus.Dictionary({
+    'id': 'Mobile', 'type': 'gsm', 'uuid': '1-2-3'}, signature='sv')}, signature='sa{sv}'))
+def active():
+    return obj(root, 'org.freedesktop.DBus.Properties').Get(NM, 'ActiveConnections')
+print('ready', flush=True)
+for line in sys.stdin:
+    word = line.strip()
+    if word == 'active':
+        nm.ActivateConnection(conn, dev, '/')
+    elif word == 'break':
+        for path in active():
+            nm.DeactivateConnection(path)
+    print(len(active()), flush=True)
+"#;
+
+/// The bus, the mock on it, and an operator.
+struct Desk {
+    address: String,
+    children: Vec<Child>,
+    operator: Child,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl Desk {
+    /// `None`, with a line that says so, where the mock is not installed.
+    fn new() -> Option<Self> {
+        let mut bus = match Command::new("dbus-daemon")
+            .args(["--session", "--nofork", "--print-address"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+        {
+            Ok(bus) => bus,
+            Err(error) => {
+                skipped(&format!(
+                    "NetworkManager: dbus-daemon is not installed ({error})"
+                ));
+                return None;
+            }
+        };
+        let mut address = String::new();
+        let out = bus.stdout.take().expect("piped");
+        BufReader::new(out)
+            .read_line(&mut address)
+            .expect("it says where it is");
+        let address = address.trim().to_owned();
+        let python = |arguments: &[&str]| {
+            let mut command = Command::new("/usr/bin/python3");
+            command
+                .args(arguments)
+                .env("DBUS_SYSTEM_BUS_ADDRESS", &address)
+                .env("DBUS_SESSION_BUS_ADDRESS", &address);
+            command
+        };
+        let installed = python(&["-c", "import dbusmock"])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !installed {
+            skipped("NetworkManager: python3-dbusmock is not installed");
+            let _ = bus.kill();
+            let _ = bus.wait();
+            return None;
+        }
+        let mock = python(&["-m", "dbusmock", "--system", "--template", "networkmanager"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("python starts");
+        eventually("the mock has its name", || {
+            let look = "import dbus; assert dbus.SystemBus().name_has_owner('org.freedesktop.NetworkManager')";
+            let status = python(&["-c", look]).stderr(Stdio::null()).status();
+            status.is_ok_and(|status| status.success()).then_some(())
+        });
+        let mut operator = python(&["-c", OPERATOR])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python starts");
+        let mut answers = BufReader::new(operator.stdout.take().expect("piped"));
+        let mut ready = String::new();
+        answers.read_line(&mut ready).expect("it answers");
+        assert_eq!(ready, "ready\n");
+        Some(Self {
+            address,
+            children: vec![mock, bus],
+            operator,
+            answers,
+        })
+    }
+
+    /// Says a word; gives how many connections are active then.
+    fn say(&mut self, word: &str) -> u32 {
+        use std::io::Write as _;
+        let stdin = self.operator.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{word}").expect("it listens");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("it answers");
+        answer.trim().parse().expect("a number")
+    }
+
+    fn setup(&self, sink: &Sink, more: &str) -> Setup {
+        let link = format!(
+            "[[link]]\nname = \"mobile\"\nkind = \"networkmanager\"\nentry = \"Mobile\"\n{more}\n"
+        );
+        let variable = format!("DBUS_SYSTEM_BUS_ADDRESS={}", self.address);
+        Setup::to(sink.address())
+            .site(&link)
+            .wrapper(vec!["env".to_owned(), variable])
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        for child in [&mut self.operator].into_iter().chain(&mut self.children) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn link(relay: &Relay) -> Value {
+    relay.facts(&["link", "status"])[0]["links"][0].clone()
+}
+
+fn send(relay: &Relay, subject: &str) -> Vec<u8> {
+    let text = message(subject, "text");
+    relay
+        .client()
+        .send("<a@client.example>", &["<b@b.example>"], &text);
+    text
+}
+
+#[test]
+fn a_connection_is_activated_for_mail_and_deactivated() {
+    let Some(mut desk) = Desk::new() else { return };
+    let sink = Sink::new();
+    let more = "go_up = { messages = 1 }\nhang_up = { idle = \"1s\" }";
+    let mut relay = desk.setup(&sink, more).start();
+    assert_eq!(desk.say("list"), 0);
+    let sent = send(&relay, "one");
+    assert_identical(&sink.wait_for_one().octets, &sent);
+    eventually("it is down again", || {
+        (link(&relay)["state"] == "down").then_some(())
+    });
+    assert_eq!(desk.say("list"), 0, "what we activated we deactivate");
+    let history = relay.facts(&["link", "history"]).remove(0);
+    assert_eq!(history[0]["outings"][0]["ours"], true, "{history}");
+    relay.stop();
+}
+
+#[test]
+fn one_that_breaks_is_noticed_and_one_that_is_active_is_used() {
+    let Some(mut desk) = Desk::new() else { return };
+    let sink = Sink::new();
+    let more = "dial = { pause = \"1s\" }\nhang_up = { idle = \"1h\" }";
+    let mut relay = desk.setup(&sink, more).start();
+    relay.facts(&["link", "up"]);
+    eventually("it is up", || (link(&relay)["ours"] == true).then_some(()));
+    assert_eq!(desk.say("break"), 0);
+    eventually("that is noticed", || {
+        relay
+            .log()
+            .contains("NetworkManager says that it is down")
+            .then_some(())
+    });
+    relay.facts(&["link", "down"]);
+    eventually("it stays down", || {
+        (link(&relay)["state"] == "down" && desk.say("list") == 0).then_some(())
+    });
+    // Somebody else's: used after the operator lets it, and left as it is.
+    assert_eq!(desk.say("active"), 1);
+    relay.facts(&["link", "up"]);
+    send(&relay, "two");
+    sink.wait_for_one();
+    relay.stop();
+    assert_eq!(desk.say("list"), 1);
+}
+
+#[test]
+fn a_connection_that_is_not_there_is_told_and_not_tried_again() {
+    let Some(desk) = Desk::new() else { return };
+    let sink = Sink::new();
+    let setup = desk
+        .setup(&sink, "")
+        .site("[[link]]\nname = \"other\"\nkind = \"networkmanager\"\nentry = \"Nobody\"\n");
+    let relay = setup.start();
+    relay.facts(&["link", "up", "other"]);
+    eventually("it is told", || {
+        let log = relay.log();
+        (log.contains("has no connection") && log.contains("the series is over")).then_some(())
+    });
+}
