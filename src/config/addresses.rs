@@ -1,7 +1,7 @@
 //! Networks, hosts and next hops, as they are written in the configuration.
 //!
-//! Nothing here resolves a name. The integrating code turns these values into
-//! the types of `route`.
+//! Networks, hosts and scopes are those of [`route`](crate::route); here they get the
+//! advice that a writer of the file needs. Nothing here resolves a name.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,125 +9,45 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::mail::Domain;
+use crate::route::{HostName, Network, NetworkError, Scope};
 
-/// A block of addresses: `192.0.2.0/24`, `2001:db8::/32`, or a single address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Network {
-    /// With all host bits zero.
-    address: IpAddr,
-    /// Bits that count: at most 32 or 128.
-    prefix: u8,
+/// A network, with an explanation for a text that is none.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_network(text: &str) -> Result<Network, String> {
+    text.parse().map_err(|error| match error {
+        NetworkError::Address | NetworkError::Prefix => {
+            "write a network such as \"192.0.2.0/24\" or \"2001:db8::/32\"".to_owned()
+        }
+        NetworkError::Everybody => {
+            "that is everybody: list the networks of your own clients".to_owned()
+        }
+        // Host bits that are set are a slip of the pen: which network was meant?
+        NetworkError::HostBits(network) => {
+            let address = text.split('/').next().unwrap_or(text);
+            format!("write \"{network}\" for the network, or \"{address}\" for the one host")
+        }
+    })
 }
 
-impl Network {
-    /// The first address.
-    #[must_use]
-    pub const fn address(self) -> IpAddr {
-        self.address
+/// A host, with an explanation for a text that is none.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_host(text: &str) -> Result<HostName, String> {
+    let wanted = "write a host name or an address";
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    if let Ok(address) = bare.unwrap_or(text).parse() {
+        return Ok(HostName::Address(address));
     }
-
-    /// Bits that count.
-    #[must_use]
-    pub const fn prefix(self) -> u8 {
-        self.prefix
+    // "300.1.2.3" would pass as a name; nobody means one.
+    if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(wanted.to_owned());
     }
-
-    /// True for a block so large that whoever may relay from it is "anybody":
-    /// shorter than /8 (IPv4) or /16 (IPv6).
-    #[must_use]
-    pub const fn is_anybody(self) -> bool {
-        match self.address {
-            IpAddr::V4(_) => self.prefix < 8,
-            IpAddr::V6(_) => self.prefix < 16,
-        }
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || "write a network such as \"192.0.2.0/24\" or \"2001:db8::/32\"".to_owned();
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| wanted())?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            None => bits,
-            Some(prefix) => prefix.parse().map_err(|_| wanted())?,
-        };
-        if prefix > bits {
-            return Err(format!("write at most /{bits} behind this address"));
-        }
-        let first = first_address(address, prefix);
-        if first != address {
-            // Host bits that are set are a slip of the pen: which network was meant?
-            return Err(format!(
-                "write \"{first}/{prefix}\" for the network, or \"{address}\" for the one host"
-            ));
-        }
-        Ok(Self { address, prefix })
-    }
-}
-
-/// The address with the host bits cleared.
-fn first_address(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V6((v6.to_bits() & mask).into())
-        }
-    }
-}
-
-/// A host: a name that is resolved later, or an address.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Host {
-    /// Resolved when it is needed.
-    Name(Domain),
-    /// Needs no DNS.
-    Address(IpAddr),
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => name.fmt(f),
-            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
-            Self::Address(address) => address.fmt(f),
-        }
-    }
-}
-
-impl FromStr for Host {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = "write a host name or an address";
-        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
-        if let Ok(address) = bare.unwrap_or(text).parse() {
-            return Ok(Self::Address(address));
-        }
-        // "300.1.2.3" would pass as a name; nobody means one.
-        if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-            return Err(wanted.to_owned());
-        }
-        match text.parse::<Domain>() {
-            Ok(name) if !name.is_literal() => Ok(Self::Name(name)),
-            _ => Err(wanted.to_owned()),
-        }
+    match text.parse::<Domain>() {
+        Ok(name) if !name.is_literal() => Ok(HostName::Name(name)),
+        _ => Err(wanted.to_owned()),
     }
 }
 
@@ -135,7 +55,7 @@ impl FromStr for Host {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct HostPort {
     /// Name or address.
-    pub host: Host,
+    pub host: HostName,
     /// As written.
     pub port: Option<u16>,
 }
@@ -157,7 +77,7 @@ impl FromStr for HostPort {
             || "write \"host:port\", such as \"mail.example:25\" or \"[::1]:25\"".to_owned();
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self {
-                host: Host::Address(address),
+                host: HostName::Address(address),
                 port: None,
             });
         }
@@ -170,7 +90,7 @@ impl FromStr for HostPort {
             Some(Ok(0) | Err(_)) => return Err(wanted()),
             Some(Ok(port)) => Some(port),
         };
-        let host = host.parse().map_err(|_| wanted())?;
+        let host = parse_host(host).map_err(|_| wanted())?;
         Ok(Self { host, port })
     }
 }
@@ -193,44 +113,22 @@ pub fn parse_socket_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// A domain, or all names below it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum DomainPattern {
-    /// `branch.example`: this name only.
-    Exact(Domain),
-    /// `.branch.example`: the names below, not the name itself.
-    Below(Domain),
-}
-
-impl fmt::Display for DomainPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(domain) => domain.fmt(f),
-            Self::Below(domain) => write!(f, ".{domain}"),
-        }
+/// A domain or all names below it, with an explanation for a text that is neither.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_scope(text: &str) -> Result<Scope, String> {
+    if let Some(rest) = text.strip_prefix("*.") {
+        return Err(format!("write \".{rest}\" for the names below {rest}"));
     }
-}
-
-impl FromStr for DomainPattern {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let domain = |text: &str| {
-            text.parse::<Domain>()
-                .map_err(|error| format!("the domain {error}; {PATTERN_ADVICE}"))
-        };
-        if let Some(rest) = text.strip_prefix("*.") {
-            return Err(format!("write \".{rest}\" for the names below {rest}"));
-        }
-        match text.strip_prefix('.') {
-            Some(rest) => domain(rest).map(Self::Below),
-            None if text.contains('@') => Err("write the domain without the local-part".to_owned()),
-            None => domain(text).map(Self::Exact),
-        }
+    if text.contains('@') {
+        return Err("write the domain without the local-part".to_owned());
     }
+    text.parse()
+        .map_err(|error| format!("the domain {error}; {SCOPE_ADVICE}"))
 }
 
-const PATTERN_ADVICE: &str =
+const SCOPE_ADVICE: &str =
     "write \"branch.example\", or \".branch.example\" for the names below it";
 
 /// Port of SMTP (RFC 5321 §4.5.4.2).
@@ -244,14 +142,14 @@ pub enum NextHop {
     /// `smtp://host:port`, port 25 if it is not written.
     Smtp {
         /// Name (its addresses, not its MX) or address.
-        host: Host,
+        host: HostName,
         /// Where it listens.
         port: u16,
     },
     /// `lmtp://host:port`, port 24 if it is not written (RFC 2033).
     Lmtp {
         /// Name or address.
-        host: Host,
+        host: HostName,
         /// Where it listens.
         port: u16,
     },
@@ -356,11 +254,12 @@ mod tests {
     use super::*;
 
     /// `expected`: the value as it is written again, or a part of the advice.
-    fn check<T>(text: &str, expected: Result<&str, &str>)
-    where
-        T: FromStr<Err = String> + fmt::Display,
-    {
-        match (text.parse::<T>(), expected) {
+    fn check<T: fmt::Display>(
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        text: &str,
+        expected: Result<&str, &str>,
+    ) {
+        match (parse(text), expected) {
             (Ok(got), Ok(expected)) => assert_eq!(got.to_string(), expected, "{text}"),
             (Err(instead), Err(part)) => assert!(instead.contains(part), "{text}: {instead}"),
             (Ok(got), Err(_)) => panic!("{text}: taken as {got}"),
@@ -370,25 +269,25 @@ mod tests {
 
     #[test]
     fn networks() {
-        let check = check::<Network>;
+        let check = |text, expected| check(parse_network, text, expected);
         check("192.0.2.0/24", Ok("192.0.2.0/24"));
         check("192.0.2.7", Ok("192.0.2.7/32"));
         check("::1/128", Ok("::1/128"));
         check("2001:db8::/32", Ok("2001:db8::/32"));
-        check("0.0.0.0/0", Ok("0.0.0.0/0"));
-        check("::/0", Ok("::/0"));
+        check("0.0.0.0/0", Err("everybody"));
+        check("::/0", Err("everybody"));
         check("192.0.2.7/24", Err("\"192.0.2.0/24\""));
-        check("192.0.2.0/33", Err("/32"));
+        check("192.0.2.0/33", Err("a network such as"));
         check("192.0.2.0/-1", Err("a network such as"));
         check("example.com", Err("a network such as"));
-        let anybody = |text: &str| text.parse::<Network>().unwrap().is_anybody();
-        assert!(anybody("0.0.0.0/0") && anybody("128.0.0.0/1") && anybody("::/0"));
+        let anybody = |text: &str| parse_network(text).unwrap().is_anybody();
+        assert!(anybody("64.0.0.0/7") && anybody("128.0.0.0/1"));
         assert!(anybody("2000::/3") && !anybody("10.0.0.0/8") && !anybody("2001:db8::/32"));
     }
 
     #[test]
     fn hosts() {
-        let check = check::<HostPort>;
+        let check = |text, expected| check(HostPort::from_str, text, expected);
         check("mail.example:25", Ok("mail.example:25"));
         check("Mail.Example", Ok("mail.example"));
         check("192.0.2.1:587", Ok("192.0.2.1:587"));
@@ -415,7 +314,7 @@ mod tests {
 
     #[test]
     fn next_hops() {
-        let check = check::<NextHop>;
+        let check = |text, expected| check(NextHop::from_str, text, expected);
         check("smtp://10.0.0.5:2500", Ok("smtp://10.0.0.5:2500"));
         check("smtp://mail.example", Ok("smtp://mail.example:25"));
         check("smtp://[2001:db8::1]:25", Ok("smtp://[2001:db8::1]:25"));
@@ -433,7 +332,7 @@ mod tests {
 
     #[test]
     fn patterns() {
-        let check = check::<DomainPattern>;
+        let check = |text, expected| check(parse_scope, text, expected);
         check("Branch.Example", Ok("branch.example"));
         check(".branch.example", Ok(".branch.example"));
         check("*.branch.example", Err("\".branch.example\""));
@@ -444,7 +343,7 @@ mod tests {
 
     #[test]
     fn deliver_to() {
-        let check = check::<DeliverTo>;
+        let check = |text, expected| check(DeliverTo::from_str, text, expected);
         check("203.0.113.9:25", Ok("203.0.113.9:25"));
         check("caller", Ok("caller"));
         check("mx", Ok("mx"));

@@ -7,11 +7,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::addresses::{DomainPattern, Host, Network, NextHop};
+use super::addresses::NextHop;
 use super::options::{self, DeliveryModeWord, File};
 use super::secret::SecretFile;
 use super::surroundings::Surroundings;
 use crate::mail::Domain;
+use crate::route::{HostName, Network, Scope};
 
 pub use super::options::{ListenWhen, ListenerRole, ListenerTls, LogFormat, SmarthostTls};
 
@@ -98,7 +99,7 @@ pub struct Relay {
     /// Clients that may send to anywhere.
     pub networks: Vec<Network>,
     /// Domains to which anybody may send. Each has a route.
-    pub domains: Vec<DomainPattern>,
+    pub domains: Vec<Scope>,
 }
 
 /// See `[dns]`.
@@ -138,7 +139,7 @@ pub enum DeliveryMode {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Smarthost {
     /// Name or address.
-    pub host: Host,
+    pub host: HostName,
     /// Where it listens.
     pub port: u16,
     /// With which TLS.
@@ -160,7 +161,7 @@ pub struct Login {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Route {
     /// For which names.
-    pub domain: DomainPattern,
+    pub domain: Scope,
     /// Where to.
     pub next_hop: NextHop,
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::addresses::{self, DeliverTo, DomainPattern, Host, HostPort, Network, NextHop};
+use super::addresses::{self, DeliverTo, HostPort, NextHop};
 use super::declaration::SectionInfo;
 use super::reader::{Reader, shown};
 use super::units::{self, Bytes, Every, Money, TimeOfDay, Weekdays};
 use crate::mail::{Address, Domain};
+use crate::route::{HostName, Network, Scope};
 
 /// A type that the value of an option may have.
 pub trait Setting: Sized + 'static {
@@ -123,14 +124,14 @@ text_setting!(
     Network,
     "a network",
     "192.0.2.0/24",
-    str::parse,
+    addresses::parse_network,
     ToString::to_string
 );
 text_setting!(
-    Host,
+    HostName,
     "a host",
     "smtp.isp.example",
-    str::parse,
+    addresses::parse_host,
     ToString::to_string
 );
 text_setting!(
@@ -148,10 +149,10 @@ text_setting!(
     ToString::to_string
 );
 text_setting!(
-    DomainPattern,
+    Scope,
     "a domain",
     "branch.example",
-    str::parse,
+    addresses::parse_scope,
     ToString::to_string
 );
 text_setting!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::example::{Role, example};
 use super::setting::Setting as _;
 use super::*;
+use crate::route::Network;
 
 fn surroundings() -> Surroundings {
     Surroundings {
@@ -56,7 +57,7 @@ fn without_a_file_it_is_a_safe_relay_on_loopback() {
     assert_eq!(config.delivery.mode, DeliveryMode::Mx);
     assert!(config.routes.is_empty() && config.relay.domains.is_empty());
     for network in &config.relay.networks {
-        assert!(network.address().is_loopback(), "{network}");
+        assert!(Network::loopback().contains(network), "{network}");
     }
     assert_eq!(config.cores.data, 2);
     assert_eq!(config.limits.sessions_max, 20_000);
@@ -385,6 +386,12 @@ fn wrong_values() {
 fn contradictions() {
     check(
         "[relay]\nnetworks = [\"0.0.0.0/0\"]",
+        "2:13: relay.networks",
+        "",
+        "own clients",
+    );
+    check(
+        "[relay]\nnetworks = [\"128.0.0.0/1\"]",
         "2:12: relay.networks",
         "open relay",
         "own clients",

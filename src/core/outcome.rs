@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use spool_format::{
-    BodyForm, DoneField, Extent, Location, Outcome as DoneOutcome, RecipientNumber, SegmentPlace,
+    DoneField, Extent, Location, Outcome as DoneOutcome, RecipientNumber, SegmentPlace,
 };
 
 use crate::core::Operation;
@@ -20,9 +20,7 @@ use crate::mail::{Domain, Recipient, RecipientIndex};
 use crate::queue::{self, RecipientOutcome as Verdict};
 use crate::report::{Ending, Fact};
 use crate::smtp::client::fault::{Cause, RecipientOutcome};
-use crate::smtp::client::job::{
-    BodyEnd, BodyFacts, BodyForm as JobForm, BodyOctets, Job, JobId, Notifies, Outcome,
-};
+use crate::smtp::client::job::{BodyEnd, BodyFacts, BodyOctets, Job, JobId, Notifies, Outcome};
 use crate::spool::message::{SegmentSource, StoredMessage};
 use crate::time::Now;
 
@@ -148,11 +146,7 @@ impl Common {
             recipients,
             body: BodyFacts {
                 octets: stored.octets,
-                form: match stored.body.form {
-                    BodyForm::Plain => JobForm::Plain,
-                    BodyForm::Stuffed => JobForm::Stuffed,
-                    BodyForm::Raw => JobForm::Raw,
-                },
+                form: stored.body.form,
                 kind: if stored.body.eight_bit {
                     BodyOctets::EightBit
                 } else {

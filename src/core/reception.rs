@@ -16,7 +16,7 @@ use crate::core::{ConnectionId, Piece};
 use crate::mail::Envelope;
 use crate::report::Fact;
 use crate::route::Verdict as Relay;
-use crate::smtp::data::{Form, MessageFacts};
+use crate::smtp::data::MessageFacts;
 use crate::smtp::reply::Refusal;
 use crate::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
 use crate::spool::commit::Committed;
@@ -354,11 +354,7 @@ fn not_taken(common: &mut Common, refused: &Refused) -> NotTaken {
 /// What the log wants to know of a body.
 fn body_facts(facts: &MessageFacts) -> BodyFacts {
     BodyFacts {
-        form: match facts.form {
-            Form::Plain => spool_format::BodyForm::Plain,
-            Form::Stuffed => spool_format::BodyForm::Stuffed,
-            Form::Raw => spool_format::BodyForm::Raw,
-        },
+        form: facts.form,
         ends_with_crlf: facts.ends_with_crlf,
         eight_bit: facts.eight_bit,
     }

@@ -29,8 +29,9 @@ pub enum NetworkError {
     #[error("is the whole Internet; list the networks that are meant")]
     Everybody,
     /// Bits behind the prefix are set: the writer meant another network or prefix.
-    #[error("has bits set behind its prefix length; write its first address or another prefix")]
-    HostBits,
+    /// With the network that has the prefix.
+    #[error("has bits set behind its prefix length; {0} has none")]
+    HostBits(Network),
 }
 
 impl Network {
@@ -54,7 +55,10 @@ impl Network {
             return Err(NetworkError::Prefix);
         }
         if masked(address, prefix_bits) != address {
-            return Err(NetworkError::HostBits);
+            return Err(NetworkError::HostBits(Self {
+                address: masked(address, prefix_bits),
+                prefix_bits,
+            }));
         }
         Ok(Self {
             address,
@@ -75,6 +79,16 @@ impl Network {
                 prefix_bits: 128,
             },
         ]
+    }
+
+    /// True for a block so large that whoever is in it is anybody: shorter than /8
+    /// (IPv4) or /16 (IPv6).
+    #[must_use]
+    pub const fn is_anybody(&self) -> bool {
+        match self.address {
+            IpAddr::V4(_) => self.prefix_bits < 8,
+            IpAddr::V6(_) => self.prefix_bits < 16,
+        }
     }
 
     /// Whether the address is in this network.
@@ -156,7 +170,10 @@ mod tests {
         check("::/0", Err(NetworkError::Everybody));
         check("::ffff:0:0/96", Err(NetworkError::Everybody));
         check("::ffff:0:0/8", Err(NetworkError::Everybody));
-        check("192.0.2.1/24", Err(NetworkError::HostBits));
+        check(
+            "192.0.2.1/24",
+            Err(NetworkError::HostBits("192.0.2.0/24".parse().unwrap())),
+        );
         check("192.0.2.0/33", Err(NetworkError::Prefix));
         check("2001:db8::/129", Err(NetworkError::Prefix));
         check("192.0.2.0/256", Err(NetworkError::Prefix));

@@ -8,8 +8,8 @@ use crate::core::settings::Settings;
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
 use crate::route::{
-    self, HostName, Network, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
-    Scope, SmarthostGroup, Target, TlsPolicy,
+    self, HostName, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
+    SmarthostGroup, Target, TlsPolicy,
 };
 use crate::smtp;
 
@@ -64,7 +64,7 @@ pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
     let group = hosts
         .iter()
         .map(|smarthost| route::Host {
-            host: host_name(&smarthost.host),
+            host: smarthost.host.clone(),
             port: smarthost.port,
             protocol: Protocol::Smtp,
             tls: match smarthost.tls {
@@ -86,9 +86,10 @@ fn session(config: &Config) -> smtp::settings::Settings {
 }
 
 fn relay_rules(config: &Config) -> RelayRules {
-    let networks = config.relay.networks.iter().filter_map(network).collect();
-    let domains = config.relay.domains.iter().map(scope);
-    RelayRules::new(Some(networks), domains)
+    RelayRules::new(
+        Some(config.relay.networks.clone()),
+        config.relay.domains.iter().cloned(),
+    )
 }
 
 fn routes(config: &Config) -> Result<Routes, RouteError> {
@@ -105,7 +106,7 @@ fn routes(config: &Config) -> Result<Routes, RouteError> {
     let routes = config
         .routes
         .iter()
-        .map(|route| (scope(&route.domain), target(&route.next_hop)));
+        .map(|route| (route.domain.clone(), target(&route.next_hop)));
     Routes::new(mode, in_smarthost_mode, [], routes)
 }
 
@@ -151,30 +152,10 @@ fn policies(config: &Config) -> Policies {
     }
 }
 
-fn host_name(host: &addresses::Host) -> HostName {
-    match host {
-        addresses::Host::Name(name) => HostName::Name(name.clone()),
-        addresses::Host::Address(address) => HostName::Address(*address),
-    }
-}
-
-/// Both sides write and read the same blocks; that of `config` has passed the checks.
-fn network(network: &addresses::Network) -> Option<Network> {
-    Network::new(network.address(), network.prefix()).ok()
-}
-
-fn scope(pattern: &addresses::DomainPattern) -> Scope {
-    match pattern {
-        addresses::DomainPattern::Exact(domain) => Scope::Name(domain.clone()),
-        addresses::DomainPattern::Below(domain) => Scope::Below(domain.clone()),
-    }
-}
-
 fn target(next_hop: &addresses::NextHop) -> Target {
-    let host = |host, port: u16, protocol| {
-        let host = host_name(host);
+    let host = |host: &HostName, port: u16, protocol| {
         Target::Host(route::Host {
-            host,
+            host: host.clone(),
             port,
             protocol,
             tls: TlsPolicy::None,

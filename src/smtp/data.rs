@@ -28,6 +28,8 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
+use crate::mail::BodyForm;
+
 /// What is done with a CR without LF, or an LF without CR.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum BareNewline {
@@ -72,17 +74,6 @@ pub enum Fault {
     BareNewline,
 }
 
-/// The form in which the text is stored: how each transport can send it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Form {
-    /// No line begins with a dot: DATA and BDAT send the stored octets as they are.
-    Plain,
-    /// Came by DATA, and lines begin with dots, doubled as DATA wants them.
-    Stuffed,
-    /// Came by BDAT, and lines begin with dots that are not doubled.
-    Raw,
-}
-
 /// What is known of a message when its last octet has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MessageFacts {
@@ -92,7 +83,7 @@ pub struct MessageFacts {
     /// all of them where there is no such line.
     pub header_octets: u64,
     /// How it can be sent on.
-    pub form: Form,
+    pub form: BodyForm,
     /// An octet above 127 is in it: the next hop must have 8BITMIME.
     pub eight_bit: bool,
     /// False only for a message by BDAT whose last line is not ended. DATA must
@@ -370,9 +361,9 @@ impl Scanner {
                 Header::Name(_) | Header::Line => self.octets,
             },
             form: match (self.dot_lines, self.framing) {
-                (0, _) => Form::Plain,
-                (_, Framing::Dots) => Form::Stuffed,
-                (_, Framing::Chunks) => Form::Raw,
+                (0, _) => BodyForm::Plain,
+                (_, Framing::Dots) => BodyForm::Stuffed,
+                (_, Framing::Chunks) => BodyForm::Raw,
             },
             eight_bit: self.eight_bit,
             ends_with_crlf: match self.place {
@@ -696,9 +687,9 @@ mod tests {
             octets: stored.len() as u64,
             header_octets: header_octets(&stored) as u64,
             form: match (dot_lines(&stored), framing) {
-                (0, _) => Form::Plain,
-                (_, Framing::Dots) => Form::Stuffed,
-                (_, Framing::Chunks) => Form::Raw,
+                (0, _) => BodyForm::Plain,
+                (_, Framing::Dots) => BodyForm::Stuffed,
+                (_, Framing::Chunks) => BodyForm::Raw,
             },
             eight_bit: !stored.is_ascii(),
             ends_with_crlf: stored.is_empty() || stored.ends_with(b"\r\n"),

@@ -21,10 +21,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use turnspool::mail::{Notify, Recipient, RecipientIndex, Ret, Sender};
-use turnspool::smtp::client::job::{
-    BodyEnd, BodyFacts, BodyForm, BodyOctets, Job, JobId, Piece, Transfer,
-};
+use turnspool::mail::{BodyForm, Notify, Recipient, RecipientIndex, Ret, Sender};
+use turnspool::smtp::client::job::{BodyEnd, BodyFacts, BodyOctets, Job, JobId, Piece, Transfer};
 use turnspool::smtp::client::settings::{
     ClearPassword, Credentials, Protocol, Settings, TlsPolicy, Use,
 };

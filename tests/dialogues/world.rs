@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use turnspool::mail::{BodyKind, Envelope, Notify, QueueId, Receipt, Ret};
-use turnspool::smtp::data::{Form, MessageFacts};
+use turnspool::mail::{BodyForm, BodyKind, Envelope, Notify, QueueId, Receipt, Ret};
+use turnspool::smtp::data::MessageFacts;
 use turnspool::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
 use turnspool::smtp::settings::Settings;
 use turnspool::smtp::trace::TlsFacts;
@@ -361,9 +361,9 @@ fn show(envelope: &Envelope, expected: Option<u64>) -> String {
 
 fn show_message(facts: &MessageFacts, body: &[u8]) -> String {
     let form = match facts.form {
-        Form::Plain => "plain",
-        Form::Stuffed => "stuffed",
-        Form::Raw => "raw",
+        BodyForm::Plain => "plain",
+        BodyForm::Stuffed => "stuffed",
+        BodyForm::Raw => "raw",
     };
     let eight_bit = if facts.eight_bit { " 8bit" } else { "" };
     let crlf = if facts.ends_with_crlf { "" } else { " no-crlf" };

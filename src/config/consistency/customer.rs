@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use super::Checks;
-use crate::config::addresses::{DeliverTo, DomainPattern, Network};
+use crate::config::addresses::DeliverTo;
 use crate::config::options::{Customer, File};
+use crate::route::{Network, Scope};
 
 impl Checks<'_> {
     pub(super) fn customers(&mut self, file: &File) {
         self.unique("customer.name", file.customer.iter().map(|c| &c.name));
-        let mut domains: HashMap<&DomainPattern, &str> = HashMap::new();
+        let mut domains: HashMap<&Scope, &str> = HashMap::new();
         let mut queues: HashMap<&str, &str> = HashMap::new();
         for customer in &**file.customer {
             self.customer(customer);

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use super::addresses::{DomainPattern, Host, NextHop};
+use super::addresses::NextHop;
 use super::options::{
     Delivery, DeliveryModeWord, File, ListenWhen, ListenerTls, Retry, SmarthostTls,
 };
@@ -21,6 +21,7 @@ use super::reader::At;
 use super::report::{Place, Position, Trouble};
 use super::surroundings::Surroundings;
 use super::{checked, secret, unsupported};
+use crate::route::{HostName, Scope};
 
 /// Longest path of a Unix socket: `sun_path` without its final NUL (unix(7)).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -236,8 +237,8 @@ impl Checks<'_> {
                            write `domains`";
             self.wrong("relay.networks", &relay.networks, what, instead);
         }
-        let held = |domain: &DomainPattern| {
-            let named = |pattern: &DomainPattern| covers(pattern, domain);
+        let held = |domain: &Scope| {
+            let named = |pattern: &Scope| covers(pattern, domain);
             file.route.iter().any(|route| named(&route.domain))
                 || file.customer.iter().any(|c| c.domains.iter().any(named))
         };
@@ -302,7 +303,7 @@ impl Checks<'_> {
         self.unique("route.domain", file.route.iter().map(|route| &route.domain));
         for route in &**file.route {
             let NextHop::Smtp {
-                host: Host::Address(address),
+                host: HostName::Address(address),
                 port,
             } = &*route.next_hop
             else {
@@ -421,18 +422,16 @@ impl Checks<'_> {
 }
 
 /// True if mail for all of `domain` takes the way of `pattern`.
-fn covers(pattern: &DomainPattern, domain: &DomainPattern) -> bool {
+fn covers(pattern: &Scope, domain: &Scope) -> bool {
     let below = |name: &str, apex: &str| {
         name.strip_suffix(apex)
             .is_some_and(|rest| rest.ends_with('.'))
     };
     match (pattern, domain) {
-        (DomainPattern::Exact(a), DomainPattern::Exact(b)) => a == b,
-        (DomainPattern::Exact(_), DomainPattern::Below(_)) => false,
-        (DomainPattern::Below(apex), DomainPattern::Exact(name)) => {
-            below(name.as_str(), apex.as_str())
-        }
-        (DomainPattern::Below(apex), DomainPattern::Below(name)) => {
+        (Scope::Name(a), Scope::Name(b)) => a == b,
+        (Scope::Name(_), Scope::Below(_)) => false,
+        (Scope::Below(apex), Scope::Name(name)) => below(name.as_str(), apex.as_str()),
+        (Scope::Below(apex), Scope::Below(name)) => {
             apex == name || below(name.as_str(), apex.as_str())
         }
     }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::addresses::{DeliverTo, DomainPattern, Network};
+use crate::config::addresses::DeliverTo;
 use crate::config::declaration::{is, needed, none, options, section, unset};
 use crate::config::units::{Bytes, Every};
+use crate::route::{Network, Scope};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -15,7 +16,7 @@ section! {
         /// A name for logs, metrics and commands.
         name: String = needed();
         /// The domains; ".branch.example" stands for the names below.
-        domains: Vec<DomainPattern> = needed();
+        domains: Vec<Scope> = needed();
         /// A name for the queue, for `ETRN #name`.
         queue: Option<String> = unset("the customer's name");
         /// Where the mail goes when it is released: a host, "mx", or "caller" (the

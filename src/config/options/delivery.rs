@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::addresses::{DomainPattern, Host, NextHop};
+use crate::config::addresses::NextHop;
 use crate::config::declaration::{is, needed, none, section, unset, words};
+use crate::route::{HostName, Scope};
 
 /// So many minutes.
 const fn minutes(n: u64) -> Duration {
@@ -81,7 +82,7 @@ section! {
     /// A server that takes all our mail. Several are tried in their order.
     pub struct SmarthostSection in "delivery.smarthost" {
         /// Name or address. A name means its addresses, not its MX.
-        host: Host = needed();
+        host: HostName = needed();
         /// Where it listens.
         port: u16 = is(25).within(1, u16::MAX);
         /// "none", "opportunistic", "required", or "verified" (with a certificate
@@ -99,7 +100,7 @@ section! {
     /// A domain with a way of its own. The longest match counts.
     pub struct RouteSection in "route" {
         /// "branch.example", or ".branch.example" for all names below it.
-        domain: DomainPattern = needed();
+        domain: Scope = needed();
         /// smtp://HOST:PORT, lmtp://HOST:PORT, maildir:/PATH, hold (until it is
         /// released), discard, or mx (by DNS, whatever the mode is).
         next_hop: NextHop = needed();

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::addresses::{DomainPattern, Network};
 use crate::config::declaration::{is, needed, none, options, otherwise, section, unset, words};
 use crate::config::units::Bytes;
+use crate::route::{Network, Scope};
 
 section! {
     /// Where mail is kept until it is delivered.
@@ -120,7 +120,7 @@ section! {
         /// Domains to which anybody may send, because we are their mail server or
         /// its backup. Each needs a `[[route]]`. The domains of `[[customer]]` are
         /// among them without being written here.
-        domains: Vec<DomainPattern> = none("no domains");
+        domains: Vec<Scope> = none("no domains");
         /// Users who may authenticate, a file of mode 0600.
         users_file: Option<PathBuf> = unset("nobody authenticates");
     }

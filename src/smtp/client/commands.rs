@@ -8,8 +8,8 @@
 use std::io::Write as _;
 
 use super::capabilities::{Capabilities, Size};
-use super::job::{BodyFacts, BodyForm, BodyOctets};
-use crate::mail::{BodyKind, DeliverByMode, Domain, Notify, Recipient, Ret, Sender};
+use super::job::{BodyFacts, BodyOctets};
+use crate::mail::{BodyForm, BodyKind, DeliverByMode, Domain, Notify, Recipient, Ret, Sender};
 use crate::time::WallTime;
 
 /// Which hello is said.

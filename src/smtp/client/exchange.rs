@@ -25,9 +25,7 @@ use super::capabilities::Capabilities;
 use super::commands;
 use super::fault::{Arrival, Cause, RecipientOutcome, SessionError};
 use super::fitness;
-use super::job::{
-    BodyEnd, BodyFacts, BodyForm, Job, JobId, Notifies, Outcome, Piece, Remaining, Transfer,
-};
+use super::job::{BodyEnd, BodyFacts, Job, JobId, Notifies, Outcome, Piece, Remaining, Transfer};
 use super::settings::{Protocol, Settings, Use};
 use super::stage::Stage;
 use super::transaction::{
@@ -35,7 +33,7 @@ use super::transaction::{
 };
 use super::wire::Wire;
 use super::{Channel, Output};
-use crate::mail::{Recipient, RecipientIndex};
+use crate::mail::{BodyForm, Recipient, RecipientIndex};
 use crate::smtp::answer::{Answer, Class};
 use crate::time::Now;
 

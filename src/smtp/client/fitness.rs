@@ -74,8 +74,8 @@ fn unfit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::DeliverBy;
-    use crate::smtp::client::job::{BodyEnd, BodyForm};
+    use crate::mail::{BodyForm, DeliverBy};
+    use crate::smtp::client::job::BodyEnd;
     use crate::time::WallTime;
 
     #[test]

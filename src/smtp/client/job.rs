@@ -3,22 +3,11 @@
 use std::ops::Range;
 
 use super::fault::RecipientOutcome;
-use crate::mail::{Recipient, RecipientIndex, Sender};
+use crate::mail::{BodyForm, Recipient, RecipientIndex, Sender};
 
 /// The core's name for a job. Opaque here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct JobId(pub u64);
-
-/// How the stored octets of a body stand to the dots of DATA (RFC 5321 §4.5.2).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum BodyForm {
-    /// No line begins with a dot: DATA and BDAT send the same.
-    Plain,
-    /// It came by DATA, and dots at line starts are doubled.
-    Stuffed,
-    /// It came by BDAT, and lines may begin with a dot.
-    Raw,
-}
 
 /// How the stored body ends.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use self::server::{Reaction, Server};
 use super::fault::{RecipientOutcome, SessionError};
-use super::job::{BodyEnd, BodyFacts, BodyForm, BodyOctets, Job, JobId, Piece, Remaining};
+use super::job::{BodyEnd, BodyFacts, BodyOctets, Job, JobId, Piece, Remaining};
 use super::settings::Settings;
 use super::{Channel, Client, Input, Output};
-use crate::mail::{Recipient, RecipientIndex, Sender};
+use crate::mail::{BodyForm, Recipient, RecipientIndex, Sender};
 use crate::time::Now;
 
 fn settings() -> Settings {

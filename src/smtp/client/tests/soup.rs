@@ -3,8 +3,9 @@
 
 use super::server::{Fault, Server};
 use super::{Core, job, settings};
+use crate::mail::BodyForm;
 use crate::smtp::client::fault::RecipientOutcome;
-use crate::smtp::client::job::{BodyForm, Job};
+use crate::smtp::client::job::Job;
 use crate::smtp::client::settings::{Protocol, Settings, Use};
 use crate::smtp::client::stage::Stage;
 use crate::smtp::client::{Channel, Input};

@@ -3,8 +3,8 @@
 
 use super::server::{Fault, Server};
 use super::{Core, job, settings};
+use crate::mail::BodyForm;
 use crate::smtp::client::fault::{Arrival, Cause, RecipientOutcome};
-use crate::smtp::client::job::BodyForm;
 use crate::smtp::client::settings::Protocol;
 use crate::smtp::client::stage::Stage;
 
