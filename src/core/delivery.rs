@@ -356,6 +356,7 @@ impl Delivery {
                     let why = "STARTTLS is not part of this version".to_owned();
                     self.client.handle(now, Input::TlsFailed(why));
                 }
+                Output::Turned(_) => unreachable!("later"),
                 Output::SessionFailed(error) => self.failure = Some(error),
                 // Whatever is still leaving is of no use: QUIT was answered, or the session
                 // failed, perhaps because the host does not read.

