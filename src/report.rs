@@ -112,6 +112,26 @@ pub enum Fact {
         /// Why.
         why: TurnedAway,
     },
+    /// A customer called by ATRN and gets its mail.
+    Turned {
+        /// The customer's name.
+        customer: String,
+        /// From where.
+        peer: SocketAddr,
+        /// How many data cores hold some.
+        cores: usize,
+    },
+    /// A connection over which a customer got its mail is over.
+    TurnOver {
+        /// The customer's name.
+        customer: String,
+        /// From where.
+        peer: SocketAddr,
+        /// Messages that it took.
+        messages: u64,
+        /// What went wrong, if something did.
+        trouble: Option<String>,
+    },
     /// A session ended otherwise than by QUIT.
     SessionEnded {
         /// Whose.
@@ -234,6 +254,8 @@ impl Fact {
             Self::Room { full: Some(_), .. } => "spool-full",
             Self::Room { full: None, .. } => "spool-has-room",
             Self::TurnedAway { .. } => "client-turned-away",
+            Self::Turned { .. } => "turned",
+            Self::TurnOver { .. } => "turn-over",
             Self::SessionEnded { .. } => "session-ended",
             Self::Refused { .. } => "refused",
             Self::Accepted { .. } => "accepted",
@@ -276,6 +298,8 @@ impl Fact {
             | Self::Recovered { .. }
             | Self::Refused { .. }
             | Self::Accepted { .. }
+            | Self::Turned { .. }
+            | Self::TurnOver { trouble: None, .. }
             | Self::SessionEnded { .. }
             | Self::Recipient { .. }
             | Self::Notified { .. }
@@ -289,6 +313,7 @@ impl Fact {
             | Self::Room { .. }
             | Self::Unreachable { .. }
             | Self::DeliveryBroken { .. }
+            | Self::TurnOver { .. }
             | Self::Stopped { clean: false }
             | Self::Trouble { .. } => Level::Warning,
             Self::SpoolDamaged { .. }
@@ -376,6 +401,27 @@ impl fmt::Display for Fact {
                 ),
                 TurnedAway::Stopping => write!(f, "{peer}: answered 421, the server is stopping"),
             },
+            Self::Turned {
+                customer,
+                peer,
+                cores,
+            } => write!(
+                f,
+                "{peer}: {} called by ATRN and gets its mail, held on {cores} data cores",
+                Escaped(customer)
+            ),
+            Self::TurnOver {
+                customer,
+                peer,
+                messages,
+                trouble,
+            } => {
+                write!(f, "{peer}: {} took {messages} messages", Escaped(customer))?;
+                match trouble {
+                    Some(why) => write!(f, ", then {}; the rest is held again", Escaped(why)),
+                    None => Ok(()),
+                }
+            }
             Self::SessionEnded { peer, why } => write!(f, "{peer}: {}", Escaped(why)),
             Self::Refused { peer, reply, what } => {
                 write!(f, "{peer}: {} answered {}", Escaped(what), Escaped(reply))

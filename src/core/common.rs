@@ -461,6 +461,15 @@ impl Common {
                 };
                 self.hosts.try_next(wanted);
             }
+            Aftermath::TurnOver {
+                round,
+                visit,
+                peer,
+                trouble,
+            } => {
+                self.queue.end_visit(now, visit);
+                round.over(self, peer, trouble);
+            }
             Aftermath::Failed {
                 connection,
                 destination,

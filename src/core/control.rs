@@ -22,6 +22,7 @@ use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::admin::{Command, Reason, Response};
 use crate::core::data::Settings;
+use crate::core::turns::{Tell, Turns};
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry};
 use crate::report::Fact;
 use crate::route::NextHop;
@@ -194,6 +195,7 @@ pub struct ControlCore {
     data_cores: u8,
     resolving: HashMap<NextHop, Vec<CoreId>>,
     questions: HashMap<AdminRequestId, Question>,
+    turns: Turns,
     /// Who asked for the reload that is under way.
     reloading: Vec<AdminRequestId>,
     measure_at: Instant,
@@ -209,6 +211,7 @@ impl ControlCore {
             data_cores,
             resolving: HashMap::new(),
             questions: HashMap::new(),
+            turns: Turns::new(data_cores),
             reloading: Vec::new(),
             measure_at: Instant::START,
             stop: Stop::No,
@@ -219,7 +222,11 @@ impl ControlCore {
     /// Takes what happened.
     pub fn handle(&mut self, now: Now, completion: ControlCompletion) {
         match completion {
-            ControlCompletion::Notice(notice) => self.notice(notice),
+            ControlCompletion::Notice(notice) => {
+                if let Some(notice) = self.turns.notice(now.instant, notice) {
+                    self.notice(notice);
+                }
+            }
             ControlCompletion::Resolved {
                 next_hop,
                 answer,
@@ -290,7 +297,8 @@ impl ControlCore {
             Stop::No | Stop::Exited => None,
         };
         let questions = self.questions.values().map(|q| q.deadline);
-        questions.chain(stop).chain(Some(self.measure_at)).min()
+        let turns = self.turns.deadline();
+        questions.chain(stop).chain(turns).chain(Some(self.measure_at)).min()
     }
 
     fn notice(&mut self, notice: ControlNotice) {
@@ -331,6 +339,9 @@ impl ControlCore {
                     .push_back(ControlOperation::Summarise { segment });
             }
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
+            ControlNotice::TurnWanted { .. }
+            | ControlNotice::Held { .. }
+            | ControlNotice::TurnOver { .. } => unreachable!("they are for `turns`"),
             ControlNotice::Stopped { core } => {
                 let Stop::Waiting { finished, .. } = &mut self.stop else {
                     return;
@@ -469,6 +480,13 @@ impl ControlCore {
             .collect();
         for request in late {
             self.answer(request);
+        }
+        self.turns.timer(now.instant);
+        for tell in self.turns.take() {
+            match tell {
+                Tell::All(notice) => self.tell_all(&notice),
+                Tell::Core(core, notice) => self.tell(core, notice),
+            }
         }
         if let Stop::Waiting { deadline, .. } = self.stop
             && now.instant >= deadline + STOP_GRACE

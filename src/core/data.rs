@@ -14,6 +14,7 @@ use crate::core::delivery::Delivery;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::hosts::Resolved;
 use crate::core::reception::Reception;
+use crate::core::turn::{Baton, Round, give_back, held};
 use crate::core::{
     Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
 };
@@ -84,6 +85,9 @@ impl DataCore {
                 local: _,
             } => {
                 self.accepted(now, connection, listener, peer);
+            }
+            Completion::HandedOver { connection, baton } => {
+                self.handed_over(now, connection, *baton, spool);
             }
             Completion::Connected { connection, result } => {
                 self.with(now, connection, |connection, common| {
@@ -162,6 +166,15 @@ impl DataCore {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
+        match connection {
+            Connection::Reception { reception, .. } if reception.has_turned() => {
+                return self.turn(now, id);
+            }
+            Connection::Delivery(delivery) if delivery.is_moving_on() => {
+                return self.move_on(now, id);
+            }
+            _ => {}
+        }
         let over = match connection {
             Connection::Reception { reception, .. } => {
                 let deadline = reception.deadline();
@@ -188,6 +201,51 @@ impl DataCore {
             }
             Some(Connection::TurnedAway(_)) | None => {}
         }
+    }
+
+    /// The roles on a connection have turned.
+    fn turn(&mut self, now: Now, id: ConnectionId) {
+        let Some(Connection::Reception {
+            reception,
+            admitted,
+        }) = self.connections.remove(&id)
+        else {
+            unreachable!("the caller looked");
+        };
+        let (flow, turn, to_customer) = reception.into_turned().expect("the caller looked");
+        let common = &mut self.common;
+        common.counters.turns += 1;
+        common.report(Fact::Turned {
+            customer: turn.customer.to_string(),
+            peer: to_customer.peer().address,
+            cores: turn.cores.len(),
+        });
+        let round = Round::new(turn, common.id, admitted);
+        let delivery = Delivery::turned(flow, to_customer, round, now, common);
+        self.connections
+            .insert(id, Connection::Delivery(Box::new(delivery)));
+        self.look_after(now, id);
+    }
+
+    /// A connection goes to another core.
+    fn move_on(&mut self, now: Now, id: ConnectionId) {
+        if let Some(Connection::Delivery(delivery)) = self.connections.remove(&id) {
+            delivery.move_on(now, &mut self.common);
+        }
+    }
+
+    /// A connection has come from another core.
+    fn handed_over(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        baton: Baton,
+        spool: &impl SegmentSource,
+    ) {
+        let delivery = Delivery::handed_over(id, baton, now, &mut self.common, spool);
+        self.connections
+            .insert(id, Connection::Delivery(Box::new(delivery)));
+        self.look_after(now, id);
     }
 
     fn accepted(&mut self, now: Now, id: ConnectionId, listener: ListenerId, peer: SocketAddr) {
@@ -417,6 +475,28 @@ impl DataCore {
             Notice::DiskSpace { free_bytes } => self.common.disk_space(free_bytes),
             Notice::PermitsFreed => self.common.queue.permits_freed(now),
             Notice::PermitWanted { key } => self.common.queue.permit_wanted(now, key),
+            Notice::WhatIsHeld {
+                turn,
+                customer,
+                domains,
+            } => {
+                let messages = held(&self.common, &customer, &domains);
+                let core = self.common.id;
+                self.common.tell_control(ControlNotice::Held {
+                    turn,
+                    core,
+                    messages,
+                });
+            }
+            Notice::TurnAnswer { connection, answer } => {
+                let Some(Connection::Reception { reception, .. }) =
+                    self.connections.get_mut(&connection)
+                else {
+                    return give_back(&mut self.common, answer);
+                };
+                reception.turn_answered(now, &mut self.common, answer);
+                self.look_after(now, connection);
+            }
             Notice::Admin { request, command } => {
                 let response = self.common.answer(now, &command, spool);
                 self.common

@@ -18,15 +18,18 @@ use crate::core::common::Common;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
+use crate::core::turn::{Baton, Round};
 use crate::core::{ConnectionId, Host, Operation, Piece};
-use crate::queue::{self, ConnectionFailure, DestinationId, Take};
+use crate::queue::{self, ConnectionFailure, DestinationId, Take, VisitId};
 use crate::report::Fact;
+use crate::route::{Protocol, TlsPolicy};
 use crate::smtp::client::fault::{Reach, SessionError};
 use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
 use crate::smtp::client::settings::Settings;
 use crate::smtp::client::stage::Stage;
 use crate::smtp::client::stuffing::Stuffer;
 use crate::smtp::client::{Channel, Client, Input, Output};
+use crate::smtp::turn::ToCustomer;
 use crate::spool::message::SegmentSource;
 use crate::time::{Instant, Now};
 
@@ -46,6 +49,24 @@ struct Stuffing {
     done: u32,
 }
 
+/// Whose mail it takes away.
+enum Errand {
+    /// That of a destination, over a connection of ours.
+    Ours {
+        /// As the schedule knows it.
+        connection: queue::ConnectionId,
+        destination: DestinationId,
+        /// What is left to try if this host does not talk to us.
+        candidates: Candidates,
+    },
+    /// That of a customer who called.
+    Turn {
+        round: Box<Round>,
+        /// As the schedule knows it.
+        visit: VisitId,
+    },
+}
+
 /// How it stands with jobs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Hunger {
@@ -55,19 +76,17 @@ enum Hunger {
     Waiting,
     /// It was told that there are no more.
     Quitting,
+    /// There are none here, but there may be at another core.
+    MovingOn,
 }
 
 /// A connection that takes mail away.
 pub(super) struct Delivery {
-    /// As the schedule knows it.
-    queue_id: queue::ConnectionId,
-    destination: DestinationId,
+    errand: Errand,
     client: Client,
     flow: Flow,
     host: Host,
     address: SocketAddr,
-    /// What is left to try if this host does not talk to us.
-    candidates: Candidates,
     jobs: Vec<Active>,
     /// Pieces that the session gave out and that are not yet with the flow.
     pieces: VecDeque<JobPiece>,
@@ -98,6 +117,17 @@ pub(super) enum Aftermath {
         destination: DestinationId,
         /// Why this one did not, for the operator.
         why: String,
+    },
+    /// A customer's turn is over.
+    TurnOver {
+        /// Whose.
+        round: Box<Round>,
+        /// As the schedule knows it.
+        visit: VisitId,
+        /// The other end.
+        peer: SocketAddr,
+        /// What went wrong, if something did.
+        trouble: Option<String>,
     },
     /// It failed.
     Failed {
@@ -130,14 +160,28 @@ impl Delivery {
             to: address,
             from: None,
         });
-        Some(Self {
-            queue_id,
+        let errand = Errand::Ours {
+            connection: queue_id,
             destination,
-            client: Client::new(settings, now),
-            flow: Flow::new(id),
+            candidates,
+        };
+        let client = Client::new(settings, now);
+        Some(Self::with(errand, client, Flow::new(id), host, address))
+    }
+
+    fn with(
+        errand: Errand,
+        client: Client,
+        flow: Flow,
+        host: Host,
+        address: SocketAddr,
+    ) -> Self {
+        Self {
+            errand,
+            client,
+            flow,
             host,
             address,
-            candidates,
             jobs: Vec::new(),
             pieces: VecDeque::new(),
             stuffing: None,
@@ -147,7 +191,90 @@ impl Delivery {
             connect_failure: None,
             worked: false,
             entry: Entry::default(),
-        })
+        }
+    }
+
+    /// The customer at the other end has called, and is about to greet us.
+    pub(super) fn turned(
+        flow: Flow,
+        to_customer: ToCustomer,
+        round: Round,
+        now: Now,
+        common: &mut Common,
+    ) -> Self {
+        let address = to_customer.peer().address;
+        let host = Host {
+            name: round.customer.to_string(),
+            addresses: vec![address],
+            protocol: Protocol::Smtp,
+            tls: TlsPolicy::None,
+        };
+        let client = to_customer.client(&common.settings.smtp_client, now);
+        let visit = round.visit(now, common);
+        let round = Box::new(round);
+        let errand = Errand::Turn { round, visit };
+        let mut delivery = Self::with(errand, client, flow, host, address);
+        delivery
+            .flow
+            .advance(Appetite::Hungry, &mut common.operations);
+        delivery
+    }
+
+    /// A connection that another core has handed over, its session in the middle of its
+    /// work.
+    pub(super) fn handed_over(
+        id: ConnectionId,
+        baton: Baton,
+        now: Now,
+        common: &mut Common,
+        spool: &impl SegmentSource,
+    ) -> Self {
+        let Baton {
+            client,
+            host,
+            address,
+            round,
+        } = baton;
+        let visit = round.visit(now, common);
+        let round = Box::new(round);
+        let errand = Errand::Turn { round, visit };
+        let mut delivery = Self::with(errand, client, Flow::new(id), host, address);
+        delivery.worked = true;
+        // The session had asked for a job.
+        delivery.feed(now, common, spool);
+        delivery.outputs(now, common, spool);
+        delivery
+    }
+
+    /// Whether it is to go to another core now.
+    pub(super) fn is_moving_on(&self) -> bool {
+        self.hunger == Hunger::MovingOn
+            && self.flow.is_open()
+            && self.all_has_left()
+            && self.jobs.is_empty()
+            && self.reading.is_empty()
+            && self.failure.is_none()
+    }
+
+    /// Goes to another core, once [`Delivery::is_moving_on`].
+    pub(super) fn move_on(self, now: Now, common: &mut Common) {
+        let connection = self.flow.connection();
+        let Errand::Turn { mut round, visit } = self.errand else {
+            unreachable!("a connection of ours stays");
+        };
+        common.queue.end_visit(now, visit);
+        let core = round.next_core().expect("it was looked at");
+        let baton = Box::new(Baton {
+            client: self.client,
+            host: self.host,
+            address: self.address,
+            round: *round,
+        });
+        common.operations.push_back(Operation::HandOver {
+            connection,
+            core,
+            baton,
+        });
     }
 
     /// Nothing will happen any more.
@@ -185,18 +312,30 @@ impl Delivery {
             self.jobs.is_empty(),
             "a session gives an outcome for every job"
         );
-        let connection = self.queue_id;
-        let why = match &self.failure {
-            None => return Aftermath::Closed(connection),
-            Some(error) => match &self.connect_failure {
-                Some(why) => format!("{}: connecting failed: {why}", self.host()),
-                None => format!("{}: {error}", self.host()),
-            },
+        let why = self.failure.as_ref().map(|error| match &self.connect_failure {
+            Some(why) => format!("{}: connecting failed: {why}", self.host()),
+            None => format!("{}: {error}", self.host()),
+        });
+        let (connection, destination, candidates) = match self.errand {
+            Errand::Ours {
+                connection,
+                destination,
+                candidates,
+            } => (connection, destination, candidates),
+            Errand::Turn { round, visit } => {
+                return Aftermath::TurnOver {
+                    round,
+                    visit,
+                    peer: self.address,
+                    trouble: self.failure.map(|error| error.to_string()),
+                };
+            }
+        };
+        let Some(why) = why else {
+            return Aftermath::Closed(connection);
         };
         let error = self.failure.expect("looked at above");
-        let candidates = self.candidates;
         if !self.worked && error.reach() == Reach::Host && !candidates.is_empty() {
-            let destination = self.destination;
             return Aftermath::TryNext {
                 connection,
                 candidates,
@@ -215,7 +354,7 @@ impl Delivery {
         };
         Aftermath::Failed {
             connection,
-            destination: self.destination,
+            destination,
             how,
             why,
         }
@@ -346,10 +485,19 @@ impl Delivery {
                         text: self.host(),
                     };
                     common.outcome(now, &mut self.jobs[index], &host, &outcome);
+                    if let Errand::Turn { round, .. } = &mut self.errand {
+                        round.messages += u64::from(outcome.is_delivered());
+                    }
                     if outcome.remaining == Remaining::None {
                         let active = self.jobs.swap_remove(index);
                         let reading = common.job_over(now, spool, active);
                         self.reading.push(reading);
+                        if let Errand::Turn { .. } = self.errand
+                            && self.hunger == Hunger::Waiting
+                        {
+                            self.hunger = Hunger::None;
+                            self.feed(now, common, spool);
+                        }
                     }
                 }
                 Output::StartTls => {
@@ -376,7 +524,11 @@ impl Delivery {
             return;
         }
         loop {
-            match common.queue.take(now, self.queue_id) {
+            let take = match &self.errand {
+                Errand::Ours { connection, .. } => common.queue.take(now, *connection),
+                Errand::Turn { visit, .. } => common.queue.take_visiting(now, *visit),
+            };
+            match take {
                 Take::Job(job) => match common.load(now, spool, job) {
                     Some((active, job)) => {
                         self.worked = true;
@@ -391,12 +543,23 @@ impl Delivery {
                     self.hunger = Hunger::Waiting;
                     return;
                 }
+                Take::Quit if self.has_more_elsewhere(common) => {
+                    self.hunger = Hunger::MovingOn;
+                    return;
+                }
                 Take::Quit => {
                     self.hunger = Hunger::Quitting;
                     self.client.handle(now, Input::Quit);
                     return;
                 }
             }
+        }
+    }
+
+    fn has_more_elsewhere(&self, common: &Common) -> bool {
+        match &self.errand {
+            Errand::Ours { .. } => false,
+            Errand::Turn { round, .. } => !round.ahead.is_empty() && !common.is_stopping(),
         }
     }
 

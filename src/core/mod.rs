@@ -26,7 +26,8 @@ use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::queue::permits::DestinationKey;
 use crate::report::Fact;
-use crate::route::{NextHop, Protocol, TlsPolicy};
+use crate::mail::Domain;
+use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy};
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
 use crate::spool::reclaim::Fate;
@@ -50,6 +51,8 @@ mod outcome;
 mod reception;
 pub mod restart;
 pub mod settings;
+pub mod turn;
+pub mod turns;
 #[cfg(test)]
 mod tests;
 
@@ -109,6 +112,17 @@ pub enum Operation {
         /// From which of our addresses, if it matters.
         from: Option<IpAddr>,
     },
+    /// Give a connection to another data core, with the session on it. Nothing is being
+    /// sent; a receive that is under way has taken nothing. Nothing is said of it any
+    /// more, here.
+    HandOver {
+        /// Which.
+        connection: ConnectionId,
+        /// To whom.
+        core: CoreId,
+        /// The session.
+        baton: Box<turn::Baton>,
+    },
     /// End a connection in both directions. Nothing is said of it any more.
     Close {
         /// Which.
@@ -158,6 +172,14 @@ pub enum Completion<'a> {
         peer: SocketAddr,
         /// Our end.
         local: SocketAddr,
+    },
+    /// Another core handed over a connection; the shell got the number from
+    /// `DataCore::admit`.
+    HandedOver {
+        /// Its number here.
+        connection: ConnectionId,
+        /// The session on it.
+        baton: Box<turn::Baton>,
     },
     /// The outcome of [`Operation::Connect`].
     Connected {
@@ -248,6 +270,23 @@ pub enum Notice {
         /// Of this destination; of any, if none is named.
         key: Option<DestinationKey>,
     },
+    /// How much of a customer's mail would go if it called now? Answered by
+    /// [`ControlNotice::Held`].
+    WhatIsHeld {
+        /// To answer with.
+        turn: TurnNumber,
+        /// Whose.
+        customer: CustomerName,
+        /// At which domains; none: all.
+        domains: Arc<[Domain]>,
+    },
+    /// The answer to [`ControlNotice::TurnWanted`].
+    TurnAnswer {
+        /// Who asked.
+        connection: ConnectionId,
+        /// Yes, or why not.
+        answer: Result<turns::Turn, turns::NoTurn>,
+    },
     /// The operator asks.
     Admin {
         /// To answer with.
@@ -297,6 +336,31 @@ pub enum ControlNotice {
         /// Which.
         segment: SegmentPlace,
     },
+    /// A customer has called for its mail.
+    TurnWanted {
+        /// Where.
+        core: CoreId,
+        /// To answer with.
+        connection: ConnectionId,
+        /// Who.
+        customer: CustomerName,
+        /// For which domains; none: all.
+        domains: Arc<[Domain]>,
+    },
+    /// The answer to [`Notice::WhatIsHeld`].
+    Held {
+        /// To which question.
+        turn: TurnNumber,
+        /// By whom.
+        core: CoreId,
+        /// How many messages.
+        messages: u64,
+    },
+    /// A turn is over.
+    TurnOver {
+        /// Which.
+        turn: TurnNumber,
+    },
     /// One core's part of an answer.
     AdminAnswer {
         /// To which question.
@@ -310,6 +374,10 @@ pub enum ControlNotice {
         core: CoreId,
     },
 }
+
+/// A turn of a customer, from its question to its end. Given by the control core.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TurnNumber(pub u64);
 
 /// A question of the operator that is under way.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -11,14 +11,17 @@ use std::sync::Arc;
 use crate::core::common::{Common, Waiting};
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
+use crate::core::turn::{self, Turned};
+use crate::core::turns::{NoTurn, Turn};
 use crate::core::incoming::Incoming;
-use crate::core::{ConnectionId, Piece};
+use crate::core::{ConnectionId, ControlNotice, Piece};
 use crate::mail::Envelope;
 use crate::report::Fact;
 use crate::route::Verdict as Relay;
 use crate::smtp::data::MessageFacts;
 use crate::smtp::reply::Refusal;
 use crate::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
+use crate::smtp::turn::ToCustomer;
 use crate::spool::commit::Committed;
 use crate::spool::log::Refused;
 use crate::spool::message::BodyFacts;
@@ -53,6 +56,8 @@ pub(super) struct Reception {
     /// Boxed: most connections of a busy server are idle, and pay for what is here.
     incoming: Option<Box<Incoming>>,
     input: InputEnd,
+    /// Boxed: few sessions turn.
+    turned: Option<Box<Turned>>,
     entry: Entry,
 }
 
@@ -74,6 +79,7 @@ impl Reception {
             unread: Box::default(),
             input: InputEnd::Open,
             incoming: None,
+            turned: None,
             entry: Entry::default(),
         }
     }
@@ -223,6 +229,9 @@ impl Reception {
             outputs += 1;
             match output {
                 Output::Send(octets) => self.flow.send([Piece::Octets(octets)]),
+                Output::Ask if matches!(self.session.question(), Some(Question::Turn { .. })) => {
+                    self.ask_for_turn(now, common);
+                }
                 Output::Ask => {
                     let verdict = self.answer(common);
                     self.session.handle(now, Input::Answer(verdict));
@@ -250,7 +259,12 @@ impl Reception {
                     };
                 }
                 Output::Abort => self.drop_incoming(common),
-                Output::Turn(_) => unreachable!("later"),
+                Output::Turn(to_customer) => {
+                    if let Some(Turned::Granted(turn)) = self.turned.take().map(|turned| *turned) {
+                        let turned = Turned::Done { turn, to_customer };
+                        self.turned = Some(Box::new(turned));
+                    }
+                }
                 Output::StartTls => unreachable!("STARTTLS is not offered in this version"),
                 Output::Close => self.flow.finish(now.instant),
             }
@@ -261,8 +275,7 @@ impl Reception {
     /// Answers the session's question from the routes and limits.
     fn answer(&self, common: &mut Common) -> Verdict {
         match self.session.question() {
-            None | Some(Question::Sender { .. }) => Verdict::Accept,
-            Some(Question::Turn { .. }) => Verdict::Accept,
+            None | Some(Question::Sender { .. } | Question::Turn { .. }) => Verdict::Accept,
             Some(Question::Recipient { recipient, .. }) => {
                 let domain = recipient.forward_path.address().domain_str();
                 let rules = &common.settings.relay;
@@ -281,6 +294,80 @@ impl Reception {
                     }
                 }
             }
+        }
+    }
+
+    /// The customer has called: the control core is asked, or the answer is known here.
+    fn ask_for_turn(&mut self, now: Now, common: &mut Common) {
+        let Some(Question::Turn { domains }) = self.session.question() else {
+            unreachable!("the caller looked");
+        };
+        match turn::permitted(common, self.session.user(), domains) {
+            Ok(customer) => {
+                let domains = Arc::from(domains);
+                common.tell_control(ControlNotice::TurnWanted {
+                    core: common.id,
+                    connection: self.flow.connection(),
+                    customer,
+                    domains,
+                });
+                self.session.handle(now, Input::Later);
+            }
+            Err(refusal) => self.refuse_turn(now, common, refusal),
+        }
+    }
+
+    fn refuse_turn(&mut self, now: Now, common: &mut Common, refusal: Refusal) {
+        common.counters.turns_refused += 1;
+        common.report(Fact::Refused {
+            peer: self.peer(),
+            reply: refusal.reply().text().to_owned(),
+            what: format!("ATRN of {}", self.session.user().unwrap_or_default()),
+        });
+        let verdict = Verdict::Refuse(refusal);
+        self.session.handle(now, Input::Answer(verdict));
+    }
+
+    /// Whether the customer gets its mail now.
+    pub(super) fn turn_answered(
+        &mut self,
+        now: Now,
+        common: &mut Common,
+        answer: Result<Turn, NoTurn>,
+    ) {
+        if self.session.question().is_none() {
+            // It talked on, and its session is over.
+            turn::give_back(common, answer);
+            return;
+        }
+        match answer {
+            // Who sends no more cannot greet us.
+            Ok(_) if self.input != InputEnd::Open || common.is_stopping() => {
+                turn::give_back(common, answer);
+                self.refuse_turn(now, common, turn::NOT_NOW);
+            }
+            Ok(turn) => {
+                self.turned = Some(Box::new(Turned::Granted(turn)));
+                self.session.handle(now, Input::Answer(Verdict::Accept));
+            }
+            Err(why) => self.refuse_turn(now, common, turn::refusal(why)),
+        }
+        self.outputs(now, common, &[]);
+        self.read_unread(now, common);
+        self.end_input(now, common);
+        self.settle(common);
+    }
+
+    /// The roles have turned: what is left of this is the connection.
+    pub(super) fn has_turned(&self) -> bool {
+        matches!(self.turned.as_deref(), Some(Turned::Done { .. }))
+    }
+
+    /// The connection, and whose turn it is, once [`Reception::has_turned`].
+    pub(super) fn into_turned(self) -> Option<(Flow, Turn, ToCustomer)> {
+        match *self.turned? {
+            Turned::Done { turn, to_customer } => Some((self.flow, turn, to_customer)),
+            Turned::Granted(_) => None,
         }
     }
 
