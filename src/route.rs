@@ -26,9 +26,11 @@ use hashbrown::{Equivalent, HashMap, HashSet};
 
 use crate::mail::Domain;
 
+pub mod customer;
 pub mod exchangers;
 mod network;
 
+pub use customer::{Customer, Customers};
 pub use network::{Network, NetworkError};
 
 /// The hash of our own tables: fixed, so that a run can be repeated. The keys are
@@ -344,6 +346,9 @@ pub enum RouteError {
     /// Two rules say where the same names go.
     #[error("{0} has two routes; remove one of them")]
     Twice(Scope),
+    /// Two customers share a name, a queue or a user.
+    #[error("the customer {0} has the name, the queue or the user of another one")]
+    CustomerTwice(CustomerName),
 }
 
 /// Scopes to values; the longest match wins.
@@ -353,12 +358,18 @@ struct ScopeTable<V> {
     below: HashMap<Box<str>, V, Build>,
 }
 
-impl<V> ScopeTable<V> {
-    fn new() -> Self {
+impl<V> Default for ScopeTable<V> {
+    fn default() -> Self {
         Self {
             names: HashMap::with_hasher(Build::default()),
             below: HashMap::with_hasher(Build::default()),
         }
+    }
+}
+
+impl<V> ScopeTable<V> {
+    fn new() -> Self {
+        Self::default()
     }
 
     fn insert(&mut self, scope: &Scope, value: V) -> Option<V> {

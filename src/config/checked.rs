@@ -14,7 +14,10 @@ use super::surroundings::Surroundings;
 use crate::mail::Domain;
 use crate::route::{HostName, Network, Scope};
 
+mod customer;
+
 pub use super::options::{ListenWhen, ListenerRole, ListenerTls, LogFormat, SmarthostTls};
+pub use customer::{Customer, Release as CustomerRelease};
 
 /// Everything that `serve` needs to know.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,6 +40,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// Static routes; no domain twice.
     pub routes: Vec<Route>,
+    /// Whom mail is held for; no two with a name, queue, user or domain in common.
+    pub customers: Vec<Customer>,
     /// When a delivery is tried again.
     pub retry: Retry,
     /// For the commands.
@@ -303,6 +308,9 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
                 domain: route.domain.value.clone(),
                 next_hop: route.next_hop.value.clone(),
             })
+            .collect(),
+        customers: (file.customer.iter())
+            .map(|written| customer::build(written, surroundings))
             .collect(),
         retry: retry(&file.retry),
         admin: Admin {

@@ -24,6 +24,7 @@ pub mod example;
 pub mod options;
 pub mod reader;
 pub mod report;
+pub mod retention;
 pub mod secret;
 pub mod setting;
 pub mod surroundings;
@@ -35,9 +36,10 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use checked::{
-    ADMIN_SOCKET_NAME, Admin, Config, Cores, Delivery, DeliveryMode, Dns, LISTENER_DEFAULT, Limits,
-    ListenWhen, Listener, ListenerRole, ListenerTls, Log, LogDetail, LogFormat, LogTarget, Login,
-    Relay, Retry, Route, SPOOL_DIRECTORY_DEFAULT, Smarthost, SmarthostTls, Spool,
+    ADMIN_SOCKET_NAME, Admin, Config, Cores, Customer, CustomerRelease, Delivery, DeliveryMode,
+    Dns, LISTENER_DEFAULT, Limits, ListenWhen, Listener, ListenerRole, ListenerTls, Log, LogDetail,
+    LogFormat, LogTarget, Login, Relay, Retry, Route, SPOOL_DIRECTORY_DEFAULT, Smarthost,
+    SmarthostTls, Spool,
 };
 
 use reader::{Preset, Reader, Table};

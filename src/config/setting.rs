@@ -13,7 +13,7 @@ use super::declaration::SectionInfo;
 use super::reader::{Reader, shown};
 use super::units::{self, Bytes, Every, Money, TimeOfDay, Weekdays};
 use crate::mail::{Address, Domain};
-use crate::route::{HostName, Network, Scope};
+use crate::route::{CustomerName, HostName, Network, Scope};
 
 /// A type that the value of an option may have.
 pub trait Setting: Sized + 'static {
@@ -186,6 +186,16 @@ text_setting!(
     |text| {
         text.parse()
             .map_err(|error| format!("it {error}; write one such as \"user@mail.example\""))
+    },
+    ToString::to_string
+);
+text_setting!(
+    CustomerName,
+    "a name",
+    "branch",
+    |text| {
+        text.parse()
+            .map_err(|_| "write 1 to 64 of the characters a-z 0-9 - _ .".to_owned())
     },
     ToString::to_string
 );

@@ -8,7 +8,7 @@ use crate::core::ListenerId;
 use crate::core::delivery::Candidates;
 use crate::mail::Domain;
 use crate::queue::destination::Policies;
-use crate::route::{Protocol, RelayRules, Routes};
+use crate::route::{Customers, Protocol, RelayRules, Routes};
 use crate::smtp;
 
 /// See the module.
@@ -22,6 +22,8 @@ pub struct Settings {
     pub relay: RelayRules,
     /// What goes where.
     pub routes: Routes,
+    /// Whom we hold mail for.
+    pub customers: Arc<Customers>,
     /// How we speak SMTP to a next hop.
     pub smtp_client: Arc<smtp::client::settings::Settings>,
     /// How we speak LMTP to a next hop.

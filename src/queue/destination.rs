@@ -31,7 +31,16 @@ pub struct Policy {
     /// Connections at a time, of all data cores together. With 1, strictly one message
     /// after the other.
     pub connections: u16,
+    /// For held mail: failures in a row to reach the site with which a release ends.
+    pub release_failures_max: u16,
+    /// For held mail: it is given up after so many releases that did not reach the site.
+    /// They are counted since this process started.
+    pub windows: Option<u16>,
 }
+
+/// Failures in a row to reach a site with which a release ends, where nothing else is
+/// said.
+pub const RELEASE_FAILURES_MAX: u16 = 3;
 
 impl Default for Policy {
     /// [`Retry::default`], a warning after 4 hours, 5 connections.
@@ -40,6 +49,18 @@ impl Default for Policy {
             retry: Retry::default(),
             warn: Some(Duration::from_secs(4 * 3600)),
             connections: 5,
+            release_failures_max: RELEASE_FAILURES_MAX,
+            windows: None,
+        }
+    }
+}
+
+impl Policy {
+    /// The failures after which mail is given up, if they are counted.
+    pub(super) fn misses_max(&self) -> Option<u32> {
+        match self.windows {
+            Some(windows) => Some(u32::from(windows.max(1))),
+            None => self.retry.tries(),
         }
     }
 }

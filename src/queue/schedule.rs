@@ -85,8 +85,6 @@ pub const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// Beyond this many destinations those without mail are forgotten at once: half a
 /// kilobyte each, so some 32 MiB.
 pub const REMEMBERED_MAX: usize = 65_536;
-/// A released site that cannot be reached this many times in a row is held again.
-pub const RELEASE_FAILURES_MAX: u16 = 3;
 /// The wall clock may be set: while something is to expire, look at least this often.
 pub const WALL_CHECK: Duration = Duration::from_secs(60);
 
@@ -483,7 +481,13 @@ impl Schedule {
     }
 
     fn end_release(&mut self, id: DestinationId, end: ReleaseEnd) {
-        self.destinations[id].gate = Gate::Held;
+        let destination = &mut self.destinations[id];
+        destination.gate = Gate::Held;
+        if end == ReleaseEnd::Unreachable && destination.policy.windows.is_some() {
+            // A window was missed, by all that waited for it.
+            destination.failures_total = destination.failures_total.wrapping_add(1);
+            self.start_sweep(id);
+        }
         self.outputs.push_back(Output::ReleaseEnded {
             destination: id,
             end,

@@ -66,6 +66,24 @@ impl Network {
         })
     }
 
+    /// The network of so many bits that an address is in. `None` if its family has fewer,
+    /// or for prefix length 0.
+    #[must_use]
+    pub fn around(address: IpAddr, prefix_bits: u8) -> Option<Self> {
+        let address = address.to_canonical();
+        let fits = (1..=family_bits(address)).contains(&prefix_bits);
+        fits.then(|| Self {
+            address: masked(address, prefix_bits),
+            prefix_bits,
+        })
+    }
+
+    /// How many leading bits count.
+    #[must_use]
+    pub const fn prefix_bits(&self) -> u8 {
+        self.prefix_bits
+    }
+
     /// 127.0.0.0/8 and ::1/128.
     #[must_use]
     pub fn loopback() -> Vec<Self> {

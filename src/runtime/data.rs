@@ -10,6 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +19,12 @@ use hashbrown::HashMap;
 use spool_format::LogId;
 
 use crate::core::data::DataCore;
+use crate::core::turn::Baton;
 use crate::core::{Completion, ConnectionId, CoreId, ListenerId, Notice, Operation};
 use crate::report::Fact;
 use crate::runtime::clock::{Armed, Clock};
 use crate::runtime::log::report;
-use crate::runtime::mailboxes::Mailboxes;
+use crate::runtime::mailboxes::{Letter, Mailboxes, Outbound};
 use crate::runtime::net::{self, Bell, Ended, Listener, Progress, Socket};
 use crate::runtime::outgoing::Outgoing;
 use crate::runtime::segments::Segments;
@@ -76,7 +78,7 @@ struct Shell {
     ready: VecDeque<Completion<'static>>,
     /// Notices that found a full mailbox, oldest first. Bounded by what the core
     /// has under way: it asks each question once.
-    undelivered: VecDeque<Operation>,
+    undelivered: VecDeque<Outbound>,
     /// A task sleeps until they are tried again.
     delivers_later: bool,
     /// The deadlines for which tasks sleep.
@@ -205,6 +207,11 @@ impl Shell {
                     result: Err(error.to_string()),
                 }),
             },
+            Operation::HandOver {
+                connection,
+                core,
+                baton,
+            } => self.hand_over(connection, core, baton),
             Operation::Close { connection } => {
                 if let Some(socket) = self.connections.remove(&connection) {
                     socket.closed.set(true);
@@ -252,7 +259,7 @@ impl Shell {
                     // waits on: nobody is to connect to a server that is gone.
                     self.listeners.iter().for_each(net::refuse);
                 }
-                self.undelivered.push_back(operation);
+                self.undelivered.push_back(Outbound::Operation(operation));
             }
         }
     }
@@ -297,6 +304,38 @@ impl Shell {
         socket
     }
 
+    /// Gives a connection to another core's thread: a second descriptor of it. The task
+    /// that waits here for octets wakes with the first that come, finds that the
+    /// connection is not ours any more, takes nothing and drops its descriptor. Nothing is
+    /// lost by that, since readiness is all it waits for.
+    fn hand_over(&mut self, connection: ConnectionId, core: CoreId, baton: Box<Baton>) {
+        let here = self.connections.remove(&connection);
+        let here = here.expect("a connection without a send under way is there");
+        here.closed.set(true);
+        match here.socket.share() {
+            Ok(socket) => self.undelivered.push_back(Outbound::HandOver {
+                core,
+                baton,
+                socket,
+            }),
+            Err(error) => {
+                here.socket.hang_up();
+                self.break_off(baton, &error);
+            }
+        }
+    }
+
+    /// A connection that cannot be taken over breaks: so its turn ends as any other.
+    fn break_off(&mut self, baton: Box<Baton>, error: &io::Error) {
+        let connection = self.core.admit();
+        self.ready
+            .push_back(Completion::HandedOver { connection, baton });
+        self.ready.push_back(Completion::Broken {
+            connection,
+            why: format!("handing it from core to core failed: {error}"),
+        });
+    }
+
     fn drop_connection(&mut self, connection: ConnectionId) {
         if let Some(socket) = self.connections.remove(&connection) {
             socket.closed.set(true);
@@ -306,9 +345,9 @@ impl Shell {
 
     /// Leaves notices with the other threads; what finds no room is kept.
     fn deliver_notices(&mut self, shared: &Shared) {
-        while let Some(operation) = self.undelivered.pop_front() {
-            if let Err(operation) = self.mailboxes.deliver(self.id, operation) {
-                self.undelivered.push_front(operation);
+        while let Some(outbound) = self.undelivered.pop_front() {
+            if let Err(outbound) = self.mailboxes.deliver(self.id, outbound) {
+                self.undelivered.push_front(outbound);
                 if !std::mem::replace(&mut self.delivers_later, true) {
                     let shared = Rc::clone(shared);
                     monoio::spawn(async move {
@@ -514,14 +553,34 @@ async fn read_notices(shared: Shared, bell: Bell) -> io::Result<()> {
     let id = shared.borrow().id;
     let mailbox = mailboxes.data(id);
     loop {
-        while let Some(notice) = mailbox.pop() {
-            let notice = prepare(&shared, notice);
-            turn(&shared, Completion::Notice(notice));
+        while let Some(letter) = mailbox.pop() {
+            match letter {
+                Letter::Notice(notice) => {
+                    let notice = prepare(&shared, notice);
+                    turn(&shared, Completion::Notice(notice));
+                }
+                Letter::HandOver { baton, socket } => take_over(&shared, baton, socket),
+            }
         }
         if mailbox.may_sleep() {
             bell.wait().await;
         }
     }
+}
+
+/// Takes over a connection that another core has handed over.
+fn take_over(shared: &Shared, baton: Box<Baton>, socket: OwnedFd) {
+    let mut shell = shared.borrow_mut();
+    match Socket::taken_over(socket) {
+        Ok(socket) => {
+            let connection = shell.core.admit();
+            shell.keep(connection, socket);
+            let completion = Completion::HandedOver { connection, baton };
+            shell.ready.push_back(completion);
+        }
+        Err(error) => shell.break_off(baton, &error),
+    }
+    shell.pump(shared);
 }
 
 /// What a notice needs from the shell before the core may act on it: a prepared

@@ -23,7 +23,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use monoio::net::{TcpListener, TcpStream};
 use rustix::fd::AsRawFd;
@@ -131,6 +131,22 @@ impl Socket {
             Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
+        Ok(Self(TcpStream::from_std(socket.into())?))
+    }
+
+    /// A second descriptor of it, for another thread.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.fd().try_clone_to_owned()
+    }
+
+    /// Takes over what another thread shared. Must be called on the runtime's thread.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn taken_over(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self(TcpStream::from_std(socket.into())?))
     }
 

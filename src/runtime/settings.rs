@@ -8,8 +8,8 @@ use crate::core::settings::Settings;
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
 use crate::route::{
-    self, HostName, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
-    SmarthostGroup, Target, TlsPolicy,
+    self, Customers, HostName, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
+    Scope, SmarthostGroup, Target, TlsPolicy,
 };
 use crate::smtp;
 
@@ -28,6 +28,10 @@ const GIVE_UP_UNTRIED: Duration = Duration::from_secs(5 * 24 * 3600);
 /// The smarthosts of the configuration are one group.
 const SMARTHOSTS: SmarthostGroup = SmarthostGroup(0);
 
+mod customers;
+
+pub use customers::customers;
+
 /// What the data cores need.
 ///
 /// # Errors
@@ -36,6 +40,7 @@ pub fn settings(config: &Config) -> Result<Settings, RouteError> {
     let smtp_client = smtp::client::settings::Settings::new(config.hostname.clone());
     let mut lmtp_client = smtp_client.clone();
     lmtp_client.protocol = smtp::client::settings::Protocol::Lmtp;
+    let customers = Arc::new(customers(config)?);
     Ok(Settings {
         hostname: config.hostname.clone(),
         listeners: config
@@ -43,11 +48,12 @@ pub fn settings(config: &Config) -> Result<Settings, RouteError> {
             .iter()
             .map(|_| Arc::new(session(config)))
             .collect(),
-        relay: relay_rules(config),
-        routes: routes(config)?,
+        relay: relay_rules(config, &customers),
+        routes: routes(config, &customers)?,
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
-        policies: policies(config),
+        policies: policies(config, &customers),
+        customers,
         data_cores: config.cores.data,
         idle: IDLE,
     })
@@ -85,14 +91,13 @@ fn session(config: &Config) -> smtp::settings::Settings {
     session
 }
 
-fn relay_rules(config: &Config) -> RelayRules {
-    RelayRules::new(
-        Some(config.relay.networks.clone()),
-        config.relay.domains.iter().cloned(),
-    )
+fn relay_rules(config: &Config, customers: &Customers) -> RelayRules {
+    let held = customers.iter().flat_map(|customer| &customer.scopes);
+    let domains = config.relay.domains.iter().chain(held).cloned();
+    RelayRules::new(Some(config.relay.networks.clone()), domains)
 }
 
-fn routes(config: &Config) -> Result<Routes, RouteError> {
+fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> {
     let mode = match &config.delivery.mode {
         DeliveryMode::Mx => route::DeliveryMode::Mx,
         DeliveryMode::Smarthost(_) => route::DeliveryMode::Smarthost(SMARTHOSTS),
@@ -107,10 +112,14 @@ fn routes(config: &Config) -> Result<Routes, RouteError> {
         .routes
         .iter()
         .map(|route| (route.domain.clone(), target(&route.next_hop)));
-    Routes::new(mode, in_smarthost_mode, [], routes)
+    let held = customers.iter().flat_map(|customer| {
+        let owned = |scope: &Scope| (scope.clone(), customer.name.clone());
+        customer.scopes.iter().map(owned)
+    });
+    Routes::new(mode, in_smarthost_mode, held, routes)
 }
 
-fn policies(config: &Config) -> Policies {
+fn policies(config: &Config, customers: &Customers) -> Policies {
     let (retry, warn) = match config.retry {
         RetryConfig::Exponential {
             first,
@@ -145,8 +154,10 @@ fn policies(config: &Config) -> Policies {
         retry,
         warn,
         connections: u16::try_from(connections).unwrap_or(u16::MAX),
+        ..Policy::default()
     };
     Policies {
+        customers: customers::policies(customers, policy.connections),
         default: Arc::new(policy),
         ..Policies::default()
     }

@@ -3,7 +3,7 @@
 //!
 //! The side that takes mail: [`server`] is the session; what it says is built in
 //! [`reply`], what it reads in [`syntax`] (commands), [`line`](mod@line) and [`data`]
-//! (message text), the line that it adds in [`trace`]. A message is accepted with a
+//! (message text, which POP3 has too: both stand in [`crate::wire`]), the line that it adds in [`trace`]. A message is accepted with a
 //! [`Receipt`](crate::mail::Receipt), whoever makes it.
 //!
 //! The side that hands mail over: [`client`] is the session, of SMTP and LMTP; what
@@ -13,8 +13,6 @@
 
 pub mod answer;
 pub mod client;
-pub mod data;
-pub mod line;
 mod parameter;
 pub mod reply;
 pub mod server;
@@ -22,3 +20,5 @@ pub mod settings;
 pub mod syntax;
 pub mod trace;
 pub mod turn;
+
+pub use crate::wire::{line, text as data};

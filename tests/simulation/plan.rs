@@ -90,6 +90,7 @@ impl Plan {
             },
             warn: random.one_in(2).then_some(Duration::from_secs(3600)),
             connections: random.between(1, 5) as u16,
+            ..Policy::default()
         };
         Self {
             flavour,

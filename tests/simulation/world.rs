@@ -217,6 +217,7 @@ impl World {
             listeners: vec![Arc::new(session)],
             relay: RelayRules::new(Some(vec![network.expect("a network")]), []),
             routes: routes.expect("no routes"),
+            customers: Arc::default(),
             smtp_client: Arc::clone(&client),
             lmtp_client: client,
             policies: plan.policies.clone(),

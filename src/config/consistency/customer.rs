@@ -5,29 +5,41 @@ use std::collections::HashMap;
 use super::Checks;
 use crate::config::addresses::DeliverTo;
 use crate::config::options::{Customer, File};
-use crate::route::{Network, Scope};
+use crate::config::retention::Retention;
+use crate::config::units::Every;
+use crate::route::{CustomerName, Network, Scope};
 
 impl Checks<'_> {
     pub(super) fn customers(&mut self, file: &File) {
         self.unique("customer.name", file.customer.iter().map(|c| &c.name));
-        let mut domains: HashMap<&Scope, &str> = HashMap::new();
-        let mut queues: HashMap<&str, &str> = HashMap::new();
+        let mut domains: HashMap<&Scope, &CustomerName> = HashMap::new();
+        let mut queues: HashMap<&CustomerName, &CustomerName> = HashMap::new();
         for customer in &**file.customer {
             self.customer(customer);
             for domain in &**customer.domains {
                 if let Some(other) = domains.insert(domain, &customer.name) {
-                    let what = format!("{domain} belongs to {other:?} already");
+                    let what = format!("{domain} belongs to \"{other}\" already");
                     let instead = "write each domain for one customer only";
                     self.wrong("customer.domains", &customer.domains, what, instead);
                 }
             }
             let queue = customer.queue.as_ref().unwrap_or(&customer.name);
             if let Some(other) = queues.insert(queue, &customer.name)
-                && other != customer.name.as_str()
+                && *other != *customer.name
             {
-                let what = format!("{queue:?} is the queue of {other:?} already");
+                let what = format!("\"{queue}\" is the queue of \"{other}\" already");
                 let instead = "give each customer a queue name of its own";
                 self.wrong("customer.queue", &customer.queue, what, instead);
+            }
+        }
+        let mut users: HashMap<&str, &CustomerName> = HashMap::new();
+        for customer in &**file.customer {
+            if let Some(user) = &*customer.user
+                && let Some(other) = users.insert(user, &customer.name)
+            {
+                let what = format!("is the user of \"{other}\" already");
+                let instead = "give each customer a user of its own";
+                self.wrong("customer.user", &customer.user, what, instead);
             }
         }
         let routed = file
@@ -52,6 +64,13 @@ impl Checks<'_> {
             let what = "\"caller\" is for those who authenticate: anybody could fetch the mail";
             let instead = "write the address of the customer's host, or `auth = true`";
             self.wrong("customer.deliver_to", &customer.deliver_to, what, instead);
+        }
+        if let Retention::Windows(_) = *customer.retention
+            && *release.every == Every::Never
+        {
+            let instead = "write `every` in `release`, or a time";
+            let what = "nothing counts the windows";
+            self.wrong("customer.retention", &customer.retention, what, instead);
         }
         if release.auth.is_written() && *release.auth && customer.user.is_none() {
             let instead = "add `user` and `password_file`";

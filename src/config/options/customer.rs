@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::config::addresses::DeliverTo;
 use crate::config::declaration::{is, needed, none, options, section, unset};
+use crate::config::retention::Retention;
 use crate::config::units::{Bytes, Every};
-use crate::route::{Network, Scope};
+use crate::mail::Address;
+use crate::route::{CustomerName, Network, Scope};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -14,11 +16,11 @@ section! {
     /// Whom we hold mail for until they call for it.
     pub struct Customer in "customer" {
         /// A name for logs, metrics and commands.
-        name: String = needed();
+        name: CustomerName = needed();
         /// The domains; ".branch.example" stands for the names below.
         domains: Vec<Scope> = needed();
         /// A name for the queue, for `ETRN #name`.
-        queue: Option<String> = unset("the customer's name");
+        queue: Option<CustomerName> = unset("the customer's name");
         /// Where the mail goes when it is released: a host, "mx", or "caller" (the
         /// address that called, after authentication only).
         deliver_to: DeliverTo = needed();
@@ -29,13 +31,22 @@ section! {
         /// A file of mode 0600 with the password on its first line, or the name of
         /// a systemd credential.
         password_file: Option<PathBuf> = unset("no authentication");
-        /// How long mail is held before the sender is told that it failed.
-        retention: Duration = is(DAY.saturating_mul(20)).within(DAY, DAY.saturating_mul(365));
+        /// How long mail is held before the sender is told that it failed: a time of 1 to
+        /// 365 days since it arrived, or { windows = 5 }: until so many of the attempts of
+        /// `release.every` in a row have not reached the customer's host. Windows are
+        /// counted from the start of the server, so that those in which it was down do not
+        /// count; four times as long as they all last ends it in any case.
+        retention: Retention = is(Retention::Age(DAY.saturating_mul(20)));
+        /// After this long the sender is told that the mail waits; "0s": never.
+        warn: Duration = is(Duration::ZERO).within(Duration::ZERO, DAY.saturating_mul(365));
         /// How much is held.
         quota: Quota = options();
         /// The customer's addresses, one a line. Others are refused, so that we
         /// need not return what the customer's host would refuse.
         recipients_file: Option<PathBuf> = unset("every address is taken");
+        /// Whom to ask about this customer. It is written to the log with what concerns
+        /// the customer, and mail is never sent there by itself.
+        contact: Option<Address> = unset("nobody");
         /// A program with its arguments that makes the customer's host call.
         wake_command: Vec<String> = none("no command");
     }
@@ -46,6 +57,8 @@ section! {
     pub struct Release in "customer.release" {
         /// ETRN or ATRN after authentication.
         auth: bool = is(true);
+        /// ETRN from anybody: the mail goes to `deliver_to`, whoever asks for it.
+        open: bool = is(false);
         /// ETRN from these addresses without authentication.
         clients: Vec<Network> = none("no addresses");
         /// A session from one of these addresses, without any command.

@@ -6,7 +6,7 @@ use spool_format::Location;
 use super::expiry::ExpiryReason;
 use super::{
     Carrier, ConnectionId, ConnectionState, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Output,
-    RELEASE_FAILURES_MAX, ReleaseEnd, Schedule, TURN_JOBS, TURN_TIME, YIELD_PAUSE,
+    ReleaseEnd, Schedule, TURN_JOBS, TURN_TIME, YIELD_PAUSE,
 };
 use crate::mail::{QueueId, RecipientIndex};
 use crate::queue::destination::{CONNECTIONS_FIRST, Destination, Gate, Health, Turn};
@@ -538,15 +538,16 @@ impl Schedule {
             failures,
             until: now.wall + pause,
         });
-        if is_attempt_for_all {
+        if is_attempt_for_all && destination.policy.windows.is_none() {
             destination.failures_total = destination.failures_total.wrapping_add(1);
             if retry.tries().is_some() {
                 self.start_sweep(id);
             }
         }
-        if let Gate::Released { failures } = &mut self.destinations[id].gate {
+        let destination = &mut self.destinations[id];
+        if let Gate::Released { failures } = &mut destination.gate {
             *failures += 1;
-            if *failures >= RELEASE_FAILURES_MAX {
+            if *failures >= destination.policy.release_failures_max {
                 self.end_release(id, ReleaseEnd::Unreachable);
             }
         }

@@ -174,16 +174,19 @@ impl Schedule {
     }
 
     /// Whether attempts are counted and this share has had all of them: its own, and
-    /// the failures of its destination since it came.
+    /// the failures of its destination since it came. Where windows are counted, an
+    /// attempt of its own shows that the window was none that was missed.
     pub(super) fn tries_are_over(&self, slot: ShareSlot) -> bool {
         let share = self.index.share(slot);
         let destination = &self.destinations[share.destination];
         let failures = destination.failures_total.wrapping_sub(share.failures_seen);
-        destination
-            .policy
-            .retry
-            .tries()
-            .is_some_and(|tries| failures.saturating_add(u32::from(share.attempts)) >= tries)
+        let attempts = match destination.policy.windows {
+            Some(_) => 0,
+            None => u32::from(share.attempts),
+        };
+        (destination.policy)
+            .misses_max()
+            .is_some_and(|max| failures.saturating_add(attempts) >= max)
     }
 
     /// A failure was an attempt for everything that waits at a destination.

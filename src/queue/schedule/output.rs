@@ -123,6 +123,6 @@ pub enum Output {
 pub enum ReleaseEnd {
     /// All was tried once.
     Drained,
-    /// [`super::RELEASE_FAILURES_MAX`] failures.
+    /// As many failures in a row as its policy allows.
     Unreachable,
 }

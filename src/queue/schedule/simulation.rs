@@ -33,6 +33,7 @@ fn exponential(connections: u16) -> Policy {
         },
         warn: Some(4 * HOUR),
         connections,
+        ..Policy::default()
     }
 }
 
@@ -132,6 +133,7 @@ impl World {
             },
             warn: None,
             connections: 2,
+            ..Policy::default()
         };
         policies
             .next_hops

@@ -64,6 +64,7 @@ fn policy(connections: u16) -> Policy {
         },
         warn: Some(4 * HOUR),
         connections,
+        ..Policy::default()
     }
 }
 
@@ -678,6 +679,7 @@ fn with_counted_tries_a_failed_connection_is_one_for_all_that_wait() {
             retry,
             warn: None,
             connections: 1,
+            ..Policy::default()
         },
     );
     let early: Vec<_> = (0..300).map(|_| desk.enqueue(PLAIN)).collect();
@@ -984,7 +986,7 @@ fn a_released_site_that_is_not_there_is_held_again() {
     let next_hop = to("held.example");
     desk.schedule
         .release(desk.now, Selection::NextHop(next_hop.as_ref()));
-    for _ in 0..RELEASE_FAILURES_MAX {
+    for _ in 0..crate::queue::destination::RELEASE_FAILURES_MAX {
         let (_, connection) = desk.wait_for_connection();
         desk.schedule
             .connection_failed(desk.now, connection, ConnectionFailure::Unusable);
@@ -1001,6 +1003,43 @@ fn a_released_site_that_is_not_there_is_held_again() {
     desk.schedule
         .release(desk.now, Selection::NextHop(next_hop.as_ref()));
     desk.connect();
+}
+
+/// A release that does not reach the site is a missed window for what waited then.
+#[test]
+fn held_mail_ends_after_its_windows() {
+    let windows = Policy {
+        windows: Some(2),
+        release_failures_max: 1,
+        ..policy(1)
+    };
+    let mut desk = Desk::new(5, windows);
+    let next_hop = to("held.example");
+    let check = |desk: &mut Desk, expired: usize, waiting: u64| {
+        desk.schedule
+            .release(desk.now, Selection::NextHop(next_hop.as_ref()));
+        let (_, connection) = desk.wait_for_connection();
+        desk.schedule
+            .connection_failed(desk.now, connection, ConnectionFailure::Unusable);
+        let said = desk.poll();
+        let tries = |o: &&Output| {
+            let reason = ExpiryReason::Tries;
+            matches!(o, Output::Expired { reason: r, .. } if *r == reason)
+        };
+        assert_eq!(said.iter().filter(tries).count(), expired, "{said:?}");
+        let left = desk.schedule.waiting(Selection::NextHop(next_hop.as_ref()));
+        assert_eq!(left.messages, waiting);
+    };
+    let mail = Mail {
+        to: &["held.example"],
+        ..PLAIN
+    };
+    desk.enqueue(mail);
+    check(&mut desk, 0, 1);
+    // It comes when one window is over, and has one more than the other.
+    desk.enqueue(mail);
+    check(&mut desk, 1, 1);
+    check(&mut desk, 1, 0);
 }
 
 #[test]
@@ -1230,6 +1269,7 @@ fn a_shorter_life_counts_for_mail_that_waits() {
         },
         warn: None,
         connections: 5,
+        ..Policy::default()
     };
     let policies = Policies {
         default: Arc::new(shorter),

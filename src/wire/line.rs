@@ -6,7 +6,7 @@
 
 use memchr::memchr;
 
-use crate::smtp::data::BareNewline;
+use crate::wire::text::BareNewline;
 
 /// Why a line is no command, whatever it says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
