@@ -132,6 +132,11 @@ pub enum Fact {
         /// What went wrong, if something did.
         trouble: Option<String>,
     },
+    /// Mail was fetched from a provider by ATRN, or was not.
+    Collected {
+        /// What came of it, and what happens next.
+        what: String,
+    },
     /// A session ended otherwise than by QUIT.
     SessionEnded {
         /// Whose.
@@ -256,6 +261,7 @@ impl Fact {
             Self::TurnedAway { .. } => "client-turned-away",
             Self::Turned { .. } => "turned",
             Self::TurnOver { .. } => "turn-over",
+            Self::Collected { .. } => "collected",
             Self::SessionEnded { .. } => "session-ended",
             Self::Refused { .. } => "refused",
             Self::Accepted { .. } => "accepted",
@@ -300,6 +306,7 @@ impl Fact {
             | Self::Accepted { .. }
             | Self::Turned { .. }
             | Self::TurnOver { trouble: None, .. }
+            | Self::Collected { .. }
             | Self::SessionEnded { .. }
             | Self::Recipient { .. }
             | Self::Notified { .. }
@@ -422,6 +429,7 @@ impl fmt::Display for Fact {
                     None => Ok(()),
                 }
             }
+            Self::Collected { what } => write!(f, "fetching mail by ATRN: {}", Escaped(what)),
             Self::SessionEnded { peer, why } => write!(f, "{peer}: {}", Escaped(why)),
             Self::Refused { peer, reply, what } => {
                 write!(f, "{peer}: {} answered {}", Escaped(what), Escaped(reply))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
+use crate::core::collecting::{self, Collection};
 use crate::core::counters::Counters;
 use crate::core::delivery::{Aftermath, Candidates};
 use crate::core::hosts::HostCache;
@@ -21,6 +22,8 @@ use crate::queue::{
     NewRecipient, Recipients, Schedule, Sessions, Told, retry::Jitter,
 };
 use crate::report::Fact;
+use crate::smtp::client::fault::Reach;
+use crate::smtp::turn;
 use crate::spool::commit::Ticket;
 use crate::spool::log::{Attempt, Log, Refused, Rest};
 use crate::spool::message::{BodyFacts, SegmentSource};
@@ -78,6 +81,8 @@ pub(super) struct Common {
     pub(super) deliveries: HashMap<queue::ConnectionId, ConnectionId>,
     /// Deliveries to be told something by the schedule.
     pub(super) calls: VecDeque<(ConnectionId, Call)>,
+    /// Providers to be called, with where they may be.
+    pub(super) provider_calls: VecDeque<(Box<Collection>, Candidates)>,
     uncommitted: HashMap<Ticket, Uncommitted>,
     last_ticket: u64,
     pub(super) last_job: u64,
@@ -147,6 +152,7 @@ impl Common {
             stalled: Vec::new(),
             deliveries: HashMap::new(),
             calls: VecDeque::new(),
+            provider_calls: VecDeque::new(),
             uncommitted: HashMap::new(),
             last_ticket: 0,
             last_job: 0,
@@ -460,6 +466,21 @@ impl Common {
                     candidates,
                 };
                 self.hosts.try_next(wanted);
+            }
+            Aftermath::CallFailed {
+                collection,
+                candidates,
+                error,
+                why,
+            } => {
+                let others_may = error.reach() == Reach::Host
+                    && turn::refused(&error).is_none()
+                    && !candidates.is_empty();
+                if others_may {
+                    self.provider_calls.push_back((collection, candidates));
+                } else {
+                    collecting::failed(self, collection.number, &error, why);
+                }
             }
             Aftermath::TurnOver {
                 round,

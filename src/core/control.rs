@@ -339,6 +339,8 @@ impl ControlCore {
                     .push_back(ControlOperation::Summarise { segment });
             }
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
+            // Who is to hear of it comes with the schedule of collections.
+            ControlNotice::Collected { .. } => {}
             ControlNotice::TurnWanted { .. }
             | ControlNotice::Held { .. }
             | ControlNotice::TurnOver { .. } => unreachable!("they are for `turns`"),

@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::core::collecting::{self, Collection};
 use crate::core::common::{Call, Common, Settled, Waiting, WantedConnection};
 use crate::core::deadlines::Deadlines;
 use crate::core::delivery::Delivery;
 use crate::core::flow::{Appetite, Flow};
-use crate::core::hosts::Resolved;
+use crate::core::delivery::Candidates;
+use crate::core::hosts::{self, Resolved};
 use crate::core::reception::Reception;
 use crate::core::turn::{Baton, Round, give_back, held};
 use crate::core::{
@@ -35,7 +37,8 @@ enum Connection {
     /// It brings mail.
     Reception {
         reception: Box<Reception>,
-        admitted: Admitted,
+        /// None: we have opened it.
+        admitted: Option<Admitted>,
     },
     /// It takes mail away.
     Delivery(Box<Delivery>),
@@ -173,6 +176,9 @@ impl DataCore {
             Connection::Delivery(delivery) if delivery.is_moving_on() => {
                 return self.move_on(now, id);
             }
+            Connection::Delivery(delivery) if delivery.is_provided() => {
+                return self.provided(now, id);
+            }
             _ => {}
         }
         let over = match connection {
@@ -192,8 +198,14 @@ impl DataCore {
             return;
         }
         match self.connections.remove(&id) {
-            Some(Connection::Reception { admitted, .. }) => {
-                self.common.sessions.leave(admitted);
+            Some(Connection::Reception {
+                reception,
+                admitted,
+            }) => {
+                if let Some(admitted) = admitted {
+                    self.common.sessions.leave(admitted);
+                }
+                reception.over(&mut self.common);
             }
             Some(Connection::Delivery(delivery)) => {
                 let aftermath = delivery.aftermath();
@@ -207,7 +219,7 @@ impl DataCore {
     fn turn(&mut self, now: Now, id: ConnectionId) {
         let Some(Connection::Reception {
             reception,
-            admitted,
+            admitted: Some(admitted),
         }) = self.connections.remove(&id)
         else {
             unreachable!("the caller looked");
@@ -231,6 +243,43 @@ impl DataCore {
     fn move_on(&mut self, now: Now, id: ConnectionId) {
         if let Some(Connection::Delivery(delivery)) = self.connections.remove(&id) {
             delivery.move_on(now, &mut self.common);
+        }
+    }
+
+    /// A provider that we have called is about to send us mail.
+    fn provided(&mut self, now: Now, id: ConnectionId) {
+        let Some(Connection::Delivery(delivery)) = self.connections.remove(&id) else {
+            unreachable!("the caller looked");
+        };
+        let common = &mut self.common;
+        let mut reception = delivery.into_reception(now, common);
+        if common.is_stopping() {
+            reception.stop(now, common);
+        }
+        self.connections.insert(
+            id,
+            Connection::Reception {
+                reception: Box::new(reception),
+                admitted: None,
+            },
+        );
+        self.look_after(now, id);
+    }
+
+    /// Calls a provider for our mail.
+    fn call(&mut self, now: Now, collection: Box<Collection>, candidates: Candidates) {
+        let number = collection.number;
+        if self.common.is_stopping() {
+            return collecting::not_begun(&mut self.common, number, "the server is stopping");
+        }
+        let id = self.admit();
+        match Delivery::call(id, collection, candidates, now, &mut self.common) {
+            Some(delivery) => {
+                self.connections
+                    .insert(id, Connection::Delivery(Box::new(delivery)));
+                self.look_after(now, id);
+            }
+            None => collecting::not_begun(&mut self.common, number, "the provider has no address"),
         }
     }
 
@@ -271,7 +320,7 @@ impl DataCore {
                     id,
                     Connection::Reception {
                         reception,
-                        admitted,
+                        admitted: Some(admitted),
                     },
                 );
             }
@@ -364,6 +413,10 @@ impl DataCore {
             while let Some(resolved) = self.common.hosts.next() {
                 moved = true;
                 self.resolved(now, spool, resolved);
+            }
+            while let Some((collection, candidates)) = self.common.provider_calls.pop_front() {
+                moved = true;
+                self.call(now, collection, candidates);
             }
             while let Some((id, call)) = self.common.calls.pop_front() {
                 moved = true;
@@ -496,6 +549,10 @@ impl DataCore {
                 };
                 reception.turn_answered(now, &mut self.common, answer);
                 self.look_after(now, connection);
+            }
+            Notice::CollectByAtrn(collection) => {
+                let candidates = hosts::candidates(&collection.hosts);
+                self.call(now, collection, candidates);
             }
             Notice::Admin { request, command } => {
                 let response = self.common.answer(now, &command, spool);

@@ -14,10 +14,12 @@ use std::sync::Arc;
 
 use spool_format::SegmentPlace;
 
+use crate::core::collecting::Collection;
 use crate::core::common::Common;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
+use crate::core::reception::Reception;
 use crate::core::turn::{Baton, Round};
 use crate::core::{ConnectionId, Host, Operation, Piece};
 use crate::queue::{self, ConnectionFailure, DestinationId, Take, VisitId};
@@ -29,7 +31,7 @@ use crate::smtp::client::settings::Settings;
 use crate::smtp::client::stage::Stage;
 use crate::smtp::client::stuffing::Stuffer;
 use crate::smtp::client::{Channel, Client, Input, Output};
-use crate::smtp::turn::ToCustomer;
+use crate::smtp::turn::{FromProvider, ToCustomer};
 use crate::spool::message::SegmentSource;
 use crate::time::{Instant, Now};
 
@@ -56,6 +58,12 @@ enum Errand {
         /// As the schedule knows it.
         connection: queue::ConnectionId,
         destination: DestinationId,
+        /// What is left to try if this host does not talk to us.
+        candidates: Candidates,
+    },
+    /// None: we call a provider for ours.
+    Call {
+        collection: Box<Collection>,
         /// What is left to try if this host does not talk to us.
         candidates: Candidates,
     },
@@ -100,6 +108,8 @@ pub(super) struct Delivery {
     connect_failure: Option<String>,
     /// A job was handed over in this session.
     worked: bool,
+    /// The provider that we called has said 250.
+    provided: Option<FromProvider>,
     entry: Entry,
 }
 
@@ -116,6 +126,17 @@ pub(super) enum Aftermath {
         /// Where it went.
         destination: DestinationId,
         /// Why this one did not, for the operator.
+        why: String,
+    },
+    /// A provider that we called gave us no mail.
+    CallFailed {
+        /// What was wanted.
+        collection: Box<Collection>,
+        /// Other hosts of the provider.
+        candidates: Candidates,
+        /// How far it reaches.
+        error: SessionError,
+        /// For the operator.
         why: String,
     },
     /// A customer's turn is over.
@@ -190,6 +211,7 @@ impl Delivery {
             failure: None,
             connect_failure: None,
             worked: false,
+            provided: None,
             entry: Entry::default(),
         }
     }
@@ -231,6 +253,7 @@ impl Delivery {
     ) -> Self {
         let Baton {
             client,
+            flow,
             host,
             address,
             round,
@@ -238,12 +261,56 @@ impl Delivery {
         let visit = round.visit(now, common);
         let round = Box::new(round);
         let errand = Errand::Turn { round, visit };
-        let mut delivery = Self::with(errand, client, Flow::new(id), host, address);
+        let mut delivery = Self::with(errand, client, flow.moved(id), host, address);
         delivery.worked = true;
         // The session had asked for a job.
         delivery.feed(now, common, spool);
         delivery.outputs(now, common, spool);
         delivery
+    }
+
+    /// Begins to call a provider for our mail. `None` if it has no address.
+    pub(super) fn call(
+        id: ConnectionId,
+        collection: Box<Collection>,
+        mut candidates: Candidates,
+        now: Now,
+        common: &mut Common,
+    ) -> Option<Self> {
+        let (host, address) = candidates.pop_front()?;
+        common.counters.connections_out += 1;
+        common.operations.push_back(Operation::Connect {
+            connection: id,
+            to: address,
+            from: None,
+        });
+        let settings = Arc::clone(&collection.settings);
+        let client = collection.call.clone().client(settings, now);
+        let errand = Errand::Call {
+            collection,
+            candidates,
+        };
+        Some(Self::with(errand, client, Flow::new(id), host, address))
+    }
+
+    /// Whether the provider that was called is about to send our mail.
+    pub(super) const fn is_provided(&self) -> bool {
+        self.provided.is_some()
+    }
+
+    /// The session in which our mail comes, once [`Delivery::is_provided`].
+    pub(super) fn into_reception(self, now: Now, common: &mut Common) -> Reception {
+        let (Errand::Call { collection, .. }, Some(from)) = (self.errand, self.provided) else {
+            unreachable!("only who called is provided");
+        };
+        Reception::turned(
+            self.flow,
+            collection.number,
+            from,
+            self.address,
+            now,
+            common,
+        )
     }
 
     /// Whether it is to go to another core now.
@@ -260,12 +327,13 @@ impl Delivery {
     pub(super) fn move_on(self, now: Now, common: &mut Common) {
         let connection = self.flow.connection();
         let Errand::Turn { mut round, visit } = self.errand else {
-            unreachable!("a connection of ours stays");
+            unreachable!("a connection that we opened stays");
         };
         common.queue.end_visit(now, visit);
         let core = round.next_core().expect("it was looked at");
         let baton = Box::new(Baton {
             client: self.client,
+            flow: self.flow,
             host: self.host,
             address: self.address,
             round: *round,
@@ -322,6 +390,17 @@ impl Delivery {
                 destination,
                 candidates,
             } => (connection, destination, candidates),
+            Errand::Call {
+                collection,
+                candidates,
+            } => {
+                return Aftermath::CallFailed {
+                    collection,
+                    candidates,
+                    error: self.failure.unwrap_or(SessionError::Aborted),
+                    why: why.unwrap_or_default(),
+                };
+            }
             Errand::Turn { round, visit } => {
                 return Aftermath::TurnOver {
                     round,
@@ -504,7 +583,7 @@ impl Delivery {
                     let why = "STARTTLS is not part of this version".to_owned();
                     self.client.handle(now, Input::TlsFailed(why));
                 }
-                Output::Turned(_) => unreachable!("later"),
+                Output::Turned(from) => self.provided = Some(from),
                 Output::SessionFailed(error) => self.failure = Some(error),
                 // Whatever is still leaving is of no use: QUIT was answered, or the session
                 // failed, perhaps because the host does not read.
@@ -525,6 +604,7 @@ impl Delivery {
         }
         loop {
             let take = match &self.errand {
+                Errand::Call { .. } => Take::Quit,
                 Errand::Ours { connection, .. } => common.queue.take(now, *connection),
                 Errand::Turn { visit, .. } => common.queue.take_visiting(now, *visit),
             };
@@ -558,7 +638,7 @@ impl Delivery {
 
     fn has_more_elsewhere(&self, common: &Common) -> bool {
         match &self.errand {
-            Errand::Ours { .. } => false,
+            Errand::Ours { .. } | Errand::Call { .. } => false,
             Errand::Turn { round, .. } => !round.ahead.is_empty() && !common.is_stopping(),
         }
     }

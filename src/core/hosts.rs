@@ -221,7 +221,8 @@ impl HostCache {
     }
 }
 
-fn candidates(hosts: &[Host]) -> VecDeque<(Host, SocketAddr)> {
+/// Every address of every host, in their order.
+pub(super) fn candidates(hosts: &[Host]) -> VecDeque<(Host, SocketAddr)> {
     let all: Candidates = hosts
         .iter()
         .flat_map(|host| {

@@ -34,6 +34,7 @@ use crate::spool::reclaim::Fate;
 use crate::time::Instant;
 
 pub mod admin;
+pub mod collecting;
 mod common;
 pub mod control;
 pub mod counters;
@@ -287,6 +288,8 @@ pub enum Notice {
         /// Yes, or why not.
         answer: Result<turns::Turn, turns::NoTurn>,
     },
+    /// Fetch our mail from a provider by ATRN. Answered by [`ControlNotice::Collected`].
+    CollectByAtrn(Box<collecting::Collection>),
     /// The operator asks.
     Admin {
         /// To answer with.
@@ -360,6 +363,13 @@ pub enum ControlNotice {
     TurnOver {
         /// Which.
         turn: TurnNumber,
+    },
+    /// The answer to [`Notice::CollectByAtrn`].
+    Collected {
+        /// To which.
+        number: collecting::CollectionNumber,
+        /// What it came to.
+        collected: collecting::Collected,
     },
     /// One core's part of an answer.
     AdminAnswer {

@@ -8,20 +8,21 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::core::collecting::{CollectionNumber, Taking};
 use crate::core::common::{Common, Waiting};
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::turn::{self, Turned};
 use crate::core::turns::{NoTurn, Turn};
 use crate::core::incoming::Incoming;
-use crate::core::{ConnectionId, ControlNotice, Piece};
+use crate::core::{ConnectionId, ControlNotice, ListenerId, Piece};
 use crate::mail::Envelope;
 use crate::report::Fact;
 use crate::route::Verdict as Relay;
 use crate::smtp::data::MessageFacts;
 use crate::smtp::reply::Refusal;
 use crate::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
-use crate::smtp::turn::ToCustomer;
+use crate::smtp::turn::{FromProvider, ToCustomer};
 use crate::spool::commit::Committed;
 use crate::spool::log::Refused;
 use crate::spool::message::BodyFacts;
@@ -73,9 +74,34 @@ impl Reception {
             address: peer,
             tls: None,
         };
+        Self::with(Session::new(settings, facts, now), Flow::new(id))
+    }
+
+    /// A provider that we have called is about to send us mail.
+    pub(super) fn turned(
+        flow: Flow,
+        number: CollectionNumber,
+        from: FromProvider,
+        provider: SocketAddr,
+        now: Now,
+        common: &mut Common,
+    ) -> Self {
+        let facts = PeerFacts {
+            address: provider,
+            tls: None,
+        };
+        let session = from.session(common.settings.session(ListenerId(0)), facts, now);
+        let mut reception = Self::with(session, flow);
+        let taking = Taking::new(number, from);
+        reception.turned = Some(Box::new(Turned::Taking(taking)));
+        reception.begin(now, common);
+        reception
+    }
+
+    fn with(session: Session<Committed>, flow: Flow) -> Self {
         Self {
-            session: Session::new(settings, facts, now),
-            flow: Flow::new(id),
+            session,
+            flow,
             unread: Box::default(),
             input: InputEnd::Open,
             incoming: None,
@@ -140,6 +166,9 @@ impl Reception {
     pub(super) fn broken(&mut self, common: &mut Common, why: String) {
         self.flow.gone();
         self.drop_incoming(common);
+        if let Some(Turned::Taking(taking)) = self.turned.as_deref_mut() {
+            taking.broke_off(&why);
+        }
         common.report(Fact::SessionEnded {
             peer: self.peer(),
             why: format!("the connection was lost ({why}); what was not acknowledged is dropped"),
@@ -168,6 +197,9 @@ impl Reception {
 
     /// The message is on stable storage.
     pub(super) fn stored(&mut self, now: Now, common: &mut Common, receipt: Committed) {
+        if let Some(Turned::Taking(taking)) = self.turned.as_deref_mut() {
+            taking.took_one();
+        }
         self.say(now, common, Input::Stored(receipt));
         self.read_unread(now, common);
         self.end_input(now, common);
@@ -279,7 +311,11 @@ impl Reception {
             Some(Question::Recipient { recipient, .. }) => {
                 let domain = recipient.forward_path.address().domain_str();
                 let rules = &common.settings.relay;
-                match rules.may_relay(self.client(), None, domain) {
+                let relay = match self.turned.as_deref() {
+                    Some(Turned::Taking(taking)) => taking.relay(domain),
+                    _ => rules.may_relay(self.client(), None, domain),
+                };
+                match relay {
                     Relay::Relay(_) => Verdict::Accept,
                     Relay::Refuse => {
                         common.counters.recipients_refused += 1;
@@ -358,6 +394,16 @@ impl Reception {
         self.settle(common);
     }
 
+    /// It is over: who waits for what came of it is told.
+    pub(super) fn over(self, common: &mut Common) {
+        match self.turned.map(|turned| *turned) {
+            Some(Turned::Taking(taking)) => taking.over(common),
+            // The client went away between the answer and its 250.
+            Some(Turned::Granted(turn)) => turn::give_back(common, Ok(turn)),
+            Some(Turned::Done { .. }) | None => {}
+        }
+    }
+
     /// The roles have turned: what is left of this is the connection.
     pub(super) fn has_turned(&self) -> bool {
         matches!(self.turned.as_deref(), Some(Turned::Done { .. }))
@@ -367,7 +413,7 @@ impl Reception {
     pub(super) fn into_turned(self) -> Option<(Flow, Turn, ToCustomer)> {
         match *self.turned? {
             Turned::Done { turn, to_customer } => Some((self.flow, turn, to_customer)),
-            Turned::Granted(_) => None,
+            Turned::Granted(_) | Turned::Taking(_) => None,
         }
     }
 

@@ -182,7 +182,9 @@ impl Bench {
             Operation::Report(fact) => self.facts.push(fact),
             Operation::Stopped => self.stopped = true,
             Operation::Receive { .. } | Operation::TellControl(_) => {}
-            operation @ (Operation::Connect { .. } | Operation::TellCore { .. }) => {
+            operation @ (Operation::Connect { .. }
+            | Operation::TellCore { .. }
+            | Operation::HandOver { .. }) => {
                 panic!("no host is ever found, and there is one core: {operation:?}")
             }
         }

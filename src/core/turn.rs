@@ -17,7 +17,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::core::collecting::Taking;
 use crate::core::common::Common;
+use crate::core::flow::Flow;
 use crate::core::turns::{NoTurn, Turn};
 use crate::core::{ControlNotice, CoreId, Host, TurnNumber};
 use crate::mail::Domain;
@@ -55,6 +57,8 @@ pub(super) enum Turned {
     Granted(Turn),
     /// The customer was told so.
     Done { turn: Turn, to_customer: ToCustomer },
+    /// We have called, and a provider sends us mail.
+    Taking(Taking),
 }
 
 /// A customer's connection on its way round the cores.
@@ -72,12 +76,21 @@ pub(super) struct Round {
 }
 
 /// What goes from one core to the next.
-#[derive(Debug)]
 pub struct Baton {
     pub(super) client: Client,
+    /// With the state of TLS in it.
+    pub(super) flow: Flow,
     pub(super) host: Host,
     pub(super) address: SocketAddr,
     pub(super) round: Round,
+}
+
+impl std::fmt::Debug for Baton {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Baton")
+            .field("round", &self.round)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Round {

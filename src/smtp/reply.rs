@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use crate::mail::{Domain, QueueId};
-use crate::smtp::settings::Settings;
+use crate::smtp::settings::{Role, Settings};
 
 /// Longest text of a reply line in octets. RFC 5321 §4.5.3.1.5: 512 with code
 /// and CRLF; the enhanced code takes at most 12.
@@ -160,6 +160,9 @@ pub(crate) fn write_hello(out: &mut Vec<u8>, hostname: &Domain) {
 pub(crate) fn write_extensions(out: &mut Vec<u8>, settings: &Settings, tls: Tls) {
     out.extend_from_slice(b"250-");
     push_text(out, settings.hostname.as_str());
+    if settings.role == Role::Odmr {
+        return write_odmr_extensions(out, settings, tls);
+    }
     out.extend_from_slice(
         b"\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n\
           250-CHUNKING\r\n250-DSN\r\n250-SIZE ",
@@ -182,6 +185,16 @@ pub(crate) fn write_extensions(out: &mut Vec<u8>, settings: &Settings, tls: Tls)
         push_decimal(out, least.as_secs());
     }
     out.extend_from_slice(b"\r\n250 HELP\r\n");
+}
+
+/// The rest of it, where no mail is taken (RFC 2645 §5.1.1): nothing may be pipelined, and
+/// what concerns mail is said again by the customer when the roles have turned.
+fn write_odmr_extensions(out: &mut Vec<u8>, settings: &Settings, tls: Tls) {
+    out.extend_from_slice(b"\r\n250-ENHANCEDSTATUSCODES");
+    if settings.offers.start_tls && tls == Tls::Absent {
+        out.extend_from_slice(b"\r\n250-STARTTLS");
+    }
+    out.extend_from_slice(b"\r\n250 ATRN\r\n");
 }
 
 /// Whether a session is under TLS.

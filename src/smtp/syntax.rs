@@ -358,6 +358,7 @@ mod tests {
         let hostname = "relay.example".parse().expect("a domain");
         let context = Context {
             hostname: &hostname,
+            role: Role::Mail,
             offers: &Offers::default(),
             utf8: Utf8::Refused,
             time: WallTime::EPOCH,

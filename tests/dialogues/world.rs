@@ -213,6 +213,7 @@ impl<C: Core> World<C> {
                 self.envelope.take().expect("a message was begun");
                 self.told.push("abort".to_owned());
             }
+            Output::Turn(_) => self.told.push("turn".to_owned()),
             Output::StartTls => {
                 self.told.push("starttls".to_owned());
                 let facts = TlsFacts {

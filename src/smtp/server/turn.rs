@@ -70,3 +70,6 @@ impl<R: Receipt> Session<R> {
         octets.len()
     }
 }
+
+#[cfg(test)]
+mod tests;
