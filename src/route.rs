@@ -88,6 +88,8 @@ pub enum HostName {
     Name(Domain),
     /// Needs no DNS.
     Address(IpAddr),
+    /// A Unix socket on this machine; there is no port then.
+    Socket(Box<Path>),
 }
 
 impl fmt::Display for HostName {
@@ -96,6 +98,7 @@ impl fmt::Display for HostName {
             Self::Name(name) => name.fmt(f),
             Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
             Self::Address(address) => address.fmt(f),
+            Self::Socket(path) => write!(f, "{}", path.display().to_string().escape_debug()),
         }
     }
 }
@@ -129,7 +132,7 @@ pub enum TlsPolicy {
 pub struct Host {
     /// Which.
     pub host: HostName,
-    /// TCP port.
+    /// TCP port; of no meaning for [`HostName::Socket`].
     pub port: u16,
     /// SMTP or LMTP.
     pub protocol: Protocol,
@@ -143,7 +146,10 @@ impl fmt::Display for Host {
             Protocol::Smtp => "smtp",
             Protocol::Lmtp => "lmtp",
         };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        match &self.host {
+            HostName::Socket(_) => write!(f, "{scheme}://{}", self.host),
+            host => write!(f, "{scheme}://{host}:{}", self.port),
+        }
     }
 }
 

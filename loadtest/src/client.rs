@@ -16,6 +16,7 @@ use memchr::memchr;
 use crate::dialogue::{Dialogue, Job, Next, Pipelining, Purpose, Work};
 use crate::message::Transfer;
 use crate::tally::Tally;
+use crate::tls::Tls;
 
 /// Reply lines have at most 512 octets (RFC 5321 §4.5.3.1.5); some servers know
 /// no measure.
@@ -35,6 +36,7 @@ pub(crate) enum Standing {
 enum Expected {
     Greeting,
     Ehlo,
+    StartTls,
     Reset,
     Mail {
         sent: Instant,
@@ -64,6 +66,15 @@ enum Stage {
     Ending,
 }
 
+/// What lies between the session and the socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Channel {
+    Clear,
+    /// STARTTLS was answered by 220: the owner is to begin the handshake.
+    Ready,
+    Tls,
+}
+
 /// A transaction whose content is not sent yet.
 struct Opening {
     job: Job,
@@ -90,6 +101,8 @@ pub(crate) struct Client {
     pipelining_offered: bool,
     chunking_offered: bool,
     etrn_offered: bool,
+    starttls_offered: bool,
+    channel: Channel,
 }
 
 impl Client {
@@ -108,6 +121,8 @@ impl Client {
             pipelining_offered: false,
             chunking_offered: false,
             etrn_offered: false,
+            starttls_offered: false,
+            channel: Channel::Clear,
         }
     }
 
@@ -185,6 +200,24 @@ impl Client {
             tally.connections_lost += 1;
         }
         self.over = true;
+    }
+
+    /// Whether the owner is to begin TLS now: true once.
+    pub(crate) fn take_start_of_tls(&mut self) -> bool {
+        let begins = self.channel == Channel::Ready;
+        if begins {
+            self.channel = Channel::Tls;
+        }
+        begins
+    }
+
+    /// TLS was begun: what was offered in clear is forgotten (RFC 3207 §4.2).
+    pub(crate) fn secured(&mut self, dialogue: &Dialogue, out: &mut Vec<u8>) {
+        self.pipelining_offered = false;
+        self.chunking_offered = false;
+        self.etrn_offered = false;
+        out.extend_from_slice(&dialogue.ehlo);
+        self.expected.push_back(Expected::Ehlo);
     }
 
     /// Whether the session got as far as EHLO's reply.
@@ -301,6 +334,7 @@ impl Client {
             .unwrap_or_default();
         self.pipelining_offered |= word.eq_ignore_ascii_case(b"PIPELINING");
         self.chunking_offered |= word.eq_ignore_ascii_case(b"CHUNKING");
+        self.starttls_offered |= word.eq_ignore_ascii_case(b"STARTTLS");
         self.etrn_offered |= word.eq_ignore_ascii_case(b"ETRN");
     }
 
@@ -323,8 +357,9 @@ impl Client {
                 out.extend_from_slice(&dialogue.ehlo);
                 self.expected.push_back(Expected::Ehlo);
             }
-            Expected::Ehlo if positive => self.offered(dialogue, tally),
-            Expected::Greeting | Expected::Ehlo => {
+            Expected::Ehlo if positive => self.offered(dialogue, tally, out),
+            Expected::StartTls if positive => self.channel = Channel::Ready,
+            Expected::Greeting | Expected::Ehlo | Expected::StartTls => {
                 *tally.refused.entry(code).or_default() += 1;
                 self.over = true;
             }
@@ -385,7 +420,16 @@ impl Client {
     }
 
     /// EHLO is answered: is there what the test needs?
-    fn offered(&mut self, dialogue: &Dialogue, tally: &mut Tally) {
+    fn offered(&mut self, dialogue: &Dialogue, tally: &mut Tally, out: &mut Vec<u8>) {
+        if dialogue.tls == Tls::Starttls && self.channel == Channel::Clear {
+            if self.starttls_offered {
+                out.extend_from_slice(b"STARTTLS\r\n");
+                self.expected.push_back(Expected::StartTls);
+            } else {
+                self.fail(tally, || "STARTTLS is wanted, and not offered".to_owned());
+            }
+            return;
+        }
         let lacks = match self.purpose {
             Purpose::Hold => None,
             Purpose::Etrn => (!self.etrn_offered).then_some("ETRN"),
@@ -516,6 +560,7 @@ mod tests {
             etrn: vec![b"ETRN d\r\n".to_vec()],
             messages_per_session: None,
             force: false,
+            tls: Tls::None,
             clock: MessageClock::new(now, 0),
         }
     }

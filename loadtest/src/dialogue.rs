@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::message::{MessageId, Template, Transfer};
+use crate::tls::Tls;
 
 /// How far a session runs ahead of the replies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +66,7 @@ pub(crate) struct Dialogue {
     pub(crate) messages_per_session: Option<u64>,
     /// Use extensions that the server does not offer.
     pub(crate) force: bool,
+    pub(crate) tls: Tls,
     /// Where the clock of messages starts.
     pub(crate) clock: MessageClock,
 }

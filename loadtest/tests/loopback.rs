@@ -190,3 +190,31 @@ fn a_missing_extension_ends_the_test_with_words() {
     let violation = report.first_violation.expect("one");
     assert!(violation.contains("PIPELINING"), "{violation}");
 }
+
+/// With TLS as without it; the next session resumes, or makes the whole handshake again.
+#[test]
+fn by_tls_every_message_comes_too() {
+    for tls in ["starttls", "implicit"] {
+        for generator in [
+            "",
+            "--pipelining group --messages-per-session 3",
+            "--pipelining 7 --transfer bdat --size 300k --tls-full --messages-per-session 9",
+            "--hold 20",
+            "--slow 2 --slow-rate 200k",
+        ] {
+            let generator = format!("{generator} --tls {tls} --messages 60 --sessions 4");
+            let (report, sink) = load(&generator, &format!("--tls {tls}"));
+            assert_eq!(report.accepted, 60, "{generator}");
+            assert_eq!((sink.whole, sink.damaged), (60, 0), "{generator}");
+            assert!(report.is_clean(), "{generator}: {report}");
+        }
+    }
+}
+
+#[test]
+fn tls_that_is_not_offered_ends_the_test_with_words() {
+    let (report, _) = load("--tls starttls --messages 5 --failures-max 1", "");
+    assert_eq!(report.accepted, 0);
+    let violation = report.first_violation.expect("a sentence");
+    assert!(violation.contains("STARTTLS"), "{violation}");
+}

@@ -133,6 +133,9 @@ const SCOPE_ADVICE: &str =
 
 /// Port of SMTP (RFC 5321 §4.5.4.2).
 pub const SMTP_PORT: u16 = 25;
+/// Longest path of a Unix socket: what `sun_path` holds, without its final NUL.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 /// Port that LMTP is usually given; RFC 2033 §5 only forbids 25.
 pub const LMTP_PORT: u16 = 24;
 
@@ -153,6 +156,8 @@ pub enum NextHop {
         /// Where it listens.
         port: u16,
     },
+    /// `lmtp:///path`: a Unix socket on this machine.
+    LmtpSocket(PathBuf),
     /// `maildir:/path`: files, for a site without a mail server.
     Maildir(PathBuf),
     /// `hold`: waits until it is released.
@@ -168,6 +173,7 @@ impl fmt::Display for NextHop {
         match self {
             Self::Smtp { host, port } => write!(f, "smtp://{host}:{port}"),
             Self::Lmtp { host, port } => write!(f, "lmtp://{host}:{port}"),
+            Self::LmtpSocket(path) => write!(f, "lmtp://{}", path.display()),
             Self::Maildir(path) => write!(f, "maildir:{}", path.display()),
             Self::Hold => f.write_str("hold"),
             Self::Discard => f.write_str("discard"),
@@ -193,6 +199,14 @@ impl FromStr for NextHop {
         if let Some(rest) = text.strip_prefix("smtp://") {
             let (host, port) = host_port(rest, SMTP_PORT)?;
             Ok(Self::Smtp { host, port })
+        } else if let Some(path) = text.strip_prefix("lmtp://").filter(|p| p.starts_with('/')) {
+            if path.len() <= SOCKET_PATH_BYTES_MAX && !path.contains('\0') {
+                Ok(Self::LmtpSocket(path.into()))
+            } else {
+                Err(format!(
+                    "a socket has a path of at most {SOCKET_PATH_BYTES_MAX} octets"
+                ))
+            }
         } else if let Some(rest) = text.strip_prefix("lmtp://") {
             let (host, port) = host_port(rest, LMTP_PORT)?;
             Ok(Self::Lmtp { host, port })
@@ -206,7 +220,8 @@ impl FromStr for NextHop {
             Err(format!("write \"smtp://{text}\""))
         } else {
             Err(
-                "write smtp://HOST:PORT, lmtp://HOST:PORT, maildir:/PATH, hold, discard or mx"
+                "write smtp://HOST:PORT, lmtp://HOST:PORT, lmtp:///PATH, maildir:/PATH, hold, \
+                 discard or mx"
                     .to_owned(),
             )
         }
@@ -314,11 +329,14 @@ mod tests {
 
     #[test]
     fn next_hops() {
+        let long = format!("lmtp:///{}", "x".repeat(SOCKET_PATH_BYTES_MAX));
         let check = |text, expected| check(NextHop::from_str, text, expected);
+        check(&long, Err("107"));
         check("smtp://10.0.0.5:2500", Ok("smtp://10.0.0.5:2500"));
         check("smtp://mail.example", Ok("smtp://mail.example:25"));
         check("smtp://[2001:db8::1]:25", Ok("smtp://[2001:db8::1]:25"));
         check("lmtp://127.0.0.1", Ok("lmtp://127.0.0.1:24"));
+        check("lmtp:///run/dovecot/lmtp", Ok("lmtp:///run/dovecot/lmtp"));
         check("maildir:/var/mail/x", Ok("maildir:/var/mail/x"));
         check("maildir:x", Err("the whole path"));
         check("hold", Ok("hold"));

@@ -49,9 +49,8 @@ const ROWS: &[Row] = &[
     row("delivery.smarthost.tls", "verified", "write \"none\", over a trusted network only"),
     row("delivery.smarthost.user", ANY, "use a smarthost that knows this host by its address"),
     row("delivery.smarthost.password_file", ANY, REMOVE),
-    row("route.next_hop", "lmtp:*", "write smtp://HOST:PORT, hold or discard"),
-    row("route.next_hop", "maildir:*", "write smtp://HOST:PORT, hold or discard"),
-    row("route.next_hop", "mx", "write smtp://HOST:PORT, hold or discard"),
+    row("route.next_hop", "maildir:*", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
+    row("route.next_hop", "mx", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
     row("customer", ANY, "hold the domain by [[route]] with next_hop = \"hold\""),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
     row("collect", ANY, REMOVE),
@@ -129,7 +128,7 @@ mod tests {
     /// What the table tells the operator to write must itself be supported.
     #[test]
     fn patterns_match() {
-        assert!(advice("route.next_hop", Some("lmtp://127.0.0.1")).is_some());
+        assert!(advice("route.next_hop", Some("maildir:/var/mail/x")).is_some());
         assert!(advice("route.next_hop", Some("smtp://127.0.0.1")).is_none());
         assert!(advice("route.next_hop", Some("mx")).is_some());
         assert!(advice("customer", None).is_some());

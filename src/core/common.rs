@@ -485,11 +485,10 @@ impl Common {
             Aftermath::TurnOver {
                 round,
                 visit,
-                peer,
                 trouble,
             } => {
                 self.queue.end_visit(now, visit);
-                round.over(self, peer, trouble);
+                round.over(self, trouble);
             }
             Aftermath::Failed {
                 connection,

@@ -232,7 +232,8 @@ impl DataCore {
             peer: to_customer.peer().address,
             cores: turn.cores.len(),
         });
-        let round = Round::new(turn, common.id, admitted);
+        let peer = to_customer.peer().address;
+        let round = Round::new(turn, peer, common.id, admitted);
         let delivery = Delivery::turned(flow, to_customer, round, now, common);
         self.connections
             .insert(id, Connection::Delivery(Box::new(delivery)));

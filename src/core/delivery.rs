@@ -9,7 +9,6 @@
 //! the connection ends; so nothing is lost between here and the schedule.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use spool_format::SegmentPlace;
@@ -21,7 +20,8 @@ use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
 use crate::core::reception::Reception;
 use crate::core::turn::{Baton, Round};
-use crate::core::{ConnectionId, Host, Operation, Piece};
+use crate::core::{ConnectionId, Endpoint, Host, Operation, Piece};
+use crate::queue::notification::Action;
 use crate::queue::{self, ConnectionFailure, DestinationId, Take, VisitId};
 use crate::report::Fact;
 use crate::route::{Protocol, TlsPolicy};
@@ -40,7 +40,7 @@ use crate::time::{Instant, Now};
 const STUFFED_BYTES: usize = 64 * 1024;
 
 /// Where a delivery may connect to, best first.
-pub(super) type Candidates = VecDeque<(Host, SocketAddr)>;
+pub(super) type Candidates = VecDeque<(Host, Endpoint)>;
 
 /// A body on its way through the stuffer.
 struct Stuffing {
@@ -94,7 +94,7 @@ pub(super) struct Delivery {
     client: Client,
     flow: Flow,
     host: Host,
-    address: SocketAddr,
+    endpoint: Endpoint,
     jobs: Vec<Active>,
     /// Pieces that the session gave out and that are not yet with the flow.
     pieces: VecDeque<JobPiece>,
@@ -145,8 +145,6 @@ pub(super) enum Aftermath {
         round: Box<Round>,
         /// As the schedule knows it.
         visit: VisitId,
-        /// The other end.
-        peer: SocketAddr,
         /// What went wrong, if something did.
         trouble: Option<String>,
     },
@@ -174,11 +172,11 @@ impl Delivery {
         now: Now,
         common: &mut Common,
     ) -> Option<Self> {
-        let (host, address) = candidates.pop_front()?;
+        let (host, endpoint) = candidates.pop_front()?;
         common.counters.connections_out += 1;
         common.operations.push_back(Operation::Connect {
             connection: id,
-            to: address,
+            to: endpoint.clone(),
             from: None,
         });
         let errand = Errand::Ours {
@@ -187,7 +185,7 @@ impl Delivery {
             candidates,
         };
         let client = Client::new(settings, now);
-        Some(Self::with(errand, client, Flow::new(id), host, address))
+        Some(Self::with(errand, client, Flow::new(id), host, endpoint))
     }
 
     fn with(
@@ -195,14 +193,14 @@ impl Delivery {
         client: Client,
         flow: Flow,
         host: Host,
-        address: SocketAddr,
+        endpoint: Endpoint,
     ) -> Self {
         Self {
             errand,
             client,
             flow,
             host,
-            address,
+            endpoint,
             jobs: Vec::new(),
             pieces: VecDeque::new(),
             stuffing: None,
@@ -224,10 +222,10 @@ impl Delivery {
         now: Now,
         common: &mut Common,
     ) -> Self {
-        let address = to_customer.peer().address;
+        let endpoint = Endpoint::Tcp(round.peer);
         let host = Host {
             name: round.customer.to_string(),
-            addresses: vec![address],
+            addresses: vec![endpoint.clone()],
             protocol: Protocol::Smtp,
             tls: TlsPolicy::None,
         };
@@ -235,7 +233,7 @@ impl Delivery {
         let visit = round.visit(now, common);
         let round = Box::new(round);
         let errand = Errand::Turn { round, visit };
-        let mut delivery = Self::with(errand, client, flow, host, address);
+        let mut delivery = Self::with(errand, client, flow, host, endpoint);
         delivery
             .flow
             .advance(Appetite::Hungry, &mut common.operations);
@@ -255,13 +253,13 @@ impl Delivery {
             client,
             flow,
             host,
-            address,
             round,
         } = baton;
+        let endpoint = Endpoint::Tcp(round.peer);
         let visit = round.visit(now, common);
         let round = Box::new(round);
         let errand = Errand::Turn { round, visit };
-        let mut delivery = Self::with(errand, client, flow.moved(id), host, address);
+        let mut delivery = Self::with(errand, client, flow.moved(id), host, endpoint);
         delivery.worked = true;
         // The session had asked for a job.
         delivery.feed(now, common, spool);
@@ -277,11 +275,13 @@ impl Delivery {
         now: Now,
         common: &mut Common,
     ) -> Option<Self> {
-        let (host, address) = candidates.pop_front()?;
+        // A provider is far away.
+        candidates.retain(|(_, endpoint)| matches!(endpoint, Endpoint::Tcp(_)));
+        let (host, endpoint) = candidates.pop_front()?;
         common.counters.connections_out += 1;
         common.operations.push_back(Operation::Connect {
             connection: id,
-            to: address,
+            to: endpoint.clone(),
             from: None,
         });
         let settings = Arc::clone(&collection.settings);
@@ -290,7 +290,7 @@ impl Delivery {
             collection,
             candidates,
         };
-        Some(Self::with(errand, client, Flow::new(id), host, address))
+        Some(Self::with(errand, client, Flow::new(id), host, endpoint))
     }
 
     /// Whether the provider that was called is about to send our mail.
@@ -303,11 +303,14 @@ impl Delivery {
         let (Errand::Call { collection, .. }, Some(from)) = (self.errand, self.provided) else {
             unreachable!("only who called is provided");
         };
+        let Endpoint::Tcp(provider) = self.endpoint else {
+            unreachable!("only a host of the network is called");
+        };
         Reception::turned(
             self.flow,
             collection.number,
             from,
-            self.address,
+            provider,
             now,
             common,
         )
@@ -335,7 +338,6 @@ impl Delivery {
             client: self.client,
             flow: self.flow,
             host: self.host,
-            address: self.address,
             round: *round,
         });
         common.operations.push_back(Operation::HandOver {
@@ -366,12 +368,10 @@ impl Delivery {
 
     /// The host, for the operator: name and address.
     pub(super) fn host(&self) -> String {
-        format!(
-            "{} [{}]:{}",
-            self.host.name,
-            self.address.ip(),
-            self.address.port()
-        )
+        match &self.endpoint {
+            Endpoint::Tcp(_) => format!("{} {}", self.host.name, self.endpoint),
+            Endpoint::Unix(_) => self.endpoint.to_string(),
+        }
     }
 
     /// What is to be done when it is over.
@@ -405,7 +405,6 @@ impl Delivery {
                 return Aftermath::TurnOver {
                     round,
                     visit,
-                    peer: self.address,
                     trouble: self.failure.map(|error| error.to_string()),
                 };
             }
@@ -562,6 +561,10 @@ impl Delivery {
                     let host = HostText {
                         name: self.host.name.parse().ok(),
                         text: self.host(),
+                        success: match self.host.protocol {
+                            Protocol::Smtp => Action::Relayed,
+                            Protocol::Lmtp => Action::Delivered,
+                        },
                     };
                     common.outcome(now, &mut self.jobs[index], &host, &outcome);
                     if let Errand::Turn { round, .. } = &mut self.errand {

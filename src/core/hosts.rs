@@ -5,7 +5,6 @@
 //! over, and connections that come meanwhile cost no question.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -222,13 +221,13 @@ impl HostCache {
 }
 
 /// Every address of every host, in their order.
-pub(super) fn candidates(hosts: &[Host]) -> VecDeque<(Host, SocketAddr)> {
+pub(super) fn candidates(hosts: &[Host]) -> Candidates {
     let all: Candidates = hosts
         .iter()
         .flat_map(|host| {
             host.addresses
                 .iter()
-                .map(|address| (host.clone(), *address))
+                .map(|endpoint| (host.clone(), endpoint.clone()))
         })
         .collect();
     all

@@ -19,7 +19,9 @@
 //! What is not here: bytes of bodies. They go from a completion's borrow into the
 //! batch of the log, and from the mapped segment to the socket.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
@@ -109,7 +111,7 @@ pub enum Operation {
         /// Its number.
         connection: ConnectionId,
         /// To where.
-        to: SocketAddr,
+        to: Endpoint,
         /// From which of our addresses, if it matters.
         from: Option<IpAddr>,
     },
@@ -393,13 +395,31 @@ pub struct TurnNumber(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AdminRequestId(pub u64);
 
+/// Where a connection leads.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Endpoint {
+    /// Over the network.
+    Tcp(SocketAddr),
+    /// To a socket in the file system: an LMTP server on this machine.
+    Unix(Arc<Path>),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "[{}]:{}", address.ip(), address.port()),
+            Self::Unix(path) => write!(f, "{}", path.display().to_string().escape_debug()),
+        }
+    }
+}
+
 /// A host that may take mail, with the addresses that it has.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Host {
     /// As it was configured or stands in the DNS.
     pub name: String,
     /// In the order in which they are to be tried. Never empty.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Endpoint>,
     /// SMTP or LMTP.
     pub protocol: Protocol,
     /// How much TLS it must offer.

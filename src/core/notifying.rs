@@ -147,26 +147,18 @@ impl Common {
         self.tell(now, spool, about, seal, Action::Failed, None, told, done)
     }
 
-    /// Tells the sender who was relayed to a host that does not report.
-    pub(super) fn tell_of_relay(
+    /// Tells the sender who was delivered to, or relayed to a host that does not report.
+    pub(super) fn tell_of_success(
         &mut self,
         now: Now,
         spool: &impl SegmentSource,
         about: &StoredMessage,
         seal: Location,
+        action: Action,
         told: &[Told],
     ) {
         // It is a courtesy: a full spool may lose it.
-        let _ = self.tell(
-            now,
-            spool,
-            about,
-            seal,
-            Action::Relayed,
-            None,
-            told,
-            Vec::new(),
-        );
+        let _ = self.tell(now, spool, about, seal, action, None, told, Vec::new());
     }
 
     /// Tells the sender who is late.

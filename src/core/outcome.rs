@@ -17,6 +17,7 @@ use crate::core::common::Common;
 use crate::core::lending::Forget;
 use crate::core::notifying::{Reason, Told};
 use crate::mail::{Domain, Recipient, RecipientIndex};
+use crate::queue::notification::Action;
 use crate::queue::{self, RecipientOutcome as Verdict};
 use crate::report::{Ending, Fact};
 use crate::smtp::client::fault::{Cause, RecipientOutcome};
@@ -43,8 +44,9 @@ pub(super) struct Active {
     verdicts: Vec<(RecipientIndex, Verdict)>,
     /// Who failed, and is to be told of.
     failed: Vec<Told>,
-    /// Who was delivered to, and is to be told of.
-    relayed: Vec<Told>,
+    /// Who was delivered to, and is to be told of, and how.
+    succeeded: Vec<Told>,
+    success: Action,
 }
 
 /// What a job reads from.
@@ -99,6 +101,9 @@ pub(super) struct HostText {
     pub(super) name: Option<Domain>,
     /// Name, address and port, for the operator.
     pub(super) text: String,
+    /// What its yes means where it reports nothing itself: an LMTP server has put the
+    /// message into the mailbox (RFC 2033 §4.2), another one has taken it to pass it on.
+    pub(super) success: Action,
 }
 
 impl Common {
@@ -171,7 +176,8 @@ impl Common {
             stored,
             verdicts: Vec::new(),
             failed: Vec::new(),
-            relayed: Vec::new(),
+            succeeded: Vec::new(),
+            success: Action::Relayed,
         };
         Some((active, for_session))
     }
@@ -197,7 +203,8 @@ impl Common {
                 RecipientOutcome::Delivered(_) => {
                     self.counters.recipients_delivered += 1;
                     if recipient.notify.success() && outcome.notifies != Notifies::Hop {
-                        active.relayed.push(told());
+                        active.succeeded.push(told());
+                        active.success = host.success;
                     }
                     (Ending::Delivered, Verdict::Delivered)
                 }
@@ -258,9 +265,10 @@ impl Common {
                 }
             }
         }
-        let relayed = std::mem::take(&mut active.relayed);
-        if !relayed.is_empty() {
-            self.tell_of_relay(now, spool, &active.stored, active.location, &relayed);
+        let succeeded = std::mem::take(&mut active.succeeded);
+        if !succeeded.is_empty() {
+            let (stored, seal) = (&active.stored, active.location);
+            self.tell_of_success(now, spool, stored, seal, active.success, &succeeded);
         }
         let delivered: Vec<DoneField> = active
             .verdicts

@@ -67,6 +67,8 @@ pub(super) struct Round {
     number: TurnNumber,
     pub(super) customer: CustomerName,
     domains: Arc<[Domain]>,
+    /// The customer's end.
+    pub(super) peer: SocketAddr,
     /// Where it has still to go.
     pub(super) ahead: Vec<CoreId>,
     /// Messages that were taken.
@@ -81,7 +83,6 @@ pub struct Baton {
     /// With the state of TLS in it.
     pub(super) flow: Flow,
     pub(super) host: Host,
-    pub(super) address: SocketAddr,
     pub(super) round: Round,
 }
 
@@ -94,7 +95,7 @@ impl std::fmt::Debug for Baton {
 }
 
 impl Round {
-    pub(super) fn new(turn: Turn, home: CoreId, admitted: Admitted) -> Self {
+    pub(super) fn new(turn: Turn, peer: SocketAddr, home: CoreId, admitted: Admitted) -> Self {
         let Turn {
             number,
             customer,
@@ -105,6 +106,7 @@ impl Round {
             number,
             customer,
             domains,
+            peer,
             ahead: cores.into_iter().filter(|core| *core != home).collect(),
             messages: 0,
             admitted,
@@ -123,12 +125,12 @@ impl Round {
     }
 
     /// The connection is gone.
-    pub(super) fn over(self, common: &mut Common, peer: SocketAddr, trouble: Option<String>) {
+    pub(super) fn over(self, common: &mut Common, trouble: Option<String>) {
         common.sessions.leave(self.admitted);
         common.tell_control(ControlNotice::TurnOver { turn: self.number });
         common.report(Fact::TurnOver {
             customer: self.customer.to_string(),
-            peer,
+            peer: self.peer,
             messages: self.messages,
             trouble,
         });

@@ -197,7 +197,7 @@ impl Shell {
                 connection,
                 to,
                 from,
-            } => match Socket::connect(to, from) {
+            } => match Socket::connect(&to, from) {
                 Ok(socket) => {
                     let socket = self.keep(connection, socket);
                     monoio::spawn(connect(Rc::clone(shared), socket, connection));

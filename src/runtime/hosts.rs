@@ -1,9 +1,10 @@
 //! From a next hop to hosts with addresses, by the configuration and the DNS.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::{Host, Unresolved};
+use crate::core::{Endpoint, Host, Unresolved};
 use crate::mail::Domain;
 use crate::route::exchangers::order;
 use crate::route::{self, HostName, NextHop, Protocol, SmarthostGroup, TlsPolicy};
@@ -79,13 +80,22 @@ async fn listed(dns: &Dns, hosts: &[route::Host]) -> Result<Lasting<Vec<Host>>, 
         let name = match &host.host {
             HostName::Name(name) => name.to_string(),
             HostName::Address(address) => address.to_string(),
+            HostName::Socket(path) => {
+                found.value.push(Host {
+                    name: "localhost".to_owned(),
+                    addresses: vec![Endpoint::Unix(Arc::from(path.clone()))],
+                    protocol: host.protocol,
+                    tls: host.tls,
+                });
+                continue;
+            }
         };
         match dns.addresses(&name).await {
             Ok(Lasting { value, valid_for }) => {
                 found.valid_for = found.valid_for.min(valid_for);
                 let addresses = value
                     .into_iter()
-                    .map(|ip| SocketAddr::new(ip, host.port))
+                    .map(|ip| Endpoint::Tcp(SocketAddr::new(ip, host.port)))
                     .collect();
                 add(
                     &mut found.value,
@@ -118,7 +128,7 @@ async fn exchangers(
     if let Some(address) = domain.literal() {
         let host = Host {
             name: domain.to_string(),
-            addresses: vec![SocketAddr::new(address, port)],
+            addresses: vec![Endpoint::Tcp(SocketAddr::new(address, port))],
             protocol: Protocol::Smtp,
             tls: book.mx_tls,
         };
@@ -142,7 +152,7 @@ async fn exchangers(
                 found.valid_for = found.valid_for.min(valid_for);
                 let addresses = value
                     .into_iter()
-                    .map(|ip| SocketAddr::new(ip, port))
+                    .map(|ip| Endpoint::Tcp(SocketAddr::new(ip, port)))
                     .collect();
                 add(
                     &mut found.value,

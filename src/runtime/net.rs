@@ -24,11 +24,14 @@
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use monoio::net::{TcpListener, TcpStream};
 use rustix::fd::AsRawFd;
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+
+use crate::core::Endpoint;
 
 /// Connections that the kernel may complete before we accept them. A burst of a
 /// whole provider's customers after an outage; the kernel caps it at somaxconn.
@@ -91,7 +94,8 @@ impl Listener {
     }
 }
 
-/// A connected, or connecting, TCP socket.
+/// A connected, or connecting, stream socket. monoio's type for TCP is used for Unix
+/// sockets too: of what it can do only the polls are used, and they do not care.
 #[derive(Debug)]
 pub struct Socket(TcpStream);
 
@@ -118,7 +122,11 @@ impl Socket {
     ///
     /// # Errors
     /// As the system says: no route, no ports left, `from` is not ours.
-    pub fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<Self> {
+    pub fn connect(to: &Endpoint, from: Option<IpAddr>) -> io::Result<Self> {
+        let to = match to {
+            Endpoint::Tcp(to) => *to,
+            Endpoint::Unix(path) => return Self::connect_unix(path),
+        };
         let domain = socket2::Domain::for_address(to);
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -131,6 +139,15 @@ impl Socket {
             Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
+        Ok(Self(TcpStream::from_std(socket.into())?))
+    }
+
+    /// A connect to a Unix socket is done at once, or fails: with "try again" where the
+    /// server does not keep up with accepting, which is a failure like others.
+    fn connect_unix(path: &Path) -> io::Result<Self> {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&socket2::SockAddr::unix(path)?)?;
         Ok(Self(TcpStream::from_std(socket.into())?))
     }
 

@@ -175,6 +175,9 @@ fn target(next_hop: &addresses::NextHop) -> Target {
     match next_hop {
         addresses::NextHop::Smtp { host: name, port } => host(name, *port, Protocol::Smtp),
         addresses::NextHop::Lmtp { host: name, port } => host(name, *port, Protocol::Lmtp),
+        addresses::NextHop::LmtpSocket(path) => {
+            host(&HostName::Socket(path.as_path().into()), 0, Protocol::Lmtp)
+        }
         addresses::NextHop::Maildir(path) => Target::Maildir(path.clone()),
         addresses::NextHop::Hold => Target::Hold(HELD.parse().expect("a customer name")),
         addresses::NextHop::Discard => Target::Discard,

@@ -9,6 +9,7 @@ mod identity;
 mod idle;
 mod job;
 mod limits;
+mod lmtp;
 mod next_hop;
 mod notification;
 mod queue_tools;

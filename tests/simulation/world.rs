@@ -9,8 +9,8 @@ use std::time::Duration;
 use spool_format::{SegmentHeader, SegmentId, SegmentPlace, Severity};
 use turnspool::core::data::{DataCore, Parts, Settings};
 use turnspool::core::{
-    AdminRequestId, Completion, ConnectionId, ControlNotice, CoreId, Host, ListenerId, Notice,
-    Operation, Piece, Unresolved, admin, restart,
+    AdminRequestId, Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId,
+    Notice, Operation, Piece, Unresolved, admin, restart,
 };
 use turnspool::mail::{Domain, QueueId};
 use turnspool::queue::{self, CoreNumber, Permits, Schedule, Sessions};
@@ -804,7 +804,7 @@ impl World {
                 });
                 self.push_out(id);
             }
-            Operation::Connect { connection, to, .. } => self.connect(connection, to),
+            Operation::Connect { connection, to, .. } => self.connect(connection, &to),
             Operation::Close { connection } => {
                 let id = self.wire(connection);
                 self.digest(&connection.0.to_le_bytes());
@@ -936,10 +936,13 @@ impl World {
         connection.cut_max = self.random.pick(&cuts);
     }
 
-    fn connect(&mut self, connection: ConnectionId, to: SocketAddr) {
+    fn connect(&mut self, connection: ConnectionId, to: &Endpoint) {
+        let Endpoint::Tcp(to) = to else {
+            panic!("no next hop of the simulation is {to}");
+        };
         let id = self.wire(connection);
         self.digest(&connection.0.to_le_bytes());
-        let host = self.hosts.get(&to).expect("an address that was given");
+        let host = self.hosts.get(to).expect("an address that was given");
         let (offers, latency, refuses_in) = (host.offers, host.latency, host.refuses_in);
         let server = Server::new(offers, self.mood.clone(), self.random.fork());
         let mut wire = Connection::new(Peer::Server(Box::new(server)), Phase::Connecting);
@@ -1338,7 +1341,7 @@ impl World {
             .collect();
         let hosts = addresses.into_iter().map(|address| Host {
             name: format!("{}.{domain}", address.ip().is_ipv4()),
-            addresses: vec![address],
+            addresses: vec![Endpoint::Tcp(address)],
             protocol: Protocol::Smtp,
             tls: TlsPolicy::None,
         });

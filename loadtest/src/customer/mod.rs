@@ -365,6 +365,7 @@ impl Customer<'_> {
                 self.timers.push(Reverse((at, session.number, id)));
                 self.flush(id);
             }
+            Onward::StartTls => unreachable!("our manner offers no STARTTLS"),
             Onward::Close => {
                 session.closing = true;
                 self.flush(id);

@@ -5,7 +5,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
 
 use crate::client::{Client, Standing};
 use crate::dialogue::{Dialogue, Next, Purpose, REPLY_TIMEOUT, Work};
@@ -13,6 +16,7 @@ use crate::kernel::buffers::PoolSize;
 use crate::kernel::ring::{Closing, ConnectionId, Event, Ring};
 use crate::kernel::signal;
 use crate::tally::Tally;
+use crate::tls::{Tls, Wire};
 
 /// The longest turn: how late a stop may be seen.
 const TURN_MAX: Duration = Duration::from_millis(50);
@@ -22,7 +26,10 @@ pub(super) struct Hold<'a> {
     ring: Ring,
     server: SocketAddr,
     dialogue: &'a Dialogue,
-    sessions: Vec<Option<Client>>,
+    tls: Arc<ClientConfig>,
+    sessions: Vec<Option<(Client, Wire)>>,
+    sending: Vec<bool>,
+    plain: Vec<u8>,
     tally: Tally,
     opened: usize,
     ready: usize,
@@ -47,6 +54,7 @@ impl<'a> Hold<'a> {
     pub(super) fn new(
         server: SocketAddr,
         dialogue: &'a Dialogue,
+        tls: Arc<ClientConfig>,
         start: Instant,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -56,7 +64,10 @@ impl<'a> Hold<'a> {
             })?,
             server,
             dialogue,
+            tls,
             sessions: Vec::new(),
+            sending: Vec::new(),
+            plain: Vec::new(),
             tally: Tally::new(start),
             opened: 0,
             ready: 0,
@@ -111,8 +122,10 @@ impl<'a> Hold<'a> {
         self.opened += 1;
         if self.sessions.len() <= id.index() {
             self.sessions.resize_with(id.index() + 1, || None);
+            self.sending.resize(id.index() + 1, false);
         }
-        self.sessions[id.index()] = Some(Client::new(Purpose::Hold));
+        self.sessions[id.index()] = Some((Client::new(Purpose::Hold), Wire::new()));
+        self.sending[id.index()] = false;
         Ok(())
     }
 
@@ -121,35 +134,62 @@ impl<'a> Hold<'a> {
         match event {
             Event::Connected(id) => {
                 self.tally.connections_opened += 1;
+                let (_, wire) = self.sessions[id.index()].as_mut().expect("open");
+                if self.dialogue.tls == Tls::Implicit
+                    && let Err(error) = wire.begin_client(&self.tls)
+                {
+                    self.tally.failed(&error);
+                }
+                self.flush(id);
                 self.ring.receive(id);
             }
             Event::Received(id, filled) => {
-                let client = self.sessions[id.index()].as_mut().expect("open");
+                let (client, wire) = self.sessions[id.index()].as_mut().expect("open");
                 let was_ready = client.is_established();
                 let bytes = self.ring.bytes(&filled);
-                let mut out = Vec::new();
-                client.receive(now, bytes, self.dialogue, &mut self.tally, &mut out);
-                let standing = client.pump(now, self.dialogue, &mut NoWork, &mut out);
+                let (dialogue, tally) = (self.dialogue, &mut self.tally);
+                let received = wire.receive(bytes, &mut self.plain);
+                let standing = received.map(|plain| {
+                    wire.write(|out| client.receive(now, plain, dialogue, tally, out));
+                    if client.take_start_of_tls() {
+                        wire.begin_client(&self.tls)
+                            .unwrap_or_else(|error| tally.failed(&error));
+                        wire.write(|out| client.secured(dialogue, out));
+                    }
+                    wire.write(|out| client.pump(now, dialogue, &mut NoWork, out))
+                });
                 self.ring.recycle(filled);
                 self.ready += usize::from(!was_ready && client.is_established());
-                if standing == Standing::Over {
-                    return self.close(id);
+                match standing {
+                    Ok(Standing::Over) => return self.close(id),
+                    Ok(Standing::Waits | Standing::Idle) => {}
+                    Err(error) => {
+                        client.lost(&mut self.tally);
+                        self.tally.failed(&error);
+                        return self.close(id);
+                    }
                 }
-                // EHLO is all it says, so no other send can be under way.
-                if !out.is_empty() {
-                    self.ring.send(id, out);
-                }
+                self.flush(id);
                 self.ring.receive(id);
             }
-            Event::Sent(..) => {}
+            Event::Sent(id, _) => {
+                self.sending[id.index()] = false;
+                self.flush(id);
+            }
             Event::Ended(id, _) => {
-                self.sessions[id.index()]
-                    .as_mut()
-                    .expect("open")
-                    .lost(&mut self.tally);
+                let (client, _) = self.sessions[id.index()].as_mut().expect("open");
+                client.lost(&mut self.tally);
                 self.close(id);
             }
             Event::Accepted(..) | Event::AcceptFailed(_) => unreachable!("nothing listens here"),
+        }
+    }
+
+    fn flush(&mut self, id: ConnectionId) {
+        let (_, wire) = self.sessions[id.index()].as_mut().expect("open");
+        if !wire.out.is_empty() && !self.sending[id.index()] {
+            self.sending[id.index()] = true;
+            self.ring.send(id, std::mem::take(&mut wire.out));
         }
     }
 

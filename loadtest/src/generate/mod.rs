@@ -9,7 +9,7 @@ mod thread;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 pub(crate) use options::parse_server;
@@ -63,7 +63,8 @@ fn load(options: &Options) -> io::Result<GenerateReport> {
             let (dialogue, finished) = (&dialogue, &finished);
             hold = Some(scope.spawn(move || {
                 let start = Instant::now();
-                Hold::new(options.server, dialogue, start)?.run(
+                let tls = crate::tls::client(options.work.handshakes())?;
+                Hold::new(options.server, dialogue, tls, start)?.run(
                     options.hold,
                     // Nobody listens any more only if the load failed to start.
                     |count| tell.send(count).unwrap_or(()),
@@ -125,6 +126,7 @@ fn load_threads(
 ) -> io::Result<(Tally, f64)> {
     let work = &options.work;
     let threads = u32::from(work.threads);
+    let tls = crate::tls::client(work.handshakes())?;
     let purpose = if work.etrn.is_some() {
         Purpose::Etrn
     } else {
@@ -163,10 +165,11 @@ fn load_threads(
                 work.size.clone(),
                 seed,
             );
+            let tls = Arc::clone(&tls);
             let cpu = crate::thread::cpu_of(&work.cpu, thread as usize);
             running.push(scope.spawn(move || {
                 crate::thread::pin(cpu)?;
-                let thread = Thread::new(options.server, dialogue, lanes, source, start)?;
+                let thread = Thread::new(options.server, dialogue, lanes, source, tls, start)?;
                 let tally = if lanes.count == 0 && options.hold > 0 {
                     thread.wait_until(extent.until)
                 } else {
@@ -205,6 +208,7 @@ pub fn ceiling(work: &Work) -> io::Result<Ceiling> {
         } else {
             free
         },
+        tls: work.tls,
         ..sink::Options::default()
     })?;
     let same = Work {

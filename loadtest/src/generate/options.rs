@@ -9,6 +9,7 @@ use crate::dialogue::{Dialogue, MessageClock, Pipelining};
 use crate::message::{Template, TemplateOptions, Transfer};
 use crate::process::Watch;
 use crate::sizes::{Sizes, parse_bytes, parse_duration};
+use crate::tls::{Handshakes, Tls};
 
 /// Load an SMTP server and measure it.
 ///
@@ -91,6 +92,12 @@ pub struct Work {
     /// Begin every n-th line of a body with a dot.
     #[arg(long, default_value_t = 0)]
     pub dots_every: usize,
+    /// TLS: none, starttls, or implicit. Any certificate is taken.
+    #[arg(long, default_value_t)]
+    pub tls: Tls,
+    /// Make each handshake a full one; otherwise sessions are resumed by ticket.
+    #[arg(long)]
+    pub tls_full: bool,
     /// Use PIPELINING, CHUNKING and ETRN even where they are not offered.
     #[arg(long)]
     pub force: bool,
@@ -144,6 +151,15 @@ impl Options {
 }
 
 impl Work {
+    /// Which handshakes the sessions make.
+    pub(crate) const fn handshakes(&self) -> Handshakes {
+        if self.tls_full {
+            Handshakes::Full
+        } else {
+            Handshakes::Resumed
+        }
+    }
+
     /// What the sessions need to know.
     ///
     /// # Errors
@@ -208,6 +224,7 @@ impl Work {
                 .collect(),
             messages_per_session: self.messages_per_session,
             force: self.force,
+            tls: self.tls,
             clock,
         })
     }

@@ -6,7 +6,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
 
 use crate::client::{Client, Standing};
 use crate::dialogue::{Dialogue, Purpose};
@@ -14,6 +17,7 @@ use crate::kernel::buffers::PoolSize;
 use crate::kernel::ring::{Closing, ConnectionId, Event, Ring};
 use crate::kernel::signal;
 use crate::tally::Tally;
+use crate::tls::{Tls, Wire};
 
 use super::source::Source;
 
@@ -45,7 +49,7 @@ pub(super) struct Lanes {
 struct Session {
     lane: usize,
     client: Client,
-    out: Vec<u8>,
+    wire: Wire,
     sending: bool,
     parked: bool,
     last_progress: Instant,
@@ -70,6 +74,9 @@ pub(super) struct Thread<'a> {
     next_slow_tick: Instant,
     next_timeout_scan: Instant,
     failures_in_a_row: u32,
+    tls: Arc<ClientConfig>,
+    /// What a receive brought, without TLS.
+    plain: Vec<u8>,
 }
 
 impl<'a> Thread<'a> {
@@ -80,6 +87,7 @@ impl<'a> Thread<'a> {
         dialogue: &'a Dialogue,
         lanes: Lanes,
         source: Source,
+        tls: Arc<ClientConfig>,
         start: Instant,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -101,6 +109,8 @@ impl<'a> Thread<'a> {
             next_slow_tick: start,
             next_timeout_scan: start,
             failures_in_a_row: 0,
+            tls,
+            plain: Vec::new(),
         })
     }
 
@@ -164,7 +174,7 @@ impl<'a> Thread<'a> {
                     let session = Session {
                         lane,
                         client: Client::new(self.lanes.purpose),
-                        out: Vec::new(),
+                        wire: Wire::new(),
                         sending: false,
                         parked: false,
                         last_progress: now,
@@ -196,23 +206,35 @@ impl<'a> Thread<'a> {
         match event {
             Event::Connected(id) => {
                 self.tally.connections_opened += 1;
+                if self.dialogue.tls == Tls::Implicit {
+                    self.begin_tls(id);
+                    self.flush(id);
+                }
                 self.ring.receive(id);
             }
             Event::Received(id, filled) => {
                 let session = self.sessions[id.index()].as_mut().expect("open");
                 session.last_progress = now;
                 let bytes = self.ring.bytes(&filled);
-                let Session { client, out, .. } = session;
-                client.receive(now, bytes, self.dialogue, &mut self.tally, out);
+                let Session { client, wire, .. } = session;
+                let (dialogue, tally) = (self.dialogue, &mut self.tally);
+                let received = wire.receive(bytes, &mut self.plain);
+                let result = received.map(|plain| {
+                    wire.write(|out| client.receive(now, plain, dialogue, tally, out));
+                });
                 self.ring.recycle(filled);
+                if let Err(error) = result {
+                    return self.ended(now, id, Some(&error));
+                }
+                self.secure(id);
                 self.advance(now, id, true);
             }
             Event::Sent(id, buffer) => {
                 let session = self.sessions[id.index()].as_mut().expect("open");
                 session.sending = false;
                 session.last_progress = now;
-                if session.out.is_empty() && buffer.capacity() <= KEPT_BYTES_MAX {
-                    session.out = buffer;
+                if session.wire.out.is_empty() && buffer.capacity() <= KEPT_BYTES_MAX {
+                    session.wire.out = buffer;
                 }
                 self.flush(id);
             }
@@ -221,11 +243,30 @@ impl<'a> Thread<'a> {
         }
     }
 
+    /// Begins TLS if the server said so.
+    fn secure(&mut self, id: ConnectionId) {
+        let session = self.sessions[id.index()].as_mut().expect("open");
+        if session.client.take_start_of_tls() {
+            self.begin_tls(id);
+            let session = self.sessions[id.index()].as_mut().expect("open");
+            let Session { client, wire, .. } = session;
+            wire.write(|out| client.secured(self.dialogue, out));
+        }
+    }
+
+    fn begin_tls(&mut self, id: ConnectionId) {
+        let session = self.sessions[id.index()].as_mut().expect("open");
+        if let Err(error) = session.wire.begin_client(&self.tls) {
+            self.tally.failed(&error);
+        }
+    }
+
     /// Lets the session do what it can, and looks how it stands.
     fn advance(&mut self, now: Instant, id: ConnectionId, received: bool) {
         let session = self.sessions[id.index()].as_mut().expect("open");
-        let Session { client, out, .. } = session;
-        match client.pump(now, self.dialogue, &mut self.source, out) {
+        let Session { client, wire, .. } = session;
+        let (dialogue, source) = (self.dialogue, &mut self.source);
+        match wire.write(|out| client.pump(now, dialogue, source, out)) {
             Standing::Over => return self.over(now, id),
             Standing::Idle if !session.parked => {
                 session.parked = true;
@@ -242,9 +283,9 @@ impl<'a> Thread<'a> {
     fn flush(&mut self, id: ConnectionId) {
         let session = self.sessions[id.index()].as_mut().expect("open");
         let slow = session.lane < self.lanes.slow;
-        if !slow && !session.sending && !session.out.is_empty() {
+        if !slow && !session.sending && !session.wire.out.is_empty() {
             session.sending = true;
-            self.ring.send(id, std::mem::take(&mut session.out));
+            self.ring.send(id, std::mem::take(&mut session.wire.out));
         }
     }
 
@@ -305,12 +346,12 @@ impl<'a> Thread<'a> {
             let session = self.sessions[id.index()]
                 .as_mut()
                 .expect("removed when closed");
-            if !session.sending && !session.out.is_empty() {
-                let rest = session.out.split_off(piece.min(session.out.len()));
+            let out = &mut session.wire.out;
+            if !session.sending && !out.is_empty() {
+                let rest = out.split_off(piece.min(out.len()));
                 session.sending = true;
                 session.last_progress = now;
-                self.ring
-                    .send(*id, std::mem::replace(&mut session.out, rest));
+                self.ring.send(*id, std::mem::replace(out, rest));
             }
         }
     }

@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+use rustls::ServerConfig;
 use socket2::Socket;
 
 pub use rule::Rule;
@@ -30,6 +31,7 @@ use crate::dialogue::MessageClock;
 use crate::kernel::buffers::PoolSize;
 use crate::kernel::ring::{Closing, ConnectionId, Event, Ring, listener};
 use crate::kernel::signal;
+use crate::tls::{Tls, Wire};
 pub(crate) use rule::Rules;
 pub(crate) use session::{Manner, Onward, SinkSession, Surroundings};
 pub(crate) use tally::SinkTally;
@@ -69,6 +71,9 @@ pub struct Options {
     /// EHLO keywords, in place of all that the sink knows.
     #[arg(long, value_delimiter = ',', default_value = KEYWORDS)]
     pub keywords: Vec<String>,
+    /// TLS: none, starttls, or implicit, with a certificate made at the start.
+    #[arg(long, default_value_t)]
+    pub tls: Tls,
     /// Name in the greeting.
     #[arg(long, default_value = "sink.test")]
     pub name: String,
@@ -128,9 +133,15 @@ impl Sink {
             Arc::new(AtomicBool::new(false)),
         );
         let (start, clock) = (Instant::now(), message_clock());
+        let config = crate::tls::server(&options.name)?;
         let threads = (0..options.threads)
             .map(|number| {
-                let manner = Manner::new(options.lmtp, &options.name, &options.keywords);
+                let mut keywords = options.keywords.clone();
+                if options.tls == Tls::Starttls {
+                    keywords.push("STARTTLS".to_owned());
+                }
+                let manner = Manner::new(options.lmtp, &options.name, &keywords);
+                let tls = (options.tls, Arc::clone(&config));
                 let rules = Rules::new(&options.rules, options.seed ^ u64::from(number));
                 let cpu = crate::thread::cpu_of(&options.cpu, number.into());
                 let (socket, messages, stop) = (
@@ -140,7 +151,7 @@ impl Sink {
                 );
                 let tally = SinkTally::new(start, clock);
                 crate::thread::spawn(format!("sink {number}"), cpu, move || {
-                    let thread = Thread::new(socket, manner, rules, tally, &messages)?;
+                    let thread = Thread::new(socket, manner, rules, tally, tls, &messages)?;
                     thread.run(&stop)
                 })
             })
@@ -224,7 +235,7 @@ pub(crate) fn message_clock() -> MessageClock {
 
 struct Connection {
     session: SinkSession,
-    out: Vec<u8>,
+    wire: Wire,
     sending: bool,
     state: State,
     /// Told apart from later connections in the same place, for `timers`.
@@ -250,6 +261,9 @@ struct Thread<'a> {
     connections: Vec<Option<Connection>>,
     timers: BinaryHeap<Reverse<(Instant, u64, ConnectionId)>>,
     serial: u64,
+    tls: (Tls, Arc<ServerConfig>),
+    /// What a receive brought, without TLS.
+    plain: Vec<u8>,
 }
 
 impl<'a> Thread<'a> {
@@ -258,6 +272,7 @@ impl<'a> Thread<'a> {
         manner: Manner,
         rules: Rules,
         tally: SinkTally,
+        tls: (Tls, Arc<ServerConfig>),
         messages: &'a AtomicU64,
     ) -> io::Result<Self> {
         let mut ring = Ring::new(PoolSize::default())?;
@@ -272,6 +287,8 @@ impl<'a> Thread<'a> {
             connections: Vec::new(),
             timers: BinaryHeap::new(),
             serial: 0,
+            tls,
+            plain: Vec::new(),
         })
     }
 
@@ -300,17 +317,22 @@ impl<'a> Thread<'a> {
         let now = Instant::now();
         match event {
             Event::Accepted(id, _) => {
-                let mut out = Vec::new();
+                let mut wire = Wire::new();
+                if self.tls.0 == Tls::Implicit
+                    && let Err(error) = wire.begin_server(&self.tls.1)
+                {
+                    self.tally.failed(&error);
+                }
                 let mut around = Surroundings {
                     manner: &self.manner,
                     rules: &mut self.rules,
                     tally: &mut self.tally,
                 };
-                let (session, onward) = SinkSession::new(now, &mut around, &mut out);
+                let (session, onward) = wire.write(|out| SinkSession::new(now, &mut around, out));
                 self.serial += 1;
                 let connection = Connection {
                     session,
-                    out,
+                    wire,
                     sending: false,
                     state: State::Receiving,
                     serial: self.serial,
@@ -329,19 +351,25 @@ impl<'a> Thread<'a> {
                     tally: &mut self.tally,
                 };
                 let bytes = self.ring.bytes(&filled);
-                let onward =
-                    connection
-                        .session
-                        .receive(now, bytes, &mut around, &mut connection.out);
+                let Connection { session, wire, .. } = connection;
+                let received = wire.receive(bytes, &mut self.plain);
+                let onward = received
+                    .map(|plain| wire.write(|out| session.receive(now, plain, &mut around, out)));
                 self.ring.recycle(filled);
-                self.onward(id, onward);
+                match onward {
+                    Ok(onward) => self.onward(id, onward),
+                    Err(error) => {
+                        self.tally.failed(&error);
+                        self.onward(id, Onward::Reset);
+                    }
+                }
             }
             Event::Sent(id, buffer) => {
                 let connection = self.connections[id.index()].as_mut().expect("open");
                 connection.sending = false;
-                let was_full = connection.out.len() > OUT_BYTES_MAX;
-                if connection.out.is_empty() {
-                    connection.out = buffer;
+                let was_full = connection.wire.out.len() > OUT_BYTES_MAX;
+                if connection.wire.out.is_empty() {
+                    connection.wire.out = buffer;
                 }
                 let state = connection.state;
                 self.flush(id);
@@ -369,11 +397,19 @@ impl<'a> Thread<'a> {
             Onward::Receive => {
                 connection.state = State::Receiving;
                 // Beyond the limit the next `Sent` asks for more.
-                let full = connection.out.len() > OUT_BYTES_MAX && connection.sending;
+                let full = connection.wire.out.len() > OUT_BYTES_MAX && connection.sending;
                 self.flush(id);
                 if !full {
                     self.ring.receive(id);
                 }
+            }
+            Onward::StartTls => {
+                connection.state = State::Receiving;
+                if let Err(error) = connection.wire.begin_server(&self.tls.1) {
+                    self.tally.failed(&error);
+                }
+                self.flush(id);
+                self.ring.receive(id);
             }
             Onward::ResumeAt(at) => {
                 connection.state = State::Paused;
@@ -394,15 +430,15 @@ impl<'a> Thread<'a> {
 
     fn flush(&mut self, id: ConnectionId) {
         let connection = self.connections[id.index()].as_mut().expect("open");
-        if !connection.sending && !connection.out.is_empty() {
+        if !connection.sending && !connection.wire.out.is_empty() {
             connection.sending = true;
-            self.ring.send(id, std::mem::take(&mut connection.out));
+            self.ring.send(id, std::mem::take(&mut connection.wire.out));
         }
     }
 
     fn close_if_sent(&mut self, id: ConnectionId) {
         let connection = self.connections[id.index()].as_ref().expect("open");
-        if !connection.sending && connection.out.is_empty() {
+        if !connection.sending && connection.wire.out.is_empty() {
             self.connections[id.index()] = None;
             self.ring.close(id, Closing::Orderly);
         }
@@ -425,9 +461,8 @@ impl<'a> Thread<'a> {
                 rules: &mut self.rules,
                 tally: &mut self.tally,
             };
-            let onward = connection
-                .session
-                .resume(now, &mut around, &mut connection.out);
+            let Connection { session, wire, .. } = connection;
+            let onward = wire.write(|out| session.resume(now, &mut around, out));
             self.onward(id, onward);
         }
     }

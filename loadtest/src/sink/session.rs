@@ -31,6 +31,7 @@ pub(crate) struct Manner {
     pub(crate) ehlo_reply: Vec<u8>,
     pub(crate) helo_reply: Vec<u8>,
     pub(crate) chunking: bool,
+    pub(crate) starttls: bool,
     pub(crate) finder: memmem::Finder<'static>,
 }
 
@@ -55,6 +56,9 @@ impl Manner {
             chunking: keywords
                 .iter()
                 .any(|keyword| keyword.eq_ignore_ascii_case("CHUNKING")),
+            starttls: keywords
+                .iter()
+                .any(|keyword| keyword.eq_ignore_ascii_case("STARTTLS")),
             finder: finder(),
         }
     }
@@ -72,6 +76,8 @@ pub(crate) enum Onward {
     Close,
     /// Close at once with RST.
     Reset,
+    /// Send what is in `out`; what comes then is TLS.
+    StartTls,
 }
 
 enum Reading {
@@ -293,6 +299,10 @@ impl SinkSession {
             self.check = Check::default();
             out.extend_from_slice(OK);
             None
+        } else if is(b"STARTTLS") && around.manner.starttls {
+            self.transaction = None;
+            out.extend_from_slice(b"220 2.0.0 Go ahead\r\n");
+            Some(Onward::StartTls)
         } else if is(b"NOOP") {
             out.extend_from_slice(OK);
             None

@@ -101,8 +101,8 @@ section! {
     pub struct RouteSection in "route" {
         /// "branch.example", or ".branch.example" for all names below it.
         domain: Scope = needed();
-        /// smtp://HOST:PORT, lmtp://HOST:PORT, maildir:/PATH, hold (until it is
-        /// released), discard, or mx (by DNS, whatever the mode is).
+        /// smtp://HOST:PORT, lmtp://HOST:PORT, lmtp:///PATH/OF/A/SOCKET, maildir:/PATH,
+        /// hold (until it is released), discard, or mx (by DNS, whatever the mode is).
         next_hop: NextHop = needed();
     }
 }

@@ -81,6 +81,12 @@ impl Setup {
         self
     }
 
+    /// Mail for this domain goes where these words of the configuration say.
+    pub(crate) fn leading(mut self, domain: &str, next_hop: &str) -> Self {
+        self.next_hop(domain, next_hop);
+        self
+    }
+
     fn next_hop(&mut self, domain: &str, next_hop: &str) {
         writeln!(
             self.routes,
