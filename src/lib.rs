@@ -77,4 +77,5 @@ pub mod runtime;
 pub mod smtp;
 pub mod spool;
 pub mod time;
+pub mod user;
 pub mod wire;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use spool_format::{LogId, SegmentId};
 
 use crate::mail::{ForwardPath, QueueId, ReversePath};
+use crate::user::UserName;
 
 /// How loud a fact is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -153,6 +154,31 @@ pub enum Fact {
         /// What it had asked.
         what: String,
     },
+    /// A client has authenticated.
+    LoggedIn {
+        /// From where.
+        peer: SocketAddr,
+        /// As whom.
+        user: UserName,
+        /// By which mechanism.
+        mechanism: &'static str,
+    },
+    /// A client was wrong about who it is.
+    LoginFailed {
+        /// From where.
+        peer: SocketAddr,
+        /// The name that it gave, if it was one.
+        user: Option<UserName>,
+        /// By which mechanism.
+        mechanism: &'static str,
+    },
+    /// A client has failed so often that it may not try for a while.
+    LoginsBanned {
+        /// Its address, or the first of its network.
+        client: IpAddr,
+        /// For how long.
+        duration: Duration,
+    },
     /// A message is ours.
     Accepted {
         /// Its name.
@@ -264,6 +290,9 @@ impl Fact {
             Self::Collected { .. } => "collected",
             Self::SessionEnded { .. } => "session-ended",
             Self::Refused { .. } => "refused",
+            Self::LoggedIn { .. } => "authenticated",
+            Self::LoginFailed { .. } => "authentication-failed",
+            Self::LoginsBanned { .. } => "client-banned",
             Self::Accepted { .. } => "accepted",
             Self::Recipient {
                 ending: Ending::Delivered,
@@ -303,6 +332,8 @@ impl Fact {
             Self::Started { .. }
             | Self::Recovered { .. }
             | Self::Refused { .. }
+            | Self::LoggedIn { .. }
+            | Self::LoginFailed { .. }
             | Self::Accepted { .. }
             | Self::Turned { .. }
             | Self::TurnOver { trouble: None, .. }
@@ -317,6 +348,7 @@ impl Fact {
             | Self::Stopped { clean: true }
             | Self::Room { full: None, .. } => Level::Info,
             Self::TurnedAway { .. }
+            | Self::LoginsBanned { .. }
             | Self::Room { .. }
             | Self::Unreachable { .. }
             | Self::DeliveryBroken { .. }
@@ -434,6 +466,33 @@ impl fmt::Display for Fact {
             Self::Refused { peer, reply, what } => {
                 write!(f, "{peer}: {} answered {}", Escaped(what), Escaped(reply))
             }
+            Self::LoggedIn {
+                peer,
+                user,
+                mechanism,
+            } => write!(
+                f,
+                "{peer}: authenticated as {} by {mechanism}",
+                Escaped(user.as_str())
+            ),
+            Self::LoginFailed {
+                peer,
+                user,
+                mechanism,
+            } => {
+                let user = user.as_ref().map_or("(no user name)", UserName::as_str);
+                write!(
+                    f,
+                    "{peer}: authentication as {} by {mechanism} failed, answered 535",
+                    Escaped(user)
+                )
+            }
+            Self::LoginsBanned { client, duration } => write!(
+                f,
+                "{client}: failed to authenticate too often; AUTH from there is answered 421 for \
+                 {} s",
+                duration.as_secs()
+            ),
             Self::Accepted {
                 reverse_path,
                 recipients,

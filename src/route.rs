@@ -25,6 +25,7 @@ use std::str::FromStr;
 use hashbrown::{Equivalent, HashMap, HashSet};
 
 use crate::mail::Domain;
+use crate::user::UserName;
 
 pub mod customer;
 pub mod exchangers;
@@ -525,15 +526,16 @@ impl RelayRules {
         }
     }
 
-    /// Whether the client at `client`, authenticated as `user` if at all, may send to
-    /// `domain`, the text of a [`Domain`]. An empty user name is nobody's.
+    /// Whether the client at `client`, authenticated as a `user` of ours if at all, may
+    /// send to `domain`, the text of a [`Domain`]. Who has authenticated as something
+    /// else, such as a customer, is no user here.
     #[must_use]
-    pub fn may_relay(&self, client: IpAddr, user: Option<&str>, domain: &str) -> Verdict {
+    pub fn may_relay(&self, client: IpAddr, user: Option<&UserName>, domain: &str) -> Verdict {
         if self.domains.get(domain).is_some() {
             Verdict::Relay(RelayReason::Domain)
         } else if self.networks.iter().any(|network| network.contains(client)) {
             Verdict::Relay(RelayReason::Network)
-        } else if user.is_some_and(|user| !user.is_empty()) {
+        } else if user.is_some() {
             Verdict::Relay(RelayReason::User)
         } else {
             Verdict::Refuse

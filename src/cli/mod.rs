@@ -20,6 +20,7 @@ mod serve;
 mod spool;
 mod status;
 mod text;
+mod user;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -74,6 +75,9 @@ enum Command {
     /// Changes what the running server writes to its log
     #[command(subcommand)]
     Log(log::Log),
+    /// Changes the file of users who may authenticate
+    #[command(subcommand)]
+    User(user::User),
     /// Looks at a spool on the disk, without the server; never writes
     #[command(subcommand)]
     Spool(spool::Spool),
@@ -201,6 +205,7 @@ impl Command {
             Self::Release(command) => command.run(global, out),
             Self::Status(command) => command.run(global, out),
             Self::Log(command) => command.run(global, out),
+            Self::User(command) => command.run(global.json, out),
             Self::Spool(command) => command.run(global, out),
             Self::Completions(command) => command.run(out),
             Self::Man(command) => command.run(out),

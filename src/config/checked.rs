@@ -11,6 +11,7 @@ use super::addresses::NextHop;
 use super::options::{self, DeliveryModeWord, File};
 use super::secret::SecretFile;
 use super::surroundings::Surroundings;
+use super::users::UsersFile;
 use crate::mail::Domain;
 use crate::route::{HostName, Network, Scope};
 
@@ -105,6 +106,8 @@ pub struct Relay {
     pub networks: Vec<Network>,
     /// Domains to which anybody may send. Each has a route.
     pub domains: Vec<Scope>,
+    /// Users who may authenticate and relay.
+    pub users_file: Option<UsersFile>,
 }
 
 /// See `[dns]`.
@@ -295,6 +298,8 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
         relay: Relay {
             networks: file.relay.networks.value.clone(),
             domains: file.relay.domains.value.clone(),
+            users_file: (file.relay.users_file.as_ref())
+                .map(|path| UsersFile::new(path, surroundings)),
         },
         dns: Dns {
             servers: file.dns.servers.value.clone(),

@@ -30,6 +30,7 @@ pub mod setting;
 pub mod surroundings;
 pub mod units;
 mod unsupported;
+pub mod users;
 
 use std::path::Path;
 

@@ -34,14 +34,11 @@ const REMOVE: &str = "remove it";
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    row("listener.role", "submission", "write \"mx\"; who may relay is decided by [relay]"),
-    row("listener.role", "odmr", "write \"mx\""),
     row("listener.tls", "starttls", "write \"none\", and listen on a trusted network only"),
     row("listener.tls", "implicit", "write \"none\", and listen on a trusted network only"),
     row("listener.when", "link-up", "write \"always\""),
     row("listener.when", "schedule", "write \"always\""),
     row("tls", ANY, REMOVE),
-    row("relay.users_file", ANY, "list the clients in `networks`"),
     row("delivery.mode", "mx", "write \"smarthost\", or leave it out and use [[route]]"),
     row("delivery.mode", "mx-then-smarthost", "write \"smarthost\""),
     row("delivery.smarthost.tls", "opportunistic", "write \"none\", over a trusted network only"),

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
 use crate::core::collecting::{self, Collection};
+use crate::core::bans::Bans;
 use crate::core::counters::Counters;
 use crate::core::delivery::{Aftermath, Candidates};
 use crate::core::hosts::HostCache;
@@ -24,6 +25,7 @@ use crate::queue::{
 use crate::report::Fact;
 use crate::smtp::client::fault::Reach;
 use crate::smtp::turn;
+use crate::smtp::auth::Nonces;
 use crate::spool::commit::Ticket;
 use crate::spool::log::{Attempt, Log, Refused, Rest};
 use crate::spool::message::{BodyFacts, SegmentSource};
@@ -87,6 +89,9 @@ pub(super) struct Common {
     last_ticket: u64,
     pub(super) last_job: u64,
     pub(super) random: Jitter,
+    /// For AUTH.
+    pub(super) nonces: Nonces,
+    pub(super) bans: Bans,
     /// Done records that wait for the commit of a notification, by message.
     notifying: HashMap<QueueId, Unfinished>,
     /// Notifications that found no room.
@@ -127,6 +132,8 @@ pub struct Parts {
     pub queue: Schedule,
     /// Secret, and new at each start.
     pub seed: u64,
+    /// The same for what must stand against somebody who tries: nonces of AUTH.
+    pub secret: [u8; 32],
 }
 
 impl Common {
@@ -138,6 +145,7 @@ impl Common {
             log,
             queue,
             seed,
+            secret,
         } = parts;
         Self {
             id,
@@ -157,6 +165,8 @@ impl Common {
             last_ticket: 0,
             last_job: 0,
             random: Jitter::new(seed),
+            nonces: Nonces::new(secret),
+            bans: Bans::default(),
             notifying: HashMap::new(),
             debts: Debts::default(),
             full: false,

@@ -21,6 +21,8 @@ use hashbrown::HashMap;
 use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::admin::{Command, Reason, Response};
+use crate::core::bans::{self, Client, Guessers};
+use crate::core::computing::{Asker, Computing, Next, Work, Worked};
 use crate::core::data::Settings;
 use crate::core::turns::{Tell, Turns};
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry};
@@ -86,6 +88,13 @@ pub enum ControlOperation {
     },
     /// Look how much room there is.
     MeasureDisk,
+    /// Compute something on a helper thread.
+    Compute {
+        /// For whom.
+        asker: Asker,
+        /// What.
+        work: Work,
+    },
     /// Read the configuration again.
     LoadConfiguration,
     /// Answer the operator.
@@ -146,6 +155,13 @@ pub enum ControlCompletion {
         /// Octets that an unprivileged process may still use.
         free_bytes: u64,
     },
+    /// The outcome of [`ControlOperation::Compute`].
+    Computed {
+        /// For whom.
+        asker: Asker,
+        /// What came out; [`Worked::NotNow`] if the thread broke off.
+        worked: Worked,
+    },
     /// The outcome of [`ControlOperation::LoadConfiguration`].
     Configuration(Result<Reconfigured, String>),
     /// The operator asks.
@@ -199,6 +215,8 @@ pub struct ControlCore {
     /// Who asked for the reload that is under way.
     reloading: Vec<AdminRequestId>,
     measure_at: Instant,
+    computing: Computing,
+    guessers: Guessers,
     stop: Stop,
     operations: VecDeque<ControlOperation>,
 }
@@ -214,6 +232,8 @@ impl ControlCore {
             turns: Turns::new(data_cores),
             reloading: Vec::new(),
             measure_at: Instant::START,
+            computing: Computing::default(),
+            guessers: Guessers::default(),
             stop: Stop::No,
             operations: VecDeque::new(),
         }
@@ -224,8 +244,13 @@ impl ControlCore {
         match completion {
             ControlCompletion::Notice(notice) => {
                 if let Some(notice) = self.turns.notice(now.instant, notice) {
-                    self.notice(notice);
+                    self.notice(now, notice);
                 }
+            }
+            ControlCompletion::Computed { asker, worked } => {
+                self.answer_asker(asker, worked);
+                let next = self.computing.done();
+                self.compute(next);
             }
             ControlCompletion::Resolved {
                 next_hop,
@@ -297,12 +322,21 @@ impl ControlCore {
             Stop::No | Stop::Exited => None,
         };
         let questions = self.questions.values().map(|q| q.deadline);
-        let turns = self.turns.deadline();
-        questions.chain(stop).chain(turns).chain(Some(self.measure_at)).min()
+        questions
+            .chain(stop)
+            .chain(self.turns.deadline())
+            .chain(self.computing.deadline())
+            .chain(Some(self.measure_at))
+            .min()
     }
 
-    fn notice(&mut self, notice: ControlNotice) {
+    fn notice(&mut self, now: Now, notice: ControlNotice) {
         match notice {
+            ControlNotice::Compute { asker, work } => {
+                let next = self.computing.ask(now.instant, asker, work);
+                self.compute(next);
+            }
+            ControlNotice::LoginFailed { client } => self.login_failed(now, client),
             ControlNotice::Resolve { core, next_hop } => {
                 let askers = self.resolving.entry(next_hop.clone()).or_default();
                 if askers.is_empty() {
@@ -353,6 +387,33 @@ impl ControlCore {
                     self.exit(true);
                 }
             }
+        }
+    }
+
+    fn compute(&mut self, next: Option<Next>) {
+        match next {
+            Some(Next::Begin(asker, work)) => {
+                let operation = ControlOperation::Compute { asker, work };
+                self.operations.push_back(operation);
+            }
+            Some(Next::Refuse(asker)) => self.answer_asker(asker, Worked::NotNow),
+            None => {}
+        }
+    }
+
+    fn answer_asker(&mut self, asker: Asker, worked: Worked) {
+        let Asker { core, connection } = asker;
+        self.tell(core, Notice::Computed { connection, worked });
+    }
+
+    fn login_failed(&mut self, now: Now, client: Client) {
+        if let Some(until) = self.guessers.failed(now.instant, client) {
+            self.tell_all(&Notice::Banned { client, until });
+            let fact = Fact::LoginsBanned {
+                client: client.address(),
+                duration: bans::BAN,
+            };
+            self.operations.push_back(ControlOperation::Report(fact));
         }
     }
 
@@ -489,6 +550,9 @@ impl ControlCore {
                 Tell::All(notice) => self.tell_all(&notice),
                 Tell::Core(core, notice) => self.tell(core, notice),
             }
+        }
+        while let Some(late) = self.computing.late(now.instant) {
+            self.compute(Some(late));
         }
         if let Stop::Waiting { deadline, .. } = self.stop
             && now.instant >= deadline + STOP_GRACE

@@ -24,6 +24,12 @@ counters! {
     sessions,
     /// Connections that got a 421 instead of a greeting.
     sessions_turned_away,
+    /// Clients that authenticated.
+    logins,
+    /// Clients that failed to.
+    logins_failed,
+    /// Clients that were not let try, because they had failed too often.
+    logins_banned,
     /// Recipients that were refused at RCPT.
     recipients_refused,
     /// Messages that were committed and answered 250.

@@ -560,6 +560,17 @@ impl DataCore {
                 self.common
                     .tell_control(ControlNotice::AdminAnswer { request, response });
             }
+            Notice::Computed { connection, worked } => {
+                self.with(now, connection, |connection, common| match connection {
+                    Connection::Reception { reception, .. } => {
+                        reception.computed(now, common, worked);
+                    }
+                    Connection::Delivery(_) | Connection::TurnedAway(_) => {}
+                });
+            }
+            Notice::Banned { client, until } => {
+                self.common.bans.ban(now.instant, client, until);
+            }
             Notice::Configured(settings) => self.common.configure(now, settings),
             Notice::Stop { deadline } => {
                 self.common.stop(now, deadline);

@@ -26,6 +26,8 @@ use std::sync::Arc;
 
 use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 
+use crate::core::bans::Client;
+use crate::core::computing::{Asker, Work, Worked};
 use crate::queue::permits::DestinationKey;
 use crate::report::Fact;
 use crate::mail::Domain;
@@ -36,10 +38,13 @@ use crate::spool::reclaim::Fate;
 use crate::time::Instant;
 
 pub mod admin;
+pub mod bans;
 pub mod collecting;
 mod common;
+pub mod computing;
 pub mod control;
 pub mod counters;
+pub mod credentials;
 pub mod data;
 mod deadlines;
 mod delivery;
@@ -49,6 +54,7 @@ mod incoming;
 mod inquiry;
 mod lending;
 mod log;
+mod login;
 mod notifying;
 mod outcome;
 mod reception;
@@ -299,6 +305,20 @@ pub enum Notice {
         /// What.
         command: Arc<admin::Command>,
     },
+    /// What a connection wanted computed.
+    Computed {
+        /// Which connection.
+        connection: ConnectionId,
+        /// What came out.
+        worked: Worked,
+    },
+    /// A client guesses passwords.
+    Banned {
+        /// Who.
+        client: Client,
+        /// For how long it may not authenticate.
+        until: Instant,
+    },
     /// A new configuration is in force for what begins from now on.
     Configured(Arc<crate::core::data::Settings>),
     /// Finish what is in flight, take nothing new; at the deadline, stop.
@@ -379,6 +399,18 @@ pub enum ControlNotice {
         request: AdminRequestId,
         /// What.
         response: admin::Response,
+    },
+    /// Something that takes too long for a data core is to be computed.
+    Compute {
+        /// For whom.
+        asker: Asker,
+        /// What.
+        work: Work,
+    },
+    /// Somebody failed to authenticate.
+    LoginFailed {
+        /// Who.
+        client: Client,
     },
     /// A data core has finished its graceful stop.
     Stopped {

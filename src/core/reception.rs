@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use crate::core::collecting::{CollectionNumber, Taking};
 use crate::core::common::{Common, Waiting};
+use crate::core::computing::Worked;
+use crate::core::credentials::AccountKind;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::turn::{self, Turned};
 use crate::core::turns::{NoTurn, Turn};
 use crate::core::incoming::Incoming;
-use crate::core::{ConnectionId, ControlNotice, ListenerId, Piece};
+use crate::core::{ConnectionId, ControlNotice, ListenerId, Piece, login};
 use crate::mail::Envelope;
 use crate::report::Fact;
 use crate::route::Verdict as Relay;
@@ -27,6 +29,7 @@ use crate::spool::commit::Committed;
 use crate::spool::log::Refused;
 use crate::spool::message::BodyFacts;
 use crate::time::{Instant, Now};
+use crate::user::UserName;
 
 /// RFC 5321 §7.1: we are no relay for strangers.
 const RELAY_DENIED: Refusal = Refusal::new(
@@ -214,6 +217,19 @@ impl Reception {
         self.settle(common);
     }
 
+    /// What the session's claim needed was computed.
+    pub(super) fn computed(&mut self, now: Now, common: &mut Common, worked: Worked) {
+        // A session that is over asks nothing any more.
+        let Some(Question::Login(claim)) = self.session.question() else {
+            return;
+        };
+        let answer = login::computed(claim, worked);
+        self.say(now, common, Input::Auth(answer));
+        self.read_unread(now, common);
+        self.end_input(now, common);
+        self.settle(common);
+    }
+
     /// The log takes octets again.
     pub(super) fn resume(&mut self, common: &mut Common) {
         self.settle(common);
@@ -265,8 +281,8 @@ impl Reception {
                     self.ask_for_turn(now, common);
                 }
                 Output::Ask => {
-                    let verdict = self.answer(common);
-                    self.session.handle(now, Input::Answer(verdict));
+                    let answer = self.answer(now, common);
+                    self.session.handle(now, answer);
                 }
                 Output::Begin { envelope, expected } => {
                     let input = self.begin_message(now, common, envelope, expected);
@@ -297,6 +313,13 @@ impl Reception {
                         self.turned = Some(Box::new(turned));
                     }
                 }
+                Output::LoggedIn { mechanism } => {
+                    let user = self.session.user().expect("it is known now");
+                    common.logged_in(self.peer(), user, mechanism);
+                }
+                Output::LoginFailed { mechanism, user } => {
+                    common.login_failed(self.peer(), user, mechanism);
+                }
                 Output::StartTls => unreachable!("STARTTLS is not offered in this version"),
                 Output::Close => self.flow.finish(now.instant),
             }
@@ -305,15 +328,22 @@ impl Reception {
     }
 
     /// Answers the session's question from the routes and limits.
-    fn answer(&self, common: &mut Common) -> Verdict {
-        match self.session.question() {
+    fn answer(&self, now: Now, common: &mut Common) -> Input<'static, Committed> {
+        Input::Answer(match self.session.question() {
+            Some(Question::AuthBegins { .. }) => {
+                return Input::Auth(common.auth_begins(now, self.peer()));
+            }
+            Some(Question::Login(claim)) => {
+                let answer = common.judge(self.flow.connection(), claim);
+                return answer.map_or(Input::Later, Input::Auth);
+            }
             None | Some(Question::Sender { .. } | Question::Turn { .. }) => Verdict::Accept,
             Some(Question::Recipient { recipient, .. }) => {
                 let domain = recipient.forward_path.address().domain_str();
                 let rules = &common.settings.relay;
                 let relay = match self.turned.as_deref() {
                     Some(Turned::Taking(taking)) => taking.relay(domain),
-                    _ => rules.may_relay(self.client(), None, domain),
+                    _ => rules.may_relay(self.client(), self.relay_user(common), domain),
                 };
                 match relay {
                     Relay::Relay(_) => Verdict::Accept,
@@ -330,7 +360,15 @@ impl Reception {
                     }
                 }
             }
-        }
+        })
+    }
+
+    /// As whom the client may relay: a user of ours, as long as the user is one. A
+    /// customer may have his mail; that makes him no sender.
+    fn relay_user(&self, common: &Common) -> Option<&UserName> {
+        self.session
+            .user()
+            .filter(|user| common.settings.credentials.kind(user) == Some(&AccountKind::User))
     }
 
     /// The customer has called: the control core is asked, or the answer is known here.
@@ -358,7 +396,7 @@ impl Reception {
         common.report(Fact::Refused {
             peer: self.peer(),
             reply: refusal.reply().text().to_owned(),
-            what: format!("ATRN of {}", self.session.user().unwrap_or_default()),
+            what: format!("ATRN of {}", self.session.user().map_or("", UserName::as_str)),
         });
         let verdict = Verdict::Refuse(refusal);
         self.session.handle(now, Input::Answer(verdict));

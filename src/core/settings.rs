@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::ListenerId;
+use crate::core::credentials::Credentials;
 use crate::core::delivery::Candidates;
 use crate::mail::Domain;
 use crate::queue::destination::Policies;
@@ -18,6 +19,8 @@ pub struct Settings {
     pub hostname: Domain,
     /// How sessions go, for each listener in the order of the configuration.
     pub listeners: Vec<Arc<smtp::settings::Settings>>,
+    /// Who may authenticate, and as what.
+    pub credentials: Credentials,
     /// Who may send to where.
     pub relay: RelayRules,
     /// What goes where.

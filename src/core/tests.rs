@@ -95,6 +95,7 @@ impl Bench {
             log: Log::new(identity, log_settings, 11, free_bytes),
             queue: Schedule::new(queue_settings, permits, now),
             seed: 13,
+            secret: [13; 32],
         });
         let mut bench = Self {
             core,

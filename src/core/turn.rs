@@ -31,6 +31,7 @@ use crate::smtp::client::Client;
 use crate::smtp::reply::Refusal;
 use crate::smtp::turn::ToCustomer;
 use crate::time::Now;
+use crate::user::UserName;
 
 /// RFC 2645 §5.2.1: 450 for each "no" that is about who asks for what; its reason is
 /// for the operator, and a stranger learns nothing from it.
@@ -159,14 +160,15 @@ fn selections<'a>(customer: &'a CustomerName, domains: &'a [Domain]) -> Vec<Sele
 /// there are none. As whose customer.
 pub(super) fn permitted(
     common: &Common,
-    user: Option<&str>,
+    user: Option<&UserName>,
     domains: &[Domain],
 ) -> Result<CustomerName, Refusal> {
     if common.is_stopping() {
         return Err(NOT_NOW);
     }
-    let customers = &common.settings.customers;
-    let customer = user.and_then(|user| customers.by_user(user));
+    let (credentials, customers) = (&common.settings.credentials, &common.settings.customers);
+    let name = user.and_then(|user| credentials.customer(user));
+    let customer = name.and_then(|name| customers.by_name(name));
     let Some(customer) = customer.filter(|customer| customer.release.auth) else {
         return Err(NOT_YOURS);
     };

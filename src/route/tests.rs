@@ -148,7 +148,7 @@ fn never_an_open_relay_whatever_is_left_out() {
         "::ffff:0:127.0.0.1",
         "7f00:1::",
     ];
-    let users = [None, Some(""), Some("site")];
+    let users = [None, Some("site".parse::<UserName>().unwrap())];
     let targets = [
         "held.example",
         "b.held.example",
@@ -161,7 +161,7 @@ fn never_an_open_relay_whatever_is_left_out() {
         for scopes in &domains {
             let rules = RelayRules::new(listed.clone(), scopes.iter().cloned());
             for client in clients {
-                for user in users {
+                for user in &users {
                     for target in targets {
                         let address: IpAddr = client.parse().unwrap();
                         let canonical = address.to_canonical().to_string();
@@ -174,8 +174,8 @@ fn never_an_open_relay_whatever_is_left_out() {
                         };
                         let ours = !scopes.is_empty()
                             && (target == "held.example" || target.ends_with(".held.example"));
-                        let expected = is_listed || ours || user == Some("site");
-                        let got = rules.may_relay(address, user, target);
+                        let expected = is_listed || ours || user.is_some();
+                        let got = rules.may_relay(address, user.as_ref(), target);
                         assert_eq!(
                             got != Verdict::Refuse,
                             expected,
@@ -187,7 +187,7 @@ fn never_an_open_relay_whatever_is_left_out() {
             }
         }
     }
-    assert_eq!(cases, 4 * 2 * 15 * 3 * 5);
+    assert_eq!(cases, 4 * 2 * 15 * 2 * 5);
 }
 
 #[test]

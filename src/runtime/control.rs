@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio_uring::fs::File;
 
 use crate::core::admin::{Command, Reason, Response};
+use crate::core::computing::Worked;
 use crate::core::control::{ControlCompletion, ControlCore, ControlOperation, Reconfigured};
 use crate::core::{AdminRequestId, CoreId, Notice};
 use crate::queue::retry::Jitter;
@@ -282,6 +283,15 @@ impl Control {
                         trouble.into_iter().collect()
                     },
                 );
+            }
+            ControlOperation::Compute { asker, work } => {
+                let control = self.clone();
+                tokio::task::spawn_local(async move {
+                    let worked = tokio::task::spawn_blocking(move || work.perform()).await;
+                    // A thread that broke off has found out nothing.
+                    let worked = worked.unwrap_or(Worked::NotNow);
+                    control.turn(ControlCompletion::Computed { asker, worked });
+                });
             }
             ControlOperation::MeasureDisk => {
                 return match self.0.borrow().storeroom.free_bytes() {

@@ -24,6 +24,7 @@ pub mod serve;
 pub mod settings;
 pub mod storeroom;
 pub mod threads;
+pub mod users;
 
 pub use control::Exit;
 pub use serve::{ServeError, serve};

@@ -79,7 +79,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     // A huge page is two mebibytes for one session. What needs much memory at once is
     // mapped from files here. Where the kernel refuses, memory costs more, that is all.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let settings = settings::settings(&config).map_err(|error| ServeError(error.to_string()))?;
+    let settings = settings::settings(&config).map_err(ServeError)?;
     let settings = Arc::new(settings);
     let data_cores = config.cores.data;
     let (spool, logs, directories) = open_spool(&config.spool.directory, data_cores)?;
@@ -245,6 +245,7 @@ impl Ground {
             log,
             queue,
             seed: random(),
+            secret: secret(),
         };
         Ok(data::Start {
             id: core,
@@ -277,7 +278,7 @@ impl Ground {
             // What takes a restart stays as it is.
             new.cores = old.cores;
             new.listeners.clone_from(&old.listeners);
-            let settings = settings::settings(&new).map_err(|error| error.to_string())?;
+            let settings = settings::settings(&new)?;
             sessions.set_limits(new.limits.sessions_max, new.limits.sessions_per_client_max);
             let connections = u16::try_from(new.delivery.connections_max).unwrap_or(u16::MAX);
             // Whoever waits looks again when it is given the new settings.
@@ -462,6 +463,15 @@ fn bind_one(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
         };
         ServeError(format!("listening on {address} failed ({error}): {advice}"))
     })
+}
+
+/// Random octets of the system, for what outsiders try to guess.
+fn secret() -> [u8; 32] {
+    let mut octets = [0; 32];
+    for part in octets.chunks_exact_mut(8) {
+        part.copy_from_slice(&random().to_ne_bytes());
+    }
+    octets
 }
 
 /// Random bits of the system, for seeds that outsiders must not guess.

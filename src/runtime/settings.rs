@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, DeliveryMode, Retry as RetryConfig, SmarthostTls, addresses};
+use crate::config::{
+    Config, DeliveryMode, ListenerRole, Retry as RetryConfig, SmarthostTls, addresses,
+};
+use crate::core::credentials::Credentials;
 use crate::core::settings::Settings;
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
@@ -11,7 +14,9 @@ use crate::route::{
     self, Customers, HostName, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
     Scope, SmarthostGroup, Target, TlsPolicy,
 };
+use crate::runtime::users;
 use crate::smtp;
+use crate::smtp::settings::{AuthOffer, Role};
 
 /// How long a delivery connection without work stays open for more. Longer than the
 /// pause between two messages of a busy stream, short for a host with other clients.
@@ -36,26 +41,29 @@ pub use customers::customers;
 ///
 /// # Errors
 /// What only the modules can find, for the operator.
-pub fn settings(config: &Config) -> Result<Settings, RouteError> {
+pub fn settings(config: &Config) -> Result<Settings, String> {
+    let wrong = |error: RouteError| error.to_string();
+    let credentials = users::credentials(config)?;
     let smtp_client = smtp::client::settings::Settings::new(config.hostname.clone());
     let mut lmtp_client = smtp_client.clone();
     lmtp_client.protocol = smtp::client::settings::Protocol::Lmtp;
-    let customers = Arc::new(customers(config)?);
+    let customers = Arc::new(customers(config).map_err(wrong)?);
     Ok(Settings {
         hostname: config.hostname.clone(),
         listeners: config
             .listeners
             .iter()
-            .map(|_| Arc::new(session(config)))
+            .map(|listener| Arc::new(session(config, listener.role, &credentials)))
             .collect(),
         relay: relay_rules(config, &customers),
-        routes: routes(config, &customers)?,
+        routes: routes(config, &customers).map_err(wrong)?,
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
         policies: policies(config, &customers),
         customers,
         data_cores: config.cores.data,
         idle: IDLE,
+        credentials,
     })
 }
 
@@ -84,8 +92,21 @@ pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
     vec![group]
 }
 
-fn session(config: &Config) -> smtp::settings::Settings {
+fn session(
+    config: &Config,
+    role: ListenerRole,
+    credentials: &Credentials,
+) -> smtp::settings::Settings {
     let mut session = smtp::settings::Settings::new(config.hostname.clone());
+    let needed = role == ListenerRole::Submission;
+    if role == ListenerRole::Odmr {
+        session.role = Role::Odmr;
+    }
+    if needed || !credentials.is_empty() {
+        let mut auth = AuthOffer::new(credentials.mechanisms());
+        auth.needed = needed;
+        session.offers.auth = Some(auth);
+    }
     session.message_bytes_max = config.limits.message_bytes_max;
     session.recipients_max = config.limits.recipients_max;
     session

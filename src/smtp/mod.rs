@@ -9,9 +9,11 @@
 //! The side that hands mail over: [`client`] is the session, of SMTP and LMTP; what
 //! it reads is in [`answer`].
 //!
+//! Both authenticate with what is in [`auth`].
 //! [`turn`] makes the one out of the other, when a customer calls for its mail.
 
 pub mod answer;
+pub mod auth;
 pub mod client;
 mod parameter;
 pub mod reply;

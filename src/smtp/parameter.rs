@@ -1,6 +1,6 @@
 //! ESMTP parameters of MAIL and RCPT: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8
 //! (RFC 6531), RET, ENVID, NOTIFY and ORCPT (RFC 3461), MT-PRIORITY (RFC 6710), BY
-//! (RFC 2852).
+//! (RFC 2852), AUTH (RFC 4954).
 //!
 //! Each may come once. What is to be passed on unchanged is checked and kept as it
 //! came. A parameter that is not known, or not offered, is refused: taking it in
@@ -14,6 +14,9 @@ use crate::mail::{
 };
 use crate::smtp::settings::Offers;
 use crate::smtp::syntax::{Context, SyntaxError, decimal, text};
+
+/// Longest AUTH parameter (RFC 4954 §3).
+const AUTH_BYTES_MAX: usize = 500;
 
 /// Puts the parameters of MAIL into `sender`. The size that was declared.
 pub(super) fn of_mail<'a>(
@@ -77,6 +80,16 @@ pub(super) fn of_mail<'a>(
                 sender.deliver_by = Some(by.ok_or(SyntaxError::Parameter(
                     "want BY=seconds;R or BY=seconds;N, and not less than the minimum",
                 ))?);
+            }
+            // RFC 4954 §5: a claim about an earlier hop. We vouch for no other host, so
+            // it is not passed on, as if it were `<>`.
+            MailKeyword::Auth => {
+                let fits = |value: &&[u8]| {
+                    !value.is_empty() && value.len() <= AUTH_BYTES_MAX && is_xtext(value)
+                };
+                value.filter(fits).ok_or(SyntaxError::Parameter(
+                    "want AUTH=<> or an address in xtext",
+                ))?;
             }
         }
     }
@@ -143,11 +156,12 @@ enum MailKeyword {
     Envid = 1 << 4,
     MtPriority = 1 << 5,
     By = 1 << 6,
+    Auth = 1 << 7,
 }
 
 impl MailKeyword {
     fn parse(keyword: &[u8], offers: &Offers) -> Result<Self, SyntaxError> {
-        let table: [(&[u8], Self, bool); 7] = [
+        let table: [(&[u8], Self, bool); 8] = [
             (b"SIZE", Self::Size, true),
             (b"BODY", Self::Body, true),
             (b"SMTPUTF8", Self::SmtpUtf8, true),
@@ -155,6 +169,7 @@ impl MailKeyword {
             (b"ENVID", Self::Envid, true),
             (b"MT-PRIORITY", Self::MtPriority, offers.mt_priority),
             (b"BY", Self::By, offers.deliver_by.is_some()),
+            (b"AUTH", Self::Auth, offers.auth.is_some()),
         ];
         table
             .iter()

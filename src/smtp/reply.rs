@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use crate::mail::{Domain, QueueId};
+use crate::smtp::auth::Mechanisms;
 use crate::smtp::settings::{Role, Settings};
 
 /// Longest text of a reply line in octets. RFC 5321 §4.5.3.1.5: 512 with code
@@ -157,11 +158,16 @@ pub(crate) fn write_hello(out: &mut Vec<u8>, hostname: &Domain) {
 }
 
 /// `250` to EHLO: what we can do. No enhanced codes (RFC 2034 §4).
-pub(crate) fn write_extensions(out: &mut Vec<u8>, settings: &Settings, tls: Tls) {
+pub(crate) fn write_extensions(
+    out: &mut Vec<u8>,
+    settings: &Settings,
+    tls: Tls,
+    mechanisms: Mechanisms,
+) {
     out.extend_from_slice(b"250-");
     push_text(out, settings.hostname.as_str());
     if settings.role == Role::Odmr {
-        return write_odmr_extensions(out, settings, tls);
+        return write_odmr_extensions(out, settings, tls, mechanisms);
     }
     out.extend_from_slice(
         b"\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n\
@@ -177,6 +183,7 @@ pub(crate) fn write_extensions(out: &mut Vec<u8>, settings: &Settings, tls: Tls)
     if settings.offers.start_tls && tls == Tls::Absent {
         out.extend_from_slice(b"\r\n250-STARTTLS");
     }
+    write_mechanisms(out, mechanisms);
     if settings.offers.mt_priority {
         out.extend_from_slice(b"\r\n250-MT-PRIORITY");
     }
@@ -189,12 +196,29 @@ pub(crate) fn write_extensions(out: &mut Vec<u8>, settings: &Settings, tls: Tls)
 
 /// The rest of it, where no mail is taken (RFC 2645 §5.1.1): nothing may be pipelined, and
 /// what concerns mail is said again by the customer when the roles have turned.
-fn write_odmr_extensions(out: &mut Vec<u8>, settings: &Settings, tls: Tls) {
+fn write_odmr_extensions(
+    out: &mut Vec<u8>,
+    settings: &Settings,
+    tls: Tls,
+    mechanisms: Mechanisms,
+) {
     out.extend_from_slice(b"\r\n250-ENHANCEDSTATUSCODES");
     if settings.offers.start_tls && tls == Tls::Absent {
         out.extend_from_slice(b"\r\n250-STARTTLS");
     }
+    write_mechanisms(out, mechanisms);
     out.extend_from_slice(b"\r\n250 ATRN\r\n");
+}
+
+/// The line of EHLO for AUTH (RFC 4954 §3).
+fn write_mechanisms(out: &mut Vec<u8>, mechanisms: Mechanisms) {
+    if !mechanisms.is_empty() {
+        out.extend_from_slice(b"\r\n250-AUTH");
+        for mechanism in mechanisms.iter() {
+            out.push(b' ');
+            out.extend_from_slice(mechanism.name().as_bytes());
+        }
+    }
 }
 
 /// Whether a session is under TLS.
@@ -268,7 +292,6 @@ pub(crate) const TURN_EARLY_TALK: Refusal = Refusal::new(
     1,
     "nothing may be sent behind ATRN before its reply",
 );
-pub(crate) const AUTH_FIRST: Refusal = Refusal::new(530, 7, 0, "authenticate first");
 pub(crate) const EARLY_TALK: Refusal = Refusal::new(554, 5, 1, "you spoke before you were greeted");
 pub(crate) const MESSAGE_TOO_BIG: Refusal = Refusal::new(552, 3, 4, "message too big");
 pub(crate) const TOO_MANY_HOPS: Refusal =
@@ -290,6 +313,35 @@ pub(crate) const NOT_STORED: Refusal = Refusal::new(
     "the message could not be stored, try again later",
 );
 
+pub(crate) const AUTH_DONE: Reply = Reply::new(235, 7, 0, "Authentication succeeded");
+pub(crate) const AUTH_NEEDED: Refusal = Refusal::new(530, 7, 0, "Authentication required");
+pub(crate) const AUTH_TWICE: Refusal = Refusal::new(503, 5, 1, "you have authenticated already");
+pub(crate) const AUTH_UNKNOWN: Refusal = Refusal::new(504, 5, 4, "no such mechanism");
+pub(crate) const AUTH_NOT_HERE: Refusal =
+    Refusal::new(534, 7, 9, "this mechanism is not used here");
+pub(crate) const AUTH_NEEDS_TLS: Refusal =
+    Refusal::new(538, 7, 11, "this mechanism is used under TLS only");
+pub(crate) const AUTH_CANCELLED: Refusal = Refusal::new(501, 7, 0, "Authentication cancelled");
+pub(crate) const AUTH_BASE64: Refusal = Refusal::new(501, 5, 2, "this is not base64");
+pub(crate) const AUTH_MALFORMED: Refusal =
+    Refusal::new(501, 7, 0, "this is no message of the mechanism");
+pub(crate) const AUTH_LINE_TOO_LONG: Refusal =
+    Refusal::new(500, 5, 6, "Authentication exchange line is too long");
+pub(crate) const AUTH_WRONG: Refusal =
+    Refusal::new(535, 7, 8, "Authentication credentials invalid");
+pub(crate) const AUTH_LATER: Refusal = Refusal::new(
+    454,
+    7,
+    0,
+    "Temporary authentication failure, try again later",
+);
+
+pub(crate) const AUTH_BANNED: Closing = Closing::new(
+    7,
+    0,
+    "too many failed authentications from your address, try again later",
+);
+pub(crate) const AUTH_TOO_OFTEN: Closing = Closing::new(7, 0, "too many failed authentications");
 pub(crate) const TOO_MANY_ERRORS: Closing = Closing::new(7, 0, "too many errors");
 pub(crate) const TOO_MANY_COMMANDS: Closing =
     Closing::new(7, 0, "too many commands without a message");

@@ -35,6 +35,7 @@
 //! read them (the shell's time-out).
 
 mod answers;
+mod auth;
 mod commands;
 mod octets;
 mod transaction;
@@ -49,6 +50,8 @@ use std::time::Duration;
 
 use self::transaction::{Beginning, Fate, Gathering, Incoming, Open};
 use crate::mail::{Domain, Envelope, QueueId, Receipt, Recipient, Sender};
+use crate::smtp::auth::Mechanism;
+use crate::smtp::auth::server::Claim;
 use crate::smtp::data::MessageFacts;
 use crate::smtp::line::Lines;
 use crate::smtp::reply::{self, Closing, Refusal, Reply};
@@ -57,6 +60,9 @@ use crate::smtp::syntax::Chunk;
 use crate::smtp::trace::{HelloName, TlsFacts};
 use crate::smtp::turn::ToCustomer;
 use crate::time::{Instant, Now};
+use crate::user::UserName;
+
+pub use self::auth::AuthAnswer;
 
 /// Octets of replies after which they are sent before more commands are read: a
 /// group of short commands with long replies must not fill the memory.
@@ -81,6 +87,8 @@ pub enum Input<'a, R> {
     Received(&'a [u8]),
     /// The answer to [`Output::Ask`].
     Answer(Verdict),
+    /// The answer to [`Output::Ask`] where that is about AUTH.
+    Auth(AuthAnswer),
     /// What the session waits for will take a while: send what is gathered.
     Later,
     /// The answer to [`Output::Begin`]: there is room, and this is its name.
@@ -139,7 +147,8 @@ impl NotTaken {
 pub enum Output {
     /// Octets for the client.
     Send(Vec<u8>),
-    /// A question: see [`Session::question`]. Answered by [`Input::Answer`].
+    /// A question: see [`Session::question`]. Answered by [`Input::Answer`], or by
+    /// [`Input::Auth`] if it is about AUTH.
     Ask,
     /// A message comes: its room is to be reserved. Answered by [`Input::Begun`] or
     /// [`Input::NotBegun`].
@@ -162,6 +171,18 @@ pub enum Output {
     /// The message that was begun is dropped. May come before `Begin` was answered;
     /// the answer is then ignored.
     Abort,
+    /// The client is known now: see [`Session::user`].
+    LoggedIn {
+        /// By what.
+        mechanism: Mechanism,
+    },
+    /// The client was wrong about who it is. It is told after a pause.
+    LoginFailed {
+        /// With what.
+        mechanism: Mechanism,
+        /// The name that it gave, if it was one.
+        user: Option<UserName>,
+    },
     /// What was sent so far leaves in clear; then comes the handshake. No octet
     /// that came in clear before it is done is offered to the session.
     StartTls,
@@ -198,6 +219,13 @@ pub enum Question<'a> {
         /// What ATRN said. Empty: all of the user's.
         domains: &'a [Domain],
     },
+    /// May this client try to authenticate?
+    AuthBegins {
+        /// With what.
+        mechanism: Mechanism,
+    },
+    /// Is this true?
+    Login(&'a Claim),
 }
 
 /// What the client called itself, and how.
@@ -230,6 +258,14 @@ enum State {
     AskedRecipient(Box<Gathering>, Box<Recipient>),
     /// ATRN of these domains waits for its answer.
     AskedTurn(Box<[Domain]>),
+    /// AUTH waits for its answer.
+    AskedAuth(Box<auth::Asking>),
+    /// An exchange waits for a line of the client.
+    Auth(Box<auth::Running>),
+    /// An exchange waits for its answer.
+    AskedLogin(Box<auth::Judged>),
+    /// An exchange failed. The client is told then.
+    LoginRefused { until: Instant },
     /// DATA or the first BDAT waits for its answer.
     Beginning(Box<Beginning>),
     /// Text by DATA is read.
@@ -291,7 +327,8 @@ pub struct Session<R> {
     waiting_since: Instant,
     state: State,
     hello: Option<Box<Hello>>,
-    user: Option<Box<str>>,
+    /// Boxed: most sessions never authenticate.
+    logins: Option<Box<auth::Logins>>,
     lines: Lines,
     replies: Replies,
     outputs: VecDeque<Output>,
@@ -314,7 +351,7 @@ impl<R: Receipt> Session<R> {
             waiting_since: now.instant,
             state: State::Commands(Open::Nothing),
             hello: None,
-            user: None,
+            logins: None,
             lines: Lines::default(),
             replies: Replies::default(),
             outputs: VecDeque::new(),
@@ -344,6 +381,7 @@ impl<R: Receipt> Session<R> {
         match input {
             Input::Received(octets) => taken = self.received(octets),
             Input::Answer(verdict) => self.answered(verdict),
+            Input::Auth(answer) => self.auth_answered(answer),
             Input::Later => self.flush(),
             Input::Begun(id) => self.begun(id),
             Input::NotBegun(why) => self.not_begun(why),
@@ -374,13 +412,16 @@ impl<R: Receipt> Session<R> {
         let timeouts = &self.settings.timeouts;
         match &self.state {
             State::Greeting { until } => Some(*until),
-            State::Commands(_) => Some(self.waiting_since + timeouts.command),
+            State::LoginRefused { until } => Some(*until),
+            State::Commands(_) | State::Auth(_) => Some(self.waiting_since + timeouts.command),
             State::Data(_) | State::Chunk { .. } | State::Skip { .. } => {
                 Some(self.waiting_since + timeouts.data_block)
             }
             State::AskedSender(_)
             | State::AskedRecipient(..)
             | State::AskedTurn(_)
+            | State::AskedAuth(_)
+            | State::AskedLogin(_)
             | State::Beginning(_)
             | State::Storing
             | State::StartingTls
@@ -402,20 +443,24 @@ impl<R: Receipt> Session<R> {
                 accepted: &gathering.recipients,
             }),
             State::AskedTurn(domains) => Some(Question::Turn { domains }),
+            State::AskedAuth(asking) => Some(Question::AuthBegins {
+                mechanism: asking.mechanism(),
+            }),
+            State::AskedLogin(judged) => Some(Question::Login(&judged.claiming.claim)),
             _ => None,
         }
+    }
+
+    /// As whom the client has authenticated. Forgotten at STARTTLS; stays at EHLO.
+    #[must_use]
+    pub fn user(&self) -> Option<&UserName> {
+        self.logins.as_ref()?.user.as_ref()
     }
 
     /// What the client called itself last.
     #[must_use]
     pub fn hello(&self) -> Option<&Hello> {
         self.hello.as_deref()
-    }
-
-    /// As whom the client has authenticated.
-    #[must_use]
-    pub fn user(&self) -> Option<&str> {
-        self.user.as_deref()
     }
 
     /// What is known of the client, with what STARTTLS added.
@@ -523,10 +568,12 @@ impl<R: Receipt> Session<R> {
                     self.flush();
                 }
             }
-            State::Greeting { .. } if self.service == Service::Stopping => {
+            State::Greeting { .. } | State::Auth(_) | State::LoginRefused { .. }
+                if self.service == Service::Stopping =>
+            {
                 self.dismiss(&reply::STOPPING);
             }
-            State::Data(_) | State::Chunk { .. } | State::Skip { .. } => {
+            State::Data(_) | State::Chunk { .. } | State::Skip { .. } | State::Auth(_) => {
                 if self.unread == Unread::None {
                     self.flush();
                 }
@@ -535,6 +582,9 @@ impl<R: Receipt> Session<R> {
             | State::AskedSender(_)
             | State::AskedRecipient(..)
             | State::AskedTurn(_)
+            | State::AskedAuth(_)
+            | State::AskedLogin(_)
+            | State::LoginRefused { .. }
             | State::Beginning(_)
             | State::Storing
             | State::StartingTls

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::mail::Domain;
+use crate::smtp::auth::Mechanisms;
 use crate::smtp::data::{self, BareNewline};
 
 /// Longest command line that can be configured, and the least that is sensible:
@@ -95,10 +96,41 @@ pub enum EarlyTalker {
 pub struct Offers {
     /// STARTTLS (RFC 3207), while the session is in clear.
     pub start_tls: bool,
+    /// AUTH (RFC 4954).
+    pub auth: Option<AuthOffer>,
     /// MT-PRIORITY (RFC 6710).
     pub mt_priority: bool,
     /// DELIVERBY (RFC 2852), with the least time that makes sense here.
     pub deliver_by: Option<Duration>,
+}
+
+/// How clients authenticate (RFC 4954).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AuthOffer {
+    /// Mechanisms under TLS.
+    pub under_tls: Mechanisms,
+    /// Mechanisms in clear: none that sends the password.
+    pub in_clear: Mechanisms,
+    /// Mail is taken from clients only that have authenticated: 530.
+    pub needed: bool,
+    /// How long a client that failed waits for the reply.
+    pub failure_pause: Duration,
+    /// Failures of a session, after which it is ended with 421.
+    pub failures_max: u32,
+}
+
+impl AuthOffer {
+    /// These mechanisms; those that send the password only under TLS.
+    #[must_use]
+    pub fn new(mechanisms: Mechanisms) -> Self {
+        Self {
+            under_tls: mechanisms,
+            in_clear: mechanisms.without_passwords(),
+            needed: false,
+            failure_pause: Duration::from_secs(2),
+            failures_max: 3,
+        }
+    }
 }
 
 impl Settings {

@@ -7,7 +7,10 @@
 //!
 //! Deliberately not here: what a command means in the session's state.
 
+use zeroize::Zeroizing;
+
 use crate::mail::{AddressError, Domain, ForwardPath, Recipient, ReversePath, Sender};
+use crate::smtp::auth::{Mechanism, Response};
 use crate::smtp::parameter;
 use crate::smtp::reply::Refusal;
 use crate::smtp::settings::{Offers, Role};
@@ -43,6 +46,17 @@ pub enum Command {
     StartTls,
     /// RFC 2645. Without a domain: all of the customer's.
     Atrn(Vec<Domain>),
+    /// RFC 4954.
+    Auth(Auth),
+}
+
+/// The arguments of AUTH.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Auth {
+    /// `None`: one that we do not know.
+    pub mechanism: Option<Mechanism>,
+    /// The initial response, still in base64.
+    pub initial: Option<Response>,
 }
 
 /// The arguments of BDAT.
@@ -176,6 +190,7 @@ pub fn parse(line: &[u8], context: &Context<'_>) -> Result<Command, SyntaxError>
         b"VRFY" => Ok(Command::Vrfy),
         b"ATRN" if context.role == Role::Odmr => atrn(arguments).map(Command::Atrn),
         b"STARTTLS" if context.offers.start_tls => alone(arguments, Command::StartTls),
+        b"AUTH" if context.offers.auth.is_some() => auth(arguments).map(Command::Auth),
         b"EXPN" | b"STARTTLS" | b"AUTH" | b"ETRN" | b"ATRN" | b"TURN" | b"SEND" | b"SOML"
         | b"SAML" => Err(SyntaxError::NotImplemented),
         _ => Err(SyntaxError::Unknown),
@@ -221,6 +236,21 @@ fn bdat(arguments: &[u8]) -> Result<Chunk, SyntaxError> {
     match (octets, rank, words.next()) {
         (Some(octets), Some(rank), None) => Ok(Chunk { octets, rank }),
         _ => Err(SyntaxError::ChunkSize),
+    }
+}
+
+fn auth(arguments: &[u8]) -> Result<Auth, SyntaxError> {
+    let mut words = words(arguments);
+    let mechanism = words.next();
+    let initial = words.next();
+    match (mechanism, words.next()) {
+        (Some(mechanism), None) => Ok(Auth {
+            mechanism: Mechanism::by_name(mechanism),
+            initial: initial.map(|text| Response::new(Zeroizing::new(text.to_vec()))),
+        }),
+        _ => Err(SyntaxError::Arguments(
+            "want AUTH mechanism [initial-response]",
+        )),
     }
 }
 

@@ -87,6 +87,8 @@ pub struct Facts<'a> {
     pub protocol: Protocol,
     /// Present if the session is under TLS.
     pub tls: Option<TlsFacts>,
+    /// The client has authenticated. As whom is nobody's business.
+    pub authenticated: bool,
     /// The recipient, where there is exactly one: with several, each would see
     /// the others (RFC 5321 §7.6).
     pub only_recipient: Option<&'a ForwardPath>,
@@ -119,14 +121,19 @@ impl Draft {
         written.expect("a vector takes all");
         out.extend_from_slice(b"\r\n\tby ");
         out.extend_from_slice(facts.hostname.as_str().as_bytes());
-        out.extend_from_slice(match (facts.protocol, facts.tls.is_some()) {
-            (Protocol::Smtp, false) => b" with SMTP",
-            // RFC 3848 has no word for HELO under TLS.
-            (Protocol::Smtp | Protocol::Esmtp, true) => b" with ESMTPS".as_slice(),
-            (Protocol::Esmtp, false) => b" with ESMTP",
-            (Protocol::Utf8Smtp, false) => b" with UTF8SMTP",
-            (Protocol::Utf8Smtp, true) => b" with UTF8SMTPS",
+        let tls = facts.tls.is_some();
+        out.extend_from_slice(match facts.protocol {
+            // RFC 3848 has no word for HELO under TLS or with AUTH.
+            Protocol::Smtp if !tls && !facts.authenticated => b" with SMTP",
+            Protocol::Smtp | Protocol::Esmtp => b" with ESMTP".as_slice(),
+            Protocol::Utf8Smtp => b" with UTF8SMTP",
         });
+        if tls {
+            out.push(b'S');
+        }
+        if facts.authenticated {
+            out.push(b'A');
+        }
         if let Some(tls) = facts.tls {
             write!(out, "\r\n\t({} {})", tls.protocol, tls.cipher).expect("a vector takes all");
         }
@@ -268,6 +275,7 @@ mod tests {
             hostname: &hostname,
             protocol: Protocol::Esmtp,
             tls: None,
+            authenticated: false,
             only_recipient: Some(&recipient),
             time,
         };

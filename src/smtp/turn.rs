@@ -169,6 +169,7 @@ impl FromProvider {
             early_talker: EarlyTalker::Allow,
             offers: Offers {
                 start_tls: false,
+                auth: None,
                 ..settings.offers
             },
             ..settings.clone()

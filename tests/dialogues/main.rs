@@ -10,12 +10,13 @@
 //! | `C: text` | the client sends a line; CRLF is added |
 //! | `c: text` | the same without CRLF |
 //! | `S: text` | we reply this line |
-//! | `E: text` | the core is told this: `begin`, `trace`, `end`, `abort`, `starttls`, `close` |
+//! | `E: text` | the core is told this: `begin`, `trace`, `end`, `abort`, `login`, `login-failed`, `starttls`, `close` |
 //! | `sends: n` | the replies since the last check left in so many sends, uncut |
 //! | `! directive` | see [`script::Directive`] |
 //!
 //! In a client's text `\r \n \0 \\ \xHH` are octets, `\{n}c` is `n` times `c`.
 
+mod login;
 mod script;
 mod soup;
 mod world;

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use turnspool::smtp::auth::{Mechanism, Mechanisms};
 use turnspool::smtp::data::BareNewline;
 use turnspool::smtp::reply::Refusal;
 use turnspool::smtp::server::{NotTaken, Verdict};
-use turnspool::smtp::settings::{EarlyTalker, Settings};
+use turnspool::smtp::settings::{AuthOffer, EarlyTalker, Settings};
 use turnspool::smtp::trace::TlsFacts;
+
+use crate::login::LoginAnswer;
 
 /// What happens besides what the client says.
 ///
@@ -14,12 +17,14 @@ use turnspool::smtp::trace::TlsFacts;
 /// `answer VERDICT` (to the next question that has none), `answer-later VERDICT`,
 /// `begin OUTCOME`, `begin-later OUTCOME`, `store OUTCOME`, `store-later OUTCOME`,
 /// `go` (the late answer comes), `lose OUTCOME` (the message is lost now),
-/// `advance SECONDSs`, `stop`, `peer-closes`.
+/// `advance SECONDSs`, `stop`, `peer-closes`, `login banned|busy|slow` (the next
+/// question about AUTH).
 ///
 /// VERDICT: `accept`, `refuse CODE X.Y.Z TEXT`, `dismiss CODE X.Y.Z TEXT`.
 /// OUTCOME: `ok`, `no-room`, `failed`, `refuse CODE X.Y.Z TEXT`.
 #[derive(Debug)]
 pub(crate) enum Directive {
+    Login(LoginAnswer),
     Answer(Verdict),
     AnswerLater(Verdict),
     Outcome(Stage, Result<(), NotTaken>),
@@ -166,6 +171,12 @@ fn directive(text: &str) -> Result<Directive, String> {
         "begin-later" => Directive::OutcomeLater(Stage::Begin, outcome(rest)?),
         "store" => Directive::Outcome(Stage::Store, outcome(rest)?),
         "store-later" => Directive::OutcomeLater(Stage::Store, outcome(rest)?),
+        "login" => Directive::Login(match rest {
+            "banned" => LoginAnswer::Banned,
+            "busy" => LoginAnswer::Busy,
+            "slow" => LoginAnswer::Slow,
+            _ => return Err("want login banned, busy or slow".to_owned()),
+        }),
         "go" => Directive::Go,
         "lose" => Directive::Lose(outcome(rest)?.err().ok_or("ok is no loss")?),
         "advance" => Directive::Advance(seconds(rest)?),
@@ -257,11 +268,29 @@ fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
             settings.early_talker = EarlyTalker::Refuse { pause };
         }
         "start_tls" if value == "offered" => settings.offers.start_tls = true,
+        "auth" => settings.offers.auth = Some(AuthOffer::new(mechanisms(value)?)),
+        "auth_needed" if value == "yes" => {
+            settings
+                .offers
+                .auth
+                .as_mut()
+                .ok_or("set auth first")?
+                .needed = true;
+        }
         "mt_priority" if value == "offered" => settings.offers.mt_priority = true,
         "deliver_by" => settings.offers.deliver_by = Some(seconds(value)?),
         _ => return Err(format!("no setting {text:?}")),
     }
     Ok(())
+}
+
+fn mechanisms(text: &str) -> Result<Mechanisms, String> {
+    let mut mechanisms = Mechanisms::NONE;
+    for name in text.split(',') {
+        let mechanism = Mechanism::by_name(name.as_bytes());
+        mechanisms = mechanisms.with(mechanism.ok_or("no such mechanism")?);
+    }
+    Ok(mechanisms)
 }
 
 fn unescape(text: &str) -> Result<Vec<u8>, String> {

@@ -4,9 +4,10 @@
 use turnspool::mail::Envelope;
 use turnspool::smtp::data::BareNewline;
 use turnspool::smtp::reply::Refusal;
-use turnspool::smtp::server::{NotTaken, Question, Session, Verdict};
+use turnspool::smtp::server::{AuthAnswer, NotTaken, Question, Session, Verdict};
 use turnspool::smtp::settings::Settings;
 
+use crate::login::judge;
 use crate::script::Directive;
 use crate::world::{Core, Reply, Scripted, Stored, World};
 
@@ -60,11 +61,16 @@ impl Core for ByName {
         let name = match question {
             Question::Sender { sender, .. } => sender.reverse_path.as_str(),
             Question::Recipient { recipient, .. } => recipient.forward_path.as_str(),
+            Question::AuthBegins { .. } | Question::Login(_) => unreachable!("asked by login"),
         };
         if name.starts_with("dismissed") {
             return Reply::Now(Verdict::Dismiss(Refusal::new(554, 7, 1, "go away")));
         }
         Reply::Now(refusal(name).map_or(Verdict::Accept, Verdict::Refuse))
+    }
+
+    fn login(&mut self, question: &Question<'_>) -> Reply<AuthAnswer> {
+        Reply::Now(judge(question))
     }
 
     fn room(&mut self, envelope: &Envelope) -> Reply<Result<(), NotTaken>> {

@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use turnspool::mail::{BodyForm, BodyKind, Envelope, Notify, QueueId, Receipt, Ret};
 use turnspool::smtp::data::MessageFacts;
-use turnspool::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
+use turnspool::smtp::server::{
+    AuthAnswer, Input, NotTaken, Output, PeerFacts, Question, Session, Verdict,
+};
 use turnspool::smtp::settings::Settings;
 use turnspool::smtp::trace::TlsFacts;
 use turnspool::time::{Instant, Now, WallTime};
+use turnspool::user::UserName;
 
+use crate::login::{LoginAnswer, judge};
 use crate::script::{Directive, Stage};
 
 /// Stands for the proof of storage.
@@ -26,6 +30,7 @@ impl Receipt for Stored {
 /// Who answers the session.
 pub(crate) trait Core {
     fn verdict(&mut self, question: &Question<'_>) -> Reply<Verdict>;
+    fn login(&mut self, question: &Question<'_>) -> Reply<AuthAnswer>;
     fn room(&mut self, envelope: &Envelope) -> Reply<Result<(), NotTaken>>;
     fn storage(&mut self, envelope: &Envelope) -> Reply<Result<(), NotTaken>>;
     fn script(&mut self, directive: Directive);
@@ -42,6 +47,7 @@ pub(crate) enum Reply<T> {
 #[derive(Default)]
 pub(crate) struct Scripted {
     verdicts: VecDeque<Reply<Verdict>>,
+    logins: VecDeque<LoginAnswer>,
     room: VecDeque<Reply<Result<(), NotTaken>>>,
     storage: VecDeque<Reply<Result<(), NotTaken>>>,
 }
@@ -50,6 +56,22 @@ impl Core for Scripted {
     fn verdict(&mut self, _: &Question<'_>) -> Reply<Verdict> {
         let next = self.verdicts.pop_front();
         next.unwrap_or(Reply::Now(Verdict::Accept))
+    }
+
+    fn login(&mut self, question: &Question<'_>) -> Reply<AuthAnswer> {
+        match (question, self.logins.front()) {
+            (Question::AuthBegins { .. }, Some(LoginAnswer::Banned)) => {
+                self.logins.pop_front();
+                Reply::Now(AuthAnswer::Banned)
+            }
+            (Question::AuthBegins { .. }, _) => Reply::Now(judge(question)),
+            _ => match self.logins.pop_front() {
+                None => Reply::Now(judge(question)),
+                Some(LoginAnswer::Slow) => Reply::Later(judge(question)),
+                Some(LoginAnswer::Busy) => Reply::Now(AuthAnswer::Later),
+                Some(LoginAnswer::Banned) => panic!("the exchange has begun"),
+            },
+        }
     }
 
     fn room(&mut self, _: &Envelope) -> Reply<Result<(), NotTaken>> {
@@ -63,6 +85,7 @@ impl Core for Scripted {
     fn script(&mut self, directive: Directive) {
         match directive {
             Directive::Answer(verdict) => self.verdicts.push_back(Reply::Now(verdict)),
+            Directive::Login(answer) => self.logins.push_back(answer),
             Directive::AnswerLater(verdict) => self.verdicts.push_back(Reply::Later(verdict)),
             Directive::Outcome(Stage::Begin, result) => self.room.push_back(Reply::Now(result)),
             Directive::Outcome(Stage::Store, result) => self.storage.push_back(Reply::Now(result)),
@@ -80,6 +103,7 @@ impl Core for Scripted {
 /// What the core owes the session.
 enum Owed {
     Verdict(Verdict),
+    Login(AuthAnswer),
     Room(Result<(), NotTaken>),
     Storage(Result<(), NotTaken>),
 }
@@ -180,8 +204,16 @@ impl<C: Core> World<C> {
             }
             Output::Ask => {
                 let question = self.session.question().expect("a question was announced");
-                let verdict = self.core.verdict(&question);
-                self.owe(verdict, Owed::Verdict);
+                match question {
+                    Question::AuthBegins { .. } | Question::Login(_) => {
+                        let answer = self.core.login(&question);
+                        self.owe(answer, Owed::Login);
+                    }
+                    Question::Sender { .. } | Question::Recipient { .. } => {
+                        let verdict = self.core.verdict(&question);
+                        self.owe(verdict, Owed::Verdict);
+                    }
+                }
             }
             Output::Begin { envelope, expected } => {
                 self.told
@@ -214,6 +246,14 @@ impl<C: Core> World<C> {
                 self.told.push("abort".to_owned());
             }
             Output::Turn(_) => self.told.push("turn".to_owned()),
+            Output::LoggedIn { mechanism } => {
+                let user = self.session.user().expect("it is known");
+                self.told.push(format!("login {user} {mechanism}"));
+            }
+            Output::LoginFailed { mechanism, user } => {
+                let user = user.as_ref().map_or("?", UserName::as_str);
+                self.told.push(format!("login-failed {user} {mechanism}"));
+            }
             Output::StartTls => {
                 self.told.push("starttls".to_owned());
                 let facts = TlsFacts {
@@ -243,6 +283,7 @@ impl<C: Core> World<C> {
     fn pay(&mut self, owed: Owed) {
         let input = match owed {
             Owed::Verdict(verdict) => Input::Answer(verdict),
+            Owed::Login(answer) => Input::Auth(answer),
             Owed::Room(Ok(())) => {
                 self.id += 1;
                 Input::Begun(QueueId::from_u64(self.id))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spool_format::{SegmentHeader, SegmentId, SegmentPlace, Severity};
+use turnspool::core::credentials::Credentials;
 use turnspool::core::data::{DataCore, Parts, Settings};
 use turnspool::core::{
     AdminRequestId, Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId,
@@ -214,6 +215,7 @@ impl World {
         let network = Network::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 0)), 24);
         let settings = Settings {
             hostname,
+            credentials: Credentials::default(),
             listeners: vec![Arc::new(session)],
             relay: RelayRules::new(Some(vec![network.expect("a network")]), []),
             routes: routes.expect("no routes"),
@@ -638,6 +640,7 @@ impl World {
             log,
             queue,
             seed: self.random.next(),
+            secret: [self.random.next() as u8; 32],
         };
         self.life += 1;
         self.summary.lives += 1;
@@ -1269,6 +1272,9 @@ impl World {
                 }
             }
             ControlNotice::AdminAnswer { response, .. } => self.answered(&response),
+            ControlNotice::Compute { .. } | ControlNotice::LoginFailed { .. } => {
+                panic!("nobody authenticates here")
+            }
             ControlNotice::Stopped { .. } => panic!("the shell says this, not the core"),
         }
     }

@@ -4,6 +4,7 @@
 //! A check blames a value that is written, and leaves damaged ones alone: they
 //! have been reported.
 
+mod auth;
 mod customer;
 mod site;
 
@@ -41,6 +42,7 @@ pub(super) fn check(
     checks.spool(file);
     checks.listeners(file);
     checks.relay(file);
+    checks.users(file);
     checks.delivery(&file.delivery);
     checks.routes(file);
     checks.retry(&file.retry);

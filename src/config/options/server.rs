@@ -121,7 +121,8 @@ section! {
         /// its backup. Each needs a `[[route]]`. The domains of `[[customer]]` are
         /// among them without being written here.
         domains: Vec<Scope> = none("no domains");
-        /// Users who may authenticate, a file of mode 0600.
+        /// Users who may authenticate and then send to anywhere: a file of mode 0600,
+        /// or the name of a systemd credential. `turnspool user add FILE NAME` writes it.
         users_file: Option<PathBuf> = unset("nobody authenticates");
     }
 }

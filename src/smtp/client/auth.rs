@@ -3,9 +3,10 @@
 //! Each state of an exchange is a variant; the mechanisms that need a challenge and
 //! a digest have their place here as further variants.
 
-use super::capabilities::{Capabilities, Mechanism};
+use super::capabilities::Capabilities;
 use super::settings::Credentials;
 use crate::smtp::answer::{Answer, Class};
+use crate::smtp::auth::Mechanism;
 
 /// What the server is to answer next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,66 +7,7 @@
 use std::num::NonZeroU32;
 
 use crate::smtp::answer::Answer;
-
-/// SASL mechanisms that we know the names of (RFC 4954 §3).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Mechanism {
-    /// RFC 4616.
-    Plain,
-    /// Never standardised, widely used.
-    Login,
-    /// RFC 2195.
-    CramMd5,
-    /// RFC 7677.
-    ScramSha256,
-    /// RFC 4422 appendix A.
-    External,
-}
-
-impl Mechanism {
-    /// All that we know.
-    pub const ALL: [Self; 5] = [
-        Self::Plain,
-        Self::Login,
-        Self::CramMd5,
-        Self::ScramSha256,
-        Self::External,
-    ];
-
-    /// As in EHLO and AUTH.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "PLAIN",
-            Self::Login => "LOGIN",
-            Self::CramMd5 => "CRAM-MD5",
-            Self::ScramSha256 => "SCRAM-SHA-256",
-            Self::External => "EXTERNAL",
-        }
-    }
-}
-
-/// A set of mechanisms.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Mechanisms(u8);
-
-impl Mechanisms {
-    /// True if it is in the set.
-    #[must_use]
-    pub const fn contains(self, mechanism: Mechanism) -> bool {
-        self.0 & 1 << mechanism as u8 != 0
-    }
-
-    /// True if we know none of those that were offered.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    const fn insert(&mut self, mechanism: Mechanism) {
-        self.0 |= 1 << mechanism as u8;
-    }
-}
+use crate::smtp::auth::{Mechanism, Mechanisms};
 
 /// Whether SIZE was offered, and with which limit (RFC 1870 §3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -177,7 +118,7 @@ impl Capabilities {
             for word in old_auth.into_iter().chain(words) {
                 for mechanism in Mechanism::ALL {
                     if word.eq_ignore_ascii_case(mechanism.name().as_bytes()) {
-                        self.mechanisms.insert(mechanism);
+                        self.mechanisms = self.mechanisms.with(mechanism);
                     }
                 }
             }
@@ -266,7 +207,9 @@ mod tests {
             check(
                 &format!("250-mx\n250 {auth}\n"),
                 &Capabilities {
-                    mechanisms: Mechanisms(0b11),
+                    mechanisms: Mechanisms::NONE
+                        .with(Mechanism::Plain)
+                        .with(Mechanism::Login),
                     ..nothing.clone()
                 },
             );

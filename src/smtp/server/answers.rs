@@ -148,6 +148,9 @@ impl<R: Receipt> Session<R> {
             State::StartingTls => {
                 // RFC 3207 §4.2: nothing that was said in clear counts.
                 self.hello = None;
+                if let Some(logins) = &mut self.logins {
+                    logins.user = None;
+                }
                 self.lines = Lines::default();
                 self.peer.tls = Some(facts);
                 self.state = State::Commands(Open::Nothing);
@@ -166,6 +169,7 @@ impl<R: Receipt> Session<R> {
                 self.waiting_since = self.now.instant;
                 self.greet();
             }
+            State::LoginRefused { .. } => self.wrong_is_told(),
             _ => self.dismiss(&reply::TIMEOUT),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::auth::offered;
 use super::transaction::{Beginning, Gathering, Incoming, Open, Refused, Way};
 use super::{Hello, HelloKind, Output, Session, State, Unread, turn};
 use crate::mail::{Envelope, Receipt, Recipient, Sender};
@@ -77,6 +78,7 @@ impl<R: Receipt> Session<R> {
             }
             Command::StartTls => self.start_tls(behind),
             Command::Atrn(domains) => self.atrn(domains, behind),
+            Command::Auth(auth) => self.auth(auth),
         }
     }
 
@@ -88,8 +90,9 @@ impl<R: Receipt> Session<R> {
             None => Tls::Absent,
         };
         let settings = Arc::clone(&self.settings);
+        let mechanisms = offered(self);
         match kind {
-            HelloKind::Ehlo => reply::write_extensions(self.out(), &settings, tls),
+            HelloKind::Ehlo => reply::write_extensions(self.out(), &settings, tls, mechanisms),
             HelloKind::Helo => reply::write_hello(self.out(), &settings.hostname),
         }
     }
@@ -100,6 +103,8 @@ impl<R: Receipt> Session<R> {
         };
         if self.hello.is_none() {
             self.refuse(&reply::HELLO_FIRST);
+        } else if self.needs_auth() {
+            self.refuse(&reply::AUTH_NEEDED);
         } else if !matches!(open, Open::Nothing) {
             self.refuse(&reply::NESTED_MAIL);
         } else if declared.is_some_and(|octets| octets > self.settings.message_bytes_max) {
@@ -236,6 +241,7 @@ impl<R: Receipt> Session<R> {
                 (false, HelloKind::Helo) => Protocol::Smtp,
             },
             tls: self.peer.tls,
+            authenticated: self.user().is_some(),
             only_recipient: match recipients.as_slice() {
                 [recipient] => Some(&recipient.forward_path),
                 _ => None,

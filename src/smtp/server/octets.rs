@@ -1,11 +1,15 @@
 //! Octets from the client: command lines, message text, chunks.
 
+use zeroize::Zeroizing;
+
+use super::auth::Running;
 use super::transaction::{Fate, Incoming, Open};
 use super::{Output, REPLIES_BYTES_MAX, Service, Session, State, Unread};
 use crate::mail::Receipt;
 use crate::smtp::data::{PIECES_MAX, Piece, Scanned};
 use crate::smtp::line::{LineFault, Read};
 use crate::smtp::reply::{self, Refusal};
+use crate::smtp::settings::AUTH_LINE_BYTES_MAX;
 use crate::smtp::syntax::{Chunk, ChunkRank};
 
 impl<R: Receipt> Session<R> {
@@ -25,6 +29,7 @@ impl<R: Receipt> Session<R> {
                     self.state = State::Commands(open);
                     self.read_line(rest)
                 }
+                State::Auth(running) => self.read_response(running, rest),
                 State::Data(incoming) => self.read_data(incoming, rest, at),
                 State::Chunk {
                     incoming,
@@ -43,6 +48,9 @@ impl<R: Receipt> Session<R> {
                 // The caller's contract: no octets in clear during the handshake.
                 state @ (State::AskedSender(_)
                 | State::AskedRecipient(..)
+                | State::AskedAuth(_)
+                | State::AskedLogin(_)
+                | State::LoginRefused { .. }
                 | State::Beginning(_)
                 | State::Storing
                 | State::StartingTls) => {
@@ -91,6 +99,27 @@ impl<R: Receipt> Session<R> {
                 };
                 self.command_line(line, behind);
             }
+        }
+        read
+    }
+
+    /// A line of an AUTH exchange. What was put together of it is wiped.
+    fn read_response(&mut self, running: Box<Running>, octets: &[u8]) -> usize {
+        let mut work = Zeroizing::new(Vec::new());
+        let (read, line) = self.lines.read(
+            octets,
+            &mut work,
+            AUTH_LINE_BYTES_MAX,
+            self.settings.bare_newline,
+        );
+        if line != Read::Partial {
+            self.waiting_since = self.now.instant;
+        }
+        match line {
+            Read::Partial => self.state = State::Auth(running),
+            Read::Fault(LineFault::TooLong) => self.auth_broken(&reply::AUTH_LINE_TOO_LONG),
+            Read::Fault(LineFault::BareNewline) => self.auth_broken(&reply::LINE_BARE_NEWLINE),
+            Read::Line(line) => self.auth_line(*running, line),
         }
         read
     }

@@ -20,6 +20,7 @@ pub(super) fn is_for_odmr(command: &Command) -> bool {
         Command::Ehlo(_)
         | Command::Helo(_)
         | Command::StartTls
+        | Command::Auth(_)
         | Command::Atrn(_)
         | Command::Rset
         | Command::Noop
@@ -36,7 +37,7 @@ pub(super) fn is_for_odmr(command: &Command) -> bool {
 impl<R: Receipt> Session<R> {
     pub(super) fn atrn(&mut self, domains: Vec<Domain>, behind: Unread) {
         if self.user().is_none() {
-            self.refuse(&reply::AUTH_FIRST);
+            self.refuse(&reply::AUTH_NEEDED);
         } else if self.hello.is_none() {
             self.refuse(&reply::HELLO_FIRST);
         } else if behind == Unread::Some {

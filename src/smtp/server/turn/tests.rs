@@ -174,7 +174,7 @@ impl World {
     fn step(&mut self, step: Step) -> Option<u16> {
         match step {
             Step::Say(line) => self.offer(format!("{line}\r\n").as_bytes()),
-            Step::Authenticate => self.session.user = Some("c".into()),
+            Step::Authenticate => self.session.set_user("c"),
             Step::Yes | Step::No => {
                 if self.session.question().is_some() {
                     let verdict = if step == Step::Yes {
