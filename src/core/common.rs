@@ -7,8 +7,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
-use crate::core::collecting::{self, Collection};
 use crate::core::bans::Bans;
+use crate::core::collecting::{self, Collection};
 use crate::core::counters::Counters;
 use crate::core::delivery::{Aftermath, Candidates};
 use crate::core::hosts::HostCache;
@@ -23,9 +23,9 @@ use crate::queue::{
     NewRecipient, Recipients, Schedule, Sessions, Told, retry::Jitter,
 };
 use crate::report::Fact;
+use crate::smtp::auth::Nonces;
 use crate::smtp::client::fault::Reach;
 use crate::smtp::turn;
-use crate::smtp::auth::Nonces;
 use crate::spool::commit::Ticket;
 use crate::spool::log::{Attempt, Log, Refused, Rest};
 use crate::spool::message::{BodyFacts, SegmentSource};

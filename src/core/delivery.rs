@@ -188,13 +188,7 @@ impl Delivery {
         Some(Self::with(errand, client, Flow::new(id), host, endpoint))
     }
 
-    fn with(
-        errand: Errand,
-        client: Client,
-        flow: Flow,
-        host: Host,
-        endpoint: Endpoint,
-    ) -> Self {
+    fn with(errand: Errand, client: Client, flow: Flow, host: Host, endpoint: Endpoint) -> Self {
         Self {
             errand,
             client,
@@ -306,14 +300,7 @@ impl Delivery {
         let Endpoint::Tcp(provider) = self.endpoint else {
             unreachable!("only a host of the network is called");
         };
-        Reception::turned(
-            self.flow,
-            collection.number,
-            from,
-            provider,
-            now,
-            common,
-        )
+        Reception::turned(self.flow, collection.number, from, provider, now, common)
     }
 
     /// Whether it is to go to another core now.
@@ -380,10 +367,13 @@ impl Delivery {
             self.jobs.is_empty(),
             "a session gives an outcome for every job"
         );
-        let why = self.failure.as_ref().map(|error| match &self.connect_failure {
-            Some(why) => format!("{}: connecting failed: {why}", self.host()),
-            None => format!("{}: {error}", self.host()),
-        });
+        let why = self
+            .failure
+            .as_ref()
+            .map(|error| match &self.connect_failure {
+                Some(why) => format!("{}: connecting failed: {why}", self.host()),
+                None => format!("{}: {error}", self.host()),
+            });
         let (connection, destination, candidates) = match self.errand {
             Errand::Ours {
                 connection,

@@ -28,9 +28,9 @@ use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::bans::Client;
 use crate::core::computing::{Asker, Work, Worked};
+use crate::mail::Domain;
 use crate::queue::permits::DestinationKey;
 use crate::report::Fact;
-use crate::mail::Domain;
 use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy};
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
@@ -60,10 +60,10 @@ mod outcome;
 mod reception;
 pub mod restart;
 pub mod settings;
-pub mod turn;
-pub mod turns;
 #[cfg(test)]
 mod tests;
+pub mod turn;
+pub mod turns;
 
 /// A data core. Its number is also the number of the log it writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -14,9 +14,9 @@ use crate::core::computing::Worked;
 use crate::core::credentials::AccountKind;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
+use crate::core::incoming::Incoming;
 use crate::core::turn::{self, Turned};
 use crate::core::turns::{NoTurn, Turn};
-use crate::core::incoming::Incoming;
 use crate::core::{ConnectionId, ControlNotice, ListenerId, Piece, login};
 use crate::mail::Envelope;
 use crate::report::Fact;
@@ -396,7 +396,10 @@ impl Reception {
         common.report(Fact::Refused {
             peer: self.peer(),
             reply: refusal.reply().text().to_owned(),
-            what: format!("ATRN of {}", self.session.user().map_or("", UserName::as_str)),
+            what: format!(
+                "ATRN of {}",
+                self.session.user().map_or("", UserName::as_str)
+            ),
         });
         let verdict = Verdict::Refuse(refusal);
         self.session.handle(now, Input::Answer(verdict));

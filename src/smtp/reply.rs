@@ -196,12 +196,7 @@ pub(crate) fn write_extensions(
 
 /// The rest of it, where no mail is taken (RFC 2645 §5.1.1): nothing may be pipelined, and
 /// what concerns mail is said again by the customer when the roles have turned.
-fn write_odmr_extensions(
-    out: &mut Vec<u8>,
-    settings: &Settings,
-    tls: Tls,
-    mechanisms: Mechanisms,
-) {
+fn write_odmr_extensions(out: &mut Vec<u8>, settings: &Settings, tls: Tls, mechanisms: Mechanisms) {
     out.extend_from_slice(b"\r\n250-ENHANCEDSTATUSCODES");
     if settings.offers.start_tls && tls == Tls::Absent {
         out.extend_from_slice(b"\r\n250-STARTTLS");

@@ -6,7 +6,7 @@ use turnspool::smtp::auth::{Mechanism, Mechanisms};
 use turnspool::smtp::data::BareNewline;
 use turnspool::smtp::reply::Refusal;
 use turnspool::smtp::server::{NotTaken, Verdict};
-use turnspool::smtp::settings::{AuthOffer, EarlyTalker, Settings};
+use turnspool::smtp::settings::{AuthOffer, EarlyTalker, Role, Settings};
 use turnspool::smtp::trace::TlsFacts;
 
 use crate::login::LoginAnswer;
@@ -277,6 +277,7 @@ fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
                 .ok_or("set auth first")?
                 .needed = true;
         }
+        "role" if value == "odmr" => settings.role = Role::Odmr,
         "mt_priority" if value == "offered" => settings.offers.mt_priority = true,
         "deliver_by" => settings.offers.deliver_by = Some(seconds(value)?),
         _ => return Err(format!("no setting {text:?}")),

@@ -16,3 +16,4 @@ mod queue_tools;
 mod real_clients;
 mod relaying;
 mod stop;
+mod turn;

@@ -28,14 +28,12 @@ use turnspool::core::{
 use turnspool::mail::Domain;
 use turnspool::queue::{self, CoreNumber, Permits, Policies, Schedule, Sessions};
 use turnspool::report::Fact;
-use turnspool::route::customer::{
-    Customer, Customers, DeliverTo, Quota, ReleaseRules, Retention,
-};
+use turnspool::route::customer::{Customer, Customers, DeliverTo, Quota, ReleaseRules, Retention};
 use turnspool::route::{DeliveryMode, RelayRules, Routes, RoutesInSmarthostMode};
 use turnspool::smtp;
-use turnspool::smtp::auth::Password;
 use turnspool::smtp::auth::stored::Stored;
-use turnspool::smtp::settings::Role;
+use turnspool::smtp::auth::{Mechanism, Mechanisms, Password};
+use turnspool::smtp::settings::{AuthOffer, Role};
 use turnspool::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use turnspool::spool::message::{SegmentSource, View};
 use turnspool::time::{Instant, Now, WallTime};
@@ -53,6 +51,9 @@ const CUSTOMERS: &[(&str, &[&str])] = &[
     ("branch", &["a.example", "b.example"]),
     ("other", &["c.example"]),
 ];
+
+/// Worlds when nothing else is said.
+const SEEDS: u64 = 100;
 
 const SECRET: &str = "swordfish";
 
@@ -106,7 +107,6 @@ struct Site {
     asks: Vec<&'static str>,
     at: At,
     input: Vec<u8>,
-    text: Vec<u8>,
     rcpt: String,
     pipelining: bool,
     chunking: bool,
@@ -173,6 +173,7 @@ fn settings(cores: u8) -> Settings {
     let mail = smtp::settings::Settings::new(hostname.clone());
     let mut odmr = mail.clone();
     odmr.role = Role::Odmr;
+    odmr.offers.auth = Some(AuthOffer::new(Mechanisms::NONE.with(Mechanism::CramMd5)));
     let customers: Vec<_> = CUSTOMERS.iter().map(customer).collect();
     let accounts = CUSTOMERS.iter().map(|(name, _)| {
         let password = Password::new(SECRET.to_owned()).expect("a password");
@@ -188,7 +189,9 @@ fn settings(cores: u8) -> Settings {
         customer.scopes.iter().map(owned)
     });
     let routes = Routes::new(DeliveryMode::Mx, RoutesInSmarthostMode::Ignored, held, []);
-    let scopes = customers.iter().flat_map(|customer| customer.scopes.clone());
+    let scopes = customers
+        .iter()
+        .flat_map(|customer| customer.scopes.clone());
     let relay = RelayRules::new(None, scopes);
     let client = Arc::new(smtp::client::settings::Settings::new(hostname.clone()));
     Settings {
@@ -209,7 +212,10 @@ fn settings(cores: u8) -> Settings {
 fn customer((name, domains): &(&str, &[&str])) -> Customer {
     Customer {
         name: name.parse().expect("a name"),
-        scopes: domains.iter().map(|d| d.parse().expect("a scope")).collect(),
+        scopes: domains
+            .iter()
+            .map(|d| d.parse().expect("a scope"))
+            .collect(),
         queue: name.parse().expect("a name"),
         deliver_to: DeliverTo::Mx,
         release: ReleaseRules {
@@ -239,7 +245,6 @@ impl Site {
             asks,
             at: At::Greeting,
             input: Vec::new(),
-            text: Vec::new(),
             rcpt: String::new(),
             pipelining: random.one_in(2),
             chunking: random.one_in(2),
@@ -380,6 +385,7 @@ impl World {
                 log: Log::new(identity, log_settings, 11, PLENTY),
                 queue: schedule,
                 seed: world.random.next(),
+                secret: [number; 32],
             }));
             world.ready.push(VecDeque::new());
             world.writes.push(VecDeque::new());
@@ -414,7 +420,10 @@ impl World {
 
     fn wire(&self, core: usize, id: ConnectionId) -> usize {
         let at = |wire: &Wire| wire.core == Some((core, id));
-        self.wires.iter().position(at).expect("a connection of the core")
+        self.wires
+            .iter()
+            .position(at)
+            .expect("a connection of the core")
     }
 
     fn perform(&mut self, core: usize, operation: Operation) {
@@ -574,10 +583,13 @@ impl World {
             let token = self.sent.len();
             self.sent.push((customer, domain));
             let length = self.random.pick(&[0, 10, 500, 5000, 70_000]);
-            let body = format!("X-Token: {token}\r\n\r\n{}\r\n", ".x\r\n".repeat(length / 4));
+            let body = format!(
+                "X-Token: {token}\r\n\r\n{}\r\n",
+                ".x\r\n".repeat(length / 4)
+            );
             said.extend_from_slice(
                 format!(
-                    "MAIL FROM:<a@sender.example>\r\nRCPT TO:<u@{domain}>\r\nBDAT {} LAST\r\n{body}",
+                    "MAIL FROM:<>\r\nRCPT TO:<u@{domain}>\r\nBDAT {} LAST\r\n{body}",
                     body.len()
                 )
                 .as_bytes(),
@@ -733,8 +745,8 @@ impl World {
         match site.at {
             At::Over => None,
             At::Chunk(octets) => {
-                let text: Vec<u8> = (site.input.len() >= octets)
-                    .then(|| site.input.drain(..octets).collect())?;
+                let text: Vec<u8> =
+                    (site.input.len() >= octets).then(|| site.input.drain(..octets).collect())?;
                 self.take(number, &text, said)
             }
             At::Text => {
@@ -764,7 +776,10 @@ impl World {
         };
         site.at = At::Serving;
         let (customer, domain) = self.sent[token];
-        assert_eq!(site.customer, customer, "message {token} went to another customer");
+        assert_eq!(
+            site.customer, customer,
+            "message {token} went to another customer"
+        );
         assert!(site.rcpt.contains(domain), "{}", site.rcpt);
         assert!(
             site.asks.is_empty() || site.asks.contains(&domain),
@@ -879,7 +894,7 @@ fn turns_over_several_cores() {
         return;
     }
     let from = crate::number("TURNSPOOL_SIM_FROM").unwrap_or(1);
-    let seeds = crate::number("TURNSPOOL_SIM_SEEDS").unwrap_or(crate::SEEDS);
+    let seeds = crate::number("TURNSPOOL_SIM_SEEDS").unwrap_or(SEEDS);
     let (mut turned, mut handed_over) = (0, 0);
     for seed in from..from + seeds {
         let played = std::panic::catch_unwind(|| World::new(seed).play());

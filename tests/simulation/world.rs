@@ -807,6 +807,7 @@ impl World {
                 });
                 self.push_out(id);
             }
+            Operation::HandOver { .. } => panic!("nobody calls here"),
             Operation::Connect { connection, to, .. } => self.connect(connection, &to),
             Operation::Close { connection } => {
                 let id = self.wire(connection);
@@ -1275,6 +1276,10 @@ impl World {
             ControlNotice::Compute { .. } | ControlNotice::LoginFailed { .. } => {
                 panic!("nobody authenticates here")
             }
+            ControlNotice::TurnWanted { .. }
+            | ControlNotice::Held { .. }
+            | ControlNotice::TurnOver { .. }
+            | ControlNotice::Collected { .. } => panic!("nobody calls here"),
             ControlNotice::Stopped { .. } => panic!("the shell says this, not the core"),
         }
     }

@@ -328,7 +328,11 @@ impl Schedule {
     }
 
     /// Ends, defers or returns the recipients of a share that was in flight.
-    pub(super) fn settle(&mut self, slot: ShareSlot, results: &[(RecipientIndex, RecipientOutcome)]) {
+    pub(super) fn settle(
+        &mut self,
+        slot: ShareSlot,
+        results: &[(RecipientIndex, RecipientOutcome)],
+    ) {
         let mut again = SmallVec::<[RecipientIndex; 8]>::new();
         let mut returned = SmallVec::<[RecipientIndex; 8]>::new();
         let sorted = results.is_sorted_by_key(|(recipient, _)| *recipient);

@@ -310,10 +310,7 @@ fn large_messages_leave_a_connection_to_the_small() {
     desk.enqueue(PLAIN);
     let free: Vec<_> = connections
         .iter()
-        .filter(|c| {
-            jobs.iter()
-                .all(|job| desk.carrier(job) != **c)
-        })
+        .filter(|c| jobs.iter().all(|job| desk.carrier(job) != **c))
         .copied()
         .collect();
     for busy in connections.iter().filter(|c| !free.contains(c)) {

@@ -23,6 +23,7 @@ pub(crate) struct Setup {
     routes: String,
     retry: String,
     log: String,
+    sections: String,
     pub(crate) wrapper: Vec<String>,
 }
 
@@ -43,6 +44,7 @@ impl Setup {
                 "first = \"1s\"\nfactor = 1.0\nlongest = \"1s\"\ngive_up = \"10m\"\nwarn = \"0s\"\n"
                     .to_owned(),
             log: String::new(),
+            sections: String::new(),
             wrapper: Vec::new(),
         }
     }
@@ -148,6 +150,12 @@ impl Setup {
         self
     }
 
+    /// Whole sections, such as more listeners and customers.
+    pub(crate) fn sections(mut self, text: &str) -> Self {
+        self.sections.push_str(text);
+        self
+    }
+
     /// A program with arguments that starts the relay in its own place.
     pub(crate) fn wrapper(mut self, words: Vec<String>) -> Self {
         self.wrapper = words;
@@ -166,6 +174,7 @@ impl Setup {
             routes,
             retry,
             log,
+            sections,
             ..
         } = self;
         let spool_directory = match &self.spool_directory {
@@ -208,6 +217,7 @@ impl Setup {
         }
         push(routes);
         push(&format!("[retry]\n{retry}"));
+        push(sections);
         text
     }
 
