@@ -14,7 +14,11 @@ use std::time::Duration;
 use spool_format::{LogId, SegmentId};
 
 use crate::mail::{ForwardPath, QueueId, ReversePath};
+
+mod escaped;
+
 use crate::user::UserName;
+pub use escaped::{ESCAPED_CHARS_MAX, Escaped};
 
 /// How loud a fact is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -238,6 +242,30 @@ pub enum Fact {
         /// With whom and how, for the operator.
         why: String,
     },
+    /// Somebody asked for held mail to be released.
+    Release {
+        /// What, in words.
+        what: String,
+        /// Who, in words.
+        by: String,
+        /// What waited.
+        messages: u64,
+        /// Octets of that.
+        octets: u64,
+        /// What became of it.
+        outcome: &'static str,
+    },
+    /// Nothing of a customer is released any more.
+    ReleaseEnded {
+        /// Whose.
+        customer: String,
+        /// Since the release.
+        took: Duration,
+        /// The site could be reached.
+        reached: bool,
+        /// Messages that are still held.
+        left: u64,
+    },
     /// An operator's command changed the queue.
     Steered {
         /// Which message.
@@ -315,6 +343,8 @@ impl Fact {
             Self::Unreachable { .. } => "next-hop-unreachable",
             Self::Reachable { .. } => "next-hop-reachable",
             Self::DeliveryBroken { .. } => "delivery-broken",
+            Self::Release { .. } => "release",
+            Self::ReleaseEnded { .. } => "release-ended",
             Self::Steered { .. } => "steered",
             Self::Configured { .. } => "configured",
             Self::ConfigurationRefused { .. } => "configuration-refused",
@@ -342,6 +372,8 @@ impl Fact {
             | Self::Recipient { .. }
             | Self::Notified { .. }
             | Self::Reachable { .. }
+            | Self::Release { .. }
+            | Self::ReleaseEnded { .. }
             | Self::Steered { .. }
             | Self::Configured { .. }
             | Self::Stopping { .. }
@@ -554,6 +586,34 @@ impl fmt::Display for Fact {
                 write!(f, "{}: takes mail again", Escaped(next_hop))
             }
             Self::DeliveryBroken { why } => write!(f, "{}", Escaped(why)),
+            Self::Release {
+                what,
+                by,
+                messages,
+                octets,
+                outcome,
+            } => write!(
+                f,
+                "release of {}, by {}: {outcome}, {messages} messages, {octets} octets",
+                Escaped(what),
+                Escaped(by)
+            ),
+            Self::ReleaseEnded {
+                customer,
+                took,
+                reached,
+                left,
+            } => write!(
+                f,
+                "release of {} ended after {:.3} s: {}, {left} messages are held",
+                Escaped(customer),
+                took.as_secs_f64(),
+                if *reached {
+                    "all was tried"
+                } else {
+                    "the site could not be reached"
+                }
+            ),
             Self::Steered { what, .. } => write!(f, "{what} by the operator"),
             Self::Configured { needs_restart } if needs_restart.is_empty() => {
                 write!(f, "the new configuration is in force")
@@ -583,33 +643,6 @@ impl fmt::Display for Fact {
             ),
             Self::Trouble { what } => write!(f, "{}", Escaped(what)),
         }
-    }
-}
-
-/// Longest text of a peer in one log line; the rest is cut. A reply line has 512
-/// octets (RFC 5321 §4.5.3.1.5), so an honest one is never cut.
-pub const ESCAPED_CHARS_MAX: usize = 600;
-
-/// A text that may hold anything, written so that it cannot leave its line:
-/// control characters, and those that change the direction of text, as `\u{..}`.
-#[derive(Clone, Copy, Debug)]
-pub struct Escaped<'a>(pub &'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write as _;
-        for (i, c) in self.0.chars().enumerate() {
-            if i == ESCAPED_CHARS_MAX {
-                return f.write_str("...");
-            }
-            let steers = matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-            if c.is_control() || steers {
-                write!(f, "{}", c.escape_unicode())?;
-            } else {
-                f.write_char(c)?;
-            }
-        }
-        Ok(())
     }
 }
 

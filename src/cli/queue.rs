@@ -15,6 +15,7 @@ use crate::core::admin::{
     Response, Selection, SenderIs, State, Text,
 };
 use crate::mail::{Address, Domain, QueueId};
+use crate::route::CustomerName;
 use crate::time::WallTime;
 
 /// Looks at the queue, and changes it.
@@ -38,6 +39,9 @@ pub(super) struct FilterArguments {
     /// With a waiting recipient in this domain
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<Domain>,
+    /// Held for this customer
+    #[arg(long, value_name = "NAME")]
+    customer: Option<CustomerName>,
     /// From this address; '<>' for notifications
     #[arg(long, value_name = "ADDRESS")]
     sender: Option<SenderIs>,
@@ -59,6 +63,7 @@ impl FilterArguments {
     fn filter(&self) -> Filter {
         Filter {
             domain: self.domain.clone().map(Text),
+            customer: self.customer.clone().map(Text),
             sender: self.sender.clone().map(Text),
             recipient: self.recipient.clone().map(Text),
             older_seconds: self.older.map(|time| time.as_secs()),
@@ -92,15 +97,15 @@ pub(super) struct Show {
 /// Which messages are changed.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true)
-    .args(["ids", "all", "domain", "sender", "recipient", "older", "larger", "state"]))]
+    .args(["ids", "all", "domain", "customer", "sender", "recipient", "older", "larger", "state"]))]
 pub(super) struct Select {
     /// The ids
-    #[arg(value_name = "ID", conflicts_with_all = ["domain", "sender", "recipient", "older", "larger", "state"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["domain", "customer", "sender", "recipient", "older", "larger", "state"])]
     ids: Vec<QueueId>,
     #[command(flatten)]
     filter: FilterArguments,
     /// Every message
-    #[arg(long, conflicts_with_all = ["ids", "domain", "sender", "recipient", "older", "larger", "state"])]
+    #[arg(long, conflicts_with_all = ["ids", "domain", "customer", "sender", "recipient", "older", "larger", "state"])]
     all: bool,
 }
 

@@ -1,34 +1,34 @@
-//! `turnspool release DOMAIN`.
+//! `turnspool release NAME`.
 
 use std::io::Write;
 
 use clap::Args;
 
 use super::connection::{Connection, unexpected};
-use super::text::size;
+use super::text::{escaped, size};
 use super::{Exit, Failure, Global, print_json};
-use crate::core::admin::{Command, Response, Text};
-use crate::mail::Domain;
+use crate::core::admin::{Command, Response};
 
-/// Releases the held queue of a domain.
+/// Releases what is held for a customer, or for one domain.
 #[derive(Debug, Args)]
 pub(super) struct Release {
-    /// The domain
-    domain: Domain,
+    /// The customer's name, or a domain
+    #[arg(value_name = "NAME|DOMAIN")]
+    name: String,
 }
 
 impl Release {
     /// Asks the server.
     pub(super) fn run(&self, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
-        let domain = Text(self.domain.clone());
-        let response = Connection::open(global)?.ask(Command::ReleaseDomain { domain })?;
+        let name = self.name.clone();
+        let response = Connection::open(global)?.ask(Command::Release { name })?;
         let Response::Released(released) = response else {
             return Err(unexpected(&response));
         };
         if global.json {
             print_json(out, &released)?;
         } else if released.messages == 0 {
-            writeln!(out, "nothing waits for {}", self.domain)?;
+            writeln!(out, "nothing waits for {}", escaped(&self.name))?;
         } else {
             let messages = if released.messages == 1 {
                 "message"

@@ -262,7 +262,6 @@ name = "x"
             "19:1: delivery.smarthost",
             "20:1: delivery.smarthost",
             "21:1: customer",
-            "21:1: customer",
         ]
         .map(str::to_owned),
         "{}",

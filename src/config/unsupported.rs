@@ -48,6 +48,7 @@ const ROWS: &[Row] = &[
     row("delivery.smarthost.password_file", ANY, REMOVE),
     row("route.next_hop", "maildir:*", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
     row("route.next_hop", "mx", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
+    row("customer.recipients_file", ANY, REMOVE),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
     row("collect", ANY, REMOVE),
     row("schedule", ANY, REMOVE),
@@ -127,6 +128,8 @@ mod tests {
         assert!(advice("route.next_hop", Some("maildir:/var/mail/x")).is_some());
         assert!(advice("route.next_hop", Some("smtp://127.0.0.1")).is_none());
         assert!(advice("route.next_hop", Some("mx")).is_some());
+        assert!(advice("collect", None).is_some());
+        assert!(advice("customer.deliver_to", Some("mx")).is_none());
         assert!(advice("delivery.mode", None).is_none());
         assert!(advice("delivery.mode", Some("smarthost")).is_none());
     }

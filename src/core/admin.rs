@@ -23,6 +23,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::mail::{Address, AddressError, Domain, QueueId, ReversePath};
+use crate::route::CustomerName;
 use crate::time::WallTime;
 
 /// The version of the protocol, in every request.
@@ -149,6 +150,12 @@ pub enum Command {
         /// The domain.
         domain: Text<Domain>,
     },
+    /// Releases what is held for a customer, by its name, or for a domain. Answered by
+    /// [`Response::Released`].
+    Release {
+        /// The customer's name; if there is none, a domain.
+        name: String,
+    },
     /// Counters and states. Answered by [`Response::Status`].
     Status,
     /// Reads and changes the detail of the log. Answered by [`Response::LogDetail`].
@@ -206,6 +213,9 @@ pub struct Filter {
     /// A recipient that is not done yet is of this domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<Text<Domain>>,
+    /// Held for this customer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<Text<CustomerName>>,
     /// The reverse-path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<Text<SenderIs>>,
@@ -600,6 +610,7 @@ mod tests {
                 selection: Selection::Matching(Matching {
                     filter: Filter {
                         domain: Some(Text("b.example".parse().unwrap())),
+                        customer: None,
                         sender: Some(Text(SenderIs(ReversePath::Null))),
                         recipient: Some(Text("a@b.example".parse().unwrap())),
                         older_seconds: Some(60),
@@ -617,6 +628,12 @@ mod tests {
                 domain: Text("b.example".parse().unwrap()),
             },
             r#"{"version":1,"command":"release-domain","domain":"b.example"}"#,
+        );
+        check(
+            Command::Release {
+                name: "branch".to_owned(),
+            },
+            r#"{"version":1,"command":"release","name":"branch"}"#,
         );
         check(
             Command::LogDetail(LogDetailChange {

@@ -381,8 +381,9 @@ impl Common {
                     let next_hop = self.next_hop_text(destination);
                     self.report(Fact::Reachable { next_hop });
                 }
-                // Held queues come with the provider's side.
-                queue::Output::ReleaseEnded { .. } => {}
+                queue::Output::ReleaseEnded { destination, end } => {
+                    self.release_ended(destination, end);
+                }
                 queue::Output::PermitsFreed { cores } => {
                     self.tell_cores(cores, &Notice::PermitsFreed);
                 }

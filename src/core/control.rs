@@ -13,6 +13,8 @@
 //! What it does not do: it never sees a message, and no message waits for it but
 //! one whose next hop must be looked up.
 
+mod stop;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +26,11 @@ use crate::core::admin::{Command, Reason, Response};
 use crate::core::bans::{self, Client, Guessers};
 use crate::core::computing::{Asker, Computing, Next, Work, Worked};
 use crate::core::data::Settings;
+use crate::core::release::{Desk, ReleaseAsker};
 use crate::core::turns::{Tell, Turns};
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry};
 use crate::report::Fact;
-use crate::route::NextHop;
+use crate::route::{CustomerName, Customers, NextHop};
 use crate::spool::log::Gone;
 use crate::spool::reclaim::Fate;
 use crate::time::{Instant, Now};
@@ -88,6 +91,13 @@ pub enum ControlOperation {
     },
     /// Look how much room there is.
     MeasureDisk,
+    /// Run the command that brings a customer's site on line.
+    Wake {
+        /// Whose; told to the command in its environment.
+        customer: CustomerName,
+        /// The program and its arguments. Never empty.
+        command: Vec<String>,
+    },
     /// Compute something on a helper thread.
     Compute {
         /// For whom.
@@ -144,6 +154,13 @@ pub enum ControlCompletion {
         segment: SegmentPlace,
         /// What it is now.
         gone: Gone,
+    },
+    /// The outcome of [`ControlOperation::Wake`].
+    Woken {
+        /// Whose.
+        customer: CustomerName,
+        /// Why it did not work.
+        result: Result<(), String>,
     },
     /// Something of a background job went wrong; it is not repeated.
     Trouble {
@@ -214,6 +231,7 @@ pub struct ControlCore {
     turns: Turns,
     /// Who asked for the reload that is under way.
     reloading: Vec<AdminRequestId>,
+    desk: Desk,
     measure_at: Instant,
     computing: Computing,
     guessers: Guessers,
@@ -222,15 +240,18 @@ pub struct ControlCore {
 }
 
 impl ControlCore {
-    /// A control core for so many data cores.
+    /// A control core for so many data cores. `seed` spreads what would come at once.
     #[must_use]
-    pub fn new(data_cores: u8) -> Self {
+    pub fn new(now: Now, data_cores: u8, customers: Arc<Customers>, seed: u64) -> Self {
+        let mut desk = Desk::new(data_cores, seed);
+        desk.set_customers(now, customers);
         Self {
             data_cores,
             resolving: HashMap::new(),
             questions: HashMap::new(),
             turns: Turns::new(data_cores),
             reloading: Vec::new(),
+            desk,
             measure_at: Instant::START,
             computing: Computing::default(),
             guessers: Guessers::default(),
@@ -290,6 +311,10 @@ impl ControlCore {
             } => {
                 self.tell(core, Notice::SegmentGone { segment, gone });
             }
+            ControlCompletion::Woken { customer, result } => {
+                self.desk
+                    .woken(now, &customer, result, &mut self.operations);
+            }
             ControlCompletion::Trouble { what } => {
                 self.operations
                     .push_back(ControlOperation::Report(Fact::Trouble { what }));
@@ -297,7 +322,7 @@ impl ControlCore {
             ControlCompletion::DiskSpace { free_bytes } => {
                 self.tell_all(&Notice::DiskSpace { free_bytes });
             }
-            ControlCompletion::Configuration(loaded) => self.configured(loaded),
+            ControlCompletion::Configuration(loaded) => self.configured(now, loaded),
             ControlCompletion::Admin { request, command } => self.ask(now, request, command),
             ControlCompletion::StopRequested => self.begin_stop(now),
             ControlCompletion::ReloadRequested => {
@@ -322,11 +347,12 @@ impl ControlCore {
             Stop::No | Stop::Exited => None,
         };
         let questions = self.questions.values().map(|q| q.deadline);
+        let desk = self.desk.deadline();
+        let others = stop.into_iter().chain(desk).chain(Some(self.measure_at));
         questions
-            .chain(stop)
+            .chain(others)
             .chain(self.turns.deadline())
             .chain(self.computing.deadline())
-            .chain(Some(self.measure_at))
             .min()
     }
 
@@ -378,6 +404,22 @@ impl ControlCore {
             ControlNotice::TurnWanted { .. }
             | ControlNotice::Held { .. }
             | ControlNotice::TurnOver { .. } => unreachable!("they are for `turns`"),
+            ControlNotice::Release { order, asker } => {
+                self.desk.ask(now, order, asker, &mut self.operations);
+            }
+            ControlNotice::ReleasePart {
+                core,
+                release,
+                part,
+            } => self
+                .desk
+                .part(now, core, release, part, &mut self.operations),
+            ControlNotice::ReleaseEnded {
+                core,
+                customer,
+                end,
+                left,
+            } => (self.desk).ended(now, core, customer, end, left, &mut self.operations),
             ControlNotice::Stopped { core } => {
                 let Stop::Waiting { finished, .. } = &mut self.stop else {
                     return;
@@ -418,12 +460,14 @@ impl ControlCore {
     }
 
     /// A configuration was read, or could not be.
-    fn configured(&mut self, loaded: Result<Reconfigured, String>) {
+    fn configured(&mut self, now: Now, loaded: Result<Reconfigured, String>) {
         let (response, fact) = match loaded {
             Ok(Reconfigured {
                 settings,
                 needs_restart,
             }) => {
+                self.desk
+                    .set_customers(now, Arc::clone(&settings.customers));
                 self.tell_all(&Notice::Configured(settings));
                 (Response::Done, Fact::Configured { needs_restart })
             }
@@ -460,6 +504,10 @@ impl ControlCore {
                 let response = Response::refused(Reason::Failed, text);
                 self.operations
                     .push_back(ControlOperation::Answer { request, response });
+            }
+            Command::Release { name } if let Some(order) = self.desk.named(&name) => {
+                let asker = ReleaseAsker::Operator(request);
+                self.desk.ask(now, order, asker, &mut self.operations);
             }
             command => {
                 self.tell_all(&Notice::Admin {
@@ -507,30 +555,8 @@ impl ControlCore {
             .push_back(ControlOperation::Answer { request, response });
     }
 
-    fn begin_stop(&mut self, now: Now) {
-        if !matches!(self.stop, Stop::No) {
-            return;
-        }
-        let deadline = now.instant + STOP_PATIENCE;
-        self.stop = Stop::Waiting {
-            finished: Vec::new(),
-            deadline,
-        };
-        self.operations
-            .push_back(ControlOperation::Report(Fact::Stopping {
-                patience: STOP_PATIENCE,
-            }));
-        self.tell_all(&Notice::Stop { deadline });
-    }
-
-    fn exit(&mut self, clean: bool) {
-        self.stop = Stop::Exited;
-        self.operations
-            .push_back(ControlOperation::Report(Fact::Stopped { clean }));
-        self.operations.push_back(ControlOperation::Exit { clean });
-    }
-
     fn look_at_the_clock(&mut self, now: Now) {
+        self.desk.timer(now, &mut self.operations);
         if now.instant >= self.measure_at {
             self.measure_at = now.instant + DISK_INTERVAL;
             self.operations.push_back(ControlOperation::MeasureDisk);

@@ -32,6 +32,8 @@ counters! {
     logins_banned,
     /// Recipients that were refused at RCPT.
     recipients_refused,
+    /// Recipients that were told to come back since their customer's quota is reached.
+    recipients_over_quota,
     /// Messages that were committed and answered 250.
     messages_accepted,
     /// Octets of bodies of those, trace header included.

@@ -314,6 +314,7 @@ impl DataCore {
         match admitted {
             Ok(admitted) => {
                 common.counters.sessions += 1;
+                common.connected_by(peer);
                 let settings = Arc::clone(common.settings.session(listener));
                 let mut reception = Box::new(Reception::new(id, peer, settings, now));
                 reception.begin(now, common);
@@ -559,6 +560,18 @@ impl DataCore {
                 let response = self.common.answer(now, &command, spool);
                 self.common
                     .tell_control(ControlNotice::AdminAnswer { request, response });
+            }
+            Notice::Release {
+                release,
+                order,
+                purpose,
+            } => self.common.release(now, release, &order, purpose),
+            Notice::ReleaseAnswer { connection, answer } => {
+                self.with(now, connection, |connection, common| {
+                    if let Connection::Reception { reception, .. } = connection {
+                        reception.released(now, common, answer);
+                    }
+                });
             }
             Notice::Computed { connection, worked } => {
                 self.with(now, connection, |connection, common| match connection {

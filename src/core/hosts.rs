@@ -5,20 +5,24 @@
 //! over, and connections that come meanwhile cost no question.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
 use crate::core::common::WantedConnection;
 use crate::core::delivery::Candidates;
-use crate::core::{Host, Unresolved};
+use crate::core::{Endpoint, Host, Unresolved};
 use crate::queue::{ConnectionId, DestinationId};
-use crate::route::NextHop;
+use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy};
 use crate::time::Instant;
 
 /// Answers that are kept. A busy spool delivers to some thousand destinations; beyond
 /// this all are dropped and asked for again, which costs a notice each.
 const ANSWERS_MAX: usize = 16 * 1024;
+
+/// Where a customer that called takes mail.
+const SMTP_PORT: u16 = 25;
 
 /// How long the control core has for an answer. It gives up earlier itself; this is
 /// for a control core that hangs.
@@ -46,6 +50,8 @@ pub(super) struct HostCache {
     ready: VecDeque<Resolved>,
     /// Why a destination could last not be used.
     failures: HashMap<DestinationId, String>,
+    /// Where customers called from whose mail goes to the caller.
+    callers: HashMap<CustomerName, Host>,
     /// Questions in the order in which they were asked, with the time when they are given
     /// up. Some are answered: they are passed over.
     asked: VecDeque<(Instant, NextHop)>,
@@ -79,6 +85,16 @@ impl HostCache {
             self.ready.push_back(Resolved::Discard { connection });
             return None;
         }
+        if let NextHop::Hold { customer, .. } = &next_hop
+            && let Some(host) = self.callers.get(customer)
+        {
+            self.ready.push_back(Resolved::Hosts(WantedConnection {
+                connection,
+                destination,
+                candidates: candidates(std::slice::from_ref(host)),
+            }));
+            return None;
+        }
         match self.known.get_mut(&next_hop) {
             Some(Known::Asked { waiting, .. }) => {
                 waiting.push((connection, destination));
@@ -109,6 +125,22 @@ impl HostCache {
                 Some(next_hop)
             }
         }
+    }
+
+    /// This customer's mail goes to this address, until [`HostCache::hung_up`].
+    pub(super) fn called(&mut self, customer: CustomerName, address: IpAddr) {
+        let host = Host {
+            name: address.to_string(),
+            addresses: vec![Endpoint::Tcp(SocketAddr::new(address, SMTP_PORT))],
+            protocol: Protocol::Smtp,
+            tls: TlsPolicy::None,
+        };
+        self.callers.insert(customer, host);
+    }
+
+    /// The release is over.
+    pub(super) fn hung_up(&mut self, customer: &CustomerName) {
+        self.callers.remove(customer);
     }
 
     /// An answer has come.

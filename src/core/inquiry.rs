@@ -11,11 +11,15 @@ use crate::core::admin::{
     Reason, RecipientState, Released, Response, Selection, State, Status, Text, shortened,
 };
 use crate::core::common::Common;
-use crate::mail::{QueueId, RecipientIndex};
+use crate::mail::{Domain, QueueId, RecipientIndex};
 use crate::queue::{self, Gate, Health, HoldState, ShareState};
 use crate::report::Fact;
+use crate::route::NextHop;
 use crate::spool::message::{SegmentSource, StoredMessage};
 use crate::time::{Instant, Now, WallTime};
+
+/// Customers whose mail `status` counts: a page, out of ten thousand.
+const CUSTOMERS_SHOWN_MAX: usize = 1000;
 
 impl Common {
     /// This core's part of an answer.
@@ -36,18 +40,50 @@ impl Common {
             }
             Command::ReleaseDomain {
                 domain: Text(domain),
-            } => {
-                let settings = std::sync::Arc::clone(&self.settings);
-                let next_hop = settings.routes.next_hop(domain.as_str());
-                let waiting = self.queue.release(now, queue::Selection::NextHop(next_hop));
-                let (messages, octets) = (waiting.messages, waiting.octets);
-                Response::Released(Released { messages, octets })
-            }
+            } => self.release_domain(now, domain),
+            // A customer's was taken by the control core: this is a domain of a route.
+            Command::Release { name } => match name.parse::<Domain>() {
+                Ok(domain) => self.release_domain(now, &domain),
+                Err(_) => {
+                    let text = format!("there is no customer {name:?}, and it is no domain");
+                    Response::refused(Reason::NotFound, text)
+                }
+            },
             Command::Status => Response::Status(self.status(now)),
             Command::LogDetail(_) | Command::Stop | Command::Reload => {
                 Response::refused(Reason::Request, "this is answered by the control core")
             }
         }
+    }
+
+    /// What is held for the customers that have mail, those with the most.
+    fn customers_counted(&self) -> impl Iterator<Item = (String, u64)> {
+        let usage = &self.settings.policies.usage;
+        let mut held: Vec<_> = usage
+            .iter()
+            .map(|(name, usage)| (usage.messages(), usage.octets(), name))
+            .filter(|(messages, ..)| *messages > 0)
+            .collect();
+        held.sort_unstable_by(|a, b| b.cmp(a));
+        held.truncate(CUSTOMERS_SHOWN_MAX);
+        let names: Vec<_> = held
+            .into_iter()
+            .map(|(messages, octets, name)| (messages, octets, name.to_string()))
+            .collect();
+        names.into_iter().flat_map(|(messages, octets, name)| {
+            [
+                (format!("customer.{name}.messages"), messages),
+                (format!("customer.{name}.octets"), octets),
+            ]
+        })
+    }
+
+    fn release_domain(&mut self, now: Now, domain: &Domain) -> Response {
+        let settings = std::sync::Arc::clone(&self.settings);
+        let next_hop = settings.routes.next_hop(domain.as_str());
+        let waiting = self.queue.release(now, queue::Selection::NextHop(next_hop));
+        let (messages, octets) = (waiting.messages, waiting.octets);
+        Response::Released(Released { messages, octets })
     }
 
     fn page(&self, now: Now, matching: &Matching, spool: &impl SegmentSource) -> Page {
@@ -90,7 +126,8 @@ impl Common {
             .into_iter()
             .filter_map(|entry| {
                 let stored = StoredMessage::read(spool, entry.location()).ok();
-                let matches = stored_matches(filter, &entry, stored.as_ref())
+                let matches = self.is_customers(filter, &entry)
+                    && stored_matches(filter, &entry, stored.as_ref())
                     && filter
                         .state
                         .is_none_or(|state| state == state_of(&self.queue, &entry));
@@ -101,6 +138,16 @@ impl Common {
             entries,
             next: page.next,
         }
+    }
+
+    /// Whether a share of the message is held for the customer of the filter.
+    fn is_customers(&self, filter: &Filter, entry: &queue::Entry<'_>) -> bool {
+        filter.customer.as_ref().is_none_or(|Text(wanted)| {
+            entry.shares().any(|share| {
+                let next_hop = self.queue.next_hop(share.destination);
+                matches!(next_hop, Some(NextHop::Hold { customer, .. }) if customer == wanted)
+            })
+        })
     }
 
     fn entry(&self, now: Now, entry: &queue::Entry<'_>, stored: Option<&StoredMessage>) -> Entry {
@@ -258,6 +305,10 @@ impl Common {
             ("spool_bytes", self.log.size_bytes()),
         ];
         counters.extend(gauges.map(|(name, value)| (name.to_owned(), value)));
+        // Counted by all cores together, so told by one.
+        if self.id.0 == 0 {
+            counters.extend(self.customers_counted());
+        }
         let log = match self.log.fault() {
             None => "open".to_owned(),
             Some(fault) => format!("closed to writes: {fault}"),
@@ -384,7 +435,9 @@ pub(super) fn merge(command: &Command, parts: Vec<Response>) -> Response {
         Command::QueueChange { selection, .. } => {
             Response::Changed(merge_changes(changes, selection))
         }
-        Command::ReleaseDomain { .. } => Response::Released(released),
+        Command::ReleaseDomain { .. } | Command::Release { .. } if refusals.is_empty() => {
+            Response::Released(released)
+        }
         Command::Status => status.map_or_else(no_answer, Response::Status),
         _ => refusals.pop().unwrap_or_else(no_answer),
     }

@@ -28,10 +28,13 @@ use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::bans::Client;
 use crate::core::computing::{Asker, Work, Worked};
+use crate::core::release::{Order, Part, Purpose, ReleaseAsker, ReleaseId};
 use crate::mail::Domain;
 use crate::queue::permits::DestinationKey;
+use crate::queue::schedule::{ReleaseEnd, Waiting};
 use crate::report::Fact;
 use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy};
+use crate::smtp::etrn;
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
 use crate::spool::reclaim::Fate;
@@ -58,6 +61,8 @@ mod login;
 mod notifying;
 mod outcome;
 mod reception;
+pub mod release;
+mod releasing;
 pub mod restart;
 pub mod settings;
 #[cfg(test)]
@@ -305,6 +310,22 @@ pub enum Notice {
         /// What.
         command: Arc<admin::Command>,
     },
+    /// Held mail is to be let go, or counted. Answered by [`ControlNotice::ReleasePart`].
+    Release {
+        /// To answer with.
+        release: ReleaseId,
+        /// What.
+        order: Arc<Order>,
+        /// Which of the two.
+        purpose: Purpose,
+    },
+    /// The answer to an ETRN of a session here.
+    ReleaseAnswer {
+        /// Whose.
+        connection: ConnectionId,
+        /// What it is told.
+        answer: etrn::Answer,
+    },
     /// What a connection wanted computed.
     Computed {
         /// Which connection.
@@ -399,6 +420,33 @@ pub enum ControlNotice {
         request: AdminRequestId,
         /// What.
         response: admin::Response,
+    },
+    /// Somebody may and wants to have held mail released.
+    Release {
+        /// What.
+        order: Order,
+        /// Who.
+        asker: ReleaseAsker,
+    },
+    /// One core's part of a release.
+    ReleasePart {
+        /// Whose.
+        core: CoreId,
+        /// Of which.
+        release: ReleaseId,
+        /// What it is.
+        part: Part,
+    },
+    /// On this core nothing of the customer is released any more.
+    ReleaseEnded {
+        /// Which core.
+        core: CoreId,
+        /// Whose mail.
+        customer: CustomerName,
+        /// How the last of its destinations ended.
+        end: ReleaseEnd,
+        /// What is held there now.
+        left: Waiting,
     },
     /// Something that takes too long for a data core is to be computed.
     Compute {

@@ -22,6 +22,7 @@ use crate::mail::Envelope;
 use crate::report::Fact;
 use crate::route::Verdict as Relay;
 use crate::smtp::data::MessageFacts;
+use crate::smtp::etrn::Answer;
 use crate::smtp::reply::Refusal;
 use crate::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
 use crate::smtp::turn::{FromProvider, ToCustomer};
@@ -209,6 +210,14 @@ impl Reception {
         self.settle(common);
     }
 
+    /// The control core has answered ETRN.
+    pub(super) fn released(&mut self, now: Now, common: &mut Common, answer: Answer) {
+        self.say(now, common, Input::Released(answer));
+        self.read_unread(now, common);
+        self.end_input(now, common);
+        self.settle(common);
+    }
+
     /// The message could not be written.
     pub(super) fn not_stored(&mut self, now: Now, common: &mut Common) {
         self.say(now, common, Input::NotStored(NotTaken::Failed));
@@ -338,6 +347,11 @@ impl Reception {
                 return answer.map_or(Input::Later, Input::Auth);
             }
             None | Some(Question::Sender { .. } | Question::Turn { .. }) => Verdict::Accept,
+            Some(Question::Release { node }) => {
+                let user = self.customer_user(common).map(UserName::as_str);
+                let answer = common.etrn(self.flow.connection(), self.peer(), user, node);
+                return answer.map_or(Input::Later, Input::Released);
+            }
             Some(Question::Recipient { recipient, .. }) => {
                 let domain = recipient.forward_path.address().domain_str();
                 let rules = &common.settings.relay;
@@ -346,7 +360,18 @@ impl Reception {
                     _ => rules.may_relay(self.client(), self.relay_user(common), domain),
                 };
                 match relay {
-                    Relay::Relay(_) => Verdict::Accept,
+                    Relay::Relay(_) => match common.room_for(domain) {
+                        Ok(()) => Verdict::Accept,
+                        Err(refusal) => {
+                            common.counters.recipients_over_quota += 1;
+                            common.report(Fact::Refused {
+                                peer: self.peer(),
+                                reply: refusal.reply().text().to_owned(),
+                                what: format!("RCPT TO:{}", recipient.forward_path),
+                            });
+                            Verdict::Refuse(refusal)
+                        }
+                    },
                     Relay::Refuse => {
                         common.counters.recipients_refused += 1;
                         let what = format!("RCPT TO:{}", recipient.forward_path);
@@ -360,6 +385,14 @@ impl Reception {
                     }
                 }
             }
+        })
+    }
+
+    /// As which customer the client may have mail released.
+    fn customer_user(&self, common: &Common) -> Option<&UserName> {
+        self.session.user().filter(|user| {
+            let kind = common.settings.credentials.kind(user);
+            matches!(kind, Some(AccountKind::Customer(_)))
         })
     }
 

@@ -12,7 +12,7 @@ use super::{
     Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
 };
 use crate::config::{self, surroundings::Surroundings};
-use crate::queue::{self, CoreNumber, Permits, Schedule, Sessions};
+use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use crate::spool::message::{SegmentSource, View};
@@ -65,7 +65,7 @@ fn settings() -> Settings {
         state_directory: None,
     };
     let config = config::parse(Path::new("test"), "", &surroundings).expect("the defaults");
-    crate::runtime::settings::settings(&config).expect("they have no routes")
+    crate::runtime::settings::settings(&config, &Ledger::default()).expect("they have no routes")
 }
 
 impl Bench {

@@ -14,6 +14,7 @@ use super::index::{DestinationId, ShareSlot};
 use super::permits::DestinationKey;
 use super::rank::Rank;
 use super::retry::Retry;
+use super::usage::Usage;
 use crate::route::{CustomerName, NextHop, NextHopRef};
 use crate::time::Instant;
 
@@ -72,11 +73,19 @@ pub struct Policies {
     pub default: Arc<Policy>,
     /// For mail that is held for a customer.
     pub customers: HashMap<CustomerName, Arc<Policy>, foldhash::fast::FixedState>,
+    /// Where what is held for each of them is counted.
+    pub usage: HashMap<CustomerName, Arc<Usage>, foldhash::fast::FixedState>,
     /// For routes that have their own.
     pub next_hops: HashMap<NextHop, Arc<Policy>, foldhash::fast::FixedState>,
 }
 
 impl Policies {
+    /// Where mail for a next hop is counted, if it is a customer's.
+    #[must_use]
+    pub fn usage(&self, next_hop: &NextHop) -> Option<&Arc<Usage>> {
+        customer_of(next_hop).and_then(|customer| self.usage.get(customer))
+    }
+
     /// The policy for a next hop.
     #[must_use]
     pub fn get(&self, next_hop: &NextHop) -> &Arc<Policy> {
@@ -167,6 +176,8 @@ pub(super) enum Want {
 pub(super) struct Destination {
     pub(super) next_hop: NextHop,
     pub(super) policy: Arc<Policy>,
+    /// Where its shares are counted too, if they are a customer's.
+    pub(super) usage: Option<Arc<Usage>>,
     pub(super) key: DestinationKey,
     pub(super) gate: Gate,
     pub(super) health: Health,
@@ -296,6 +307,7 @@ impl Destinations {
         &mut self,
         next_hop: NextHop,
         policy: Arc<Policy>,
+        usage: Option<Arc<Usage>>,
         key: DestinationKey,
         now: Instant,
     ) -> DestinationId {
@@ -309,6 +321,7 @@ impl Destinations {
         let slot = self.slab.insert(Destination {
             next_hop,
             policy,
+            usage,
             key,
             gate,
             health: Health::Open { allowed },

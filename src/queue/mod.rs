@@ -8,6 +8,7 @@
 //! - [`retry`]: when to try again, when to give up;
 //! - [`permits`]: limits on connections, shared by the cores;
 //! - [`sessions`]: limits on server sessions, shared by the cores;
+//! - [`usage`]: how much is held for each customer, of all cores;
 //! - [`notification`]: what the sender is told.
 //!
 //! The queue knows no addresses and no bodies: they are in the spool, at the location
@@ -23,6 +24,7 @@ pub mod rank;
 pub mod retry;
 pub mod schedule;
 pub mod sessions;
+pub mod usage;
 
 pub use destination::{Gate, Health, Policies, Policy};
 pub use index::{
@@ -35,3 +37,4 @@ pub use schedule::{
     RecipientOutcome, Schedule, Selection, Settings, Take, VisitId,
 };
 pub use sessions::Sessions;
+pub use usage::{Ledger, Usage};

@@ -357,6 +357,13 @@ impl Schedule {
         self.idle_timeout = idle;
         for destination in self.destinations.iter_mut() {
             destination.policy = Arc::clone(self.policies.get(&destination.next_hop));
+            // A customer that is gone is counted on: it may come back before its mail goes.
+            if destination.usage.is_none()
+                && let Some(usage) = self.policies.usage(&destination.next_hop)
+            {
+                usage.add(u64::from(destination.shares), destination.octets);
+                destination.usage = Some(Arc::clone(usage));
+            }
         }
         self.reclock_after = Some(None);
         let ids: Vec<_> = self.destinations.iter().map(|(id, _)| id).collect();
@@ -438,8 +445,9 @@ impl Schedule {
             NextHop::Hold { customer, .. } => self.permits.key(customer),
             other => self.permits.key(other),
         };
+        let usage = self.policies.usage(&next_hop).cloned();
         self.destinations
-            .insert(next_hop, policy, key, self.now.instant)
+            .insert(next_hop, policy, usage, key, self.now.instant)
     }
 
     /// After anything that may let a destination send, or end its release: wakes what

@@ -209,6 +209,12 @@ impl Customers {
         self.list.is_empty()
     }
 
+    /// Whether any of them can authenticate.
+    #[must_use]
+    pub fn have_users(&self) -> bool {
+        !self.users.is_empty()
+    }
+
     /// Whose this domain is, the text of a [`Domain`].
     #[must_use]
     pub fn by_domain(&self, domain: &str) -> Option<&Arc<Customer>> {

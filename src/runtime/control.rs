@@ -30,6 +30,7 @@ use crate::runtime::hosts::{HostBook, hosts, timed_out};
 use crate::runtime::log::report_control;
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::storeroom::Storeroom;
+use crate::runtime::wake;
 
 /// How long notices wait for a data core that is far behind.
 const NOTICE_PAUSE: Duration = Duration::from_millis(1);
@@ -298,6 +299,13 @@ impl Control {
                     Ok(free_bytes) => Some(ControlCompletion::DiskSpace { free_bytes }),
                     Err(what) => Some(ControlCompletion::Trouble { what }),
                 };
+            }
+            ControlOperation::Wake { customer, command } => {
+                let control = self.clone();
+                tokio::task::spawn_local(async move {
+                    let result = wake::run(&customer, &command).await;
+                    control.turn(ControlCompletion::Woken { customer, result });
+                });
             }
             ControlOperation::LoadConfiguration => {
                 let loaded = (self.0.borrow().load)();

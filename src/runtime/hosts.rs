@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::core::{Endpoint, Host, Unresolved};
 use crate::mail::Domain;
+use crate::route::customer::DeliverTo;
 use crate::route::exchangers::order;
-use crate::route::{self, HostName, NextHop, Protocol, SmarthostGroup, TlsPolicy};
+use crate::route::{self, Customers, HostName, NextHop, Protocol, SmarthostGroup, TlsPolicy};
 use crate::runtime::dns::{Dns, Lasting};
 
 /// The port of SMTP between servers.
@@ -29,6 +30,8 @@ pub struct HostBook {
     pub ourselves: Domain,
     /// The smarthosts of each group, in order.
     pub smarthosts: Vec<Vec<route::Host>>,
+    /// Whom we hold mail for.
+    pub customers: Arc<Customers>,
     /// Where mail by MX goes; 25 but in tests and behind odd firewalls.
     pub mx_port: Option<u16>,
     /// TLS for hosts found by MX.
@@ -54,9 +57,23 @@ pub async fn hosts(
         }
         NextHop::Host(host) => listed(dns, std::slice::from_ref(host)).await,
         NextHop::Mx(domain) => exchangers(dns, book, domain, seed).await,
-        NextHop::Hold { .. } | NextHop::Discard | NextHop::Maildir(_) => Err(Unresolved::Later(
-            format!("{next_hop} has no host to connect to"),
-        )),
+        NextHop::Hold { customer, domain } => {
+            let nowhere = |why: &str| Err(Unresolved::Later(format!("{next_hop}: {why}")));
+            match book.customers.by_name(customer).map(|c| &c.deliver_to) {
+                Some(DeliverTo::Host(host)) => listed(dns, std::slice::from_ref(host)).await,
+                // What the DNS says of a customer is mended when it is wrong; until then
+                // its mail is held, as long as mail is held.
+                Some(DeliverTo::Mx) => match exchangers(dns, book, domain, seed).await {
+                    Err(Unresolved::Never(why)) => Err(Unresolved::Later(why)),
+                    found => found,
+                },
+                Some(DeliverTo::Caller) => nowhere("nobody has called"),
+                None => nowhere("there is no such customer to deliver to"),
+            }
+        }
+        NextHop::Discard | NextHop::Maildir(_) => Err(Unresolved::Later(format!(
+            "{next_hop} has no host to connect to"
+        ))),
     };
     match found {
         Ok(Lasting { value, valid_for }) => (Ok(value), valid_for),

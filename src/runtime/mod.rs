@@ -25,6 +25,7 @@ pub mod settings;
 pub mod storeroom;
 pub mod threads;
 pub mod users;
+pub mod wake;
 
 pub use control::Exit;
 pub use serve::{ServeError, serve};

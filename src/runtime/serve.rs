@@ -26,7 +26,7 @@ use crate::core::control::{ControlCore, Reconfigured};
 use crate::core::data::{DataCore, Parts};
 use crate::core::restart;
 use crate::core::settings::Settings;
-use crate::queue::{self, CoreNumber, Permits, Schedule, Sessions};
+use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::route::TlsPolicy;
 use crate::runtime::clock::Clock;
@@ -67,6 +67,7 @@ struct Ground {
     spool: SpoolUuid,
     sessions: Arc<Sessions>,
     permits: Arc<Permits>,
+    ledger: Ledger,
 }
 
 /// Runs the server until it is told to stop.
@@ -79,7 +80,8 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     // A huge page is two mebibytes for one session. What needs much memory at once is
     // mapped from files here. Where the kernel refuses, memory costs more, that is all.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let settings = settings::settings(&config).map_err(ServeError)?;
+    let ledger = Ledger::default();
+    let settings = settings::settings(&config, &ledger).map_err(ServeError)?;
     let settings = Arc::new(settings);
     let data_cores = config.cores.data;
     let (spool, logs, directories) = open_spool(&config.spool.directory, data_cores)?;
@@ -102,6 +104,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
             random(),
         )),
         permits: Arc::new(Permits::new(connections, random())),
+        ledger,
         settings,
         clock,
         mailboxes: Arc::new(mailboxes),
@@ -271,6 +274,7 @@ impl Ground {
         let old = self.config.clone();
         let sessions = Arc::clone(&self.sessions);
         let permits = Arc::clone(&self.permits);
+        let ledger = self.ledger;
         let load = Box::new(move || {
             let new = reload()?;
             let needs_restart = needs_restart(&old, &new);
@@ -278,13 +282,13 @@ impl Ground {
             // What takes a restart stays as it is.
             new.cores = old.cores;
             new.listeners.clone_from(&old.listeners);
-            let settings = settings::settings(&new)?;
+            let settings = settings::settings(&new, &ledger)?;
             sessions.set_limits(new.limits.sessions_max, new.limits.sessions_per_client_max);
             let connections = u16::try_from(new.delivery.connections_max).unwrap_or(u16::MAX);
             // Whoever waits looks again when it is given the new settings.
             let _ = permits.set_limit_total(connections);
             Ok(Loaded {
-                book: host_book(&new),
+                book: host_book(&new, &settings),
                 reconfigured: Reconfigured {
                     settings: Arc::new(settings),
                     needs_restart,
@@ -292,11 +296,16 @@ impl Ground {
             })
         });
         let start = |dns| control::Start {
-            core: ControlCore::new(self.config.cores.data),
+            core: ControlCore::new(
+                self.clock.now(),
+                self.config.cores.data,
+                Arc::clone(&self.settings.customers),
+                random(),
+            ),
             mailboxes: self.mailboxes,
             clock: self.clock,
             storeroom: self.storeroom,
-            book: host_book(&self.config),
+            book: host_book(&self.config, &self.settings),
             seed: random(),
             dns,
             admin_socket: Some(self.config.admin.socket.clone()),
@@ -310,8 +319,9 @@ impl Ground {
     }
 }
 
-fn host_book(config: &Config) -> HostBook {
+fn host_book(config: &Config, settings: &Settings) -> HostBook {
     HostBook {
+        customers: Arc::clone(&settings.customers),
         ourselves: config.hostname.clone(),
         smarthosts: settings::smarthosts(config),
         mx_port: None,

@@ -10,6 +10,7 @@ use crate::core::credentials::Credentials;
 use crate::core::settings::Settings;
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
+use crate::queue::usage::Ledger;
 use crate::route::{
     self, Customers, HostName, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
     Scope, SmarthostGroup, Target, TlsPolicy,
@@ -41,7 +42,7 @@ pub use customers::customers;
 ///
 /// # Errors
 /// What only the modules can find, for the operator.
-pub fn settings(config: &Config) -> Result<Settings, String> {
+pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
     let wrong = |error: RouteError| error.to_string();
     let credentials = users::credentials(config)?;
     let smtp_client = smtp::client::settings::Settings::new(config.hostname.clone());
@@ -53,13 +54,13 @@ pub fn settings(config: &Config) -> Result<Settings, String> {
         listeners: config
             .listeners
             .iter()
-            .map(|listener| Arc::new(session(config, listener.role, &credentials)))
+            .map(|listener| Arc::new(session(config, listener.role, &credentials, &customers)))
             .collect(),
         relay: relay_rules(config, &customers),
         routes: routes(config, &customers).map_err(wrong)?,
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
-        policies: policies(config, &customers),
+        policies: policies(config, &customers, ledger),
         customers,
         data_cores: config.cores.data,
         idle: IDLE,
@@ -96,6 +97,7 @@ fn session(
     config: &Config,
     role: ListenerRole,
     credentials: &Credentials,
+    customers: &Customers,
 ) -> smtp::settings::Settings {
     let mut session = smtp::settings::Settings::new(config.hostname.clone());
     let needed = role == ListenerRole::Submission;
@@ -109,6 +111,7 @@ fn session(
     }
     session.message_bytes_max = config.limits.message_bytes_max;
     session.recipients_max = config.limits.recipients_max;
+    session.offers.etrn = !customers.is_empty();
     session
 }
 
@@ -140,7 +143,7 @@ fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> 
     Routes::new(mode, in_smarthost_mode, held, routes)
 }
 
-fn policies(config: &Config, customers: &Customers) -> Policies {
+fn policies(config: &Config, customers: &Customers, ledger: &Ledger) -> Policies {
     let (retry, warn) = match config.retry {
         RetryConfig::Exponential {
             first,
@@ -179,6 +182,9 @@ fn policies(config: &Config, customers: &Customers) -> Policies {
     };
     Policies {
         customers: customers::policies(customers, policy.connections),
+        usage: (customers.iter())
+            .map(|customer| (customer.name.clone(), ledger.of(&customer.name)))
+            .collect(),
         default: Arc::new(policy),
         ..Policies::default()
     }

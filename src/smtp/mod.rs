@@ -15,6 +15,7 @@
 pub mod answer;
 pub mod auth;
 pub mod client;
+pub mod etrn;
 mod parameter;
 pub mod reply;
 pub mod server;

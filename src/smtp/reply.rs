@@ -36,6 +36,15 @@ impl Reply {
         }
     }
 
+    /// The same with a text made at run time.
+    #[must_use]
+    pub fn with_text(self, text: String) -> Self {
+        Self {
+            text: Cow::Owned(text),
+            ..self
+        }
+    }
+
     /// RFC 5321 §4.2.1: what the client looks at.
     #[must_use]
     pub const fn code(&self) -> u16 {
@@ -182,6 +191,9 @@ pub(crate) fn write_extensions(
     }
     if settings.offers.start_tls && tls == Tls::Absent {
         out.extend_from_slice(b"\r\n250-STARTTLS");
+    }
+    if settings.offers.etrn {
+        out.extend_from_slice(b"\r\n250-ETRN");
     }
     write_mechanisms(out, mechanisms);
     if settings.offers.mt_priority {

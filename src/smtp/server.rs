@@ -37,6 +37,7 @@
 mod answers;
 mod auth;
 mod commands;
+mod etrn;
 mod octets;
 mod transaction;
 mod turn;
@@ -53,6 +54,7 @@ use crate::mail::{Domain, Envelope, QueueId, Receipt, Recipient, Sender};
 use crate::smtp::auth::Mechanism;
 use crate::smtp::auth::server::Claim;
 use crate::smtp::data::MessageFacts;
+use crate::smtp::etrn::{Answer, Node};
 use crate::smtp::line::Lines;
 use crate::smtp::reply::{self, Closing, Refusal, Reply};
 use crate::smtp::settings::{EarlyTalker, Settings};
@@ -87,6 +89,8 @@ pub enum Input<'a, R> {
     Received(&'a [u8]),
     /// The answer to [`Output::Ask`].
     Answer(Verdict),
+    /// The answer to [`Output::Ask`] of [`Question::Release`].
+    Released(Answer),
     /// The answer to [`Output::Ask`] where that is about AUTH.
     Auth(AuthAnswer),
     /// What the session waits for will take a while: send what is gathered.
@@ -219,6 +223,12 @@ pub enum Question<'a> {
         /// What ATRN said. Empty: all of the user's.
         domains: &'a [Domain],
     },
+    /// What is this client's of what it wants released? Answered by
+    /// [`Input::Released`].
+    Release {
+        /// What it named.
+        node: &'a Node,
+    },
     /// May this client try to authenticate?
     AuthBegins {
         /// With what.
@@ -258,6 +268,8 @@ enum State {
     AskedRecipient(Box<Gathering>, Box<Recipient>),
     /// ATRN of these domains waits for its answer.
     AskedTurn(Box<[Domain]>),
+    /// ETRN waits for its answer.
+    AskedRelease(Box<Node>),
     /// AUTH waits for its answer.
     AskedAuth(Box<auth::Asking>),
     /// An exchange waits for a line of the client.
@@ -381,6 +393,7 @@ impl<R: Receipt> Session<R> {
         match input {
             Input::Received(octets) => taken = self.received(octets),
             Input::Answer(verdict) => self.answered(verdict),
+            Input::Released(answer) => self.released(answer),
             Input::Auth(answer) => self.auth_answered(answer),
             Input::Later => self.flush(),
             Input::Begun(id) => self.begun(id),
@@ -420,6 +433,7 @@ impl<R: Receipt> Session<R> {
             State::AskedSender(_)
             | State::AskedRecipient(..)
             | State::AskedTurn(_)
+            | State::AskedRelease(_)
             | State::AskedAuth(_)
             | State::AskedLogin(_)
             | State::Beginning(_)
@@ -443,6 +457,7 @@ impl<R: Receipt> Session<R> {
                 accepted: &gathering.recipients,
             }),
             State::AskedTurn(domains) => Some(Question::Turn { domains }),
+            State::AskedRelease(node) => Some(Question::Release { node }),
             State::AskedAuth(asking) => Some(Question::AuthBegins {
                 mechanism: asking.mechanism(),
             }),
@@ -582,6 +597,7 @@ impl<R: Receipt> Session<R> {
             | State::AskedSender(_)
             | State::AskedRecipient(..)
             | State::AskedTurn(_)
+            | State::AskedRelease(_)
             | State::AskedAuth(_)
             | State::AskedLogin(_)
             | State::LoginRefused { .. }

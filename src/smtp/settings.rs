@@ -96,6 +96,8 @@ pub enum EarlyTalker {
 pub struct Offers {
     /// STARTTLS (RFC 3207), while the session is in clear.
     pub start_tls: bool,
+    /// ETRN (RFC 1985).
+    pub etrn: bool,
     /// AUTH (RFC 4954).
     pub auth: Option<AuthOffer>,
     /// MT-PRIORITY (RFC 6710).

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::mail::{AddressError, Domain, ForwardPath, Recipient, ReversePath, Sender};
 use crate::smtp::auth::{Mechanism, Response};
+use crate::smtp::etrn::{self, Node};
 use crate::smtp::parameter;
 use crate::smtp::reply::Refusal;
 use crate::smtp::settings::{Offers, Role};
@@ -46,6 +47,8 @@ pub enum Command {
     StartTls,
     /// RFC 2645. Without a domain: all of the customer's.
     Atrn(Vec<Domain>),
+    /// RFC 1985.
+    Etrn(Node),
     /// RFC 4954.
     Auth(Auth),
 }
@@ -190,6 +193,7 @@ pub fn parse(line: &[u8], context: &Context<'_>) -> Result<Command, SyntaxError>
         b"VRFY" => Ok(Command::Vrfy),
         b"ATRN" if context.role == Role::Odmr => atrn(arguments).map(Command::Atrn),
         b"STARTTLS" if context.offers.start_tls => alone(arguments, Command::StartTls),
+        b"ETRN" if context.offers.etrn => etrn::node(arguments).map(Command::Etrn),
         b"AUTH" if context.offers.auth.is_some() => auth(arguments).map(Command::Auth),
         b"EXPN" | b"STARTTLS" | b"AUTH" | b"ETRN" | b"ATRN" | b"TURN" | b"SEND" | b"SOML"
         | b"SAML" => Err(SyntaxError::NotImplemented),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use turnspool::smtp::auth::{Mechanism, Mechanisms};
 use turnspool::smtp::data::BareNewline;
+use turnspool::smtp::etrn::{Answer, Waiting};
 use turnspool::smtp::reply::Refusal;
 use turnspool::smtp::server::{NotTaken, Verdict};
 use turnspool::smtp::settings::{AuthOffer, EarlyTalker, Role, Settings};
@@ -16,11 +17,13 @@ use crate::login::LoginAnswer;
 /// `set KEY VALUE` (before all else), `implicit-tls`, `show trace`,
 /// `answer VERDICT` (to the next question that has none), `answer-later VERDICT`,
 /// `begin OUTCOME`, `begin-later OUTCOME`, `store OUTCOME`, `store-later OUTCOME`,
-/// `go` (the late answer comes), `lose OUTCOME` (the message is lost now),
+/// `etrn ANSWER`, `etrn-later ANSWER`, `go` (the late answer comes), `lose OUTCOME` (the message is lost now),
 /// `advance SECONDSs`, `stop`, `peer-closes`, `login banned|busy|slow` (the next
 /// question about AUTH).
 ///
 /// VERDICT: `accept`, `refuse CODE X.Y.Z TEXT`, `dismiss CODE X.Y.Z TEXT`.
+/// ANSWER: `started MESSAGES OCTETS`, `joined MESSAGES OCTETS`, `nothing`, `unable`,
+/// `too-often`, `not-allowed`, `auth-required`.
 /// OUTCOME: `ok`, `no-room`, `failed`, `refuse CODE X.Y.Z TEXT`.
 #[derive(Debug)]
 pub(crate) enum Directive {
@@ -29,6 +32,8 @@ pub(crate) enum Directive {
     AnswerLater(Verdict),
     Outcome(Stage, Result<(), NotTaken>),
     OutcomeLater(Stage, Result<(), NotTaken>),
+    Etrn(Answer),
+    EtrnLater(Answer),
     Go,
     Lose(NotTaken),
     Advance(Duration),
@@ -171,6 +176,8 @@ fn directive(text: &str) -> Result<Directive, String> {
         "begin-later" => Directive::OutcomeLater(Stage::Begin, outcome(rest)?),
         "store" => Directive::Outcome(Stage::Store, outcome(rest)?),
         "store-later" => Directive::OutcomeLater(Stage::Store, outcome(rest)?),
+        "etrn" => Directive::Etrn(answer(rest)?),
+        "etrn-later" => Directive::EtrnLater(answer(rest)?),
         "login" => Directive::Login(match rest {
             "banned" => LoginAnswer::Banned,
             "busy" => LoginAnswer::Busy,
@@ -203,6 +210,27 @@ fn verdict(text: &str) -> Result<Verdict, String> {
         Some(("dismiss", rest)) => Ok(Verdict::Dismiss(refusal(rest)?)),
         _ => Err(format!("no verdict {text:?}")),
     }
+}
+
+fn answer(text: &str) -> Result<Answer, String> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let waiting = |messages: &str, octets: &str| -> Result<Waiting, String> {
+        let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
+        Ok(Waiting {
+            messages: number(messages)?,
+            octets: number(octets)?,
+        })
+    };
+    Ok(match words[..] {
+        ["started", messages, octets] => Answer::Started(waiting(messages, octets)?),
+        ["joined", messages, octets] => Answer::Joined(waiting(messages, octets)?),
+        ["nothing"] => Answer::Nothing,
+        ["unable"] => Answer::Unable,
+        ["too-often"] => Answer::TooOften,
+        ["not-allowed"] => Answer::NotAllowed,
+        ["auth-required"] => Answer::AuthRequired,
+        _ => return Err(format!("no answer {text:?}")),
+    })
 }
 
 fn outcome(text: &str) -> Result<Result<(), NotTaken>, String> {
@@ -268,6 +296,7 @@ fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
             settings.early_talker = EarlyTalker::Refuse { pause };
         }
         "start_tls" if value == "offered" => settings.offers.start_tls = true,
+        "etrn" if value == "offered" => settings.offers.etrn = true,
         "auth" => settings.offers.auth = Some(AuthOffer::new(mechanisms(value)?)),
         "auth_needed" if value == "yes" => {
             settings

@@ -64,6 +64,7 @@ impl Core for ByName {
             Question::Sender { sender, .. } => sender.reverse_path.as_str(),
             Question::Recipient { recipient, .. } => recipient.forward_path.as_str(),
             Question::Turn { domains } => domains.first().map_or("", Domain::as_str),
+            Question::Release { .. } => unreachable!("that is another question"),
             Question::AuthBegins { .. } | Question::Login(_) => unreachable!("asked by login"),
         };
         if name.starts_with("dismissed") {
@@ -99,6 +100,7 @@ fn settings(random: &mut Random) -> Settings {
     settings.discard_bytes_max = 200;
     settings.errors_max = 40;
     settings.idle_commands_max = 40;
+    settings.offers.etrn = random.below(2) == 0;
     if random.below(2) == 0 {
         settings.bare_newline = BareNewline::Normalise;
     }
@@ -139,6 +141,9 @@ fn text(random: &mut Random) -> Vec<u8> {
 fn command(random: &mut Random) -> Vec<u8> {
     const LINES: &[&str] = &[
         "EHLO client.example",
+        "ETRN a.example",
+        "ETRN #a",
+        "ETRN",
         "HELO client.example",
         "HELO",
         "MAIL FROM:<a@a.example>",

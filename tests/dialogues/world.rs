@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use turnspool::mail::{BodyForm, BodyKind, Envelope, Notify, QueueId, Receipt, Ret};
 use turnspool::smtp::data::MessageFacts;
+use turnspool::smtp::etrn::{Answer, Node};
 use turnspool::smtp::server::{
     AuthAnswer, Input, NotTaken, Output, PeerFacts, Question, Session, Verdict,
 };
@@ -30,6 +31,10 @@ impl Receipt for Stored {
 /// Who answers the session.
 pub(crate) trait Core {
     fn verdict(&mut self, question: &Question<'_>) -> Reply<Verdict>;
+    /// Nothing is anybody's, if nothing else is said.
+    fn release(&mut self, _node: &Node) -> Reply<Answer> {
+        Reply::Now(Answer::NotAllowed)
+    }
     fn login(&mut self, question: &Question<'_>) -> Reply<AuthAnswer>;
     fn room(&mut self, envelope: &Envelope) -> Reply<Result<(), NotTaken>>;
     fn storage(&mut self, envelope: &Envelope) -> Reply<Result<(), NotTaken>>;
@@ -47,6 +52,7 @@ pub(crate) enum Reply<T> {
 #[derive(Default)]
 pub(crate) struct Scripted {
     verdicts: VecDeque<Reply<Verdict>>,
+    releases: VecDeque<Reply<Answer>>,
     logins: VecDeque<LoginAnswer>,
     room: VecDeque<Reply<Result<(), NotTaken>>>,
     storage: VecDeque<Reply<Result<(), NotTaken>>>,
@@ -58,6 +64,10 @@ impl Core for Scripted {
         next.unwrap_or(Reply::Now(Verdict::Accept))
     }
 
+    fn release(&mut self, _: &Node) -> Reply<Answer> {
+        let next = self.releases.pop_front();
+        next.unwrap_or(Reply::Now(Answer::NotAllowed))
+    }
     fn login(&mut self, question: &Question<'_>) -> Reply<AuthAnswer> {
         match (question, self.logins.front()) {
             (Question::AuthBegins { .. }, Some(LoginAnswer::Banned)) => {
@@ -87,6 +97,8 @@ impl Core for Scripted {
             Directive::Answer(verdict) => self.verdicts.push_back(Reply::Now(verdict)),
             Directive::Login(answer) => self.logins.push_back(answer),
             Directive::AnswerLater(verdict) => self.verdicts.push_back(Reply::Later(verdict)),
+            Directive::Etrn(answer) => self.releases.push_back(Reply::Now(answer)),
+            Directive::EtrnLater(answer) => self.releases.push_back(Reply::Later(answer)),
             Directive::Outcome(Stage::Begin, result) => self.room.push_back(Reply::Now(result)),
             Directive::Outcome(Stage::Store, result) => self.storage.push_back(Reply::Now(result)),
             Directive::OutcomeLater(Stage::Begin, result) => {
@@ -103,6 +115,7 @@ impl Core for Scripted {
 /// What the core owes the session.
 enum Owed {
     Verdict(Verdict),
+    Release(Answer),
     Login(AuthAnswer),
     Room(Result<(), NotTaken>),
     Storage(Result<(), NotTaken>),
@@ -205,6 +218,10 @@ impl<C: Core> World<C> {
             Output::Ask => {
                 let question = self.session.question().expect("a question was announced");
                 match question {
+                    Question::Release { node } => {
+                        let answer = self.core.release(node);
+                        self.owe(answer, Owed::Release);
+                    }
                     Question::AuthBegins { .. } | Question::Login(_) => {
                         let answer = self.core.login(&question);
                         self.owe(answer, Owed::Login);
@@ -289,6 +306,7 @@ impl<C: Core> World<C> {
     fn pay(&mut self, owed: Owed) {
         let input = match owed {
             Owed::Verdict(verdict) => Input::Answer(verdict),
+            Owed::Release(answer) => Input::Released(answer),
             Owed::Login(answer) => Input::Auth(answer),
             Owed::Room(Ok(())) => {
                 self.id += 1;

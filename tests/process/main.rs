@@ -5,6 +5,7 @@
 mod harness;
 
 mod fixture;
+mod held;
 mod identity;
 mod idle;
 mod job;

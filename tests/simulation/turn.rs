@@ -43,6 +43,9 @@ use crate::random::Random;
 const SEGMENT_BYTES: u32 = 256 << 10;
 const PLENTY: u64 = 1 << 40;
 
+/// When a world begins.
+const START_NANOS: u64 = 1_000_000_000;
+
 /// Steps of one world. One that needs more goes round in circles.
 const STEPS_MAX: u64 = 2_000_000;
 
@@ -343,13 +346,19 @@ impl World {
         let settings = Arc::new(settings(count));
         let sessions = Arc::new(Sessions::new(1000, 1000, 1));
         let permits = Arc::new(Permits::new(10, 5));
+        let control = ControlCore::new(
+            now_at(START_NANOS),
+            count,
+            Arc::clone(&settings.customers),
+            random.next(),
+        );
         let mut world = Self {
-            nanos: 1_000_000_000,
+            nanos: START_NANOS,
             cores: Vec::new(),
             ready: Vec::new(),
             spool: Spool::default(),
             writes: Vec::new(),
-            control: ControlCore::new(count),
+            control,
             to_control: VecDeque::new(),
             letters: Vec::new(),
             wires: Vec::new(),
@@ -398,10 +407,7 @@ impl World {
     }
 
     fn now(&self) -> Now {
-        Now {
-            instant: Instant::from_nanos(self.nanos),
-            wall: WallTime::from_millis(1_795_351_597_250 + (self.nanos / 1_000_000) as i64),
-        }
+        now_at(self.nanos)
     }
 
     fn give(&mut self, core: usize, completion: Completion<'_>) {
@@ -869,6 +875,13 @@ impl World {
             })
             .sum();
         assert_eq!(fed, self.sent.len());
+    }
+}
+
+fn now_at(nanos: u64) -> Now {
+    Now {
+        instant: Instant::from_nanos(nanos),
+        wall: WallTime::from_millis(1_795_351_597_250 + (nanos / 1_000_000) as i64),
     }
 }
 

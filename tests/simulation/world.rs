@@ -1273,6 +1273,9 @@ impl World {
                 }
             }
             ControlNotice::AdminAnswer { response, .. } => self.answered(&response),
+            ControlNotice::Release { .. }
+            | ControlNotice::ReleasePart { .. }
+            | ControlNotice::ReleaseEnded { .. } => unreachable!("nobody is a customer"),
             ControlNotice::Compute { .. } | ControlNotice::LoginFailed { .. } => {
                 panic!("nobody authenticates here")
             }

@@ -112,6 +112,22 @@ impl Schedule {
         waiting
     }
 
+    /// Whether all that a selection holds is released already.
+    #[must_use]
+    pub fn is_released(&self, selection: Selection<'_>) -> bool {
+        self.selected(selection).into_iter().all(|id| {
+            let destination = &self.destinations[id];
+            destination.shares == 0 || matches!(destination.gate, Gate::Released { .. })
+        })
+    }
+
+    /// Whether anything that is held for this customer is released now.
+    #[must_use]
+    pub fn releases_of(&self, customer: &CustomerName) -> bool {
+        let mut ids = self.destinations.of_customer(customer).iter();
+        ids.any(|id| matches!(self.destinations[*id].gate, Gate::Released { .. }))
+    }
+
     /// Stops mail, until it is released. What is on the wire is not stopped. Says what
     /// there is.
     pub fn hold(&mut self, now: Now, selection: Selection<'_>) -> Waiting {
@@ -336,12 +352,16 @@ impl Schedule {
         if is_hold && destination.shares == 0 {
             return;
         }
+        // A second release during a drain joins it: what the site has put off in this
+        // drain is not offered again at once, however often it is asked for.
+        let joins = matches!(destination.gate, Gate::Released { .. });
         destination.gate = if is_hold {
             Gate::Released { failures: 0 }
         } else {
             Gate::Open
         };
-        if destination.released.is_empty() {
+        if joins {
+        } else if destination.released.is_empty() {
             std::mem::swap(&mut destination.released, &mut destination.deferred);
         } else {
             destination.released.append(&mut destination.deferred);

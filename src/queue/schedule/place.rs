@@ -14,6 +14,9 @@ impl Schedule {
         let destination = &mut self.destinations[share.destination];
         destination.shares += 1;
         destination.octets += octets;
+        if let Some(usage) = &destination.usage {
+            usage.add(1, octets);
+        }
         let failures = destination.failures_total;
         self.index.share_mut(slot).failures_seen = failures;
         self.set_clock(slot);
@@ -86,6 +89,9 @@ impl Schedule {
         let destination = &mut self.destinations[share.destination];
         destination.shares -= 1;
         destination.octets -= octets;
+        if let Some(usage) = &destination.usage {
+            usage.remove(octets);
+        }
         if destination.shares == 0 {
             destination.empty_since = self.now.instant;
         }

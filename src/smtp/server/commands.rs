@@ -46,7 +46,7 @@ impl<R: Receipt> Session<R> {
             return;
         }
         let moves_no_mail = match command {
-            Command::Noop | Command::Vrfy | Command::Help => true,
+            Command::Noop | Command::Vrfy | Command::Help | Command::Etrn(_) => true,
             Command::Ehlo(_) | Command::Helo(_) => true,
             Command::Rset => matches!(open, Open::Nothing),
             _ => false,
@@ -78,6 +78,7 @@ impl<R: Receipt> Session<R> {
             }
             Command::StartTls => self.start_tls(behind),
             Command::Atrn(domains) => self.atrn(domains, behind),
+            Command::Etrn(node) => self.etrn(node),
             Command::Auth(auth) => self.auth(auth),
         }
     }

@@ -48,6 +48,7 @@ impl<R: Receipt> Session<R> {
                 // The caller's contract: no octets in clear during the handshake.
                 state @ (State::AskedSender(_)
                 | State::AskedRecipient(..)
+                | State::AskedRelease(_)
                 | State::AskedAuth(_)
                 | State::AskedLogin(_)
                 | State::LoginRefused { .. }

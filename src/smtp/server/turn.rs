@@ -30,6 +30,7 @@ pub(super) fn is_for_odmr(command: &Command) -> bool {
         | Command::Data
         | Command::Bdat(_)
         | Command::Vrfy
+        | Command::Etrn(_)
         | Command::Help => false,
     }
 }

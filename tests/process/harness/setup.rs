@@ -21,6 +21,7 @@ pub(crate) struct Setup {
     smarthosts: Vec<SocketAddr>,
     delivery: String,
     routes: String,
+    customers: String,
     retry: String,
     log: String,
     sections: String,
@@ -40,6 +41,7 @@ impl Setup {
             smarthosts: Vec::new(),
             delivery: String::new(),
             routes: String::new(),
+            customers: String::new(),
             retry:
                 "first = \"1s\"\nfactor = 1.0\nlongest = \"1s\"\ngive_up = \"10m\"\nwarn = \"0s\"\n"
                     .to_owned(),
@@ -95,6 +97,12 @@ impl Setup {
             "[[route]]\ndomain = \"{domain}\"\nnext_hop = \"{next_hop}\""
         )
         .expect("a String takes everything");
+    }
+
+    /// One more `[[customer]]`, whole.
+    pub(crate) fn customer(mut self, section: &str) -> Self {
+        self.customers.push_str(section);
+        self
     }
 
     /// Lines before the first section.
@@ -172,6 +180,7 @@ impl Setup {
             limits,
             delivery,
             routes,
+            customers,
             retry,
             log,
             sections,
@@ -216,6 +225,7 @@ impl Setup {
             push(&format!("[delivery]\n{delivery}"));
         }
         push(routes);
+        push(customers);
         push(&format!("[retry]\n{retry}"));
         push(sections);
         text

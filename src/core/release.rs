@@ -1,0 +1,590 @@
+//! The desk: where releases of held mail are asked for, counted, limited and followed.
+//! A part of the control core.
+//!
+//! # How a release goes
+//! 1. Somebody asks: a session by ETRN (its data core has looked who may ask for what), a
+//!    connection from a customer's address, the customer's interval, the operator.
+//! 2. The desk tells every data core. Each lets go what it holds, says at once how much
+//!    that is, and drains it over connections of its own, within the permits that all
+//!    cores share for the site.
+//! 3. When all have said their part the asker has its answer. That is two notices there
+//!    and two back, some tens of microseconds, whatever the queue holds: each core keeps
+//!    the sums for each of its destinations.
+//! 4. Each core tells when nothing of the customer is released there any more. With the
+//!    last the drain is over.
+//!
+//! A customer with a command that wakes its site is counted first; if something waits
+//! the command is run, and when it has ended well the mail is let go. Who asks by ETRN or
+//! by a connection is awake: no command is run.
+//!
+//! # Invariants
+//! - Each asker has exactly one answer, at the latest after [`PATIENCE`].
+//! - A release during a drain of the same mail starts nothing: it joins.
+//! - What is remembered of strangers is bounded by [`REMEMBERED_MAX`].
+//!
+//! What it does not do: it sees no message and no password.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use crate::core::admin::{Reason, Released, Response};
+use crate::core::control::ControlOperation;
+use crate::core::{AdminRequestId, ConnectionId, CoreId, Notice};
+use crate::mail::Domain;
+use crate::queue::retry::Jitter;
+use crate::queue::schedule::{ReleaseEnd, Waiting};
+use crate::report::Fact;
+use crate::route::{Customer, CustomerName, Customers};
+use crate::smtp::etrn::{self, Answer};
+use crate::time::{Instant, Now};
+
+/// How long an asker waits. A core that is healthy says its part within a millisecond.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Releases that one client may ask for in a row, and how soon one more: a site with
+/// many domains asks for each of them in one session.
+const CLIENT_BURST: u32 = 100;
+const CLIENT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Releases of one name in a row, and how soon one more: nobody's mail comes faster by
+/// asking more often.
+const NODE_BURST: u32 = 5;
+const NODE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Clients and names that are remembered for that: some 8 MiB.
+const REMEMBERED_MAX: usize = 65_536;
+
+/// The shortest interval at which we try a site unasked.
+const EVERY_MIN: Duration = Duration::from_secs(10);
+
+/// The random part of that interval: sites with the same one do not stay in step.
+const EVERY_JITTER: f64 = 0.1;
+
+/// A release that is under way.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReleaseId(pub u64);
+
+/// How much of what is held for a customer.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Extent {
+    /// This domain's.
+    Domain(Domain),
+    /// This domain's and that of all names below it.
+    Below(Domain),
+    /// All.
+    Everything,
+}
+
+/// What is to be released.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Order {
+    /// Whose. Never empty.
+    pub customers: Vec<CustomerName>,
+    /// How much of it.
+    pub extent: Extent,
+    /// Who called, for customers whose mail goes there. Has authenticated.
+    pub caller: Option<IpAddr>,
+}
+
+/// Whether a data core is to let go, or only to say what there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Count.
+    Count,
+    /// Count and let go.
+    Release,
+}
+
+/// Who asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReleaseAsker {
+    /// A session, by ETRN.
+    Session {
+        /// On which core.
+        core: CoreId,
+        /// Which.
+        connection: ConnectionId,
+        /// From where.
+        client: SocketAddr,
+        /// As whom, if it authenticated.
+        user: Option<Box<str>>,
+    },
+    /// A connection from one of the customer's addresses.
+    Connection {
+        /// From where.
+        client: SocketAddr,
+    },
+    /// The operator.
+    Operator(AdminRequestId),
+    /// The interval of the customer.
+    Interval,
+    /// The command that woke the site, asked for by one of the last two.
+    Awake,
+}
+
+/// One data core's part of an answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// What is there.
+    pub waiting: Waiting,
+    /// Something was let go that was held until now.
+    pub started: bool,
+    /// Customers of the order of whom something is released on that core now.
+    pub draining: Vec<CustomerName>,
+}
+
+/// A question to all cores.
+struct Question {
+    order: Arc<Order>,
+    asker: ReleaseAsker,
+    purpose: Purpose,
+    waiting_for: u8,
+    waiting: Waiting,
+    started: bool,
+    deadline: Instant,
+}
+
+/// A customer's mail on its way.
+struct Drain {
+    since: Instant,
+    cores: BTreeSet<CoreId>,
+    unreachable: bool,
+    left: Waiting,
+}
+
+/// See the module.
+pub(super) struct Desk {
+    data_cores: u8,
+    customers: Arc<Customers>,
+    last: u64,
+    questions: BTreeMap<ReleaseId, Question>,
+    drains: HashMap<CustomerName, Drain>,
+    /// What is let go when the site's command has ended.
+    waking: HashMap<CustomerName, Arc<Order>>,
+    clients: Limit<IpAddr>,
+    nodes: Limit<(CustomerName, Extent)>,
+    /// When a customer's interval is over.
+    due: BTreeSet<(Instant, CustomerName)>,
+    random: Jitter,
+    open: bool,
+}
+
+impl Desk {
+    /// A desk for so many data cores, with no customers yet.
+    pub(super) fn new(data_cores: u8, seed: u64) -> Self {
+        Self {
+            data_cores,
+            customers: Arc::default(),
+            last: 0,
+            questions: BTreeMap::new(),
+            drains: HashMap::new(),
+            waking: HashMap::new(),
+            clients: Limit::new(CLIENT_BURST, CLIENT_PAUSE),
+            nodes: Limit::new(NODE_BURST, NODE_PAUSE),
+            due: BTreeSet::new(),
+            random: Jitter::new(seed),
+            open: true,
+        }
+    }
+
+    /// The customers, at the start and after a reload. Who keeps an interval keeps the
+    /// time of the next attempt; a new one begins somewhere in its interval, so that the
+    /// sites do not all come at once.
+    pub(super) fn set_customers(&mut self, now: Now, customers: Arc<Customers>) {
+        let before = std::mem::replace(&mut self.customers, customers);
+        let mut old: HashMap<CustomerName, Instant> = std::mem::take(&mut self.due)
+            .into_iter()
+            .map(|(at, name)| (name, at))
+            .collect();
+        for customer in self.customers.iter() {
+            let Some(every) = interval(customer) else {
+                continue;
+            };
+            let same = (before.by_name(&customer.name))
+                .is_some_and(|before| interval(before) == Some(every));
+            let at = match old.remove(&customer.name) {
+                Some(at) if same => at,
+                _ => now.instant + self.random.around(every / 2, 1.0),
+            };
+            self.due.insert((at, customer.name.clone()));
+        }
+        self.drains
+            .retain(|name, _| self.customers.by_name(name).is_some());
+        self.waking
+            .retain(|name, _| self.customers.by_name(name).is_some());
+    }
+
+    /// No new release from now on.
+    pub(super) fn close(&mut self) {
+        self.open = false;
+        self.due.clear();
+        self.waking.clear();
+    }
+
+    /// What the operator means by a name: a customer, else a domain of one.
+    pub(super) fn named(&self, name: &str) -> Option<Order> {
+        let of = |customer: &Customer, extent| Order {
+            customers: vec![customer.name.clone()],
+            extent,
+            caller: None,
+        };
+        if let Some(customer) = (name.parse().ok()).and_then(|name| self.customers.by_name(&name)) {
+            return Some(of(customer, Extent::Everything));
+        }
+        let domain: Domain = name.parse().ok()?;
+        let customer = self.customers.by_domain(domain.as_str())?;
+        Some(of(customer, Extent::Domain(domain)))
+    }
+
+    /// When [`Desk::timer`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let question = self.questions.values().next().map(|q| q.deadline);
+        let due = self.due.first().map(|(at, _)| *at);
+        [question, due].into_iter().flatten().min()
+    }
+
+    /// Somebody asks for a release.
+    pub(super) fn ask(&mut self, now: Now, order: Order, asker: ReleaseAsker, out: &mut Out) {
+        if let Some(refusal) = self.refusal(now.instant, &order, &asker) {
+            // Who connects has asked for nothing.
+            if !matches!(asker, ReleaseAsker::Connection { .. }) {
+                self.answer(&order, &asker, refusal, out);
+            }
+            return;
+        }
+        let is_awake = !matches!(asker, ReleaseAsker::Operator(_) | ReleaseAsker::Interval);
+        let wakes = |name: &CustomerName| {
+            (self.customers.by_name(name)).is_some_and(|c| !c.wake_command.is_empty())
+        };
+        let purpose = if !is_awake && order.customers.iter().any(wakes) {
+            Purpose::Count
+        } else {
+            Purpose::Release
+        };
+        self.put(now, Arc::new(order), asker, purpose, out);
+    }
+
+    fn refusal(&mut self, now: Instant, order: &Order, asker: &ReleaseAsker) -> Option<Answer> {
+        if !self.open {
+            return Some(Answer::Unable);
+        }
+        let client = match asker {
+            ReleaseAsker::Session { client, .. } | ReleaseAsker::Connection { client } => {
+                client.ip()
+            }
+            ReleaseAsker::Operator(_) | ReleaseAsker::Interval | ReleaseAsker::Awake => {
+                return None;
+            }
+        };
+        let mut allowed = self.clients.take(now, network_of(client));
+        for customer in &order.customers {
+            let node = (customer.clone(), order.extent.clone());
+            allowed = allowed && self.nodes.take(now, node);
+        }
+        (!allowed).then_some(Answer::TooOften)
+    }
+
+    fn put(
+        &mut self,
+        now: Now,
+        order: Arc<Order>,
+        asker: ReleaseAsker,
+        purpose: Purpose,
+        out: &mut Out,
+    ) {
+        self.last += 1;
+        let release = ReleaseId(self.last);
+        for core in 0..self.data_cores {
+            out.push_back(ControlOperation::Tell {
+                core: CoreId(core),
+                notice: Notice::Release {
+                    release,
+                    order: Arc::clone(&order),
+                    purpose,
+                },
+            });
+        }
+        let question = Question {
+            order,
+            asker,
+            purpose,
+            waiting_for: self.data_cores,
+            waiting: Waiting::default(),
+            started: false,
+            deadline: now.instant + PATIENCE,
+        };
+        self.questions.insert(release, question);
+    }
+
+    /// A data core has said its part.
+    pub(super) fn part(
+        &mut self,
+        now: Now,
+        core: CoreId,
+        release: ReleaseId,
+        part: Part,
+        out: &mut Out,
+    ) {
+        for customer in part.draining {
+            let drain = self.drains.entry(customer).or_insert_with(|| Drain {
+                since: now.instant,
+                cores: BTreeSet::new(),
+                unreachable: false,
+                left: Waiting::default(),
+            });
+            drain.cores.insert(core);
+        }
+        // One that comes after the deadline has nobody to go to.
+        let Some(question) = self.questions.get_mut(&release) else {
+            return;
+        };
+        question.waiting.messages += part.waiting.messages;
+        question.waiting.octets += part.waiting.octets;
+        question.started |= part.started;
+        question.waiting_for -= 1;
+        if question.waiting_for == 0 {
+            self.counted(release, out);
+        }
+    }
+
+    /// All cores have said their part.
+    fn counted(&mut self, release: ReleaseId, out: &mut Out) {
+        let question = self.questions.remove(&release).expect("the caller has it");
+        let Waiting { messages, octets } = question.waiting;
+        let waiting = etrn::Waiting { messages, octets };
+        let answer = match (messages, question.purpose, question.started) {
+            (0, ..) => Answer::Nothing,
+            (_, Purpose::Release, false) => Answer::Joined(waiting),
+            (_, Purpose::Release, true) | (_, Purpose::Count, _) => Answer::Started(waiting),
+        };
+        self.answer(&question.order, &question.asker, answer, out);
+        if messages == 0 || question.purpose == Purpose::Release {
+            return;
+        }
+        for name in &question.order.customers {
+            let Some(customer) = self.customers.by_name(name) else {
+                continue;
+            };
+            // One that is running already serves this release too.
+            let order = Order {
+                customers: vec![name.clone()],
+                ..(*question.order).clone()
+            };
+            if self.waking.insert(name.clone(), Arc::new(order)).is_none() {
+                out.push_back(ControlOperation::Wake {
+                    customer: name.clone(),
+                    command: customer.wake_command.clone(),
+                });
+            }
+        }
+    }
+
+    /// The command that wakes a site has ended.
+    pub(super) fn woken(
+        &mut self,
+        now: Now,
+        customer: &CustomerName,
+        result: Result<(), String>,
+        out: &mut Out,
+    ) {
+        let Some(order) = self.waking.remove(customer) else {
+            return;
+        };
+        match result {
+            Ok(()) => self.put(now, order, ReleaseAsker::Awake, Purpose::Release, out),
+            Err(why) => {
+                let contact = (self.customers.by_name(customer))
+                    .and_then(|customer| customer.contact.as_ref())
+                    .map_or_else(String::new, |contact| format!(" (contact: {contact})"));
+                let what = format!(
+                    "the command that wakes the site of {customer} failed: {why}; its mail \
+                     stays held until the next release{contact}"
+                );
+                out.push_back(ControlOperation::Report(Fact::Trouble { what }));
+            }
+        }
+    }
+
+    /// On a data core nothing of this customer is released any more.
+    pub(super) fn ended(
+        &mut self,
+        now: Now,
+        core: CoreId,
+        customer: CustomerName,
+        end: ReleaseEnd,
+        left: Waiting,
+        out: &mut Out,
+    ) {
+        let Some(drain) = self.drains.get_mut(&customer) else {
+            return;
+        };
+        drain.unreachable |= end == ReleaseEnd::Unreachable;
+        if drain.cores.remove(&core) {
+            drain.left.messages += left.messages;
+            drain.left.octets += left.octets;
+        }
+        if drain.cores.is_empty() {
+            let drain = self.drains.remove(&customer).expect("looked at above");
+            out.push_back(ControlOperation::Report(Fact::ReleaseEnded {
+                customer: customer.to_string(),
+                took: now.instant.since(drain.since),
+                reached: !drain.unreachable,
+                left: drain.left.messages,
+            }));
+        }
+    }
+
+    /// Looks at the clock.
+    pub(super) fn timer(&mut self, now: Now, out: &mut Out) {
+        while let Some((&release, question)) = self.questions.first_key_value()
+            && question.deadline <= now.instant
+        {
+            let question = self.questions.remove(&release).expect("looked at above");
+            self.answer(&question.order, &question.asker, Answer::Unable, out);
+        }
+        while let Some((at, _)) = self.due.first()
+            && *at <= now.instant
+        {
+            let (_, name) = self.due.pop_first().expect("looked at above");
+            let Some(every) = self.customers.by_name(&name).and_then(|c| interval(c)) else {
+                continue;
+            };
+            let next = now.instant + self.random.around(every, EVERY_JITTER);
+            self.due.insert((next, name.clone()));
+            let order = Order {
+                customers: vec![name],
+                extent: Extent::Everything,
+                caller: None,
+            };
+            self.ask(now, order, ReleaseAsker::Interval, out);
+        }
+    }
+
+    /// Answers, and tells the operator who asked for what and how much that was.
+    fn answer(&self, order: &Order, asker: &ReleaseAsker, answer: Answer, out: &mut Out) {
+        let (by, quiet) = match asker {
+            ReleaseAsker::Session { client, user, .. } => match user {
+                Some(user) => (format!("ETRN of {user} at {client}"), false),
+                None => (format!("ETRN of {client}"), false),
+            },
+            ReleaseAsker::Connection { client } => (format!("connection of {client}"), false),
+            ReleaseAsker::Operator(_) => ("the operator".to_owned(), false),
+            ReleaseAsker::Interval => ("interval".to_owned(), answer == Answer::Nothing),
+            ReleaseAsker::Awake => ("wake_command".to_owned(), false),
+        };
+        let (messages, octets, outcome) = match answer {
+            Answer::Started(waiting) => (waiting.messages, waiting.octets, "started"),
+            Answer::Joined(waiting) => (waiting.messages, waiting.octets, "under way already"),
+            Answer::Nothing => (0, 0, "nothing waits"),
+            Answer::TooOften => (0, 0, "refused: asked too often"),
+            Answer::Unable => (0, 0, "not possible now"),
+            Answer::NotAllowed | Answer::AuthRequired => (0, 0, "not allowed"),
+        };
+        if !quiet {
+            out.push_back(ControlOperation::Report(Fact::Release {
+                what: order.to_string(),
+                by,
+                messages,
+                octets,
+                outcome,
+            }));
+        }
+        match asker {
+            ReleaseAsker::Session {
+                core, connection, ..
+            } => out.push_back(ControlOperation::Tell {
+                core: *core,
+                notice: Notice::ReleaseAnswer {
+                    connection: *connection,
+                    answer,
+                },
+            }),
+            ReleaseAsker::Operator(request) => {
+                let response = match answer {
+                    Answer::Unable => {
+                        let text = "not all data cores have answered, or the server is stopping; \
+                                    look at the log, and try again";
+                        Response::refused(Reason::Later, text)
+                    }
+                    _ => Response::Released(Released { messages, octets }),
+                };
+                out.push_back(ControlOperation::Answer {
+                    request: *request,
+                    response,
+                });
+            }
+            ReleaseAsker::Connection { .. } | ReleaseAsker::Interval | ReleaseAsker::Awake => {}
+        }
+    }
+}
+
+/// Where the desk leaves what is to be done.
+type Out = VecDeque<ControlOperation>;
+
+impl std::fmt::Display for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, customer) in self.customers.iter().enumerate() {
+            write!(f, "{}{customer}", if i == 0 { "" } else { ", " })?;
+        }
+        match &self.extent {
+            Extent::Domain(domain) => write!(f, " ({domain})"),
+            Extent::Below(domain) => write!(f, " ({domain} and below)"),
+            Extent::Everything => Ok(()),
+        }
+    }
+}
+
+fn interval(customer: &Customer) -> Option<Duration> {
+    customer.release.every.map(|every| every.max(EVERY_MIN))
+}
+
+/// A client as it is counted: a site has 2^64 addresses of IPv6 to itself.
+fn network_of(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
+}
+
+/// So many in a row, and then one in each pause, for each key.
+struct Limit<K> {
+    burst: u32,
+    pause: Duration,
+    /// When all that was taken will have been paid for.
+    paid: HashMap<K, Instant, foldhash::fast::FixedState>,
+}
+
+impl<K: Hash + Eq> Limit<K> {
+    fn new(burst: u32, pause: Duration) -> Self {
+        Self {
+            burst,
+            pause,
+            paid: HashMap::default(),
+        }
+    }
+
+    fn take(&mut self, now: Instant, key: K) -> bool {
+        if self.paid.len() >= REMEMBERED_MAX && !self.paid.contains_key(&key) {
+            self.paid.retain(|_, paid| *paid > now);
+            if self.paid.len() >= REMEMBERED_MAX {
+                // So many at once are no customers of ours: everybody starts afresh.
+                self.paid.clear();
+            }
+        }
+        let paid = self.paid.entry(key).or_insert(now);
+        let from = (*paid).max(now);
+        if from.since(now) > self.pause * (self.burst - 1) {
+            return false;
+        }
+        *paid = from + self.pause;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;
