@@ -7,6 +7,8 @@
 //!
 //! Passwords and bodies are not in any fact.
 
+mod name;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -298,114 +300,6 @@ pub enum Fact {
         /// What was being done, what went wrong, what happens next.
         what: String,
     },
-}
-
-impl Fact {
-    /// The name that filters and alarms hang on. It never changes.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Started { .. } => "started",
-            Self::Recovered { .. } => "spool-recovered",
-            Self::SpoolDamaged { .. } => "spool-damaged",
-            Self::LogClosed { .. } => "log-closed",
-            Self::SegmentFailed { .. } => "segment-failed",
-            Self::Room { full: Some(_), .. } => "spool-full",
-            Self::Room { full: None, .. } => "spool-has-room",
-            Self::TurnedAway { .. } => "client-turned-away",
-            Self::Turned { .. } => "turned",
-            Self::TurnOver { .. } => "turn-over",
-            Self::Collected { .. } => "collected",
-            Self::SessionEnded { .. } => "session-ended",
-            Self::Refused { .. } => "refused",
-            Self::LoggedIn { .. } => "authenticated",
-            Self::LoginFailed { .. } => "authentication-failed",
-            Self::LoginsBanned { .. } => "client-banned",
-            Self::Accepted { .. } => "accepted",
-            Self::Recipient {
-                ending: Ending::Delivered,
-                ..
-            } => "delivered",
-            Self::Recipient {
-                ending: Ending::Deferred,
-                ..
-            } => "deferred",
-            Self::Recipient {
-                ending: Ending::Failed,
-                ..
-            } => "failed",
-            Self::Recipient {
-                ending: Ending::Discarded,
-                ..
-            } => "discarded",
-            Self::Finished { .. } => "finished",
-            Self::Notified { .. } => "sender-notified",
-            Self::Unreachable { .. } => "next-hop-unreachable",
-            Self::Reachable { .. } => "next-hop-reachable",
-            Self::DeliveryBroken { .. } => "delivery-broken",
-            Self::Release { .. } => "release",
-            Self::ReleaseEnded { .. } => "release-ended",
-            Self::Steered { .. } => "steered",
-            Self::Configured { .. } => "configured",
-            Self::ConfigurationRefused { .. } => "configuration-refused",
-            Self::Stopping { .. } => "stopping",
-            Self::Stopped { .. } => "stopped",
-            Self::Trouble { .. } => "trouble",
-        }
-    }
-
-    /// How loud it is.
-    #[must_use]
-    pub const fn level(&self) -> Level {
-        match self {
-            Self::Finished { .. } => Level::Detail,
-            Self::Started { .. }
-            | Self::Recovered { .. }
-            | Self::Refused { .. }
-            | Self::LoggedIn { .. }
-            | Self::LoginFailed { .. }
-            | Self::Accepted { .. }
-            | Self::Turned { .. }
-            | Self::TurnOver { trouble: None, .. }
-            | Self::Collected { .. }
-            | Self::SessionEnded { .. }
-            | Self::Recipient { .. }
-            | Self::Notified { .. }
-            | Self::Reachable { .. }
-            | Self::Release { .. }
-            | Self::ReleaseEnded { .. }
-            | Self::Steered { .. }
-            | Self::Configured { .. }
-            | Self::Stopping { .. }
-            | Self::Stopped { clean: true }
-            | Self::Room { full: None, .. } => Level::Info,
-            Self::TurnedAway { .. }
-            | Self::LoginsBanned { .. }
-            | Self::Room { .. }
-            | Self::Unreachable { .. }
-            | Self::DeliveryBroken { .. }
-            | Self::TurnOver { .. }
-            | Self::Stopped { clean: false }
-            | Self::Trouble { .. } => Level::Warning,
-            Self::SpoolDamaged { .. }
-            | Self::LogClosed { .. }
-            | Self::SegmentFailed { .. }
-            | Self::ConfigurationRefused { .. } => Level::Error,
-        }
-    }
-
-    /// The message it is about, for one field of its own in the log.
-    #[must_use]
-    pub const fn queue_id(&self) -> Option<QueueId> {
-        match self {
-            Self::Accepted { queue_id, .. }
-            | Self::Recipient { queue_id, .. }
-            | Self::Finished { queue_id }
-            | Self::Notified { queue_id, .. }
-            | Self::Steered { queue_id, .. } => Some(*queue_id),
-            _ => None,
-        }
-    }
 }
 
 /// The sentence. The queue id is not in it: it is a field of its own.

@@ -13,11 +13,12 @@
 use std::sync::Arc;
 
 use crate::core::common::Common;
+use crate::core::delivery::Candidates;
 use crate::core::{ControlNotice, Host};
 use crate::mail::Domain;
 use crate::report::Fact;
 use crate::route::{RelayReason, Verdict};
-use crate::smtp::client::fault::SessionError;
+use crate::smtp::client::fault::{Reach, SessionError};
 use crate::smtp::client::settings::Settings;
 use crate::smtp::turn::{self, Call, FromProvider, Refused};
 
@@ -104,19 +105,26 @@ impl Taking {
     }
 }
 
-/// The session failed before the roles turned.
+/// The session failed before the roles turned: another host of the provider is tried, if
+/// that may help.
 pub(super) fn failed(
     common: &mut Common,
-    number: CollectionNumber,
+    collection: Box<Collection>,
+    candidates: Candidates,
     error: &SessionError,
     why: String,
 ) {
-    let collected = match turn::refused(error) {
+    let refused = turn::refused(error);
+    if error.reach() == Reach::Host && refused.is_none() && !candidates.is_empty() {
+        common.provider_calls.push_back((collection, candidates));
+        return;
+    }
+    let collected = match refused {
         Some(Refused::NothingWaiting) => Collected::NothingWaiting,
         Some(Refused::Never) => Collected::Never(why),
         Some(Refused::Later) | None => Collected::Later(why),
     };
-    report(common, number, collected);
+    report(common, collection.number, collected);
 }
 
 /// The collection could not even begin.

@@ -24,8 +24,6 @@ use crate::queue::{
 };
 use crate::report::Fact;
 use crate::smtp::auth::Nonces;
-use crate::smtp::client::fault::Reach;
-use crate::smtp::turn;
 use crate::spool::commit::Ticket;
 use crate::spool::log::{Attempt, Log, Refused, Rest};
 use crate::spool::message::{BodyFacts, SegmentSource};
@@ -484,14 +482,7 @@ impl Common {
                 error,
                 why,
             } => {
-                let others_may = error.reach() == Reach::Host
-                    && turn::refused(&error).is_none()
-                    && !candidates.is_empty();
-                if others_may {
-                    self.provider_calls.push_back((collection, candidates));
-                } else {
-                    collecting::failed(self, collection.number, &error, why);
-                }
+                collecting::failed(self, collection, candidates, &error, why);
             }
             Aftermath::TurnOver {
                 round,

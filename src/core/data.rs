@@ -3,20 +3,20 @@
 //! What comes in goes to the connection, the log or the queue that it is for; what
 //! they want is collected as [`Operation`]s. Contract: see [`crate::core`].
 
+mod turning;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::core::collecting::{self, Collection};
 use crate::core::common::{Call, Common, Settled, Waiting, WantedConnection};
 use crate::core::deadlines::Deadlines;
-use crate::core::delivery::Candidates;
 use crate::core::delivery::Delivery;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::hosts::{self, Resolved};
 use crate::core::reception::Reception;
-use crate::core::turn::{Baton, Round, give_back, held};
+use crate::core::turn::{give_back, held};
 use crate::core::{
     Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
 };
@@ -213,89 +213,6 @@ impl DataCore {
             }
             Some(Connection::TurnedAway(_)) | None => {}
         }
-    }
-
-    /// The roles on a connection have turned.
-    fn turn(&mut self, now: Now, id: ConnectionId) {
-        let Some(Connection::Reception {
-            reception,
-            admitted: Some(admitted),
-        }) = self.connections.remove(&id)
-        else {
-            unreachable!("the caller looked");
-        };
-        let (flow, turn, to_customer) = reception.into_turned().expect("the caller looked");
-        let common = &mut self.common;
-        common.counters.turns += 1;
-        common.report(Fact::Turned {
-            customer: turn.customer.to_string(),
-            peer: to_customer.peer().address,
-            cores: turn.cores.len(),
-        });
-        let peer = to_customer.peer().address;
-        let round = Round::new(turn, peer, common.id, admitted);
-        let delivery = Delivery::turned(flow, to_customer, round, now, common);
-        self.connections
-            .insert(id, Connection::Delivery(Box::new(delivery)));
-        self.look_after(now, id);
-    }
-
-    /// A connection goes to another core.
-    fn move_on(&mut self, now: Now, id: ConnectionId) {
-        if let Some(Connection::Delivery(delivery)) = self.connections.remove(&id) {
-            delivery.move_on(now, &mut self.common);
-        }
-    }
-
-    /// A provider that we have called is about to send us mail.
-    fn provided(&mut self, now: Now, id: ConnectionId) {
-        let Some(Connection::Delivery(delivery)) = self.connections.remove(&id) else {
-            unreachable!("the caller looked");
-        };
-        let common = &mut self.common;
-        let mut reception = delivery.into_reception(now, common);
-        if common.is_stopping() {
-            reception.stop(now, common);
-        }
-        self.connections.insert(
-            id,
-            Connection::Reception {
-                reception: Box::new(reception),
-                admitted: None,
-            },
-        );
-        self.look_after(now, id);
-    }
-
-    /// Calls a provider for our mail.
-    fn call(&mut self, now: Now, collection: Box<Collection>, candidates: Candidates) {
-        let number = collection.number;
-        if self.common.is_stopping() {
-            return collecting::not_begun(&mut self.common, number, "the server is stopping");
-        }
-        let id = self.admit();
-        match Delivery::call(id, collection, candidates, now, &mut self.common) {
-            Some(delivery) => {
-                self.connections
-                    .insert(id, Connection::Delivery(Box::new(delivery)));
-                self.look_after(now, id);
-            }
-            None => collecting::not_begun(&mut self.common, number, "the provider has no address"),
-        }
-    }
-
-    /// A connection has come from another core.
-    fn handed_over(
-        &mut self,
-        now: Now,
-        id: ConnectionId,
-        baton: Baton,
-        spool: &impl SegmentSource,
-    ) {
-        let delivery = Delivery::handed_over(id, baton, now, &mut self.common, spool);
-        self.connections
-            .insert(id, Connection::Delivery(Box::new(delivery)));
-        self.look_after(now, id);
     }
 
     fn accepted(&mut self, now: Now, id: ConnectionId, listener: ListenerId, peer: SocketAddr) {

@@ -8,30 +8,32 @@
 //! Every job that was taken gets its outcome from the session exactly once, however
 //! the connection ends; so nothing is lost between here and the schedule.
 
+mod errand;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use spool_format::SegmentPlace;
 
+use self::errand::Errand;
 use crate::core::collecting::Collection;
 use crate::core::common::Common;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
-use crate::core::reception::Reception;
-use crate::core::turn::{Baton, Round};
+use crate::core::turn::Round;
 use crate::core::{ConnectionId, Endpoint, Host, Operation, Piece};
 use crate::queue::notification::Action;
 use crate::queue::{self, ConnectionFailure, DestinationId, Take, VisitId};
 use crate::report::Fact;
-use crate::route::{Protocol, TlsPolicy};
+use crate::route::Protocol;
 use crate::smtp::client::fault::{Reach, SessionError};
 use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
 use crate::smtp::client::settings::Settings;
 use crate::smtp::client::stage::Stage;
 use crate::smtp::client::stuffing::Stuffer;
 use crate::smtp::client::{Channel, Client, Input, Output};
-use crate::smtp::turn::{FromProvider, ToCustomer};
+use crate::smtp::turn::FromProvider;
 use crate::spool::message::SegmentSource;
 use crate::time::{Instant, Now};
 
@@ -49,30 +51,6 @@ struct Stuffing {
     extent: usize,
     /// Octets of the extent that are done.
     done: u32,
-}
-
-/// Whose mail it takes away.
-enum Errand {
-    /// That of a destination, over a connection of ours.
-    Ours {
-        /// As the schedule knows it.
-        connection: queue::ConnectionId,
-        destination: DestinationId,
-        /// What is left to try if this host does not talk to us.
-        candidates: Candidates,
-    },
-    /// None: we call a provider for ours.
-    Call {
-        collection: Box<Collection>,
-        /// What is left to try if this host does not talk to us.
-        candidates: Candidates,
-    },
-    /// That of a customer who called.
-    Turn {
-        round: Box<Round>,
-        /// As the schedule knows it.
-        visit: VisitId,
-    },
 }
 
 /// How it stands with jobs.
@@ -206,132 +184,6 @@ impl Delivery {
             provided: None,
             entry: Entry::default(),
         }
-    }
-
-    /// The customer at the other end has called, and is about to greet us.
-    pub(super) fn turned(
-        flow: Flow,
-        to_customer: ToCustomer,
-        round: Round,
-        now: Now,
-        common: &mut Common,
-    ) -> Self {
-        let endpoint = Endpoint::Tcp(round.peer);
-        let host = Host {
-            name: round.customer.to_string(),
-            addresses: vec![endpoint.clone()],
-            protocol: Protocol::Smtp,
-            tls: TlsPolicy::None,
-        };
-        let client = to_customer.client(&common.settings.smtp_client, now);
-        let visit = round.visit(now, common);
-        let round = Box::new(round);
-        let errand = Errand::Turn { round, visit };
-        let mut delivery = Self::with(errand, client, flow, host, endpoint);
-        delivery
-            .flow
-            .advance(Appetite::Hungry, &mut common.operations);
-        delivery
-    }
-
-    /// A connection that another core has handed over, its session in the middle of its
-    /// work.
-    pub(super) fn handed_over(
-        id: ConnectionId,
-        baton: Baton,
-        now: Now,
-        common: &mut Common,
-        spool: &impl SegmentSource,
-    ) -> Self {
-        let Baton {
-            client,
-            flow,
-            host,
-            round,
-        } = baton;
-        let endpoint = Endpoint::Tcp(round.peer);
-        let visit = round.visit(now, common);
-        let round = Box::new(round);
-        let errand = Errand::Turn { round, visit };
-        let mut delivery = Self::with(errand, client, flow.moved(id), host, endpoint);
-        delivery.worked = true;
-        // The session had asked for a job.
-        delivery.feed(now, common, spool);
-        delivery.outputs(now, common, spool);
-        delivery
-    }
-
-    /// Begins to call a provider for our mail. `None` if it has no address.
-    pub(super) fn call(
-        id: ConnectionId,
-        collection: Box<Collection>,
-        mut candidates: Candidates,
-        now: Now,
-        common: &mut Common,
-    ) -> Option<Self> {
-        // A provider is far away.
-        candidates.retain(|(_, endpoint)| matches!(endpoint, Endpoint::Tcp(_)));
-        let (host, endpoint) = candidates.pop_front()?;
-        common.counters.connections_out += 1;
-        common.operations.push_back(Operation::Connect {
-            connection: id,
-            to: endpoint.clone(),
-            from: None,
-        });
-        let settings = Arc::clone(&collection.settings);
-        let client = collection.call.clone().client(settings, now);
-        let errand = Errand::Call {
-            collection,
-            candidates,
-        };
-        Some(Self::with(errand, client, Flow::new(id), host, endpoint))
-    }
-
-    /// Whether the provider that was called is about to send our mail.
-    pub(super) const fn is_provided(&self) -> bool {
-        self.provided.is_some()
-    }
-
-    /// The session in which our mail comes, once [`Delivery::is_provided`].
-    pub(super) fn into_reception(self, now: Now, common: &mut Common) -> Reception {
-        let (Errand::Call { collection, .. }, Some(from)) = (self.errand, self.provided) else {
-            unreachable!("only who called is provided");
-        };
-        let Endpoint::Tcp(provider) = self.endpoint else {
-            unreachable!("only a host of the network is called");
-        };
-        Reception::turned(self.flow, collection.number, from, provider, now, common)
-    }
-
-    /// Whether it is to go to another core now.
-    pub(super) fn is_moving_on(&self) -> bool {
-        self.hunger == Hunger::MovingOn
-            && self.flow.is_open()
-            && self.all_has_left()
-            && self.jobs.is_empty()
-            && self.reading.is_empty()
-            && self.failure.is_none()
-    }
-
-    /// Goes to another core, once [`Delivery::is_moving_on`].
-    pub(super) fn move_on(self, now: Now, common: &mut Common) {
-        let connection = self.flow.connection();
-        let Errand::Turn { mut round, visit } = self.errand else {
-            unreachable!("a connection that we opened stays");
-        };
-        common.queue.end_visit(now, visit);
-        let core = round.next_core().expect("it was looked at");
-        let baton = Box::new(Baton {
-            client: self.client,
-            flow: self.flow,
-            host: self.host,
-            round: *round,
-        });
-        common.operations.push_back(Operation::HandOver {
-            connection,
-            core,
-            baton,
-        });
     }
 
     /// Nothing will happen any more.
@@ -626,13 +478,6 @@ impl Delivery {
                     return;
                 }
             }
-        }
-    }
-
-    fn has_more_elsewhere(&self, common: &Common) -> bool {
-        match &self.errand {
-            Errand::Ours { .. } | Errand::Call { .. } => false,
-            Errand::Turn { round, .. } => !round.ahead.is_empty() && !common.is_stopping(),
         }
     }
 

@@ -39,6 +39,7 @@ mod auth;
 mod commands;
 mod etrn;
 mod octets;
+mod question;
 mod transaction;
 mod turn;
 
@@ -50,9 +51,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::transaction::{Beginning, Fate, Gathering, Incoming, Open};
-use crate::mail::{Domain, Envelope, QueueId, Receipt, Recipient, Sender};
+use crate::mail::{Domain, Envelope, QueueId, Receipt, Recipient};
 use crate::smtp::auth::Mechanism;
-use crate::smtp::auth::server::Claim;
 use crate::smtp::data::MessageFacts;
 use crate::smtp::etrn::{Answer, Node};
 use crate::smtp::line::Lines;
@@ -65,6 +65,7 @@ use crate::time::{Instant, Now};
 use crate::user::UserName;
 
 pub use self::auth::AuthAnswer;
+pub use self::question::Question;
 
 /// Octets of replies after which they are sent before more commands are read: a
 /// group of short commands with long replies must not fill the memory.
@@ -196,46 +197,6 @@ pub enum Output {
     /// What was sent so far leaves, then the connection is closed. Unread input is
     /// best read over a moment longer, or the client may lose our last words.
     Close,
-}
-
-/// What the core is asked.
-#[derive(Clone, Copy, Debug)]
-pub enum Question<'a> {
-    /// Is mail from this sender taken?
-    Sender {
-        /// What MAIL said.
-        sender: &'a Sender,
-        /// RFC 1870; within [`Settings::message_bytes_max`].
-        declared: Option<u64>,
-    },
-    /// Is mail to this recipient taken?
-    Recipient {
-        /// What MAIL said.
-        sender: &'a Sender,
-        /// What RCPT said.
-        recipient: &'a Recipient,
-        /// The recipients that were accepted before.
-        accepted: &'a [Recipient],
-    },
-    /// Does the user get its mail over this connection (RFC 2645)? A yes is 250, and
-    /// then [`Output::Turn`]. Only where the user has authenticated.
-    Turn {
-        /// What ATRN said. Empty: all of the user's.
-        domains: &'a [Domain],
-    },
-    /// What is this client's of what it wants released? Answered by
-    /// [`Input::Released`].
-    Release {
-        /// What it named.
-        node: &'a Node,
-    },
-    /// May this client try to authenticate?
-    AuthBegins {
-        /// With what.
-        mechanism: Mechanism,
-    },
-    /// Is this true?
-    Login(&'a Claim),
 }
 
 /// What the client called itself, and how.
@@ -440,29 +401,6 @@ impl<R: Receipt> Session<R> {
             | State::Storing
             | State::StartingTls
             | State::Closed => None,
-        }
-    }
-
-    /// What [`Output::Ask`] asks.
-    #[must_use]
-    pub fn question(&self) -> Option<Question<'_>> {
-        match &self.state {
-            State::AskedSender(gathering) => Some(Question::Sender {
-                sender: &gathering.sender,
-                declared: gathering.declared,
-            }),
-            State::AskedRecipient(gathering, recipient) => Some(Question::Recipient {
-                sender: &gathering.sender,
-                recipient,
-                accepted: &gathering.recipients,
-            }),
-            State::AskedTurn(domains) => Some(Question::Turn { domains }),
-            State::AskedRelease(node) => Some(Question::Release { node }),
-            State::AskedAuth(asking) => Some(Question::AuthBegins {
-                mechanism: asking.mechanism(),
-            }),
-            State::AskedLogin(judged) => Some(Question::Login(&judged.claiming.claim)),
-            _ => None,
         }
     }
 

@@ -33,6 +33,7 @@ mod exchange;
 pub mod fault;
 mod fitness;
 pub mod job;
+mod opening;
 pub mod settings;
 pub mod stage;
 pub mod stuffing;
@@ -51,7 +52,7 @@ use self::commands::Hello;
 use self::exchange::{Exchange, Hands, Turnout, untried};
 use self::fault::SessionError;
 use self::job::{Job, Outcome, Piece};
-use self::settings::{ClearPassword, Protocol, Settings, TlsPolicy};
+use self::settings::{Protocol, Settings, TlsPolicy};
 use self::stage::Stage;
 use self::wire::Wire;
 use super::answer::{Answer, Class, Reader};
@@ -177,13 +178,6 @@ impl Client {
                 since: now.instant,
             },
         }
-    }
-
-    /// A session that asks for mail. See [`Call::client`].
-    pub(in crate::smtp) fn calling(settings: Arc<Settings>, call: Call, now: Now) -> Self {
-        let mut client = Self::new(settings, now);
-        client.session.call = Some(call);
-        client
     }
 
     /// Takes one input. Then poll.
@@ -472,57 +466,6 @@ impl Session {
                 unreachable!("no command waits for an answer there")
             }
         }
-    }
-
-    fn choose_tls(&mut self, now: Now, peer: Capabilities) {
-        if self.channel == Channel::Tls {
-            return self.choose_auth(now, peer);
-        }
-        match (self.settings.tls, peer.starttls) {
-            (TlsPolicy::None, _) | (TlsPolicy::Opportunistic, false) => self.choose_auth(now, peer),
-            (TlsPolicy::Required, false) => {
-                self.fail_politely(now, SessionError::TlsNotOffered);
-            }
-            (TlsPolicy::Opportunistic | TlsPolicy::Required, true) => {
-                self.wire
-                    .command(|out| out.extend_from_slice(b"STARTTLS\r\n"));
-                self.state = State::StartTls(peer);
-            }
-        }
-    }
-
-    fn choose_auth(&mut self, now: Now, peer: Capabilities) {
-        let Some(credentials) = &self.settings.credentials else {
-            return self.begin_mail(now, peer);
-        };
-        let may =
-            self.channel == Channel::Tls || self.settings.clear_password == ClearPassword::Allow;
-        let start = if may {
-            auth::start(&peer, credentials)
-        } else {
-            None
-        };
-        match start {
-            Some((line, exchange)) => {
-                self.wire.command(|out| out.extend_from_slice(&line));
-                self.state = State::Auth(peer, exchange);
-            }
-            None => self.fail_politely(now, SessionError::AuthNotOffered),
-        }
-    }
-
-    /// The provider said 250. It is to wait for our greeting now: what stands behind its
-    /// reply is no command to us, whatever it looks like.
-    fn turned(&mut self, now: Now, talked_on: bool) {
-        let State::Turned(turned) = std::mem::replace(&mut self.state, State::Over) else {
-            unreachable!("the caller looked");
-        };
-        if talked_on {
-            let stage = Stage::Turn;
-            self.state = State::Turn;
-            return self.fail(now, SessionError::TooMuch { stage });
-        }
-        self.facts.push_back(Output::Turned(turned));
     }
 
     fn begin_mail(&mut self, now: Now, peer: Capabilities) {

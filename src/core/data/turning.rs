@@ -1,0 +1,96 @@
+//! Connections that change what they are: a customer's whose roles have turned, one that
+//! goes from core to core, and one that we opened to a provider of our own mail.
+
+use super::{Connection, DataCore};
+use crate::core::ConnectionId;
+use crate::core::collecting::{self, Collection};
+use crate::core::delivery::{Candidates, Delivery};
+use crate::core::turn::{Baton, Round};
+use crate::report::Fact;
+use crate::spool::message::SegmentSource;
+use crate::time::Now;
+
+impl DataCore {
+    /// The roles on a connection have turned.
+    pub(super) fn turn(&mut self, now: Now, id: ConnectionId) {
+        let Some(Connection::Reception {
+            reception,
+            admitted: Some(admitted),
+        }) = self.connections.remove(&id)
+        else {
+            unreachable!("the caller looked");
+        };
+        let (flow, turn, to_customer) = reception.into_turned().expect("the caller looked");
+        let common = &mut self.common;
+        common.counters.turns += 1;
+        common.report(Fact::Turned {
+            customer: turn.customer.to_string(),
+            peer: to_customer.peer().address,
+            cores: turn.cores.len(),
+        });
+        let peer = to_customer.peer().address;
+        let round = Round::new(turn, peer, common.id, admitted);
+        let delivery = Delivery::turned(flow, to_customer, round, now, common);
+        self.connections
+            .insert(id, Connection::Delivery(Box::new(delivery)));
+        self.look_after(now, id);
+    }
+
+    /// A connection goes to another core.
+    pub(super) fn move_on(&mut self, now: Now, id: ConnectionId) {
+        if let Some(Connection::Delivery(delivery)) = self.connections.remove(&id) {
+            delivery.move_on(now, &mut self.common);
+        }
+    }
+
+    /// A provider that we have called is about to send us mail.
+    pub(super) fn provided(&mut self, now: Now, id: ConnectionId) {
+        let Some(Connection::Delivery(delivery)) = self.connections.remove(&id) else {
+            unreachable!("the caller looked");
+        };
+        let common = &mut self.common;
+        let mut reception = delivery.into_reception(now, common);
+        if common.is_stopping() {
+            reception.stop(now, common);
+        }
+        self.connections.insert(
+            id,
+            Connection::Reception {
+                reception: Box::new(reception),
+                admitted: None,
+            },
+        );
+        self.look_after(now, id);
+    }
+
+    /// Calls a provider for our mail.
+    pub(super) fn call(&mut self, now: Now, collection: Box<Collection>, candidates: Candidates) {
+        let number = collection.number;
+        if self.common.is_stopping() {
+            return collecting::not_begun(&mut self.common, number, "the server is stopping");
+        }
+        let id = self.admit();
+        match Delivery::call(id, collection, candidates, now, &mut self.common) {
+            Some(delivery) => {
+                self.connections
+                    .insert(id, Connection::Delivery(Box::new(delivery)));
+                self.look_after(now, id);
+            }
+            None => collecting::not_begun(&mut self.common, number, "the provider has no address"),
+        }
+    }
+
+    /// A connection has come from another core.
+    pub(super) fn handed_over(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        baton: Baton,
+        spool: &impl SegmentSource,
+    ) {
+        let delivery = Delivery::handed_over(id, baton, now, &mut self.common, spool);
+        self.connections
+            .insert(id, Connection::Delivery(Box::new(delivery)));
+        self.look_after(now, id);
+    }
+}
