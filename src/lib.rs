@@ -70,6 +70,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod mail;
+pub mod maildir;
 pub mod pop3;
 pub mod queue;
 pub mod report;

@@ -16,10 +16,10 @@ use std::time::Duration;
 use spool_format::{LogId, SegmentId};
 
 use crate::mail::{ForwardPath, QueueId, ReversePath};
+use crate::user::UserName;
 
 mod escaped;
 
-use crate::user::UserName;
 pub use escaped::{ESCAPED_CHARS_MAX, Escaped};
 
 /// How loud a fact is.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::mail::Domain;
+use crate::maildir;
 use crate::route::{HostName, Network, NetworkError, Scope};
 
 /// A network, with an explanation for a text that is none.
@@ -158,7 +159,8 @@ pub enum NextHop {
     },
     /// `lmtp:///path`: a Unix socket on this machine.
     LmtpSocket(PathBuf),
-    /// `maildir:/path`: files, for a site without a mail server.
+    /// `maildir:/path`: files, for a site without a mail server. `{local}` and
+    /// `{domain}` stand for the recipient's.
     Maildir(PathBuf),
     /// `hold`: waits until it is released.
     Hold,
@@ -211,11 +213,7 @@ impl FromStr for NextHop {
             let (host, port) = host_port(rest, LMTP_PORT)?;
             Ok(Self::Lmtp { host, port })
         } else if let Some(rest) = text.strip_prefix("maildir:") {
-            if rest.starts_with('/') {
-                Ok(Self::Maildir(rest.into()))
-            } else {
-                Err("write the whole path, such as \"maildir:/var/mail/branch\"".to_owned())
-            }
+            maildir(rest).map(|()| Self::Maildir(rest.into()))
         } else if text.parse::<HostPort>().is_ok() {
             Err(format!("write \"smtp://{text}\""))
         } else {
@@ -226,6 +224,24 @@ impl FromStr for NextHop {
             )
         }
     }
+}
+
+/// Whether it is the path of a Maildir, with nothing in braces but what is known.
+fn maildir(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') || path.contains('\0') {
+        return Err("write the whole path, such as \"maildir:/var/mail/branch\"".to_owned());
+    }
+    let rest = path
+        .replace(maildir::LOCAL_PART, "")
+        .replace(maildir::DOMAIN, "");
+    if rest.contains(['{', '}']) {
+        return Err(format!(
+            "only {} and {} may stand in braces",
+            maildir::LOCAL_PART,
+            maildir::DOMAIN
+        ));
+    }
+    Ok(())
 }
 
 /// Where a customer's mail is delivered when it is released.
@@ -338,6 +354,12 @@ mod tests {
         check("lmtp://127.0.0.1", Ok("lmtp://127.0.0.1:24"));
         check("lmtp:///run/dovecot/lmtp", Ok("lmtp:///run/dovecot/lmtp"));
         check("maildir:/var/mail/x", Ok("maildir:/var/mail/x"));
+        check(
+            "maildir:/m/{domain}/{local}",
+            Ok("maildir:/m/{domain}/{local}"),
+        );
+        check("maildir:/m/{user}", Err("{local} and {domain}"));
+        check("maildir:/m/{local", Err("{local} and {domain}"));
         check("maildir:x", Err("the whole path"));
         check("hold", Ok("hold"));
         check("discard", Ok("discard"));

@@ -130,6 +130,8 @@ pub struct Delivery {
     pub connections_per_destination_max: u32,
     /// Whether static routes count in smarthost mode.
     pub routes_in_smarthost_mode: bool,
+    /// The port of mail exchangers.
+    pub mx_port: u16,
 }
 
 /// How mail leaves that has no static route. The lists are never empty.
@@ -385,6 +387,7 @@ fn delivery(delivery: &options::Delivery, surroundings: &Surroundings) -> Delive
         connections_per_destination_max: (*delivery.connections_per_destination)
             .min(*delivery.connections),
         routes_in_smarthost_mode: *delivery.routes_in_smarthost_mode,
+        mx_port: *delivery.mx_port,
     }
 }
 

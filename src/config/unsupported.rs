@@ -39,15 +39,12 @@ const ROWS: &[Row] = &[
     row("listener.when", "link-up", "write \"always\""),
     row("listener.when", "schedule", "write \"always\""),
     row("tls", ANY, REMOVE),
-    row("delivery.mode", "mx", "write \"smarthost\", or leave it out and use [[route]]"),
     row("delivery.mode", "mx-then-smarthost", "write \"smarthost\""),
     row("delivery.smarthost.tls", "opportunistic", "write \"none\", over a trusted network only"),
     row("delivery.smarthost.tls", "required", "write \"none\", over a trusted network only"),
     row("delivery.smarthost.tls", "verified", "write \"none\", over a trusted network only"),
     row("delivery.smarthost.user", ANY, "use a smarthost that knows this host by its address"),
     row("delivery.smarthost.password_file", ANY, REMOVE),
-    row("route.next_hop", "maildir:*", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
-    row("route.next_hop", "mx", "write smtp://HOST:PORT, lmtp://HOST:PORT, hold or discard"),
     row("customer.recipients_file", ANY, REMOVE),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
     row("collect", ANY, REMOVE),
@@ -125,11 +122,9 @@ mod tests {
     /// What the table tells the operator to write must itself be supported.
     #[test]
     fn patterns_match() {
-        assert!(advice("route.next_hop", Some("maildir:/var/mail/x")).is_some());
         assert!(advice("route.next_hop", Some("smtp://127.0.0.1")).is_none());
-        assert!(advice("route.next_hop", Some("mx")).is_some());
         assert!(advice("collect", None).is_some());
-        assert!(advice("customer.deliver_to", Some("mx")).is_none());
+        assert!(advice("customer.recipients_file", None).is_some());
         assert!(advice("delivery.mode", None).is_none());
         assert!(advice("delivery.mode", Some("smarthost")).is_none());
     }

@@ -14,12 +14,13 @@ use crate::core::delivery::{Aftermath, Candidates};
 use crate::core::hosts::HostCache;
 use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
+use crate::core::maildir::Writings;
 use crate::core::notifying::{Debts, Pending};
 use crate::core::settings::Settings;
-use crate::core::{ConnectionId, ControlNotice, CoreId, Notice, Operation};
+use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
 use crate::mail::{QueueId, RecipientIndex};
 use crate::queue::{
-    self, ConnectionFailure, CoreNumber, CoreSet, HoldState, MessageFacts, NewMessage,
+    self, ConnectionFailure, CoreNumber, CoreSet, HoldState, HostMemory, MessageFacts, NewMessage,
     NewRecipient, Recipients, Schedule, Sessions, Told, retry::Jitter,
 };
 use crate::report::Fact;
@@ -62,6 +63,8 @@ pub(super) struct WantedConnection {
     pub(super) connection: queue::ConnectionId,
     pub(super) destination: queue::DestinationId,
     pub(super) candidates: Candidates,
+    /// Why the host before these could not be used, if there was one.
+    pub(super) failed: Option<String>,
 }
 
 /// See the module.
@@ -72,6 +75,7 @@ pub(super) struct Common {
     pub(super) log: Log,
     pub(super) queue: Schedule,
     pub(super) hosts: HostCache,
+    pub(super) memory: HostMemory<Endpoint>,
     pub(super) lending: Lending,
     pub(super) counters: Counters,
     pub(super) operations: VecDeque<Operation>,
@@ -79,6 +83,8 @@ pub(super) struct Common {
     pub(super) stalled: Vec<ConnectionId>,
     /// Which connection a connection of the schedule is.
     pub(super) deliveries: HashMap<queue::ConnectionId, ConnectionId>,
+    /// Messages that are being written into Maildirs.
+    pub(super) writings: Writings,
     /// Deliveries to be told something by the schedule.
     pub(super) calls: VecDeque<(ConnectionId, Call)>,
     /// Providers to be called, with where they may be.
@@ -145,6 +151,7 @@ impl Common {
             seed,
             secret,
         } = parts;
+        let mut random = Jitter::new(seed);
         Self {
             id,
             settings,
@@ -152,17 +159,19 @@ impl Common {
             log,
             queue,
             hosts: HostCache::default(),
+            memory: HostMemory::new(random.next_u64()),
             lending: Lending::default(),
             counters: Counters::default(),
             operations: VecDeque::new(),
             stalled: Vec::new(),
             deliveries: HashMap::new(),
+            writings: Writings::new(),
             calls: VecDeque::new(),
             provider_calls: VecDeque::new(),
             uncommitted: HashMap::new(),
             last_ticket: 0,
             last_job: 0,
-            random: Jitter::new(seed),
+            random,
             nonces: Nonces::new(secret),
             bans: Bans::default(),
             notifying: HashMap::new(),
@@ -288,9 +297,10 @@ impl Common {
                         .next_hop(destination)
                         .expect("a destination with mail")
                         .clone();
+                    let random = &mut self.random;
                     if let Some(resolve) =
                         self.hosts
-                            .want(now.instant, connection, destination, next_hop)
+                            .want(now.instant, connection, destination, next_hop, random)
                     {
                         let core = self.id;
                         self.tell_control(ControlNotice::Resolve {
@@ -468,11 +478,11 @@ impl Common {
                 why,
             } => {
                 self.deliveries.remove(&connection);
-                self.hosts.failed(destination, why);
                 let wanted = WantedConnection {
                     connection,
                     destination,
                     candidates,
+                    failed: Some(why),
                 };
                 self.hosts.try_next(wanted);
             }
@@ -525,7 +535,7 @@ impl Common {
         {
             self.queue.timer(now);
         }
-        self.hosts.timer(now.instant);
+        self.hosts.timer(now.instant, &mut self.random);
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -13,6 +13,7 @@
 //! What it does not do: it never sees a message, and no message waits for it but
 //! one whose next hop must be looked up.
 
+mod questions;
 mod stop;
 
 use std::collections::VecDeque;
@@ -26,9 +27,10 @@ use crate::core::admin::{Command, Reason, Response};
 use crate::core::bans::{self, Client, Guessers};
 use crate::core::computing::{Asker, Computing, Next, Work, Worked};
 use crate::core::data::Settings;
-use crate::core::release::{Desk, ReleaseAsker};
+use crate::core::release::Desk;
 use crate::core::turns::{Tell, Turns};
-use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, inquiry};
+use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, maildir};
+use crate::queue;
 use crate::report::Fact;
 use crate::route::{CustomerName, Customers, NextHop};
 use crate::spool::log::Gone;
@@ -88,6 +90,15 @@ pub enum ControlOperation {
     Summarise {
         /// Which.
         segment: SegmentPlace,
+    },
+    /// Write a message into Maildirs.
+    WriteMaildir {
+        /// For whom.
+        core: CoreId,
+        /// The core's name for the matter.
+        connection: queue::ConnectionId,
+        /// What, and where to.
+        mail: maildir::Mail,
     },
     /// Look how much room there is.
     MeasureDisk,
@@ -166,6 +177,15 @@ pub enum ControlCompletion {
     Trouble {
         /// What was being done, what went wrong, what happens next.
         what: String,
+    },
+    /// The outcome of [`ControlOperation::WriteMaildir`].
+    MaildirWritten {
+        /// Who asked.
+        core: CoreId,
+        /// As it was asked.
+        connection: queue::ConnectionId,
+        /// For each mailbox; an error is a sentence for the operator.
+        written: Vec<Result<(), String>>,
     },
     /// The outcome of [`ControlOperation::MeasureDisk`].
     DiskSpace {
@@ -319,6 +339,17 @@ impl ControlCore {
                 self.operations
                     .push_back(ControlOperation::Report(Fact::Trouble { what }));
             }
+            ControlCompletion::MaildirWritten {
+                core,
+                connection,
+                written,
+            } => {
+                let notice = Notice::MaildirWritten {
+                    connection,
+                    written,
+                };
+                self.tell(core, notice);
+            }
             ControlCompletion::DiskSpace { free_bytes } => {
                 self.tell_all(&Notice::DiskSpace { free_bytes });
             }
@@ -398,6 +429,15 @@ impl ControlCore {
                 self.operations
                     .push_back(ControlOperation::Summarise { segment });
             }
+            ControlNotice::WriteMaildir {
+                core,
+                connection,
+                mail,
+            } => self.operations.push_back(ControlOperation::WriteMaildir {
+                core,
+                connection,
+                mail,
+            }),
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
             // Who is to hear of it comes with the schedule of collections.
             ControlNotice::Collected { .. } => {}
@@ -482,77 +522,6 @@ impl ControlCore {
                 .push_back(ControlOperation::Answer { request, response });
         }
         self.operations.push_back(ControlOperation::Report(fact));
-    }
-
-    /// Passes a question of the operator on to all data cores, or answers it here.
-    fn ask(&mut self, now: Now, request: AdminRequestId, command: Command) {
-        match command {
-            Command::Stop => {
-                let response = Response::Done;
-                self.operations
-                    .push_back(ControlOperation::Answer { request, response });
-                self.begin_stop(now);
-            }
-            Command::Reload => {
-                self.reloading.push(request);
-                self.operations
-                    .push_back(ControlOperation::LoadConfiguration);
-            }
-            Command::LogDetail(_) => {
-                let text = "changing the detail of the log while running is not supported by \
-                            this version; set log.detail in the configuration and restart";
-                let response = Response::refused(Reason::Failed, text);
-                self.operations
-                    .push_back(ControlOperation::Answer { request, response });
-            }
-            Command::Release { name } if let Some(order) = self.desk.named(&name) => {
-                let asker = ReleaseAsker::Operator(request);
-                self.desk.ask(now, order, asker, &mut self.operations);
-            }
-            command => {
-                self.tell_all(&Notice::Admin {
-                    request,
-                    command: Arc::new(command.clone()),
-                });
-                let deadline = now.instant + ADMIN_PATIENCE;
-                let waiting_for = usize::from(self.data_cores);
-                let parts = Vec::with_capacity(waiting_for);
-                self.questions.insert(
-                    request,
-                    Question {
-                        waiting_for,
-                        parts,
-                        command,
-                        deadline,
-                    },
-                );
-            }
-        }
-    }
-
-    fn part(&mut self, request: AdminRequestId, response: Response) {
-        // One that comes after its question's deadline has nobody to go to.
-        let Some(question) = self.questions.get_mut(&request) else {
-            return;
-        };
-        question.parts.push(response);
-        if question.parts.len() == question.waiting_for {
-            self.answer(request);
-        }
-    }
-
-    fn answer(&mut self, request: AdminRequestId) {
-        let question = self.questions.remove(&request).expect("the caller looked");
-        let response = if question.parts.len() == question.waiting_for {
-            inquiry::merge(&question.command, question.parts)
-        } else {
-            // A part of the queue must not pass for the whole of it.
-            let text = "not all data cores have answered in time; what was asked may be done in \
-                        part; look at the log, and try again";
-            Response::refused(Reason::Later, text)
-        };
-        self.operations
-            .push_back(ControlOperation::Answer { request, response });
     }
 
     fn look_at_the_clock(&mut self, now: Now) {

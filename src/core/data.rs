@@ -21,8 +21,8 @@ use crate::core::{
     Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
 };
 use crate::mail::Receipt as _;
-use crate::queue::ConnectionFailure;
 use crate::queue::sessions::{Admitted, Refused};
+use crate::queue::{self, ConnectionFailure};
 use crate::report::{Fact, TurnedAway};
 use crate::smtp::reply;
 use crate::spool::commit::Ticket;
@@ -208,6 +208,9 @@ impl DataCore {
                 reception.over(&mut self.common);
             }
             Some(Connection::Delivery(delivery)) => {
+                if let Some(left) = delivery.host_left() {
+                    self.common.host_left(now.instant, &left);
+                }
                 let aftermath = delivery.aftermath();
                 self.common.delivery_over(now, aftermath);
             }
@@ -315,7 +318,7 @@ impl DataCore {
         if carried || stopping {
             self.follow(now, spool);
         }
-        if stopping && self.connections.is_empty() {
+        if stopping && self.is_quiet() {
             self.common.finish_stop();
         }
     }
@@ -387,9 +390,16 @@ impl DataCore {
                 let how = ConnectionFailure::Unusable;
                 self.common.queue.connection_failed(now, connection, how);
             }
+            Resolved::Maildir { connection, path } => {
+                self.common.fill_maildir(now, spool, connection, &path);
+            }
             Resolved::Discard { connection } => self.common.discard_all(now, spool, connection),
-            Resolved::Never { connection, why } => {
-                self.common.fail_all(now, spool, connection, &why);
+            Resolved::Never {
+                connection,
+                reason,
+                why,
+            } => {
+                self.common.fail_all(now, spool, connection, reason, &why);
             }
         }
     }
@@ -400,12 +410,17 @@ impl DataCore {
             self.common.queue.connection_closed(now, wanted.connection);
             return;
         }
-        let id = self.admit();
         let WantedConnection {
             connection,
             destination,
-            candidates,
+            mut candidates,
+            failed,
         } = wanted;
+        if let Err(again) = self.common.pick_host(now.instant, &mut candidates) {
+            self.no_host(now, connection, destination, failed, again);
+            return;
+        }
+        let id = self.admit();
         let common = &mut self.common;
         let settings = common.settings.client(&candidates);
         match Delivery::begin(
@@ -430,6 +445,26 @@ impl DataCore {
         }
     }
 
+    /// None of the hosts may be tried now.
+    fn no_host(
+        &mut self,
+        now: Now,
+        connection: queue::ConnectionId,
+        destination: queue::DestinationId,
+        failed: Option<String>,
+        again: Option<Instant>,
+    ) {
+        let how = match (&failed, again) {
+            // One was tried just now: it is the destination that failed.
+            (Some(_), _) | (None, None) => ConnectionFailure::Unusable,
+            (None, Some(until)) => ConnectionFailure::Resting { until },
+        };
+        if let Some(why) = failed {
+            self.common.hosts.failed(destination, why);
+        }
+        self.common.queue.connection_failed(now, connection, how);
+    }
+
     fn notice(&mut self, now: Now, notice: Notice, spool: &impl SegmentSource) {
         match notice {
             Notice::Resolved {
@@ -437,7 +472,9 @@ impl DataCore {
                 answer,
                 valid_until,
             } => {
-                self.common.hosts.resolved(next_hop, answer, valid_until);
+                let common = &mut self.common;
+                let random = &mut common.random;
+                (common.hosts).resolved(next_hop, answer, valid_until, random);
             }
             Notice::SegmentReady { segment } => self.common.log.segment_ready(segment),
             Notice::SegmentFailed { segment, why } => {
@@ -470,8 +507,15 @@ impl DataCore {
                 self.look_after(now, connection);
             }
             Notice::CollectByAtrn(collection) => {
-                let candidates = hosts::candidates(&collection.hosts);
+                let candidates = hosts::candidates(&collection.hosts, &mut self.common.random);
                 self.call(now, collection, candidates);
+            }
+            Notice::MaildirWritten {
+                connection,
+                written,
+            } => {
+                self.common
+                    .maildir_written(now, spool, connection, &written);
             }
             Notice::Admin { request, command } => {
                 let response = self.common.answer(now, &command, spool);
@@ -526,6 +570,8 @@ impl DataCore {
     /// A stop is done when the connections are gone and the log is quiet.
     fn advance_stop(&mut self, now: Now) {
         if self.common.stop_gets_late(now) {
+            // What is being written comes to be, and is found at the next try.
+            self.common.writings.clear();
             let ids = self.connection_ids();
             for id in ids {
                 self.with(now, id, |connection, common| match connection {
@@ -535,9 +581,14 @@ impl DataCore {
                 });
             }
         }
-        if self.connections.is_empty() {
+        if self.is_quiet() {
             self.common.flush();
         }
+    }
+
+    /// Nothing is under way with anybody.
+    fn is_quiet(&self) -> bool {
+        self.connections.is_empty() && self.common.writings.is_empty()
     }
 }
 

@@ -139,6 +139,15 @@ pub(super) enum Aftermath {
     },
 }
 
+/// What a connection showed of its host.
+pub(super) struct HostLeft {
+    pub(super) address: Endpoint,
+    /// Whose mail it was.
+    pub(super) destination: DestinationId,
+    /// It cannot be talked to: whoever else wants it need not try.
+    pub(super) dead: Option<String>,
+}
+
 impl Delivery {
     /// Begins to connect to the first candidate. `None` if there is none.
     pub(super) fn begin(
@@ -211,6 +220,24 @@ impl Delivery {
             Endpoint::Tcp(_) => format!("{} {}", self.host.name, self.endpoint),
             Endpoint::Unix(_) => self.endpoint.to_string(),
         }
+    }
+
+    /// What it showed of its host, where that is one of a destination.
+    pub(super) fn host_left(&self) -> Option<HostLeft> {
+        let Errand::Ours { destination, .. } = self.errand else {
+            return None;
+        };
+        let dead = match (&self.failure, &self.connect_failure) {
+            (Some(error), _) if self.worked || !error.is_for_everybody() => None,
+            (Some(_), Some(why)) => Some(format!("connecting failed: {why}")),
+            (Some(error), None) => Some(error.to_string()),
+            (None, _) => None,
+        };
+        Some(HostLeft {
+            address: self.endpoint.clone(),
+            destination,
+            dead,
+        })
     }
 
     /// What is to be done when it is over.
@@ -408,6 +435,9 @@ impl Delivery {
                             Protocol::Lmtp => Action::Delivered,
                         },
                     };
+                    if outcome.recipients.iter().any(|(_, o)| o.reply().is_some()) {
+                        common.memory.answered(&self.endpoint);
+                    }
                     common.outcome(now, &mut self.jobs[index], &host, &outcome);
                     if let Errand::Turn { round, .. } = &mut self.errand {
                         round.messages += u64::from(outcome.is_delivered());

@@ -6,13 +6,15 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::core::common::WantedConnection;
-use crate::core::delivery::Candidates;
-use crate::core::{Endpoint, Host, Unresolved};
+use crate::core::common::{Common, WantedConnection};
+use crate::core::delivery::{Candidates, HostLeft};
+use crate::core::{Endpoint, Host, NoHost, Unresolved};
+use crate::queue::retry::Jitter;
 use crate::queue::{ConnectionId, DestinationId};
 use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy};
 use crate::time::Instant;
@@ -35,9 +37,9 @@ enum Known {
         waiting: Vec<(ConnectionId, DestinationId)>,
         until: Instant,
     },
-    /// The answer.
+    /// The answer, or why there will be none.
     Answer {
-        hosts: Vec<Host>,
+        answer: Result<Vec<Host>, (NoHost, String)>,
         valid_until: Instant,
     },
 }
@@ -63,11 +65,17 @@ pub(super) enum Resolved {
     Hosts(WantedConnection),
     /// Not now.
     Later { connection: ConnectionId },
+    /// Its mail goes into files.
+    Maildir {
+        connection: ConnectionId,
+        path: PathBuf,
+    },
     /// Its mail is thrown away by route.
     Discard { connection: ConnectionId },
     /// Its mail can never be delivered.
     Never {
         connection: ConnectionId,
+        reason: NoHost,
         why: String,
     },
 }
@@ -80,6 +88,7 @@ impl HostCache {
         connection: ConnectionId,
         destination: DestinationId,
         next_hop: NextHop,
+        random: &mut Jitter,
     ) -> Option<NextHop> {
         if next_hop == NextHop::Discard {
             self.ready.push_back(Resolved::Discard { connection });
@@ -91,8 +100,13 @@ impl HostCache {
             self.ready.push_back(Resolved::Hosts(WantedConnection {
                 connection,
                 destination,
-                candidates: candidates(std::slice::from_ref(host)),
+                candidates: candidates(std::slice::from_ref(host), random),
+                failed: None,
             }));
+            return None;
+        }
+        if let NextHop::Maildir(path) = next_hop {
+            self.ready.push_back(Resolved::Maildir { connection, path });
             return None;
         }
         match self.known.get_mut(&next_hop) {
@@ -100,14 +114,12 @@ impl HostCache {
                 waiting.push((connection, destination));
                 None
             }
-            Some(Known::Answer { hosts, valid_until }) if *valid_until > now => {
-                let candidates = candidates(hosts);
-                let wanted = WantedConnection {
-                    connection,
-                    destination,
-                    candidates,
-                };
-                self.ready.push_back(Resolved::Hosts(wanted));
+            Some(Known::Answer {
+                answer,
+                valid_until,
+            }) if *valid_until > now => {
+                let resolved = resolved(connection, destination, answer, random);
+                self.ready.push_back(resolved);
                 None
             }
             _ => {
@@ -134,6 +146,7 @@ impl HostCache {
             addresses: vec![Endpoint::Tcp(SocketAddr::new(address, SMTP_PORT))],
             protocol: Protocol::Smtp,
             tls: TlsPolicy::None,
+            preference: 0,
         };
         self.callers.insert(customer, host);
     }
@@ -149,6 +162,7 @@ impl HostCache {
         next_hop: NextHop,
         answer: Result<Vec<Host>, Unresolved>,
         valid_until: Instant,
+        random: &mut Jitter,
     ) {
         let waiting = match self.known.get_mut(&next_hop) {
             Some(Known::Asked { waiting, .. }) => std::mem::take(waiting),
@@ -156,27 +170,27 @@ impl HostCache {
             Some(Known::Answer { .. }) | None => return,
         };
         self.known.remove(&next_hop);
-        for (connection, destination) in waiting {
-            self.ready.push_back(match &answer {
-                Ok(hosts) => Resolved::Hosts(WantedConnection {
-                    connection,
-                    destination,
-                    candidates: candidates(hosts),
-                }),
-                Err(Unresolved::Later(why)) => {
-                    self.failures.insert(destination, why.clone());
-                    Resolved::Later { connection }
+        let answer = match answer {
+            Ok(hosts) => Ok(hosts),
+            Err(Unresolved::Never { reason, why }) => Err((reason, why)),
+            // Not kept: the schedule says when it is asked again.
+            Err(Unresolved::Later(why)) => {
+                for (connection, destination) in waiting {
+                    self.failed(destination, why.clone());
+                    self.ready.push_back(Resolved::Later { connection });
                 }
-                Err(Unresolved::Never(why)) => Resolved::Never {
-                    connection,
-                    why: why.clone(),
-                },
-            });
+                return;
+            }
+        };
+        for (connection, destination) in waiting {
+            let resolved = resolved(connection, destination, &answer, random);
+            self.ready.push_back(resolved);
         }
-        if let Ok(hosts) = answer {
-            self.known
-                .insert(next_hop, Known::Answer { hosts, valid_until });
-        }
+        let known = Known::Answer {
+            answer,
+            valid_until,
+        };
+        self.known.insert(next_hop, known);
     }
 
     /// The first host did not talk to us; the others may.
@@ -203,7 +217,7 @@ impl HostCache {
     }
 
     /// Questions that were never answered are given up.
-    pub(super) fn timer(&mut self, now: Instant) {
+    pub(super) fn timer(&mut self, now: Instant, random: &mut Jitter) {
         while let Some((until, next_hop)) = self.asked.front() {
             let is_out = self.is_out(next_hop, *until);
             if is_out && *until > now {
@@ -212,7 +226,7 @@ impl HostCache {
             let (_, next_hop) = self.asked.pop_front().expect("looked at above");
             if is_out {
                 let why = format!("looking up the hosts of {next_hop} took too long");
-                self.resolved(next_hop, Err(Unresolved::Later(why)), now);
+                self.resolved(next_hop, Err(Unresolved::Later(why)), now, random);
             }
         }
     }
@@ -252,15 +266,209 @@ impl HostCache {
     }
 }
 
-/// Every address of every host, in their order.
-pub(super) fn candidates(hosts: &[Host]) -> Candidates {
-    let all: Candidates = hosts
+impl Common {
+    /// Leaves out the hosts that are known to be dead, up to the first that may be
+    /// tried: it is at the front, and counted as having a connection.
+    ///
+    /// # Errors
+    /// When the first of them may be tried again; `None` if there are none.
+    pub(super) fn pick_host(
+        &mut self,
+        now: Instant,
+        candidates: &mut Candidates,
+    ) -> Result<(), Option<Instant>> {
+        let mut again: Option<Instant> = None;
+        while let Some((_, address)) = candidates.front() {
+            match self.memory.admit(now, address) {
+                Ok(()) => return Ok(()),
+                Err(until) => again = Some(again.map_or(until, |other| other.min(until))),
+            }
+            candidates.pop_front();
+        }
+        Err(again)
+    }
+
+    /// A connection to a host is over, whoever wanted it.
+    pub(super) fn host_left(&mut self, now: Instant, left: &HostLeft) {
+        let address = &left.address;
+        if let Some(why) = &left.dead {
+            let failures = self.memory.failures_with_next(address);
+            let pause = self.queue.probe_pause(left.destination, failures);
+            self.memory.failed(now, address, pause, why);
+        }
+        self.memory.left(now, address);
+    }
+}
+
+/// What becomes of a connection whose hosts are known.
+fn resolved(
+    connection: ConnectionId,
+    destination: DestinationId,
+    answer: &Result<Vec<Host>, (NoHost, String)>,
+    random: &mut Jitter,
+) -> Resolved {
+    match answer {
+        Ok(hosts) => Resolved::Hosts(WantedConnection {
+            connection,
+            destination,
+            candidates: candidates(hosts, random),
+            failed: None,
+        }),
+        Err((reason, why)) => Resolved::Never {
+            connection,
+            reason: *reason,
+            why: why.clone(),
+        },
+    }
+}
+
+/// By preference; equal ones in an order that is drawn for this connection, so that
+/// they share the load however long the answer of the DNS is good for.
+pub(super) fn candidates(hosts: &[Host], random: &mut Jitter) -> Candidates {
+    let mut order: Vec<(u16, u64, &Host)> = hosts
         .iter()
-        .flat_map(|host| {
+        .map(|host| (host.preference, random.next_u64(), host))
+        .collect();
+    order.sort_unstable_by_key(|(preference, lot, _)| (*preference, *lot));
+    order
+        .into_iter()
+        .flat_map(|(_, _, host)| {
             host.addresses
                 .iter()
                 .map(|endpoint| (host.clone(), endpoint.clone()))
         })
-        .collect();
-    all
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Endpoint;
+    use crate::queue;
+    use crate::route::{Protocol, TlsPolicy};
+    use std::collections::BTreeSet;
+
+    fn host(name: &str, preference: u16, addresses: &[&str]) -> Host {
+        Host {
+            name: name.to_owned(),
+            addresses: (addresses.iter())
+                .map(|address| Endpoint::Tcp(address.parse().unwrap()))
+                .collect(),
+            protocol: Protocol::Smtp,
+            tls: TlsPolicy::Opportunistic,
+            preference,
+        }
+    }
+
+    fn is_ipv6(endpoint: &Endpoint) -> bool {
+        matches!(endpoint, Endpoint::Tcp(address) if address.is_ipv6())
+    }
+
+    #[test]
+    fn equals_share_and_preference_holds() {
+        let hosts = [
+            host("b", 10, &["192.0.2.2:25"]),
+            host("last", 20, &["192.0.2.9:25"]),
+            host("a", 10, &["[2001:db8::1]:25", "192.0.2.1:25"]),
+        ];
+        let mut random = Jitter::new(1);
+        let mut seen = BTreeSet::new();
+        for _ in 0..64 {
+            let candidates = candidates(&hosts, &mut random);
+            let names: Vec<_> = candidates
+                .iter()
+                .map(|(host, _)| host.name.as_str())
+                .collect();
+            assert_eq!(names.len(), 4);
+            assert_eq!(names[3], "last");
+            let six = candidates.iter().position(|(_, a)| is_ipv6(a));
+            let four = candidates
+                .iter()
+                .position(|(h, a)| h.name == "a" && !is_ipv6(a));
+            assert_eq!(
+                six.map(|at| at + 1),
+                four,
+                "a host's addresses in their order"
+            );
+            seen.insert(names[0].to_owned());
+        }
+        assert_eq!(
+            seen.len(),
+            2,
+            "each of the equal ones comes first sometimes"
+        );
+    }
+
+    /// A connection that a schedule wants.
+    fn wanted() -> (ConnectionId, DestinationId) {
+        let now = crate::time::Now::default();
+        let settings = queue::Settings {
+            core: queue::CoreNumber(0),
+            policies: queue::Policies::default(),
+            idle: Duration::ZERO,
+            seed: 1,
+        };
+        let permits = std::sync::Arc::new(queue::Permits::new(1, 1));
+        let mut schedule = queue::Schedule::new(settings, permits, now);
+        let message = queue::NewMessage {
+            facts: queue::MessageFacts {
+                queue_id: crate::mail::QueueId::new(0, 1),
+                location: spool_format::Location {
+                    log: spool_format::LogId(0),
+                    segment: spool_format::SegmentId(1),
+                    offset: spool_format::Offset(0),
+                },
+                octets: 1,
+                arrival: now.wall,
+                priority: crate::mail::Priority::default(),
+                deliver_by: None,
+                hold: queue::HoldState::Free,
+            },
+            told: queue::Told::NOTHING,
+        };
+        let recipient = queue::NewRecipient {
+            recipient: crate::mail::RecipientIndex(0),
+            next_hop: crate::route::NextHopRef::Mx("a.example"),
+            attempts: 0,
+            not_before: None,
+        };
+        schedule.enqueue(now, &message, [recipient]);
+        match schedule.poll() {
+            Some(queue::Output::Connect {
+                connection,
+                destination,
+            }) => (connection, destination),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the DNS said is used until its time is over, also that there is nothing.
+    #[test]
+    fn answers_are_asked_for_once_while_they_are_good() {
+        let second = Duration::from_secs(1);
+        let check = |answer: Result<Vec<Host>, Unresolved>, is_kept: bool| {
+            let (mut cache, mut random) = (HostCache::default(), Jitter::new(1));
+            let next_hop = NextHop::Mx("a.example".parse().unwrap());
+            let now = Instant::START;
+            let (connection, destination) = wanted();
+            let mut want = |cache: &mut HostCache, now| {
+                let next_hop = next_hop.clone();
+                let asked = cache.want(now, connection, destination, next_hop, &mut random);
+                asked.is_some()
+            };
+            assert!(want(&mut cache, now), "not known");
+            assert!(!want(&mut cache, now), "asked already");
+            let mut random = Jitter::new(1);
+            cache.resolved(next_hop.clone(), answer.clone(), now + second, &mut random);
+            assert!(cache.next().is_some() && cache.next().is_some());
+            assert_eq!(want(&mut cache, now), !is_kept, "{answer:?}");
+            assert_eq!(cache.next().is_some(), is_kept);
+            assert_eq!(want(&mut cache, now + second), is_kept, "its time is over");
+        };
+        check(Ok(vec![host("a", 0, &["192.0.2.1:25"])]), true);
+        let reason = NoHost::NoSuchDomain;
+        let why = "no such domain".to_owned();
+        check(Err(Unresolved::Never { reason, why }), true);
+        check(Err(Unresolved::Later("SERVFAIL".to_owned())), false);
+    }
 }

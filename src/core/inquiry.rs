@@ -81,6 +81,7 @@ impl Common {
     fn release_domain(&mut self, now: Now, domain: &Domain) -> Response {
         let settings = std::sync::Arc::clone(&self.settings);
         let next_hop = settings.routes.next_hop(domain.as_str());
+        self.memory.release(now.instant);
         let waiting = self.queue.release(now, queue::Selection::NextHop(next_hop));
         let (messages, octets) = (waiting.messages, waiting.octets);
         Response::Released(Released { messages, octets })
@@ -279,6 +280,7 @@ impl Common {
                 (Mark::Hold { queue_name: None }, "held")
             }
             Change::Release => {
+                self.memory.release(now.instant);
                 self.queue.release(now, selection);
                 (Mark::Release, "released")
             }

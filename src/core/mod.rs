@@ -30,6 +30,7 @@ use crate::core::bans::Client;
 use crate::core::computing::{Asker, Work, Worked};
 use crate::core::release::{Order, Part, Purpose, ReleaseAsker, ReleaseId};
 use crate::mail::Domain;
+use crate::queue;
 use crate::queue::permits::DestinationKey;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
 use crate::report::Fact;
@@ -58,6 +59,7 @@ mod inquiry;
 mod lending;
 mod log;
 mod login;
+pub mod maildir;
 mod notifying;
 mod outcome;
 mod reception;
@@ -303,6 +305,14 @@ pub enum Notice {
     },
     /// Fetch our mail from a provider by ATRN. Answered by [`ControlNotice::Collected`].
     CollectByAtrn(Box<collecting::Collection>),
+    /// A message was written into Maildirs. The answer to
+    /// [`ControlNotice::WriteMaildir`].
+    MaildirWritten {
+        /// As the question said.
+        connection: queue::ConnectionId,
+        /// For each mailbox; an error is a sentence for the operator.
+        written: Vec<Result<(), String>>,
+    },
     /// The operator asks.
     Admin {
         /// To answer with.
@@ -414,6 +424,15 @@ pub enum ControlNotice {
         /// What it came to.
         collected: collecting::Collected,
     },
+    /// Write a message into Maildirs; answer when it is there for good.
+    WriteMaildir {
+        /// For whom.
+        core: CoreId,
+        /// The core's name for the matter.
+        connection: queue::ConnectionId,
+        /// What, and where to.
+        mail: maildir::Mail,
+    },
     /// One core's part of an answer.
     AdminAnswer {
         /// To which question.
@@ -504,15 +523,50 @@ pub struct Host {
     pub protocol: Protocol,
     /// How much TLS it must offer.
     pub tls: TlsPolicy,
+    /// Lower ones are tried first; hosts with an equal one in an order that is drawn
+    /// anew for each connection, so that they share the load (RFC 5321 §5.1).
+    pub preference: u16,
 }
 
 /// Why a next hop has no hosts.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum Unresolved {
-    /// The name does not exist, or takes no mail: the recipient's address is wrong.
-    #[error("{0}")]
-    Never(String),
+    /// There is none and there will be none unless somebody changes something: its mail
+    /// is returned.
+    #[error("{why}")]
+    Never {
+        /// What the sender's notification says.
+        reason: NoHost,
+        /// For the operator and the sender.
+        why: String,
+    },
     /// The DNS did not answer, or not in order: it may later.
     #[error("{0}")]
     Later(String),
+}
+
+/// Why there will be no host.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum NoHost {
+    /// The name does not exist.
+    NoSuchDomain,
+    /// The domain says that it takes no mail (RFC 7505).
+    NullMx,
+    /// It has hosts by name, and none of them has an address.
+    NoAddress,
+    /// Its mail would come back to us.
+    Loop,
+}
+
+impl NoHost {
+    /// Class, subject and detail (RFC 3463, and RFC 7505 §4.1 for null MX).
+    #[must_use]
+    pub const fn status(self) -> (u8, u16, u16) {
+        match self {
+            Self::NoSuchDomain => (5, 1, 2),
+            Self::NullMx => (5, 1, 10),
+            Self::NoAddress => (5, 4, 4),
+            Self::Loop => (5, 4, 6),
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use spool_format::{BodyForm, DoneField, Location, Outcome as DoneOutcome, RecipientNumber};
 
+use crate::core::NoHost;
 use crate::core::common::{Common, Waiting, numbers};
 use crate::core::incoming::Incoming;
 use crate::mail::{BodyKind, Domain, QueueId, RecipientIndex, Ret, ReversePath};
@@ -104,9 +105,21 @@ impl Reason {
         }
     }
 
-    /// The domain has no host that takes mail (RFC 3463 5.1.2).
-    pub(super) fn no_such_host(why: &str) -> Self {
-        Self::ours(Status::new(5, 1, 2), why.to_owned())
+    /// There is no host that takes the mail, and there will be none.
+    pub(super) fn no_host(no_host: NoHost, why: &str) -> Self {
+        let (class, subject, detail) = no_host.status();
+        Self::ours(Status::new(class, subject, detail), why.to_owned())
+    }
+
+    /// No mailbox can have this name (RFC 3463 5.1.1).
+    pub(super) fn no_mailbox(why: &str) -> Self {
+        Self::ours(Status::new(5, 1, 1), why.to_owned())
+    }
+
+    /// It is where its reader finds it.
+    pub(super) fn in_the_mailbox() -> Self {
+        let text = "the message was put into the mailbox".to_owned();
+        Self::ours(Status::new(2, 1, 5), text)
     }
 
     fn ours(status: Option<Status>, text: String) -> Self {

@@ -6,16 +6,17 @@
 //!   committed; if that cannot be written, the recipient is tried again instead.
 //! - The schedule hears of each job once, when all its recipients are known.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use spool_format::{
     DoneField, Extent, Location, Outcome as DoneOutcome, RecipientNumber, SegmentPlace,
 };
 
-use crate::core::Operation;
 use crate::core::common::Common;
 use crate::core::lending::Forget;
 use crate::core::notifying::{Reason, Told};
+use crate::core::{NoHost, Operation};
 use crate::mail::{Domain, Recipient, RecipientIndex};
 use crate::queue::notification::Action;
 use crate::queue::{self, RecipientOutcome as Verdict};
@@ -28,7 +29,7 @@ use crate::time::Now;
 /// Messages that end for one reason in one turn. Behind them the schedule asks for a
 /// connection again, so that the mail of a dead domain, however much it is, neither
 /// holds up the core nor fills the memory with its notifications.
-const ENDED_AT_ONCE: usize = 256;
+pub(super) const ENDED_AT_ONCE: usize = 256;
 
 /// A message that a session has.
 pub(super) struct Active {
@@ -41,12 +42,12 @@ pub(super) struct Active {
     /// What is stored.
     pub(super) stored: StoredMessage,
     /// What is known of its recipients.
-    verdicts: Vec<(RecipientIndex, Verdict)>,
+    pub(super) verdicts: Vec<(RecipientIndex, Verdict)>,
     /// Who failed, and is to be told of.
-    failed: Vec<Told>,
+    pub(super) failed: Vec<Told>,
     /// Who was delivered to, and is to be told of, and how.
-    succeeded: Vec<Told>,
-    success: Action,
+    pub(super) succeeded: Vec<Told>,
+    pub(super) success: Action,
 }
 
 /// What a job reads from.
@@ -73,6 +74,14 @@ impl Reading {
 }
 
 impl Active {
+    /// The octets of the body, in the spool.
+    pub(super) fn places(&self) -> impl Iterator<Item = (SegmentPlace, Range<u32>)> + '_ {
+        self.stored.extents.iter().map(|extent| {
+            let begin = extent.offset.0;
+            (place(self.location, *extent), begin..begin + extent.length)
+        })
+    }
+
     fn reading(&self) -> Reading {
         let interrupted = |(_, verdict): &(_, Verdict)| *verdict == Verdict::Interrupted;
         Reading {
@@ -306,6 +315,7 @@ impl Common {
         now: Now,
         spool: &impl SegmentSource,
         connection: queue::ConnectionId,
+        no_host: NoHost,
         why: &str,
     ) {
         for _ in 0..ENDED_AT_ONCE {
@@ -321,7 +331,7 @@ impl Common {
                 active.verdicts.push((*index, Verdict::Failed));
                 active.failed.push(Told {
                     index: *index,
-                    reason: Reason::no_such_host(why),
+                    reason: Reason::no_host(no_host, why),
                 });
                 let ending = Ending::Failed;
                 let fact = recipient_fact(&active, recipient, ending, "", why.to_owned(), age);
@@ -363,7 +373,7 @@ impl Common {
     }
 }
 
-fn recipient_fact(
+pub(super) fn recipient_fact(
     active: &Active,
     recipient: &Recipient,
     ending: Ending,

@@ -171,6 +171,7 @@ impl Common {
                 Purpose::Count => self.queue.waiting(selection),
                 Purpose::Release => {
                     self.remember_caller(customer, order.caller);
+                    self.memory.release(now.instant);
                     part.started |= !self.queue.is_released(selection);
                     self.queue.release(now, selection)
                 }

@@ -1,19 +1,23 @@
 //! A data core with a shell that has neither sockets nor files.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use spool_format::{Epoch, LogId, SegmentPlace, SpoolUuid};
+use spool_format::{Epoch, Location, LogId, Offset, SegmentId, SegmentPlace, SpoolUuid};
 
 use super::data::{DataCore, Parts, Settings};
 use super::{
-    Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
+    Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId, Notice, Operation,
+    Piece,
 };
 use crate::config::{self, surroundings::Surroundings};
+use crate::mail::{Priority, QueueId, RecipientIndex};
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
+use crate::route::{NextHopRef, Protocol, TlsPolicy};
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use crate::spool::message::{SegmentSource, View};
 use crate::time::Now;
@@ -55,6 +59,12 @@ struct Bench {
     closed: HashSet<ConnectionId>,
     facts: Vec<Fact>,
     stopped: bool,
+    /// The address that every next hop has; none is ever found without.
+    host: Option<SocketAddr>,
+    /// Connections that were asked for. None is ever had.
+    connects: usize,
+    /// Operations in all.
+    operations: usize,
 }
 
 fn settings() -> Settings {
@@ -70,6 +80,11 @@ fn settings() -> Settings {
 
 impl Bench {
     fn new(free_bytes: u64) -> Self {
+        Self::with(free_bytes, |_, _| {})
+    }
+
+    /// A core whose queue was filled by `fill`.
+    fn with(free_bytes: u64, fill: impl FnOnce(&mut Schedule, Now)) -> Self {
         let settings = settings();
         let identity = Identity {
             spool: SpoolUuid([7; 16]),
@@ -88,12 +103,14 @@ impl Bench {
         };
         let now = Now::default().after(Duration::from_secs(1_000_000));
         let permits = Arc::new(Permits::new(10, 5));
+        let mut queue = Schedule::new(queue_settings, permits, now);
+        fill(&mut queue, now);
         let core = DataCore::new(Parts {
             id: CoreId(0),
             settings: Arc::new(settings),
             sessions: Arc::new(Sessions::new(100, 100, 5)),
             log: Log::new(identity, log_settings, 11, free_bytes),
-            queue: Schedule::new(queue_settings, permits, now),
+            queue,
             seed: 13,
             secret: [13; 32],
         });
@@ -109,6 +126,9 @@ impl Bench {
             closed: HashSet::new(),
             facts: Vec::new(),
             stopped: false,
+            host: None,
+            connects: 0,
+            operations: 0,
         };
         bench.give(Completion::Timer);
         bench
@@ -129,7 +149,32 @@ impl Bench {
     }
 
     fn perform(&mut self, operation: Operation) {
+        self.operations += 1;
         match operation {
+            Operation::TellControl(ControlNotice::Resolve { next_hop, .. })
+                if self.host.is_some() =>
+            {
+                let host = Host {
+                    name: "mail.example".to_owned(),
+                    addresses: self.host.into_iter().map(Endpoint::Tcp).collect(),
+                    protocol: Protocol::Smtp,
+                    tls: TlsPolicy::None,
+                    preference: 0,
+                };
+                let valid_until = self.now.instant + Duration::from_secs(86_400);
+                let notice = Notice::Resolved {
+                    next_hop,
+                    answer: Ok(vec![host]),
+                    valid_until,
+                };
+                self.ready.push_back(Completion::Notice(notice));
+            }
+            Operation::Connect { connection, .. } if self.host.is_some() => {
+                self.connects += 1;
+                let result = Err("refused".to_owned());
+                self.ready
+                    .push_back(Completion::Connected { connection, result });
+            }
             Operation::Send { connection, pieces } => {
                 for piece in pieces {
                     let Piece::Octets(octets) = piece else {
@@ -350,4 +395,57 @@ fn nobody_is_forgotten_when_the_spool_is_full() {
             if forward_path.as_str() == "b@site.example")
     });
     assert_eq!(failures, accepted);
+}
+
+/// RFC 5321 §4.5.4.1: what is retried is the host. A thousand domains with a million
+/// messages have one host, and it is dead: in a day it costs a probe now and then, and
+/// a look at each domain for each, whatever waits there.
+#[test]
+fn a_million_messages_behind_one_dead_host_cost_nothing() {
+    const DOMAINS: u32 = 1000;
+    let work = |messages: u32| {
+        let names: Vec<_> = (0..DOMAINS).map(|i| format!("d{i}.example")).collect();
+        let mut bench = Bench::with(PLENTY, |queue, now| {
+            for number in 0..messages {
+                let message = queue::NewMessage {
+                    facts: queue::MessageFacts {
+                        queue_id: QueueId::new(0, u64::from(number)),
+                        location: Location {
+                            log: LogId(0),
+                            segment: SegmentId(1),
+                            offset: Offset(number),
+                        },
+                        octets: 1000,
+                        arrival: now.wall,
+                        priority: Priority::default(),
+                        deliver_by: None,
+                        hold: queue::HoldState::Free,
+                    },
+                    // The warning that mail is late would be one for each.
+                    told: queue::Told::DELAY,
+                };
+                let recipient = queue::NewRecipient {
+                    recipient: RecipientIndex(0),
+                    next_hop: NextHopRef::Mx(&names[(number % DOMAINS) as usize]),
+                    attempts: 0,
+                    not_before: None,
+                };
+                queue.enqueue(now, &message, [recipient]);
+            }
+        });
+        bench.host = Some(SocketAddr::from(([192, 0, 2, 1], 25)));
+        bench.wait(Duration::from_secs(24 * 3600));
+        (bench.connects, bench.operations)
+    };
+    let (connects, operations) = work(1_000_000);
+    // Rests grow from a minute to half an hour.
+    assert!((48..150).contains(&connects), "{connects} connections");
+    assert!(operations < 10_000, "{operations} operations");
+    let (few_connects, few_operations) = work(DOMAINS);
+    // The order of random pauses is another one; the size of the work is not.
+    assert!(connects < 2 * few_connects, "{connects}, {few_connects}");
+    assert!(
+        operations < 2 * few_operations,
+        "{operations}, {few_operations}"
+    );
 }

@@ -5,6 +5,7 @@
 //! - [`destination`]: a next hop, the mail that waits for it, its health;
 //! - [`index`]: the messages, compactly, and their listing;
 //! - [`rank`]: the order on the wire;
+//! - [`hosts`]: which hosts are dead, whoever needs them;
 //! - [`retry`]: when to try again, when to give up;
 //! - [`permits`]: limits on connections, shared by the cores;
 //! - [`sessions`]: limits on server sessions, shared by the cores;
@@ -16,6 +17,7 @@
 
 pub mod destination;
 mod handles;
+pub mod hosts;
 pub mod index;
 pub mod notification;
 mod pages;
@@ -27,6 +29,7 @@ pub mod sessions;
 pub mod usage;
 
 pub use destination::{Gate, Health, Policies, Policy};
+pub use hosts::HostMemory;
 pub use index::{
     DestinationId, Entry, HoldState, Index, MessageFacts, Recipients, ShareEntry, ShareState, Told,
 };

@@ -52,6 +52,7 @@ use crate::time::{Instant, Now, WallTime};
 
 mod delivery;
 mod expiry;
+mod health;
 mod line;
 mod operator;
 mod output;

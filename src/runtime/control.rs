@@ -29,6 +29,7 @@ use crate::runtime::dns::Dns;
 use crate::runtime::hosts::{HostBook, hosts, timed_out};
 use crate::runtime::log::report_control;
 use crate::runtime::mailboxes::Mailboxes;
+use crate::runtime::maildir;
 use crate::runtime::storeroom::Storeroom;
 use crate::runtime::wake;
 
@@ -284,6 +285,27 @@ impl Control {
                         trouble.into_iter().collect()
                     },
                 );
+            }
+            ControlOperation::WriteMaildir {
+                core,
+                connection,
+                mail,
+            } => {
+                let storeroom = Arc::clone(&self.0.borrow().storeroom);
+                let control = self.clone();
+                tokio::task::spawn_local(async move {
+                    let mailboxes = mail.files.len();
+                    let write = move || maildir::write(&storeroom, &mail);
+                    let written = tokio::task::spawn_blocking(write).await;
+                    let broke_off = |error: tokio::task::JoinError| {
+                        vec![Err(format!("writing into a Maildir broke off: {error}")); mailboxes]
+                    };
+                    control.turn(ControlCompletion::MaildirWritten {
+                        core,
+                        connection,
+                        written: written.unwrap_or_else(broke_off),
+                    });
+                });
             }
             ControlOperation::Compute { asker, work } => {
                 let control = self.clone();

@@ -1,21 +1,41 @@
 //! From a next hop to hosts with addresses, by the configuration and the DNS.
+//!
+//! [`survey`] tells each question that was asked and what became of its answer, for
+//! `turnspool dns test`; [`hosts`] is its result.
+//!
+//! What becomes of a lookup (RFC 5321 §5.1, RFC 7505):
+//!
+//! | the DNS says | then |
+//! |---|---|
+//! | MX records | those, lowest preference first, equal ones at random |
+//! | no MX, the name exists | the name itself, with preference 0 |
+//! | the name does not exist | failed for good, 5.1.2 |
+//! | null MX | failed for good, 5.1.10 |
+//! | exchangers, none with an address | failed for good, 5.4.4; never the domain's own address |
+//! | we are the best exchanger, by name or by address | failed for good, 5.4.6 |
+//! | nothing, or nonsense, or SERVFAIL | the mail waits |
+//!
+//! A host of the configuration never fails mail for good: a name that is wrong there
+//! is a mistake that is mended.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::{Endpoint, Host, Unresolved};
+use crate::core::{Endpoint, Host, NoHost, Unresolved};
 use crate::mail::Domain;
 use crate::route::customer::DeliverTo;
-use crate::route::exchangers::order;
+use crate::route::exchangers::{NoExchanger, order};
 use crate::route::{self, Customers, HostName, NextHop, Protocol, SmarthostGroup, TlsPolicy};
-use crate::runtime::dns::{Dns, Lasting};
+use crate::runtime::dns::{Answer, Dns, Missing};
 
 /// The port of SMTP between servers.
-const SMTP_PORT: u16 = 25;
-/// Hosts of one next hop whose addresses are looked up. RFC 5321 §5.1 asks for two
-/// at least; each one more is a question to the DNS before the first connection.
+pub const SMTP_PORT: u16 = 25;
+/// Hosts of one next hop that are tried. RFC 5321 §5.1 asks for two at least; each one
+/// more is a question to the DNS before the first connection.
 const HOSTS_MAX: usize = 5;
+/// Smarthosts of a group.
+const SMARTHOSTS_MAX: usize = 16;
 /// Addresses of one next hop that are tried before its mail waits.
 const ADDRESSES_MAX: usize = 16;
 /// How long an answer is kept that says that there is none for now.
@@ -28,14 +48,69 @@ const FIXED: Duration = Duration::from_secs(24 * 3600);
 pub struct HostBook {
     /// Our own name: we never deliver to ourselves.
     pub ourselves: Domain,
+    /// Where we listen: nor to these.
+    pub listeners: Vec<SocketAddr>,
     /// The smarthosts of each group, in order.
     pub smarthosts: Vec<Vec<route::Host>>,
     /// Whom we hold mail for.
     pub customers: Arc<Customers>,
-    /// Where mail by MX goes; 25 but in tests and behind odd firewalls.
-    pub mx_port: Option<u16>,
+    /// Where mail by MX goes: [`SMTP_PORT`] but in tests and behind odd firewalls.
+    pub mx_port: u16,
     /// TLS for hosts found by MX.
     pub mx_tls: TlsPolicy,
+}
+
+impl HostBook {
+    /// Whether a connection to this address would come back to us.
+    fn is_ourselves(&self, address: SocketAddr) -> bool {
+        self.listeners.iter().any(|listener| {
+            listener.port() == address.port()
+                && (listener.ip() == address.ip()
+                    || (listener.ip().is_unspecified()
+                        && listener.is_ipv4() == address.is_ipv4()
+                        && is_local(address.ip())))
+        })
+    }
+}
+
+/// Whether this machine has the address: only then a socket can be bound to it.
+fn is_local(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// Whether there is a way to it at all. Asks the kernel's table, and sends nothing.
+fn is_routed(ip: IpAddr) -> bool {
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    UdpSocket::bind((any, 0)).is_ok_and(|socket| socket.connect((ip, SMTP_PORT)).is_ok())
+}
+
+/// A question that was asked, and what became of the answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// `MX of a.example`.
+    pub question: String,
+    /// What was answered, as text.
+    pub answers: Vec<String>,
+    /// How long it may be used.
+    pub valid_for: Option<Duration>,
+    /// Who answered.
+    pub server: Option<String>,
+    /// What is not used of it, and why.
+    pub dropped: Vec<String>,
+}
+
+/// A route that was looked up.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// In the order in which they were asked.
+    pub steps: Vec<Step>,
+    /// The hosts in the order in which they are to be tried.
+    pub answer: Result<Vec<Host>, Unresolved>,
+    /// How long that may be used.
+    pub valid_for: Duration,
 }
 
 /// The hosts of a next hop, in the order in which they are to be tried, and for how
@@ -46,25 +121,42 @@ pub async fn hosts(
     next_hop: &NextHop,
     seed: u64,
 ) -> (Result<Vec<Host>, Unresolved>, Duration) {
+    let Survey {
+        answer, valid_for, ..
+    } = survey(dns, book, next_hop, seed).await;
+    (answer, valid_for)
+}
+
+/// The same with all that was asked on the way.
+pub async fn survey(dns: &Dns, book: &HostBook, next_hop: &NextHop, seed: u64) -> Survey {
+    let mut search = Search {
+        dns,
+        book,
+        steps: Vec::new(),
+        hosts: Vec::new(),
+        valid_for: FIXED,
+    };
     let found = match next_hop {
         NextHop::Smarthost(SmarthostGroup(group)) => {
             match book.smarthosts.get(usize::from(*group)) {
-                Some(hosts) => listed(dns, hosts).await,
+                Some(hosts) => search.listed(hosts).await,
                 None => Err(Unresolved::Later(
                     "the smarthost is no longer configured".to_owned(),
                 )),
             }
         }
-        NextHop::Host(host) => listed(dns, std::slice::from_ref(host)).await,
-        NextHop::Mx(domain) => exchangers(dns, book, domain, seed).await,
+        NextHop::Host(host) => search.listed(std::slice::from_ref(host)).await,
+        NextHop::Mx(domain) => search.exchangers(domain, seed).await,
         NextHop::Hold { customer, domain } => {
             let nowhere = |why: &str| Err(Unresolved::Later(format!("{next_hop}: {why}")));
             match book.customers.by_name(customer).map(|c| &c.deliver_to) {
-                Some(DeliverTo::Host(host)) => listed(dns, std::slice::from_ref(host)).await,
+                Some(DeliverTo::Host(host)) => search.listed(std::slice::from_ref(host)).await,
                 // What the DNS says of a customer is mended when it is wrong; until then
                 // its mail is held, as long as mail is held.
-                Some(DeliverTo::Mx) => match exchangers(dns, book, domain, seed).await {
-                    Err(Unresolved::Never(why)) => Err(Unresolved::Later(why)),
+                Some(DeliverTo::Mx) => match search.exchangers(domain, seed).await {
+                    Err(never @ Unresolved::Never { .. }) => {
+                        Err(Unresolved::Later(never.to_string()))
+                    }
                     found => found,
                 },
                 Some(DeliverTo::Caller) => nowhere("nobody has called"),
@@ -75,9 +167,14 @@ pub async fn hosts(
             "{next_hop} has no host to connect to"
         ))),
     };
-    match found {
-        Ok(Lasting { value, valid_for }) => (Ok(value), valid_for),
-        Err(why) => (Err(why), RETRY_AFTER),
+    let valid_for = match &found {
+        Err(Unresolved::Later(_)) => RETRY_AFTER,
+        Err(Unresolved::Never { .. }) | Ok(()) => search.valid_for,
+    };
+    Survey {
+        answer: found.map(|()| search.hosts),
+        steps: search.steps,
+        valid_for,
     }
 }
 
@@ -87,129 +184,261 @@ pub fn timed_out(next_hop: &NextHop) -> (Result<Vec<Host>, Unresolved>, Duration
     (Err(Unresolved::Later(why)), RETRY_AFTER)
 }
 
-async fn listed(dns: &Dns, hosts: &[route::Host]) -> Result<Lasting<Vec<Host>>, Unresolved> {
-    let mut found = Lasting {
-        value: Vec::new(),
-        valid_for: FIXED,
-    };
-    let mut last = None;
-    for host in hosts.iter().take(HOSTS_MAX) {
-        let name = match &host.host {
-            HostName::Name(name) => name.to_string(),
-            HostName::Address(address) => address.to_string(),
-            HostName::Socket(path) => {
-                found.value.push(Host {
-                    name: "localhost".to_owned(),
-                    addresses: vec![Endpoint::Unix(Arc::from(path.clone()))],
-                    protocol: host.protocol,
-                    tls: host.tls,
-                });
-                continue;
-            }
-        };
-        match dns.addresses(&name).await {
-            Ok(Lasting { value, valid_for }) => {
-                found.valid_for = found.valid_for.min(valid_for);
-                let addresses = value
-                    .into_iter()
-                    .map(|ip| Endpoint::Tcp(SocketAddr::new(ip, host.port)))
-                    .collect();
-                add(
-                    &mut found.value,
-                    Host {
-                        name,
-                        addresses,
-                        protocol: host.protocol,
-                        tls: host.tls,
-                    },
-                );
-            }
-            // A smarthost whose name is wrong today is a mistake that is mended:
-            // no mail fails for it.
-            Err(why) => last = Some(Unresolved::Later(why.to_string())),
-        }
-    }
-    match last {
-        Some(why) if found.value.is_empty() => Err(why),
-        _ => Ok(found),
-    }
+/// Who says that a host is to be used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// The operator, who may have his reasons to send to this machine; the hops in the
+    /// Received fields end a loop.
+    InConfiguration,
+    /// The DNS, and so anybody.
+    InDns,
 }
 
-async fn exchangers(
-    dns: &Dns,
-    book: &HostBook,
-    domain: &Domain,
-    seed: u64,
-) -> Result<Lasting<Vec<Host>>, Unresolved> {
-    let port = book.mx_port.unwrap_or(SMTP_PORT);
-    if let Some(address) = domain.literal() {
-        let host = Host {
-            name: domain.to_string(),
-            addresses: vec![Endpoint::Tcp(SocketAddr::new(address, port))],
+/// What came of one host.
+enum Addresses {
+    /// It was added, or is known.
+    Some,
+    /// One of them is ours.
+    Ours,
+    /// There is none.
+    None(String),
+    /// Nobody could tell.
+    Trouble(String),
+}
+
+struct Search<'a> {
+    dns: &'a Dns,
+    book: &'a HostBook,
+    steps: Vec<Step>,
+    hosts: Vec<Host>,
+    valid_for: Duration,
+}
+
+impl Search<'_> {
+    async fn listed(&mut self, hosts: &[route::Host]) -> Result<(), Unresolved> {
+        let mut last = None;
+        for (host, preference) in hosts.iter().take(SMARTHOSTS_MAX).zip(0..) {
+            let mut found = Host {
+                name: String::new(),
+                addresses: Vec::new(),
+                protocol: host.protocol,
+                tls: host.tls,
+                preference,
+            };
+            found.name = match &host.host {
+                HostName::Name(name) => name.to_string(),
+                HostName::Address(address) => address.to_string(),
+                HostName::Socket(path) => {
+                    found.name = "localhost".to_owned();
+                    found
+                        .addresses
+                        .push(Endpoint::Unix(Arc::from(path.clone())));
+                    self.hosts.push(found);
+                    continue;
+                }
+            };
+            let (host, port) = (found, host.port);
+            match self.addresses(host, port, Named::InConfiguration).await {
+                Addresses::Some | Addresses::Ours => {}
+                Addresses::None(why) | Addresses::Trouble(why) => last = Some(why),
+            }
+        }
+        match last {
+            Some(why) if self.hosts.is_empty() => Err(Unresolved::Later(why)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn exchangers(&mut self, domain: &Domain, seed: u64) -> Result<(), Unresolved> {
+        let port = self.book.mx_port;
+        let host = |name: String, preference| Host {
+            name,
+            addresses: Vec::new(),
             protocol: Protocol::Smtp,
-            tls: book.mx_tls,
+            tls: self.book.mx_tls,
+            preference,
         };
-        return Ok(Lasting {
-            value: vec![host],
-            valid_for: FIXED,
-        });
-    }
-    let records = dns.exchangers(domain.as_str()).await?;
-    let implicit = records.value.is_empty();
-    let names = order(domain, records.value, &book.ourselves, seed)
-        .map_err(|why| Unresolved::Never(format!("{domain}: {why}")))?;
-    let mut found = Lasting {
-        value: Vec::new(),
-        valid_for: records.valid_for,
-    };
-    let mut last = None;
-    for name in names.iter().take(HOSTS_MAX) {
-        match dns.addresses(name.as_str()).await {
-            Ok(Lasting { value, valid_for }) => {
-                found.valid_for = found.valid_for.min(valid_for);
-                let addresses = value
-                    .into_iter()
-                    .map(|ip| Endpoint::Tcp(SocketAddr::new(ip, port)))
+        if let Some(address) = domain.literal() {
+            let mut host = host(domain.to_string(), 0);
+            host.addresses
+                .push(Endpoint::Tcp(SocketAddr::new(address, port)));
+            self.hosts.push(host);
+            return Ok(());
+        }
+        let never = |reason, why: String| Unresolved::Never { reason, why };
+        let mut step = Step {
+            question: format!("MX of {domain}"),
+            answers: Vec::new(),
+            valid_for: None,
+            server: None,
+            dropped: Vec::new(),
+        };
+        let asked = self.dns.exchangers(domain.as_str()).await;
+        let records = match asked {
+            Ok(answer) => {
+                self.note(&mut step, &answer);
+                step.answers = (answer.value.iter())
+                    .map(|(preference, name)| format!("{preference} {name}"))
                     .collect();
-                add(
-                    &mut found.value,
-                    Host {
-                        name: name.to_string(),
-                        addresses,
-                        protocol: Protocol::Smtp,
-                        tls: book.mx_tls,
-                    },
-                );
+                answer.value
             }
-            Err(why) => last = Some(worse(last, why)),
+            Err(Missing::Records(answer)) => {
+                self.note(&mut step, &answer);
+                step.dropped
+                    .push("there are none, so the domain is its own exchanger".to_owned());
+                Vec::new()
+            }
+            Err(Missing::Name(answer)) => {
+                self.note(&mut step, &answer);
+                step.dropped.push("the name does not exist".to_owned());
+                self.steps.push(step);
+                let why = format!("{domain} does not exist in the DNS");
+                return Err(never(NoHost::NoSuchDomain, why));
+            }
+            Err(Missing::Trouble(why)) => {
+                step.dropped.push(why.clone());
+                self.steps.push(step);
+                return Err(Unresolved::Later(why));
+            }
+        };
+        let (mut ordered, usable) = order(domain, records, &self.book.ourselves, seed);
+        let is_known = ordered.dropped.len();
+        step.dropped.extend((ordered.dropped.iter()).map(left_out));
+        self.steps.push(step);
+        usable.map_err(|why| {
+            let reason = match why {
+                NoExchanger::NullMx => NoHost::NullMx,
+                NoExchanger::Ourselves => NoHost::Loop,
+                NoExchanger::NoName => NoHost::NoAddress,
+            };
+            never(reason, format!("{domain}: {why}"))
+        })?;
+        let (mut troubles, mut none) = (None, None);
+        let mut at = 0;
+        while self.hosts.len() < HOSTS_MAX
+            && let Some(exchanger) = ordered.exchangers.get(at)
+        {
+            let preference = exchanger.preference;
+            let host = host(exchanger.name.to_string(), preference);
+            match self.addresses(host, port, Named::InDns).await {
+                Addresses::Some => {}
+                Addresses::Ours => {
+                    self.hosts.retain(|host| host.preference < preference);
+                    ordered.end_before(preference);
+                    let dropped = ordered.dropped.iter().skip(is_known).map(left_out);
+                    if let Some(step) = self.steps.last_mut() {
+                        step.dropped.extend(dropped);
+                    }
+                    if self.hosts.is_empty() {
+                        let why = NoExchanger::Ourselves;
+                        return Err(never(NoHost::Loop, format!("{domain}: {why}")));
+                    }
+                    break;
+                }
+                Addresses::None(why) => none = Some(why),
+                Addresses::Trouble(why) => troubles = Some(why),
+            }
+            at += 1;
+        }
+        match (self.hosts.is_empty(), troubles, none) {
+            (false, ..) => Ok(()),
+            // One of them may have an address yet.
+            (true, Some(why), _) => Err(Unresolved::Later(why)),
+            // RFC 5321 §5.1: exchangers without an address are a failure, and there
+            // is no falling back to the domain's own.
+            (true, None, why) => {
+                let why = why.unwrap_or_default();
+                let why = format!("no mail exchanger of {domain} has an address: {why}");
+                Err(never(NoHost::NoAddress, why))
+            }
         }
     }
-    match last {
-        // RFC 5321 §5.1: MX records without a usable host are a failure, and there
-        // is no falling back to the domain's own address.
-        Some(Unresolved::Never(why)) if found.value.is_empty() && !implicit => {
-            Err(Unresolved::Never(format!(
-                "no mail exchanger of {domain} has an address: {why}"
-            )))
+
+    /// Looks up the addresses of a host and adds it, if it has some.
+    async fn addresses(&mut self, mut host: Host, port: u16, named: Named) -> Addresses {
+        let mut step = Step {
+            question: format!("addresses of {}", host.name),
+            answers: Vec::new(),
+            valid_for: None,
+            server: None,
+            dropped: Vec::new(),
+        };
+        let outcome = match self.dns.addresses(&host.name).await {
+            Ok(answer) => {
+                self.note(&mut step, &answer);
+                step.answers = answer.value.iter().map(ToString::to_string).collect();
+                self.usable(&mut host, port, named, answer.value, &mut step.dropped)
+            }
+            Err(Missing::Name(answer)) => {
+                self.note(&mut step, &answer);
+                Addresses::None(format!("{} does not exist in the DNS", host.name))
+            }
+            Err(Missing::Records(answer)) => {
+                self.note(&mut step, &answer);
+                Addresses::None(format!("{} has no address in the DNS", host.name))
+            }
+            Err(Missing::Trouble(why)) => Addresses::Trouble(why),
+        };
+        match &outcome {
+            Addresses::None(why) | Addresses::Trouble(why) => step.dropped.push(why.clone()),
+            Addresses::Ours => step.dropped.push(format!("{} is this host", host.name)),
+            Addresses::Some => self.hosts.push(host),
         }
-        Some(why) if found.value.is_empty() => Err(why),
-        _ => Ok(found),
+        self.steps.push(step);
+        outcome
+    }
+
+    /// Fills in the addresses that can be connected to.
+    fn usable(
+        &self,
+        host: &mut Host,
+        port: u16,
+        named: Named,
+        addresses: Vec<IpAddr>,
+        dropped: &mut Vec<String>,
+    ) -> Addresses {
+        let so_far: usize = self.hosts.iter().map(|host| host.addresses.len()).sum();
+        let mut unrouted = Vec::new();
+        for ip in addresses {
+            let address = SocketAddr::new(ip, port);
+            if named == Named::InDns && self.book.is_ourselves(address) {
+                return Addresses::Ours;
+            }
+            if ip.is_unspecified() || ip.is_multicast() {
+                dropped.push(format!("{ip} is no address of a host"));
+            } else if is_routed(ip) {
+                host.addresses.push(Endpoint::Tcp(address));
+            } else {
+                unrouted.push(address);
+            }
+        }
+        // They may be routed by the time: last, they cost nothing.
+        if !unrouted.is_empty() && !host.addresses.is_empty() {
+            dropped.extend(
+                (unrouted.iter())
+                    .map(|address| format!("{} has no route, so it comes last", address.ip())),
+            );
+        }
+        host.addresses
+            .extend(unrouted.into_iter().map(Endpoint::Tcp));
+        let room = ADDRESSES_MAX.saturating_sub(so_far).max(1);
+        for address in host.addresses.drain(room.min(host.addresses.len())..) {
+            dropped.push(format!("{address}: too many addresses"));
+        }
+        if host.addresses.is_empty() {
+            Addresses::None(format!("{} has no address of a host", host.name))
+        } else {
+            Addresses::Some
+        }
+    }
+
+    fn note<T>(&mut self, step: &mut Step, answer: &Answer<T>) {
+        self.valid_for = self.valid_for.min(answer.valid_for);
+        step.valid_for = Some(answer.valid_for);
+        step.server = Some(answer.server.clone());
     }
 }
 
-/// Of two reasons the one that leaves hope: another host may be found later.
-fn worse(before: Option<Unresolved>, why: Unresolved) -> Unresolved {
-    match before {
-        Some(before @ Unresolved::Later(_)) => before,
-        _ => why,
-    }
-}
-
-fn add(hosts: &mut Vec<Host>, mut host: Host) {
-    let so_far: usize = hosts.iter().map(|host| host.addresses.len()).sum();
-    host.addresses
-        .truncate(ADDRESSES_MAX.saturating_sub(so_far));
-    if !host.addresses.is_empty() {
-        hosts.push(host);
-    }
+fn left_out(dropped: &route::exchangers::Dropped) -> String {
+    format!("{}: {}", dropped.name, dropped.reason)
 }

@@ -17,6 +17,7 @@ pub mod log;
 pub mod log_lines;
 pub mod mailbox;
 pub mod mailboxes;
+mod maildir;
 pub mod net;
 pub mod outgoing;
 pub mod segments;

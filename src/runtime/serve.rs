@@ -288,7 +288,7 @@ impl Ground {
             // Whoever waits looks again when it is given the new settings.
             let _ = permits.set_limit_total(connections);
             Ok(Loaded {
-                book: host_book(&new, &settings),
+                book: host_book(&new),
                 reconfigured: Reconfigured {
                     settings: Arc::new(settings),
                     needs_restart,
@@ -305,7 +305,7 @@ impl Ground {
             mailboxes: self.mailboxes,
             clock: self.clock,
             storeroom: self.storeroom,
-            book: host_book(&self.config, &self.settings),
+            book: host_book(&self.config),
             seed: random(),
             dns,
             admin_socket: Some(self.config.admin.socket.clone()),
@@ -319,12 +319,18 @@ impl Ground {
     }
 }
 
-fn host_book(config: &Config, settings: &Settings) -> HostBook {
+/// What the lookups need to know of the configuration.
+#[must_use]
+pub fn host_book(config: &Config) -> HostBook {
     HostBook {
-        customers: Arc::clone(&settings.customers),
+        // Two that contradict one another were refused with the settings.
+        customers: Arc::new(settings::customers(config).unwrap_or_default()),
         ourselves: config.hostname.clone(),
+        listeners: (config.listeners.iter())
+            .map(|listener| listener.address)
+            .collect(),
         smarthosts: settings::smarthosts(config),
-        mx_port: None,
+        mx_port: config.delivery.mx_port,
         mx_tls: TlsPolicy::Opportunistic,
     }
 }

@@ -347,11 +347,6 @@ fn dovecot() {
             "{}",
             mail[0]
         );
-        assert!(
-            mail[0].contains(&format!("{user}@b.example")),
-            "{}",
-            mail[0]
-        );
     }
     relay.stop();
 }

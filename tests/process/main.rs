@@ -4,6 +4,7 @@
 #[allow(dead_code)]
 mod harness;
 
+mod exchangers;
 mod fixture;
 mod held;
 mod identity;
@@ -11,6 +12,7 @@ mod idle;
 mod job;
 mod limits;
 mod lmtp;
+mod maildir;
 mod next_hop;
 mod notification;
 mod queue_tools;

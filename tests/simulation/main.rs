@@ -12,6 +12,7 @@
 mod client;
 mod disk;
 mod ledger;
+mod mailboxes;
 mod network;
 mod peer;
 mod plan;

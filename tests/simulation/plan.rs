@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) clock_sets: u32,
     pub(crate) sync_nanos_max: u64,
     pub(crate) policies: Policies,
+    /// Mail for the first domain goes into Maildirs below this path.
+    pub(crate) maildir: Option<&'static str>,
 }
 
 const MILLISECOND: u64 = 1_000_000;
@@ -92,18 +94,23 @@ impl Plan {
             connections: random.between(1, 5) as u16,
             ..Policy::default()
         };
+        let clients = random.length(1, messages.min(8));
+        let rush = random.pick(&[0, 10 * MILLISECOND, SECOND, 600 * SECOND]);
+        let octets_max = random.pick(&[500, 500, 2000, 2000, 10_000, 2 * segment_bytes as usize]);
+        let size_max_segments = match flavour {
+            Flavour::Full if random.one_in(2) => random.between(4, 10),
+            _ => 1000,
+        };
+        let domains = random.between(1, 4);
         Self {
             flavour,
             messages,
-            clients: random.length(1, messages.min(8)),
-            rush: random.pick(&[0, 10 * MILLISECOND, SECOND, 600 * SECOND]),
+            clients,
+            rush,
             segment_bytes,
-            octets_max: random.pick(&[500, 500, 2000, 2000, 10_000, 2 * segment_bytes as usize]),
-            size_max_segments: match flavour {
-                Flavour::Full if random.one_in(2) => random.between(4, 10),
-                _ => 1000,
-            },
-            domains: random.between(1, 4),
+            octets_max,
+            size_max_segments,
+            domains,
             misdeed_in: if bad_peers { random.between(3, 30) } else { 0 },
             refuses: random.one_in(2),
             exit_in: if bad_peers { random.between(1, 6) } else { 0 },
@@ -123,6 +130,12 @@ impl Plan {
             policies: Policies {
                 default: policy.into(),
                 ..Policies::default()
+            },
+            // Of what is drawn already, so that a seed makes the rest of a world as before.
+            maildir: match messages + octets_max + domains as usize {
+                n if n % 5 == 0 => Some("/mail/all"),
+                n if n % 5 == 1 => Some("/mail/{domain}/{local}"),
+                _ => None,
             },
         }
     }

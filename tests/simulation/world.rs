@@ -11,13 +11,14 @@ use turnspool::core::credentials::Credentials;
 use turnspool::core::data::{DataCore, Parts, Settings};
 use turnspool::core::{
     AdminRequestId, Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId,
-    Notice, Operation, Piece, Unresolved, admin, restart,
+    Notice, Operation, Piece, Unresolved, admin, maildir, restart,
 };
 use turnspool::mail::{Domain, QueueId};
 use turnspool::queue::{self, CoreNumber, Permits, Schedule, Sessions};
 use turnspool::report::{Ending, Fact};
 use turnspool::route::{
-    DeliveryMode, Network, NextHop, Protocol, RelayRules, Routes, RoutesInSmarthostMode, TlsPolicy,
+    DeliveryMode, Network, NextHop, Protocol, RelayRules, Routes, RoutesInSmarthostMode, Scope,
+    Target, TlsPolicy,
 };
 use turnspool::smtp;
 use turnspool::spool::commit::{WriteFault, WriteStep};
@@ -28,6 +29,7 @@ use turnspool::time::{Instant, Now, WallTime};
 use crate::client::{Client, Exit, Manner};
 use crate::disk::{Disk, Health, LOG, Loss, SPOOL, Sync};
 use crate::ledger::Ledger;
+use crate::mailboxes::{Mailboxes, NewMail};
 use crate::network::{Connection, Part, Phase, Sending};
 use crate::peer::{Act, Peer};
 use crate::plan::{Flavour, Plan};
@@ -117,6 +119,10 @@ enum Job {
     Summarise {
         segment: SegmentPlace,
     },
+    WriteMaildir {
+        connection: queue::ConnectionId,
+        mail: maildir::Mail,
+    },
 }
 
 /// A connection of any life.
@@ -165,6 +171,7 @@ pub(crate) struct World {
     hosts: BTreeMap<SocketAddr, HostPlan>,
     mood: Mood,
     ledger: Ledger,
+    mailboxes: Mailboxes,
     clients: Vec<Option<Client>>,
     /// Operations until the next crash.
     crash_in: Option<u64>,
@@ -211,7 +218,11 @@ impl World {
         let mut session = smtp::settings::Settings::new(hostname.clone());
         session.message_bytes_max = 1 << 20;
         let client = Arc::new(smtp::client::settings::Settings::new(hostname.clone()));
-        let routes = Routes::new(DeliveryMode::Mx, RoutesInSmarthostMode::Ignored, [], []);
+        let files = plan.maildir.map(|path| {
+            let domain = "d0.example".parse().expect("a domain");
+            (Scope::Name(domain), Target::Maildir(path.into()))
+        });
+        let routes = Routes::new(DeliveryMode::Mx, RoutesInSmarthostMode::Ignored, [], files);
         let network = Network::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 0)), 24);
         let settings = Settings {
             hostname,
@@ -249,6 +260,7 @@ impl World {
             hosts: BTreeMap::new(),
             mood,
             ledger: Ledger::default(),
+            mailboxes: Mailboxes::default(),
             clients: Vec::new(),
             crash_in: None,
             crashes,
@@ -1272,6 +1284,9 @@ impl World {
                     self.job(Job::Summarise { segment });
                 }
             }
+            ControlNotice::WriteMaildir {
+                connection, mail, ..
+            } => self.job(Job::WriteMaildir { connection, mail }),
             ControlNotice::AdminAnswer { response, .. } => self.answered(&response),
             ControlNotice::Release { .. }
             | ControlNotice::ReleasePart { .. }
@@ -1331,6 +1346,24 @@ impl World {
                 self.tell_disk_space();
             }
             Job::Summarise { segment } => self.disk.summarise(segment.segment),
+            Job::WriteMaildir { connection, mail } => {
+                let fails_in = if self.calm { 0 } else { self.plan.misdeed_in };
+                let random = &mut self.random;
+                let (written, new) = self.mailboxes.write(&mail, &self.disk, random, fails_in);
+                for NewMail { from, to, octets } in new {
+                    // A name is written once: whatever is confirmed when, there is no
+                    // second one.
+                    let receipt = self.ledger.deliver(self.now, &from, &to, &octets);
+                    self.ledger.confirm(self.now, &receipt);
+                }
+                self.notify(
+                    MILLISECOND,
+                    Notice::MaildirWritten {
+                        connection,
+                        written,
+                    },
+                );
+            }
         }
     }
 
@@ -1358,6 +1391,7 @@ impl World {
             addresses: vec![Endpoint::Tcp(address)],
             protocol: Protocol::Smtp,
             tls: TlsPolicy::None,
+            preference: 0,
         });
         Ok(hosts.collect())
     }

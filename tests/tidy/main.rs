@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "src/mail.rs",
     "src/user.rs",
     "src/mail/",
+    "src/maildir.rs",
     "src/wire/",
     "src/report.rs",
     "src/route.rs",
@@ -99,6 +100,7 @@ const VOCABULARY: &[&str] = &["time", "mail", "user", "wire", "report"];
 const IMPORTS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("mail", &[]),
+    ("maildir", &[]),
     ("user", &[]),
     ("wire", &[]),
     ("report", &[]),
@@ -112,24 +114,29 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("policy", &["route"]),
     (
         "core",
-        &["route", "smtp", "pop3", "spool", "queue", "link", "policy"],
+        &[
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy",
+        ],
     ),
     // Builds the small structs that the modules define.
     (
         "config",
-        &["route", "smtp", "pop3", "spool", "queue", "link", "policy"],
+        &[
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy",
+        ],
     ),
     (
         "runtime",
         &[
-            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "core", "config",
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "core",
+            "config",
         ],
     ),
     (
         "cli",
         &[
-            "route", "smtp", "pop3", "spool", "queue", "link", "policy", "core", "config",
-            "runtime",
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "core",
+            "config", "runtime",
         ],
     ),
 ];

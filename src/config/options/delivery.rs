@@ -59,6 +59,9 @@ section! {
         /// Whether static routes count in smarthost mode too. Without it the
         /// smarthost gets everything.
         routes_in_smarthost_mode: bool = is(false);
+        /// The port of mail exchangers: 25 on the Internet. Another one is for tests and
+        /// for networks of one's own.
+        mx_port: u16 = is(25).within(1, u16::MAX);
         /// A server that takes all our mail. Several are tried in their order.
         smarthost: Vec<SmarthostSection> = none("no smarthost");
     }
@@ -103,6 +106,7 @@ section! {
         domain: Scope = needed();
         /// smtp://HOST:PORT, lmtp://HOST:PORT, lmtp:///PATH/OF/A/SOCKET, maildir:/PATH,
         /// hold (until it is released), discard, or mx (by DNS, whatever the mode is).
+        /// In the path of a Maildir {local} and {domain} stand for the recipient's.
         next_hop: NextHop = needed();
     }
 }

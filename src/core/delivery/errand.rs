@@ -51,6 +51,7 @@ impl Delivery {
     ) -> Self {
         let endpoint = Endpoint::Tcp(round.peer);
         let host = Host {
+            preference: 0,
             name: round.customer.to_string(),
             addresses: vec![endpoint.clone()],
             protocol: Protocol::Smtp,

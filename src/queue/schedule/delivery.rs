@@ -6,10 +6,10 @@ use spool_format::Location;
 use super::expiry::ExpiryReason;
 use super::{
     Carrier, ConnectionId, ConnectionState, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Output,
-    ReleaseEnd, Schedule, TURN_JOBS, TURN_TIME, YIELD_PAUSE,
+    Schedule, TURN_JOBS, TURN_TIME, YIELD_PAUSE,
 };
 use crate::mail::{QueueId, RecipientIndex};
-use crate::queue::destination::{CONNECTIONS_FIRST, Destination, Gate, Health, Turn};
+use crate::queue::destination::{Destination, Gate, Health, Turn};
 use crate::queue::index::{DestinationId, HoldState, Index, Recipients, ShareSlot, ShareState};
 use crate::time::{Instant, Now};
 
@@ -74,6 +74,23 @@ pub enum ConnectionFailure {
     Lost,
     /// The next hop wants no more mail for now (421). Reaches the destination.
     Busy,
+    /// None of its hosts was tried: they are known to be dead, or have as many
+    /// connections as they bear. The destination rests; that is no failure of its own.
+    Resting {
+        /// Until the first of them may be tried.
+        until: Instant,
+    },
+}
+
+/// What the end of a connection says of its destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// Nothing bad.
+    Good,
+    /// It failed.
+    Failed,
+    /// Nothing at all, and it is to rest.
+    Resting(Instant),
 }
 
 impl Schedule {
@@ -423,29 +440,6 @@ impl Schedule {
         true
     }
 
-    /// The next hop takes mail.
-    fn succeeded(&mut self, id: DestinationId) {
-        let now = self.now.instant;
-        let destination = &mut self.destinations[id];
-        let limit = destination.limit();
-        destination.health = match destination.health {
-            Health::Open { .. } if now < destination.no_growth_before => destination.health,
-            Health::Open { allowed } => Health::Open {
-                allowed: allowed.saturating_add(1).min(limit),
-            },
-            Health::Probing | Health::Closed { .. } => Health::Open {
-                allowed: CONNECTIONS_FIRST.min(limit),
-            },
-        };
-        if std::mem::take(&mut destination.failures) > 0 {
-            self.outputs
-                .push_back(Output::DestinationOpened { destination: id });
-        }
-        if let Gate::Released { failures } = &mut self.destinations[id].gate {
-            *failures = 0;
-        }
-    }
-
     /// A connection came to its end in good order: we quit, or the peer closed between
     /// two transactions. Jobs without an outcome are
     /// [`RecipientOutcome::Interrupted`].
@@ -462,7 +456,7 @@ impl Schedule {
                 connection.state,
                 ConnectionState::Quitting | ConnectionState::Idle
             );
-        self.end_connection(id, hasty);
+        self.end_connection(id, if hasty { End::Failed } else { End::Good });
     }
 
     /// A connection failed, or could not be had.
@@ -471,15 +465,17 @@ impl Schedule {
         let Some(connection) = self.connections.get(id.0) else {
             return;
         };
-        let reaches_destination = match how {
-            ConnectionFailure::Unusable | ConnectionFailure::Busy => true,
-            ConnectionFailure::Lost => !connection.proven,
+        let end = match how {
+            _ if connection.state == ConnectionState::Quitting => End::Good,
+            ConnectionFailure::Unusable | ConnectionFailure::Busy => End::Failed,
+            ConnectionFailure::Lost if connection.proven => End::Good,
+            ConnectionFailure::Lost => End::Failed,
+            ConnectionFailure::Resting { until } => End::Resting(until),
         };
-        let quitting = connection.state == ConnectionState::Quitting;
-        self.end_connection(id, reaches_destination && !quitting);
+        self.end_connection(id, end);
     }
 
-    fn end_connection(&mut self, id: ConnectionId, failed: bool) {
+    fn end_connection(&mut self, id: ConnectionId, end: End) {
         let jobs = self.connection_mut(id).jobs.clone();
         for job in jobs {
             let in_flight = self.jobs.remove(job.0).expect("a job in flight is there");
@@ -501,7 +497,10 @@ impl Schedule {
         ) {
             destination.expectant -= 1;
         }
-        if failed {
+        if let End::Resting(until) = end {
+            self.rest(connection.destination, until);
+        }
+        if end == End::Failed {
             // A message that was tried has its attempt counted; the others are to have
             // theirs only if it was the destination that failed them all.
             self.failed(connection.destination, connection.taken == 0);
@@ -514,47 +513,6 @@ impl Schedule {
             self.free(cores);
         }
         self.reconsider(connection.destination);
-    }
-
-    /// A connection to this destination failed. While others are open it is they who
-    /// show how many it takes; with the last it is closed for a while.
-    fn failed(&mut self, id: DestinationId, is_attempt_for_all: bool) {
-        let now = self.now;
-        let destination = &mut self.destinations[id];
-        if destination.connections > 0 {
-            if let Health::Open { allowed } = &mut destination.health {
-                *allowed = destination.connections.min(*allowed).max(1);
-            }
-            // Else the next success would try one more at once, and so on.
-            let pause = destination.policy.retry.probe_pause(1, &mut self.jitter);
-            destination.no_growth_before = now.instant + pause;
-            return;
-        }
-        destination.failures = destination.failures.saturating_add(1);
-        let failures = destination.failures;
-        let retry = destination.policy.retry;
-        let pause = retry.probe_pause(failures, &mut self.jitter);
-        destination.health = Health::Closed {
-            until: now.instant + pause,
-        };
-        self.outputs.push_back(Output::DestinationClosed {
-            destination: id,
-            failures,
-            until: now.wall + pause,
-        });
-        if is_attempt_for_all && destination.policy.windows.is_none() {
-            destination.failures_total = destination.failures_total.wrapping_add(1);
-            if retry.tries().is_some() {
-                self.start_sweep(id);
-            }
-        }
-        let destination = &mut self.destinations[id];
-        if let Gate::Released { failures } = &mut destination.gate {
-            *failures += 1;
-            if *failures >= destination.policy.release_failures_max {
-                self.end_release(id, ReleaseEnd::Unreachable);
-            }
-        }
     }
 
     fn connection_mut(&mut self, id: ConnectionId) -> &mut super::Connection {

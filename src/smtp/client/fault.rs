@@ -130,6 +130,29 @@ impl SessionError {
         }
     }
 
+    /// Whether the host would have done the same to any other client's message: it
+    /// could not be reached, or did not talk. What hangs on the route, as TLS and
+    /// credentials do, is not of that kind.
+    #[must_use]
+    pub const fn is_for_everybody(&self) -> bool {
+        match self {
+            Self::Refused { stage, .. }
+            | Self::Closing { stage, .. }
+            | Self::Lost { stage }
+            | Self::TimedOut { stage }
+            | Self::Garbled { stage, .. }
+            | Self::OutOfOrder { stage, .. }
+            | Self::TooMuch { stage } => {
+                matches!(stage, Stage::Connect | Stage::Greeting | Stage::Hello)
+            }
+            Self::TlsNotOffered
+            | Self::TlsFailed { .. }
+            | Self::TlsInjection
+            | Self::AuthNotOffered
+            | Self::Aborted => false,
+        }
+    }
+
     /// Permanent where the host said so in as many words (5yz), or where our own
     /// configuration and the host's cannot meet.
     #[must_use]

@@ -9,8 +9,10 @@
 //! be observed. No test depends on how long something takes.
 
 pub(crate) mod client;
+pub(crate) mod dns;
 pub(crate) mod message;
 pub(crate) mod namespace;
+pub(crate) mod nsd;
 pub(crate) mod place;
 pub(crate) mod relay;
 pub(crate) mod rule;

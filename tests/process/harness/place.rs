@@ -21,3 +21,18 @@ pub(crate) fn next_address() -> SocketAddr {
     let port = PORT_FIRST + u16::try_from(number / 254).expect("few servers");
     SocketAddr::from((Ipv4Addr::new(127, high, low, last), port))
 }
+
+/// The port of all mail exchangers of the tests, below those of the other servers.
+pub(crate) const EXCHANGER_PORT: u16 = PORT_FIRST - 1;
+
+static NEXT_EXCHANGER: AtomicU32 = AtomicU32::new(0);
+
+/// The same for a mail exchanger: all of them have one port, since MX records name
+/// none.
+pub(crate) fn next_exchanger() -> SocketAddr {
+    let number = NEXT_EXCHANGER.fetch_add(1, Ordering::Relaxed);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let high = if high == 0 { 1 } else { high };
+    let last = u8::try_from(number + 1).expect("at most 255 exchangers in all tests");
+    SocketAddr::from((Ipv4Addr::new(127, high, low, last), EXCHANGER_PORT))
+}

@@ -18,6 +18,8 @@ pub(crate) struct Setup {
     cores: u8,
     limits: String,
     relay: Option<String>,
+    dns: Vec<SocketAddr>,
+    mode: Option<&'static str>,
     smarthosts: Vec<SocketAddr>,
     delivery: String,
     routes: String,
@@ -38,6 +40,8 @@ impl Setup {
             cores: 1,
             limits: String::new(),
             relay: None,
+            dns: Vec::new(),
+            mode: None,
             smarthosts: Vec::new(),
             delivery: String::new(),
             routes: String::new(),
@@ -59,6 +63,44 @@ impl Setup {
     /// One more smarthost, behind those that are there.
     pub(crate) fn smarthost(mut self, address: SocketAddr) -> Self {
         self.smarthosts.push(address);
+        self
+    }
+
+    /// By MX, asking this name server and no other; the exchangers listen at
+    /// `mx_port`.
+    pub(crate) fn mx(name_server: SocketAddr, mx_port: u16) -> Self {
+        let mut setup = Self::new().delivery(&format!("mx_port = {mx_port}"));
+        setup.dns = vec![name_server];
+        setup
+    }
+
+    /// These name servers and no others, in this order.
+    pub(crate) fn servers(mut self, servers: &[SocketAddr]) -> Self {
+        self.dns = servers.to_vec();
+        self
+    }
+
+    /// `mode` of `[delivery]`, in place of the one that follows from the smarthosts.
+    pub(crate) fn mode(mut self, mode: &'static str) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Mail for this domain goes by MX, whatever the mode is.
+    pub(crate) fn route_mx(mut self, domain: &str) -> Self {
+        self.next_hop(domain, "mx");
+        self
+    }
+
+    /// Lines of the last `[[route]]`.
+    pub(crate) fn with(mut self, lines: &str) -> Self {
+        writeln!(self.routes, "{lines}").expect("a String takes everything");
+        self
+    }
+
+    /// No routes any more.
+    pub(crate) fn without_routes(mut self) -> Self {
+        self.routes.clear();
         self
     }
 
@@ -206,14 +248,23 @@ impl Setup {
         if let Some(relay) = &self.relay {
             push(&format!("[relay]\n{relay}"));
         }
+        if !self.dns.is_empty() {
+            let quoted = |server: &SocketAddr| format!("\"{server}\"");
+            let servers: Vec<_> = self.dns.iter().map(quoted).collect();
+            let servers = servers.join(", ");
+            push(&format!(
+                "[dns]\nservers = [{servers}]\nfallback_to_system = false\n"
+            ));
+        }
         if !self.smarthosts.is_empty() {
-            let with_routes = if routes.is_empty() {
+            let mode = self.mode.unwrap_or("smarthost");
+            let with_routes = if routes.is_empty() || mode != "smarthost" {
                 ""
             } else {
                 "routes_in_smarthost_mode = true\n"
             };
             push(&format!(
-                "[delivery]\nmode = \"smarthost\"\n{with_routes}{delivery}"
+                "[delivery]\nmode = \"{mode}\"\n{with_routes}{delivery}"
             ));
             for smarthost in &self.smarthosts {
                 let (host, port) = (smarthost.ip(), smarthost.port());

@@ -133,6 +133,16 @@ impl Sink {
         Self::with(EVERYTHING, [])
     }
 
+    /// A mail exchanger that takes everything.
+    pub(crate) fn exchanger() -> Self {
+        Self::exchanger_with([])
+    }
+
+    /// A mail exchanger that obeys these rules.
+    pub(crate) fn exchanger_with(rules: impl IntoIterator<Item = Rule>) -> Self {
+        Self::at(place::next_exchanger(), EVERYTHING, rules)
+    }
+
     /// One that offers this.
     pub(crate) fn offering(extensions: &[&str]) -> Self {
         Self::with(extensions, [])

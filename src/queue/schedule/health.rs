@@ -1,0 +1,98 @@
+//! What the end of a job or of a connection shows of its destination: it grows, rests,
+//! or is closed for a while.
+
+use std::time::Duration;
+
+use super::{Output, ReleaseEnd, Schedule};
+use crate::queue::destination::{CONNECTIONS_FIRST, Gate, Health};
+use crate::queue::index::DestinationId;
+use crate::time::Instant;
+
+impl Schedule {
+    /// How long something that has failed so often in a row rests, by the policy of a
+    /// destination that found out.
+    pub fn probe_pause(&mut self, destination: DestinationId, failures: u16) -> Duration {
+        let retry = match self.destinations.get(destination) {
+            Some(destination) => destination.policy.retry,
+            None => self.policies.default.retry,
+        };
+        retry.probe_pause(failures, &mut self.jitter)
+    }
+
+    /// The next hop takes mail.
+    pub(super) fn succeeded(&mut self, id: DestinationId) {
+        let now = self.now.instant;
+        let destination = &mut self.destinations[id];
+        let limit = destination.limit();
+        destination.health = match destination.health {
+            Health::Open { .. } if now < destination.no_growth_before => destination.health,
+            Health::Open { allowed } => Health::Open {
+                allowed: allowed.saturating_add(1).min(limit),
+            },
+            Health::Probing | Health::Closed { .. } => Health::Open {
+                allowed: CONNECTIONS_FIRST.min(limit),
+            },
+        };
+        if std::mem::take(&mut destination.failures) > 0 {
+            self.outputs
+                .push_back(Output::DestinationOpened { destination: id });
+        }
+        if let Gate::Released { failures } = &mut self.destinations[id].gate {
+            *failures = 0;
+        }
+    }
+
+    /// The hosts of this destination are not to be tried before a time.
+    pub(super) fn rest(&mut self, id: DestinationId, until: Instant) {
+        let destination = &mut self.destinations[id];
+        if destination.connections == 0 {
+            destination.health = Health::Closed { until };
+        } else {
+            if let Health::Open { allowed } = &mut destination.health {
+                *allowed = destination.connections.min(*allowed).max(1);
+            }
+            destination.no_growth_before = destination.no_growth_before.max(until);
+        }
+    }
+
+    /// A connection to this destination failed. While others are open it is they who
+    /// show how many it takes; with the last it is closed for a while.
+    pub(super) fn failed(&mut self, id: DestinationId, is_attempt_for_all: bool) {
+        let now = self.now;
+        let destination = &mut self.destinations[id];
+        if destination.connections > 0 {
+            if let Health::Open { allowed } = &mut destination.health {
+                *allowed = destination.connections.min(*allowed).max(1);
+            }
+            // Else the next success would try one more at once, and so on.
+            let pause = destination.policy.retry.probe_pause(1, &mut self.jitter);
+            destination.no_growth_before = now.instant + pause;
+            return;
+        }
+        destination.failures = destination.failures.saturating_add(1);
+        let failures = destination.failures;
+        let retry = destination.policy.retry;
+        let pause = retry.probe_pause(failures, &mut self.jitter);
+        destination.health = Health::Closed {
+            until: now.instant + pause,
+        };
+        self.outputs.push_back(Output::DestinationClosed {
+            destination: id,
+            failures,
+            until: now.wall + pause,
+        });
+        if is_attempt_for_all && destination.policy.windows.is_none() {
+            destination.failures_total = destination.failures_total.wrapping_add(1);
+            if retry.tries().is_some() {
+                self.start_sweep(id);
+            }
+        }
+        let destination = &mut self.destinations[id];
+        if let Gate::Released { failures } = &mut destination.gate {
+            *failures += 1;
+            if *failures >= destination.policy.release_failures_max {
+                self.end_release(id, ReleaseEnd::Unreachable);
+            }
+        }
+    }
+}
