@@ -347,7 +347,7 @@ impl Shell {
     fn deliver_notices(&mut self, shared: &Shared) {
         while let Some(outbound) = self.undelivered.pop_front() {
             if let Err(outbound) = self.mailboxes.deliver(self.id, outbound) {
-                self.undelivered.push_front(outbound);
+                self.undelivered.push_front(*outbound);
                 if !std::mem::replace(&mut self.delivers_later, true) {
                     let shared = Rc::clone(shared);
                     monoio::spawn(async move {

@@ -78,39 +78,41 @@ impl Mailboxes {
     ///
     /// # Errors
     /// Gives it back when the mailbox is full.
-    pub fn deliver(&self, from: CoreId, outbound: Outbound) -> Result<(), Outbound> {
-        let operation = match outbound {
-            Outbound::Operation(operation) => operation,
+    pub fn deliver(&self, from: CoreId, outbound: Outbound) -> Result<(), Box<Outbound>> {
+        let back = match outbound {
             Outbound::HandOver {
                 core,
                 baton,
                 socket,
-            } => {
-                let letter = Letter::HandOver { baton, socket };
-                return self.data(core).push(letter).map_err(|letter| match letter {
-                    Letter::HandOver { baton, socket } => Outbound::HandOver {
-                        core,
-                        baton,
-                        socket,
-                    },
-                    Letter::Notice(_) => unreachable!("it was no notice"),
-                });
+            } => match self.data(core).push(Letter::HandOver { baton, socket }) {
+                Err(Letter::HandOver { baton, socket }) => Outbound::HandOver {
+                    core,
+                    baton,
+                    socket,
+                },
+                Ok(()) | Err(Letter::Notice(_)) => return Ok(()),
+            },
+            Outbound::Operation(Operation::TellControl(notice)) => {
+                match self.control.push(notice) {
+                    Err(notice) => Outbound::Operation(Operation::TellControl(notice)),
+                    Ok(()) => return Ok(()),
+                }
             }
-        };
-        let result = match operation {
-            Operation::TellControl(notice) => {
-                self.control.push(notice).map_err(Operation::TellControl)
+            Outbound::Operation(Operation::TellCore { core, notice }) => {
+                match self.notify(core, notice) {
+                    Err(notice) => Outbound::Operation(Operation::TellCore { core, notice }),
+                    Ok(()) => return Ok(()),
+                }
             }
-            Operation::TellCore { core, notice } => self
-                .notify(core, notice)
-                .map_err(|notice| Operation::TellCore { core, notice }),
-            Operation::Stopped => self
-                .control
-                .push(ControlNotice::Stopped { core: from })
-                .map_err(|_| Operation::Stopped),
-            other => unreachable!("{other:?} is not for a mailbox"),
+            Outbound::Operation(Operation::Stopped) => {
+                match self.control.push(ControlNotice::Stopped { core: from }) {
+                    Err(_) => Outbound::Operation(Operation::Stopped),
+                    Ok(()) => return Ok(()),
+                }
+            }
+            Outbound::Operation(other) => unreachable!("{other:?} is not for a mailbox"),
         };
-        result.map_err(Outbound::Operation)
+        Err(Box::new(back))
     }
 
     /// Leaves a notice with a data core.
