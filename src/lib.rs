@@ -22,7 +22,8 @@
 //! 1. [`time`], [`mail`], [`wire`], and the crate `spool-format` (its FORMAT.md): the vocabulary.
 //! 2. [`core`](mod@core): everything this program can do to the world, and everything
 //!    that can wake it.
-//! 3. [`smtp::server`], [`smtp::client`]: the sessions.
+//! 3. [`smtp::server`], [`smtp::client`]: the sessions. [`tls`]: what lies between them
+//!    and the network.
 //! 4. [`spool::commit`] (the one instant at which a message is ours), [`spool::log`],
 //!    [`spool::reclaim`], [`spool::recovery`].
 //! 5. [`route`], [`queue::schedule`]: what goes where when.
@@ -79,5 +80,6 @@ pub mod runtime;
 pub mod smtp;
 pub mod spool;
 pub mod time;
+pub mod tls;
 pub mod user;
 pub mod wire;

@@ -268,6 +268,16 @@ pub enum Fact {
         /// Messages that are still held.
         left: u64,
     },
+    /// The handshake with a host failed, and its mail goes in clear, as is allowed.
+    TlsGivenUp {
+        /// With whom and how, for the operator.
+        why: String,
+    },
+    /// A certificate of ours is soon of no use, or is already.
+    CertificateEnds {
+        /// Which, since when or until when.
+        what: String,
+    },
     /// An operator's command changed the queue.
     Steered {
         /// Which message.
@@ -508,6 +518,12 @@ impl fmt::Display for Fact {
                     "the site could not be reached"
                 }
             ),
+            Self::TlsGivenUp { why } => write!(
+                f,
+                "{}; its mail goes in clear for an hour, as tls = \"opportunistic\" allows",
+                Escaped(why)
+            ),
+            Self::CertificateEnds { what } => write!(f, "{}", Escaped(what)),
             Self::Steered { what, .. } => write!(f, "{what} by the operator"),
             Self::Configured { needs_restart } if needs_restart.is_empty() => {
                 write!(f, "the new configuration is in force")

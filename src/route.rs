@@ -128,6 +128,40 @@ pub enum TlsPolicy {
     Verified,
 }
 
+/// When TLS begins.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum TlsStart {
+    /// By STARTTLS (RFC 3207), if at all.
+    #[default]
+    Command,
+    /// Before the greeting (RFC 8314 §3).
+    Connection,
+}
+
+/// A certificate that we show to a host, by its place in the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct OwnCertificate(pub u16);
+
+/// How TLS is used towards a host.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct HostTls {
+    /// How much of it.
+    pub policy: TlsPolicy,
+    /// From when on. Without TLS it says nothing.
+    pub start: TlsStart,
+    /// What we show if the host asks for a certificate.
+    pub certificate: Option<OwnCertificate>,
+}
+
+impl From<TlsPolicy> for HostTls {
+    fn from(policy: TlsPolicy) -> Self {
+        Self {
+            policy,
+            ..Self::default()
+        }
+    }
+}
+
 /// A host with all that is needed to speak to it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Host {
@@ -138,7 +172,7 @@ pub struct Host {
     /// SMTP or LMTP.
     pub protocol: Protocol,
     /// TLS.
-    pub tls: TlsPolicy,
+    pub tls: HostTls,
 }
 
 impl fmt::Display for Host {

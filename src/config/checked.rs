@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::addresses::NextHop;
+use super::certificate::KeyPair;
 use super::options::{self, DeliveryModeWord, File};
 use super::secret::SecretFile;
 use super::surroundings::Surroundings;
@@ -33,6 +34,8 @@ pub struct Config {
     pub limits: Limits,
     /// Never empty.
     pub listeners: Vec<Listener>,
+    /// Our certificate. Present if a listener offers TLS.
+    pub tls: Option<Tls>,
     /// Who may send, and to where.
     pub relay: Relay,
     /// How names are resolved.
@@ -99,6 +102,15 @@ pub struct Listener {
     pub when: ListenWhen,
 }
 
+/// See `[tls]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    /// Certificate and key.
+    pub pair: KeyPair,
+    /// Authorities of clients.
+    pub client_ca: Option<PathBuf>,
+}
+
 /// See `[relay]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Relay {
@@ -154,6 +166,10 @@ pub struct Smarthost {
     pub port: u16,
     /// With which TLS.
     pub tls: SmarthostTls,
+    /// Whether TLS begins before the greeting.
+    pub implicit_tls: bool,
+    /// What we show.
+    pub certificate: Option<KeyPair>,
     /// User name and where the password is.
     pub login: Option<Login>,
 }
@@ -250,6 +266,9 @@ pub const LISTENER_DEFAULT: SocketAddr =
 /// The spool's directory if nothing is said and we are no service.
 pub const SPOOL_DIRECTORY_DEFAULT: &str = "turnspool-spool";
 
+/// The port of submission over TLS (RFC 8314 §3.3), where TLS comes first.
+const SUBMISSIONS_PORT: u16 = 465;
+
 /// The name of the admin socket in the spool's directory.
 pub const ADMIN_SOCKET_NAME: &str = "admin.sock";
 
@@ -297,6 +316,10 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             recipients_max: *file.limits.recipients,
         },
         listeners: listeners(file),
+        tls: (file.tls.as_ref()).map(|tls| Tls {
+            pair: KeyPair::new(&tls.certificate, &tls.key, surroundings),
+            client_ca: (*tls.client_ca).clone(),
+        }),
         relay: Relay {
             networks: file.relay.networks.value.clone(),
             domains: file.relay.domains.value.clone(),
@@ -368,6 +391,11 @@ fn delivery(delivery: &options::Delivery, surroundings: &Surroundings) -> Delive
                 host: smarthost.host.value.clone(),
                 port: *smarthost.port,
                 tls: *smarthost.tls,
+                implicit_tls: (*smarthost.implicit_tls)
+                    .unwrap_or(*smarthost.port == SUBMISSIONS_PORT),
+                certificate: (smarthost.certificate.as_ref())
+                    .zip(smarthost.key.as_ref())
+                    .map(|(certificate, key)| KeyPair::new(certificate, key, surroundings)),
                 login: (smarthost.user.as_ref())
                     .zip(smarthost.password_file.as_ref())
                     .map(|(user, path)| Login {

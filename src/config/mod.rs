@@ -14,9 +14,11 @@
 //! out makes an open relay.
 //!
 //! What this module does not do: it opens no socket, makes no directory, and
-//! keeps no secret. Of the world it reads the file, and looks at files of secrets.
+//! keeps no secret. Of the world it reads the file, and looks at files of secrets and
+//! certificates.
 
 pub mod addresses;
+pub mod certificate;
 mod checked;
 mod consistency;
 pub mod declaration;
@@ -40,7 +42,7 @@ pub use checked::{
     ADMIN_SOCKET_NAME, Admin, Config, Cores, Customer, CustomerRelease, Delivery, DeliveryMode,
     Dns, LISTENER_DEFAULT, Limits, ListenWhen, Listener, ListenerRole, ListenerTls, Log, LogDetail,
     LogFormat, LogTarget, Login, Relay, Retry, Route, SPOOL_DIRECTORY_DEFAULT, Smarthost,
-    SmarthostTls, Spool,
+    SmarthostTls, Spool, Tls,
 };
 
 use reader::{Preset, Reader, Table};

@@ -703,3 +703,136 @@ fn mutilated_files_never_panic() {
         }
     }
 }
+
+/// A key pair in files, and what is wrong with it when it is.
+#[test]
+fn certificates_are_looked_at() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let write = |name: &str, text: &str, mode: u32| {
+        std::fs::write(path(name), text).expect("it is written");
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(path(name), mode).expect("it is ours");
+    };
+    let made = || rcgen::generate_simple_self_signed(vec!["mx.example".to_owned()]).expect("made");
+    let (own, other) = (made(), made());
+    write("cert.pem", &own.cert.pem(), 0o644);
+    write("key.pem", &own.signing_key.serialize_pem(), 0o600);
+    write("open.pem", &own.signing_key.serialize_pem(), 0o640);
+    write("no-key.pem", &own.cert.pem(), 0o600);
+    write("other.pem", &other.signing_key.serialize_pem(), 0o600);
+    let section = |certificate: &str, key: &str| {
+        format!(
+            "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n[[listener]]\n\
+             address = \"127.0.0.1:2525\"\ntls = \"starttls\"\n",
+            path(certificate),
+            path(key)
+        )
+    };
+    let config = parse(&section("cert.pem", "key.pem")).expect("good files");
+    assert_eq!(config.listeners[0].tls, ListenerTls::StartTls);
+    let pair = config.tls.expect("it was written").pair;
+    assert!(pair.load().is_ok());
+    let refused = |certificate: &str, key: &str, option: &str, what: &str, instead: &str| {
+        check(&section(certificate, key), option, what, instead);
+    };
+    refused(
+        "none.pem",
+        "key.pem",
+        "2:15: tls.certificate",
+        "cannot be read",
+        "name the file",
+    );
+    refused(
+        "key.pem",
+        "key.pem",
+        "2:15: tls.certificate",
+        "has no \"CERT",
+        "first",
+    );
+    refused(
+        "cert.pem",
+        "none.pem",
+        "3:7: tls.key",
+        "cannot be read",
+        "server's user",
+    );
+    refused(
+        "cert.pem",
+        "no-key.pem",
+        "3:7: tls.key",
+        "has no \"PRIVATE",
+        "unlocked",
+    );
+    refused(
+        "cert.pem",
+        "open.pem",
+        "3:7: tls.key",
+        "(mode 0640)",
+        "chmod 0600",
+    );
+    refused(
+        "cert.pem",
+        "other.pem",
+        "3:7: tls.key",
+        "is not the key of",
+        "was asked for",
+    );
+    let with_ca = section("cert.pem", "key.pem").replace(
+        "[[listener]]",
+        &format!("client_ca = \"{}\"\n[[listener]]", path("key.pem")),
+    );
+    check(
+        &with_ca,
+        "4:13: tls.client_ca",
+        "has no \"CERTIFICATE\"",
+        "authorities",
+    );
+    check(
+        "[[listener]]\naddress = \"127.0.0.1:2525\"\ntls = \"implicit\"\n",
+        "3:7: listener.tls",
+        "has no certificate",
+        "add [tls]",
+    );
+}
+
+#[test]
+fn tls_towards_smarthosts() {
+    let smarthost = |lines: &str| {
+        format!(
+            "[delivery]\nmode = \"smarthost\"\n[[delivery.smarthost]]\nhost = \"a.example\"\n{lines}"
+        )
+    };
+    let of = |lines: &str| {
+        let config = parse(&smarthost(lines)).expect(lines);
+        let DeliveryMode::Smarthost(smarthosts) = config.delivery.mode else {
+            panic!("the mode was written");
+        };
+        (smarthosts[0].tls, smarthosts[0].implicit_tls)
+    };
+    assert_eq!(of(""), (SmarthostTls::Opportunistic, false));
+    assert_eq!(
+        of("port = 465\ntls = \"verified\""),
+        (SmarthostTls::Verified, true)
+    );
+    assert!(!of("port = 465\nimplicit_tls = false").1);
+    assert!(of("port = 2465\nimplicit_tls = true").1);
+    check(
+        &smarthost("tls = \"none\"\nimplicit_tls = true"),
+        "6:16: delivery.smarthost.implicit_tls",
+        "contradicts",
+        "\"required\"",
+    );
+    check(
+        &smarthost("certificate = \"a.pem\""),
+        "5:15: delivery.smarthost.certificate",
+        "has no key",
+        "add `key",
+    );
+    check(
+        &smarthost("key = \"a.pem\""),
+        "5:7: delivery.smarthost.key",
+        "has no certificate",
+        "add `certificate",
+    );
+}

@@ -34,15 +34,9 @@ const REMOVE: &str = "remove it";
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    row("listener.tls", "starttls", "write \"none\", and listen on a trusted network only"),
-    row("listener.tls", "implicit", "write \"none\", and listen on a trusted network only"),
     row("listener.when", "link-up", "write \"always\""),
     row("listener.when", "schedule", "write \"always\""),
-    row("tls", ANY, REMOVE),
     row("delivery.mode", "mx-then-smarthost", "write \"smarthost\""),
-    row("delivery.smarthost.tls", "opportunistic", "write \"none\", over a trusted network only"),
-    row("delivery.smarthost.tls", "required", "write \"none\", over a trusted network only"),
-    row("delivery.smarthost.tls", "verified", "write \"none\", over a trusted network only"),
     row("delivery.smarthost.user", ANY, "use a smarthost that knows this host by its address"),
     row("delivery.smarthost.password_file", ANY, REMOVE),
     row("customer.recipients_file", ANY, REMOVE),

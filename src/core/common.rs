@@ -8,9 +8,9 @@ use hashbrown::HashMap;
 use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
 use crate::core::bans::Bans;
-use crate::core::collecting::{self, Collection};
+use crate::core::collecting::Collection;
 use crate::core::counters::Counters;
-use crate::core::delivery::{Aftermath, Candidates};
+use crate::core::delivery::Candidates;
 use crate::core::hosts::HostCache;
 use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
@@ -20,8 +20,8 @@ use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
 use crate::mail::{QueueId, RecipientIndex};
 use crate::queue::{
-    self, ConnectionFailure, CoreNumber, CoreSet, HoldState, HostMemory, MessageFacts, NewMessage,
-    NewRecipient, Recipients, Schedule, Sessions, Told, retry::Jitter,
+    self, CoreNumber, CoreSet, HoldState, HostMemory, MessageFacts, NewMessage, NewRecipient,
+    Recipients, Schedule, Sessions, Told, retry::Jitter,
 };
 use crate::report::Fact;
 use crate::smtp::auth::Nonces;
@@ -29,6 +29,7 @@ use crate::spool::commit::Ticket;
 use crate::spool::log::{Attempt, Log, Refused, Rest};
 use crate::spool::message::{BodyFacts, SegmentSource};
 use crate::time::{Instant, Now};
+use crate::tls;
 
 /// Who waits for a commit.
 #[derive(Debug)]
@@ -100,6 +101,10 @@ pub(super) struct Common {
     notifying: HashMap<QueueId, Unfinished>,
     /// Notifications that found no room.
     pub(super) debts: Debts,
+    /// TLS towards hosts, with what can be resumed.
+    pub(super) tls: tls::Clients,
+    /// For octets that come under TLS.
+    pub(super) room: tls::Room,
     /// New mail was refused for want of room, and the operator was told.
     pub(super) full: bool,
     stop: Stop,
@@ -154,6 +159,8 @@ impl Common {
         let mut random = Jitter::new(seed);
         Self {
             id,
+            tls: tls::Clients::new(settings.tls.client.clone()),
+            room: tls::Room::default(),
             settings,
             sessions,
             log,
@@ -464,61 +471,6 @@ impl Common {
         self.report(Fact::Finished { queue_id });
     }
 
-    /// What follows from the end of a delivery.
-    pub(super) fn delivery_over(&mut self, now: Now, aftermath: Aftermath) {
-        match aftermath {
-            Aftermath::Closed(connection) => {
-                self.deliveries.remove(&connection);
-                self.queue.connection_closed(now, connection);
-            }
-            Aftermath::TryNext {
-                connection,
-                candidates,
-                destination,
-                why,
-            } => {
-                self.deliveries.remove(&connection);
-                let wanted = WantedConnection {
-                    connection,
-                    destination,
-                    candidates,
-                    failed: Some(why),
-                };
-                self.hosts.try_next(wanted);
-            }
-            Aftermath::CallFailed {
-                collection,
-                candidates,
-                error,
-                why,
-            } => {
-                collecting::failed(self, collection, candidates, &error, why);
-            }
-            Aftermath::TurnOver {
-                round,
-                visit,
-                trouble,
-            } => {
-                self.queue.end_visit(now, visit);
-                round.over(self, trouble);
-            }
-            Aftermath::Failed {
-                connection,
-                destination,
-                how,
-                why,
-            } => {
-                self.deliveries.remove(&connection);
-                self.hosts.failed(destination, why.clone());
-                if how != ConnectionFailure::Unusable {
-                    let why = format!("{why}; its mail is tried again");
-                    self.report(Fact::DeliveryBroken { why });
-                }
-                self.queue.connection_failed(now, connection, how);
-            }
-        }
-    }
-
     /// Looks at the clocks of the log, the queue and the questions.
     pub(super) fn timer(&mut self, now: Now) {
         if self
@@ -580,6 +532,7 @@ impl Common {
         // A new limit of connections has struck out who waited for the old one.
         self.queue.permits_freed(now);
         self.hosts.forget_answers();
+        self.tls = tls::Clients::new(settings.tls.client.clone());
         self.settings = settings;
     }
 }

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use crate::core::common::{Call, Common, Settled, Waiting, WantedConnection};
 use crate::core::deadlines::Deadlines;
 use crate::core::delivery::Delivery;
-use crate::core::flow::{Appetite, Flow};
+use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::hosts::{self, Resolved};
 use crate::core::reception::Reception;
 use crate::core::turn::{give_back, held};
@@ -24,9 +24,10 @@ use crate::mail::Receipt as _;
 use crate::queue::sessions::{Admitted, Refused};
 use crate::queue::{self, ConnectionFailure};
 use crate::report::{Fact, TurnedAway};
+use crate::route::TlsStart;
 use crate::smtp::reply;
 use crate::spool::commit::Ticket;
-use crate::spool::message::{SegmentSource, View};
+use crate::spool::message::SegmentSource;
 use crate::time::{Instant, Now};
 
 pub use crate::core::common::Parts;
@@ -124,7 +125,7 @@ impl DataCore {
                     Connection::Delivery(delivery) => delivery.sent(now, common, spool),
                     Connection::TurnedAway(flow) => {
                         flow.sent();
-                        flow.advance(Appetite::Sated, &mut common.operations);
+                        flow.advance(Appetite::Sated, &NoSpool, &mut common.operations);
                     }
                 });
             }
@@ -236,8 +237,9 @@ impl DataCore {
                 common.counters.sessions += 1;
                 common.connected_by(peer);
                 let settings = Arc::clone(common.settings.session(listener));
-                let mut reception = Box::new(Reception::new(id, peer, settings, now));
-                reception.begin(now, common);
+                let start = common.settings.tls_start(listener);
+                let mut reception = Box::new(Reception::new(id, peer, settings, start, now));
+                reception.begin(now, common, start);
                 self.connections.insert(
                     id,
                     Connection::Reception {
@@ -250,10 +252,14 @@ impl DataCore {
                 common.counters.sessions_turned_away += 1;
                 common.report(Fact::TurnedAway { peer, why });
                 let mut flow = Flow::new(id);
-                let octets = reply::turned_away(&common.settings.hostname);
-                flow.send([Piece::Octets(octets)]);
+                // Words in clear are none to a client that waits for a handshake, and a
+                // handshake costs more than the refusal is to save.
+                if common.settings.tls_start(listener) == TlsStart::Command {
+                    let octets = reply::turned_away(&common.settings.hostname);
+                    flow.send([Piece::Octets(octets)]);
+                }
                 flow.finish(now.instant);
-                flow.advance(Appetite::Sated, &mut common.operations);
+                flow.advance(Appetite::Sated, &NoSpool, &mut common.operations);
                 self.connections
                     .insert(id, Connection::TurnedAway(Box::new(flow)));
             }
@@ -422,16 +428,7 @@ impl DataCore {
         }
         let id = self.admit();
         let common = &mut self.common;
-        let settings = common.settings.client(&candidates);
-        match Delivery::begin(
-            id,
-            connection,
-            destination,
-            candidates,
-            settings,
-            now,
-            common,
-        ) {
+        match Delivery::begin(id, connection, destination, candidates, now, common) {
             Some(delivery) => {
                 common.deliveries.insert(connection, id);
                 self.connections
@@ -589,14 +586,5 @@ impl DataCore {
     /// Nothing is under way with anybody.
     fn is_quiet(&self) -> bool {
         self.connections.is_empty() && self.common.writings.is_empty()
-    }
-}
-
-/// A spool without octets, where nothing is read any more.
-struct NoSpool;
-
-impl SegmentSource for NoSpool {
-    fn view(&self, _: spool_format::SegmentPlace) -> Option<View<'_>> {
-        None
     }
 }

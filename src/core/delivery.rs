@@ -8,34 +8,31 @@
 //! Every job that was taken gets its outcome from the session exactly once, however
 //! the connection ends; so nothing is lost between here and the schedule.
 
-mod errand;
+pub(super) mod errand;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use spool_format::SegmentPlace;
 
 use self::errand::Errand;
-use crate::core::collecting::Collection;
 use crate::core::common::Common;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
-use crate::core::turn::Round;
 use crate::core::{ConnectionId, Endpoint, Host, Operation, Piece};
 use crate::queue::notification::Action;
-use crate::queue::{self, ConnectionFailure, DestinationId, Take, VisitId};
+use crate::queue::{self, DestinationId, Take};
 use crate::report::Fact;
-use crate::route::Protocol;
-use crate::smtp::client::fault::{Reach, SessionError};
+use crate::route::{Protocol, TlsPolicy, TlsStart};
+use crate::smtp::client::fault::SessionError;
 use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
-use crate::smtp::client::settings::Settings;
-use crate::smtp::client::stage::Stage;
 use crate::smtp::client::stuffing::Stuffer;
 use crate::smtp::client::{Channel, Client, Input, Output};
+use crate::smtp::trace::TlsFacts;
 use crate::smtp::turn::FromProvider;
 use crate::spool::message::SegmentSource;
 use crate::time::{Instant, Now};
+use crate::tls::{Fault, IdentityNumber, Request, Verification};
 
 /// Octets of a body that are made fit for DATA at a time, where it came by BDAT and
 /// the host offers no CHUNKING. The only bodies that pass through our memory.
@@ -68,12 +65,12 @@ enum Hunger {
 
 /// A connection that takes mail away.
 pub(super) struct Delivery {
-    errand: Errand,
+    pub(super) errand: Errand,
     client: Client,
     flow: Flow,
-    host: Host,
-    endpoint: Endpoint,
-    jobs: Vec<Active>,
+    pub(super) host: Host,
+    pub(super) endpoint: Endpoint,
+    pub(super) jobs: Vec<Active>,
     /// Pieces that the session gave out and that are not yet with the flow.
     pieces: VecDeque<JobPiece>,
     stuffing: Option<Stuffing>,
@@ -81,71 +78,16 @@ pub(super) struct Delivery {
     reading: Vec<Reading>,
     hunger: Hunger,
     /// Why the session failed, if it did.
-    failure: Option<SessionError>,
+    pub(super) failure: Option<SessionError>,
     /// Why the connection could not be had, in the system's words.
-    connect_failure: Option<String>,
+    pub(super) connect_failure: Option<String>,
     /// A job was handed over in this session.
-    worked: bool,
+    pub(super) worked: bool,
+    /// What the handshake came to, if there was one.
+    tls: Option<Box<TlsFacts>>,
     /// The provider that we called has said 250.
     provided: Option<FromProvider>,
     entry: Entry,
-}
-
-/// What is left when a delivery is over.
-pub(super) enum Aftermath {
-    /// It ended in good order.
-    Closed(queue::ConnectionId),
-    /// This host did not talk to us; others may, with the same permit.
-    TryNext {
-        /// As the schedule knows it.
-        connection: queue::ConnectionId,
-        /// The others.
-        candidates: Candidates,
-        /// Where it went.
-        destination: DestinationId,
-        /// Why this one did not, for the operator.
-        why: String,
-    },
-    /// A provider that we called gave us no mail.
-    CallFailed {
-        /// What was wanted.
-        collection: Box<Collection>,
-        /// Other hosts of the provider.
-        candidates: Candidates,
-        /// How far it reaches.
-        error: SessionError,
-        /// For the operator.
-        why: String,
-    },
-    /// A customer's turn is over.
-    TurnOver {
-        /// Whose.
-        round: Box<Round>,
-        /// As the schedule knows it.
-        visit: VisitId,
-        /// What went wrong, if something did.
-        trouble: Option<String>,
-    },
-    /// It failed.
-    Failed {
-        /// As the schedule knows it.
-        connection: queue::ConnectionId,
-        /// Where it went.
-        destination: DestinationId,
-        /// How far it reaches.
-        how: ConnectionFailure,
-        /// For the operator.
-        why: String,
-    },
-}
-
-/// What a connection showed of its host.
-pub(super) struct HostLeft {
-    pub(super) address: Endpoint,
-    /// Whose mail it was.
-    pub(super) destination: DestinationId,
-    /// It cannot be talked to: whoever else wants it need not try.
-    pub(super) dead: Option<String>,
 }
 
 impl Delivery {
@@ -155,11 +97,17 @@ impl Delivery {
         queue_id: queue::ConnectionId,
         destination: DestinationId,
         mut candidates: Candidates,
-        settings: Arc<Settings>,
         now: Now,
         common: &mut Common,
     ) -> Option<Self> {
         let (host, endpoint) = candidates.pop_front()?;
+        let policy = match host.tls.policy {
+            TlsPolicy::Opportunistic if common.hosts.is_in_clear(now.instant, &endpoint) => {
+                TlsPolicy::None
+            }
+            policy => policy,
+        };
+        let settings = common.settings.client(host.protocol, policy);
         common.counters.connections_out += 1;
         common.operations.push_back(Operation::Connect {
             connection: id,
@@ -190,6 +138,7 @@ impl Delivery {
             failure: None,
             connect_failure: None,
             worked: false,
+            tls: None,
             provided: None,
             entry: Entry::default(),
         }
@@ -222,91 +171,6 @@ impl Delivery {
         }
     }
 
-    /// What it showed of its host, where that is one of a destination.
-    pub(super) fn host_left(&self) -> Option<HostLeft> {
-        let Errand::Ours { destination, .. } = self.errand else {
-            return None;
-        };
-        let dead = match (&self.failure, &self.connect_failure) {
-            (Some(error), _) if self.worked || !error.is_for_everybody() => None,
-            (Some(_), Some(why)) => Some(format!("connecting failed: {why}")),
-            (Some(error), None) => Some(error.to_string()),
-            (None, _) => None,
-        };
-        Some(HostLeft {
-            address: self.endpoint.clone(),
-            destination,
-            dead,
-        })
-    }
-
-    /// What is to be done when it is over.
-    pub(super) fn aftermath(self) -> Aftermath {
-        assert!(
-            self.jobs.is_empty(),
-            "a session gives an outcome for every job"
-        );
-        let why = self
-            .failure
-            .as_ref()
-            .map(|error| match &self.connect_failure {
-                Some(why) => format!("{}: connecting failed: {why}", self.host()),
-                None => format!("{}: {error}", self.host()),
-            });
-        let (connection, destination, candidates) = match self.errand {
-            Errand::Ours {
-                connection,
-                destination,
-                candidates,
-            } => (connection, destination, candidates),
-            Errand::Call {
-                collection,
-                candidates,
-            } => {
-                return Aftermath::CallFailed {
-                    collection,
-                    candidates,
-                    error: self.failure.unwrap_or(SessionError::Aborted),
-                    why: why.unwrap_or_default(),
-                };
-            }
-            Errand::Turn { round, visit } => {
-                return Aftermath::TurnOver {
-                    round,
-                    visit,
-                    trouble: self.failure.map(|error| error.to_string()),
-                };
-            }
-        };
-        let Some(why) = why else {
-            return Aftermath::Closed(connection);
-        };
-        let error = self.failure.expect("looked at above");
-        if !self.worked && error.reach() == Reach::Host && !candidates.is_empty() {
-            return Aftermath::TryNext {
-                connection,
-                candidates,
-                destination,
-                why,
-            };
-        }
-        let how = match &error {
-            // It had waited for longer than the host likes: no sign that it is busy.
-            SessionError::Closing {
-                stage: Stage::Idle, ..
-            } if self.worked => ConnectionFailure::Lost,
-            SessionError::Closing { .. } => ConnectionFailure::Busy,
-            _ if !self.worked || error.reach() == Reach::Host => ConnectionFailure::Unusable,
-            _ => ConnectionFailure::Lost,
-        };
-        Aftermath::Failed {
-            connection,
-            destination,
-            how,
-            why,
-        }
-    }
-
     /// The outcome of connecting.
     pub(super) fn connected(
         &mut self,
@@ -316,6 +180,12 @@ impl Delivery {
         result: Result<(), String>,
     ) {
         match result {
+            Ok(()) if self.is_tls_from_the_start() => match self.start_tls(common) {
+                Ok(()) => self.outputs(now, common, spool),
+                Err(fault) => {
+                    self.say(now, common, spool, Input::TlsFailed(fault.to_string()));
+                }
+            },
             Ok(()) => self.say(now, common, spool, Input::Connected(Channel::Clear)),
             Err(why) => {
                 self.flow.gone();
@@ -334,12 +204,75 @@ impl Delivery {
         octets: &[u8],
     ) {
         self.flow.received();
-        let input = if octets.is_empty() {
-            Input::PeerClosed
+        if octets.is_empty() && self.flow.is_shaking_hands() {
+            let why = "the host closed the connection in the handshake".to_owned();
+            self.say(now, common, spool, Input::TlsFailed(why));
+        } else if octets.is_empty() {
+            self.say(now, common, spool, Input::PeerClosed);
+        } else if self.flow.is_under_tls() {
+            self.open(now, common, spool, octets);
         } else {
-            Input::Received(octets)
-        };
-        self.say(now, common, spool, input);
+            self.say(now, common, spool, Input::Received(octets));
+        }
+    }
+
+    /// Opens what came under TLS.
+    fn open(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource, octets: &[u8]) {
+        // Borrowed from the core for a moment: no session keeps such a buffer.
+        let mut room = std::mem::take(&mut common.room);
+        match self.flow.open(octets, &mut room) {
+            Ok(received) => {
+                if let Some(facts) = received.started {
+                    self.tls = Some(Box::new(TlsFacts {
+                        protocol: facts.version,
+                        cipher: facts.cipher,
+                        client: facts.peer,
+                    }));
+                    let input = if self.is_tls_from_the_start() {
+                        Input::Connected(Channel::Tls)
+                    } else {
+                        Input::TlsStarted
+                    };
+                    self.say(now, common, spool, input);
+                }
+                if !room.plaintext.is_empty() {
+                    self.say(now, common, spool, Input::Received(&room.plaintext));
+                }
+                if received.ended {
+                    self.say(now, common, spool, Input::PeerClosed);
+                } else {
+                    // An answer of the handshake may be all that there is to send.
+                    self.flow
+                        .advance(Appetite::Hungry, spool, &mut common.operations);
+                }
+            }
+            Err(fault) => self.say(now, common, spool, Input::TlsFailed(fault.to_string())),
+        }
+        common.room = room;
+    }
+
+    fn is_tls_from_the_start(&self) -> bool {
+        let tls = self.host.tls;
+        tls.start == TlsStart::Connection && tls.policy != TlsPolicy::None
+    }
+
+    fn start_tls(&mut self, common: &mut Common) -> Result<(), Fault> {
+        let layer = common.tls.layer(&Request {
+            name: &self.host.name,
+            address: match &self.endpoint {
+                Endpoint::Tcp(address) => Some(address.ip()),
+                Endpoint::Unix(_) => None,
+            },
+            verification: match self.host.tls.policy {
+                TlsPolicy::Verified => Verification::Name,
+                TlsPolicy::None | TlsPolicy::Opportunistic | TlsPolicy::Required => {
+                    Verification::Any
+                }
+            },
+            identity: (self.host.tls.certificate).map(|own| IdentityNumber(own.0)),
+        })?;
+        // The session has a deadline of its own.
+        self.flow.start_tls(layer, None)
     }
 
     /// Some of the last send has left.
@@ -350,6 +283,12 @@ impl Delivery {
     /// The last send has left.
     pub(super) fn sent(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
         self.flow.sent();
+        if self.flow.is_shaking_hands() {
+            // Octets of TLS, of which the session knows nothing.
+            return self
+                .flow
+                .advance(Appetite::Hungry, spool, &mut common.operations);
+        }
         self.fill(common, spool);
         let input = if self.all_has_left() {
             Input::Sent
@@ -361,8 +300,13 @@ impl Delivery {
 
     /// The connection is gone.
     pub(super) fn broken(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        let input = if self.flow.is_shaking_hands() {
+            Input::TlsFailed("the connection was lost in the handshake".to_owned())
+        } else {
+            Input::PeerClosed
+        };
         self.flow.gone();
-        self.say(now, common, spool, Input::PeerClosed);
+        self.say(now, common, spool, input);
     }
 
     /// The deadline may have come.
@@ -401,12 +345,13 @@ impl Delivery {
     fn outputs(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
         self.poll_all(now, common, spool);
         self.fill(common, spool);
+        self.flow
+            .advance(Appetite::Hungry, spool, &mut common.operations);
         if self.flow.is_closed() && !self.jobs.is_empty() {
             // Given up on our side: a body could not be read. Its jobs end all the same.
             self.client.handle(now, Input::PeerClosed);
             self.poll_all(now, common, spool);
         }
-        self.flow.advance(Appetite::Hungry, &mut common.operations);
         let all_has_left = self.all_has_left();
         if all_has_left || self.flow.is_closed() {
             for reading in self.reading.drain(..) {
@@ -455,8 +400,10 @@ impl Delivery {
                     }
                 }
                 Output::StartTls => {
-                    let why = "STARTTLS is not part of this version".to_owned();
-                    self.client.handle(now, Input::TlsFailed(why));
+                    if let Err(fault) = self.start_tls(common) {
+                        let why = fault.to_string();
+                        self.client.handle(now, Input::TlsFailed(why));
+                    }
                 }
                 Output::Turned(from) => self.provided = Some(from),
                 Output::SessionFailed(error) => self.failure = Some(error),
@@ -521,7 +468,8 @@ impl Delivery {
                     return;
                 }
                 self.stuff(common, spool);
-                self.flow.advance(Appetite::Sated, &mut common.operations);
+                self.flow
+                    .advance(Appetite::Sated, spool, &mut common.operations);
                 continue;
             }
             match self.pieces.pop_front() {
@@ -532,7 +480,8 @@ impl Delivery {
                     transfer: Transfer::Stuff,
                     ..
                 }) => {
-                    self.flow.advance(Appetite::Sated, &mut common.operations);
+                    self.flow
+                        .advance(Appetite::Sated, spool, &mut common.operations);
                     self.stuffing = Some(Stuffing {
                         job,
                         stuffer: Stuffer::default(),

@@ -3,12 +3,19 @@
 //! Sessions of both kinds send and receive by the same rules, which stand here
 //! once: one send at a time, one receive at a time, nothing received while the
 //! peer does not read what we say, and a close that waits for what is to be said.
+//!
+//! A flow may carry TLS ([`cover`](super::cover)); the sessions above it notice nothing
+//! but its beginning.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::core::cover::{Cover, End, Trouble};
 use crate::core::{ConnectionId, Operation, Piece};
+use crate::report::Fact;
+use crate::spool::message::{SegmentSource, View};
 use crate::time::Instant;
+use crate::tls::{Fault, Layer, Received, Room};
 
 /// Pieces that wait behind a send before a session is asked for no more. A peer
 /// that sends commands and reads no replies is stopped by it.
@@ -38,6 +45,8 @@ pub(super) struct Flow {
     sending: bool,
     waiting: Vec<Piece>,
     ending: Ending,
+    /// Boxed: in clear it costs a word.
+    cover: Option<Box<Cover>>,
 }
 
 impl Flow {
@@ -49,7 +58,53 @@ impl Flow {
             sending: false,
             waiting: Vec::new(),
             ending: Ending::Open,
+            cover: None,
         }
+    }
+
+    /// From here on all is TLS, but what was said before. `until` is when patience with
+    /// the handshake ends, where the session has none of its own.
+    ///
+    /// # Errors
+    /// Ours only; the flow is still in clear then.
+    pub(super) fn start_tls(&mut self, layer: Layer, until: Option<Instant>) -> Result<(), Fault> {
+        debug_assert!(self.cover.is_none(), "TLS begins once");
+        let clear = std::mem::take(&mut self.waiting);
+        self.cover = Some(Box::new(Cover::new(layer, clear, until)?));
+        Ok(())
+    }
+
+    /// What comes must be opened before a session can read it.
+    pub(super) const fn is_under_tls(&self) -> bool {
+        self.cover.is_some()
+    }
+
+    /// TLS has begun, and nothing of the session can flow yet.
+    pub(super) fn is_shaking_hands(&self) -> bool {
+        (self.cover.as_ref()).is_some_and(|cover| cover.is_shaking_hands())
+    }
+
+    /// Patience with the handshake has ended.
+    pub(super) fn handshake_is_late(&self, now: Instant) -> bool {
+        let until = self
+            .cover
+            .as_ref()
+            .and_then(|cover| cover.handshake_until());
+        until.is_some_and(|until| until <= now)
+    }
+
+    /// Opens what came under TLS; the plaintext is in `room` then.
+    ///
+    /// # Errors
+    /// The connection is of no more use. What the peer is told of it leaves before a
+    /// [`Flow::finish`] or [`Flow::abort`] is done.
+    pub(super) fn open(&mut self, octets: &[u8], room: &mut Room) -> Result<Received, Fault> {
+        let cover = self.cover.as_mut().expect("the flow is under TLS");
+        let received = cover.receive(octets, room);
+        if received.is_err() {
+            self.waiting.clear();
+        }
+        received
     }
 
     /// The same connection on another core, by its number there. Nothing is on its way.
@@ -94,7 +149,8 @@ impl Flow {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.ending {
             Ending::AfterSending { until } => Some(until),
-            Ending::Open | Ending::Closed => None,
+            Ending::Open => self.cover.as_ref()?.handshake_until(),
+            Ending::Closed => None,
         }
     }
 
@@ -113,12 +169,20 @@ impl Flow {
 
     /// Close at once, whatever waits.
     pub(super) fn abort(&mut self, operations: &mut VecDeque<Operation>) {
-        if self.ending != Ending::Closed {
-            self.gone();
-            operations.push_back(Operation::Close {
-                connection: self.connection,
-            });
+        if self.ending == Ending::Closed {
+            return;
         }
+        let connection = self.connection;
+        if let Some(cover) = &mut self.cover
+            && !self.sending
+        {
+            let pieces = cover.last_words();
+            if !pieces.is_empty() {
+                operations.push_back(Operation::Send { connection, pieces });
+            }
+        }
+        self.gone();
+        operations.push_back(Operation::Close { connection });
     }
 
     /// Nothing will happen on it any more: it can be forgotten.
@@ -133,30 +197,81 @@ impl Flow {
 
     /// Nothing is being sent and nothing waits to be.
     pub(super) fn is_quiet(&self) -> bool {
-        !self.sending && self.waiting.is_empty()
+        let cover_is_quiet = self.cover.as_ref().is_none_or(|cover| cover.is_quiet());
+        !self.sending && self.waiting.is_empty() && cover_is_quiet
     }
 
     /// Asks for what can be done now. `appetite` says whether the session could do
-    /// something with more input.
-    pub(super) fn advance(&mut self, appetite: Appetite, operations: &mut VecDeque<Operation>) {
+    /// something with more input. What waits of the spool is read from `source`, if it
+    /// has to be encrypted.
+    pub(super) fn advance(
+        &mut self,
+        appetite: Appetite,
+        source: &impl SegmentSource,
+        operations: &mut VecDeque<Operation>,
+    ) {
         if self.ending == Ending::Closed {
             return;
         }
         let connection = self.connection;
-        if !self.sending && !self.waiting.is_empty() {
-            self.sending = true;
-            let pieces = std::mem::take(&mut self.waiting);
-            operations.push_back(Operation::Send { connection, pieces });
+        if !self.sending {
+            let pieces = match &mut self.cover {
+                None => std::mem::take(&mut self.waiting),
+                Some(cover) => {
+                    let end = match self.ending {
+                        Ending::AfterSending { .. } => End::Now,
+                        Ending::Open | Ending::Closed => End::NotNow,
+                    };
+                    match cover.next(&mut self.waiting, end, source) {
+                        Ok(pieces) => pieces,
+                        Err(trouble) => {
+                            operations.push_back(Operation::Report(fact(trouble)));
+                            return self.abort(operations);
+                        }
+                    }
+                }
+            };
+            if !pieces.is_empty() {
+                self.sending = true;
+                operations.push_back(Operation::Send { connection, pieces });
+            }
         }
         if matches!(self.ending, Ending::AfterSending { .. }) && !self.sending {
             self.abort(operations);
             return;
         }
         let hungry = appetite == Appetite::Hungry && self.ending == Ending::Open;
-        if hungry && !self.receiving && self.waiting.len() < WAITING_PIECES_MAX {
+        let full = self.waiting.len() >= WAITING_PIECES_MAX
+            || self.cover.as_ref().is_some_and(|cover| cover.is_full());
+        if hungry && !self.receiving && !full {
             self.receiving = true;
             operations.push_back(Operation::Receive { connection });
         }
+    }
+}
+
+/// Why a connection under TLS is given up on our side.
+fn fact(trouble: Trouble) -> Fact {
+    match trouble {
+        Trouble::Unreadable(place) => Fact::SpoolDamaged {
+            log: place.log,
+            what: format!(
+                "a body in {place} cannot be read to be encrypted; the connection is closed, and \
+                 the message tried again"
+            ),
+        },
+        Trouble::Tls(fault) => Fact::Trouble {
+            what: format!("encrypting failed: {fault}; the connection is closed"),
+        },
+    }
+}
+
+/// A spool without octets: for flows that carry nothing of it.
+pub(super) struct NoSpool;
+
+impl SegmentSource for NoSpool {
+    fn view(&self, _: spool_format::SegmentPlace) -> Option<View<'_>> {
+        None
     }
 }
 
@@ -188,21 +303,21 @@ mod tests {
         let mut operations = VecDeque::new();
         let mut flow = Flow::new(ConnectionId(1));
         flow.send([Piece::Octets(vec![1])]);
-        flow.advance(Appetite::Hungry, &mut operations);
+        flow.advance(Appetite::Hungry, &NoSpool, &mut operations);
         assert_eq!(names(&mut operations), ["send 1", "receive"]);
         flow.send([Piece::Octets(vec![2]), Piece::Octets(vec![3])]);
         flow.finish(Instant::START);
         flow.received();
-        flow.advance(Appetite::Hungry, &mut operations);
+        flow.advance(Appetite::Hungry, &NoSpool, &mut operations);
         assert!(names(&mut operations).is_empty());
         flow.sent();
-        flow.advance(Appetite::Hungry, &mut operations);
+        flow.advance(Appetite::Hungry, &NoSpool, &mut operations);
         assert_eq!(names(&mut operations), ["send 2"]);
         flow.sent();
-        flow.advance(Appetite::Hungry, &mut operations);
+        flow.advance(Appetite::Hungry, &NoSpool, &mut operations);
         assert_eq!(names(&mut operations), ["close"]);
         assert!(flow.is_closed());
-        flow.advance(Appetite::Hungry, &mut operations);
+        flow.advance(Appetite::Hungry, &NoSpool, &mut operations);
         flow.abort(&mut operations);
         assert!(names(&mut operations).is_empty());
     }
@@ -213,7 +328,7 @@ mod tests {
         let mut flow = Flow::new(ConnectionId(1));
         flow.send([Piece::Octets(vec![1])]);
         flow.finish(Instant::START);
-        flow.advance(Appetite::Sated, &mut operations);
+        flow.advance(Appetite::Sated, &NoSpool, &mut operations);
         assert_eq!(names(&mut operations), ["send 1"]);
         let deadline = flow.deadline().expect("it has an end");
         flow.timer(Instant::START, &mut operations);
@@ -229,11 +344,11 @@ mod tests {
         let mut operations = VecDeque::new();
         let mut flow = Flow::new(ConnectionId(1));
         flow.send([Piece::Octets(vec![1])]);
-        flow.advance(Appetite::Sated, &mut operations);
+        flow.advance(Appetite::Sated, &NoSpool, &mut operations);
         for _ in 0..WAITING_PIECES_MAX {
             flow.send([Piece::Octets(vec![1])]);
         }
-        flow.advance(Appetite::Hungry, &mut operations);
+        flow.advance(Appetite::Hungry, &NoSpool, &mut operations);
         assert_eq!(names(&mut operations), ["send 1"]);
     }
 }

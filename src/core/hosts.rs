@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use crate::core::aftermath::HostLeft;
 use crate::core::common::{Common, WantedConnection};
-use crate::core::delivery::{Candidates, HostLeft};
+use crate::core::delivery::Candidates;
 use crate::core::{Endpoint, Host, NoHost, Unresolved};
 use crate::queue::retry::Jitter;
 use crate::queue::{ConnectionId, DestinationId};
@@ -25,6 +26,14 @@ const ANSWERS_MAX: usize = 16 * 1024;
 
 /// Where a customer that called takes mail.
 const SMTP_PORT: u16 = 25;
+/// How long a host whose handshake failed is spoken to in clear, where that is allowed.
+/// Long enough that a queue does not try twice for each message, short enough that a
+/// host that was mended is soon spoken to under TLS again.
+const IN_CLEAR: Duration = Duration::from_secs(3600);
+
+/// Hosts that are remembered so. Beyond it all are forgotten: each costs one handshake
+/// in vain.
+const IN_CLEAR_MAX: usize = 4096;
 
 /// How long the control core has for an answer. It gives up earlier itself; this is
 /// for a control core that hangs.
@@ -54,6 +63,8 @@ pub(super) struct HostCache {
     failures: HashMap<DestinationId, String>,
     /// Where customers called from whose mail goes to the caller.
     callers: HashMap<CustomerName, Host>,
+    /// Hosts whose handshake failed, until when they are spoken to in clear.
+    in_clear: HashMap<Endpoint, Instant>,
     /// Questions in the order in which they were asked, with the time when they are given
     /// up. Some are answered: they are passed over.
     asked: VecDeque<(Instant, NextHop)>,
@@ -145,7 +156,7 @@ impl HostCache {
             name: address.to_string(),
             addresses: vec![Endpoint::Tcp(SocketAddr::new(address, SMTP_PORT))],
             protocol: Protocol::Smtp,
-            tls: TlsPolicy::None,
+            tls: TlsPolicy::None.into(),
             preference: 0,
         };
         self.callers.insert(customer, host);
@@ -198,6 +209,19 @@ impl HostCache {
         self.ready.push_back(Resolved::Hosts(wanted));
     }
 
+    /// The handshake with a host failed, and its mail may go in clear.
+    pub(super) fn in_clear(&mut self, now: Instant, endpoint: Endpoint) {
+        if self.in_clear.len() >= IN_CLEAR_MAX {
+            self.in_clear.clear();
+        }
+        self.in_clear.insert(endpoint, now + IN_CLEAR);
+    }
+
+    /// Whether TLS is not worth a try with a host.
+    pub(super) fn is_in_clear(&self, now: Instant, endpoint: &Endpoint) -> bool {
+        (self.in_clear.get(endpoint)).is_some_and(|until| *until > now)
+    }
+
     /// A connection is no longer wanted.
     pub(super) fn give_up(&mut self, connection: ConnectionId) {
         for known in self.known.values_mut() {
@@ -245,6 +269,7 @@ impl HostCache {
     pub(super) fn forget_answers(&mut self) {
         self.known
             .retain(|_, known| matches!(known, Known::Asked { .. }));
+        self.in_clear.clear();
     }
 
     /// Remembers why a destination could not be used, for the operator.
@@ -343,7 +368,6 @@ pub(super) fn candidates(hosts: &[Host], random: &mut Jitter) -> Candidates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Endpoint;
     use crate::queue;
     use crate::route::{Protocol, TlsPolicy};
     use std::collections::BTreeSet;
@@ -355,7 +379,7 @@ mod tests {
                 .map(|address| Endpoint::Tcp(address.parse().unwrap()))
                 .collect(),
             protocol: Protocol::Smtp,
-            tls: TlsPolicy::Opportunistic,
+            tls: TlsPolicy::Opportunistic.into(),
             preference,
         }
     }

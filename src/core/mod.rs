@@ -34,7 +34,7 @@ use crate::queue;
 use crate::queue::permits::DestinationKey;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
 use crate::report::Fact;
-use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy};
+use crate::route::{CustomerName, HostTls, NextHop, Protocol};
 use crate::smtp::etrn;
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
@@ -42,12 +42,14 @@ use crate::spool::reclaim::Fate;
 use crate::time::Instant;
 
 pub mod admin;
+mod aftermath;
 pub mod bans;
 pub mod collecting;
 mod common;
 pub mod computing;
 pub mod control;
 pub mod counters;
+mod cover;
 pub mod credentials;
 pub mod data;
 mod deadlines;
@@ -521,8 +523,8 @@ pub struct Host {
     pub addresses: Vec<Endpoint>,
     /// SMTP or LMTP.
     pub protocol: Protocol,
-    /// How much TLS it must offer.
-    pub tls: TlsPolicy,
+    /// How TLS is used towards it.
+    pub tls: HostTls,
     /// Lower ones are tried first; hosts with an equal one in an order that is drawn
     /// anew for each connection, so that they share the load (RFC 5321 §5.1).
     pub preference: u16,

@@ -7,24 +7,26 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::core::collecting::{CollectionNumber, Taking};
 use crate::core::common::{Common, Waiting};
 use crate::core::computing::Worked;
 use crate::core::credentials::AccountKind;
 use crate::core::deadlines::Entry;
-use crate::core::flow::{Appetite, Flow};
+use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::incoming::Incoming;
 use crate::core::turn::{self, Turned};
 use crate::core::turns::{NoTurn, Turn};
 use crate::core::{ConnectionId, ControlNotice, ListenerId, Piece, login};
 use crate::mail::Envelope;
 use crate::report::Fact;
-use crate::route::Verdict as Relay;
+use crate::route::{TlsStart, Verdict as Relay};
 use crate::smtp::data::MessageFacts;
 use crate::smtp::etrn::Answer;
 use crate::smtp::reply::Refusal;
 use crate::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
+use crate::smtp::trace::TlsFacts;
 use crate::smtp::turn::{FromProvider, ToCustomer};
 use crate::spool::commit::Committed;
 use crate::spool::log::Refused;
@@ -39,6 +41,10 @@ const RELAY_DENIED: Refusal = Refusal::new(
     1,
     "Relaying denied: not a domain of ours, and you are not listed",
 );
+
+/// How long a client may take for the handshake of TLS: some round trips of a slow line.
+/// Who needs longer is no mail client, and keeps a place among the sessions.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether the client may send more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,13 +78,18 @@ impl Reception {
         id: ConnectionId,
         peer: SocketAddr,
         settings: Arc<crate::smtp::settings::Settings>,
+        tls: TlsStart,
         now: Now,
     ) -> Self {
         let facts = PeerFacts {
             address: peer,
             tls: None,
         };
-        Self::with(Session::new(settings, facts, now), Flow::new(id))
+        let session = match tls {
+            TlsStart::Command => Session::new(settings, facts, now),
+            TlsStart::Connection => Session::behind_tls(settings, facts, now),
+        };
+        Self::with(session, Flow::new(id))
     }
 
     /// A provider that we have called is about to send us mail.
@@ -86,19 +97,16 @@ impl Reception {
         flow: Flow,
         number: CollectionNumber,
         from: FromProvider,
-        provider: SocketAddr,
+        provider: PeerFacts,
         now: Now,
         common: &mut Common,
     ) -> Self {
-        let facts = PeerFacts {
-            address: provider,
-            tls: None,
-        };
-        let session = from.session(common.settings.session(ListenerId(0)), facts, now);
+        let session = from.session(common.settings.session(ListenerId(0)), provider, now);
         let mut reception = Self::with(session, flow);
         let taking = Taking::new(number, from);
         reception.turned = Some(Box::new(Turned::Taking(taking)));
-        reception.begin(now, common);
+        // TLS, if there is any, has begun long ago.
+        reception.begin(now, common, TlsStart::Command);
         reception
     }
 
@@ -139,8 +147,11 @@ impl Reception {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Begins: the greeting goes out.
-    pub(super) fn begin(&mut self, now: Now, common: &mut Common) {
+    /// Begins: the greeting goes out, if TLS does not come first.
+    pub(super) fn begin(&mut self, now: Now, common: &mut Common, tls: TlsStart) {
+        if tls == TlsStart::Connection {
+            self.start_tls(now, common);
+        }
         self.outputs(now, common, &[]);
         self.settle(common);
     }
@@ -148,6 +159,77 @@ impl Reception {
     /// Octets came; none means that the client will send no more.
     pub(super) fn received(&mut self, now: Now, common: &mut Common, octets: &[u8]) {
         self.flow.received();
+        if self.flow.is_under_tls() {
+            self.open(now, common, octets);
+        } else {
+            self.take(now, common, octets);
+        }
+        self.settle(common);
+    }
+
+    /// Opens what came under TLS.
+    fn open(&mut self, now: Now, common: &mut Common, octets: &[u8]) {
+        if octets.is_empty() && self.flow.is_shaking_hands() {
+            return self.give_up_tls(now, common, "the client went away");
+        } else if octets.is_empty() {
+            return self.take(now, common, &[]);
+        }
+        // Borrowed from the core for a moment: no session keeps such a buffer.
+        let mut room = std::mem::take(&mut common.room);
+        match self.flow.open(octets, &mut room) {
+            Ok(received) => {
+                if let Some(facts) = received.started {
+                    let facts = TlsFacts {
+                        protocol: facts.version,
+                        cipher: facts.cipher,
+                        client: facts.peer,
+                    };
+                    self.say(now, common, Input::TlsStarted(Box::new(facts)));
+                }
+                if !room.plaintext.is_empty() {
+                    self.take(now, common, &room.plaintext);
+                }
+                if received.ended {
+                    self.take(now, common, &[]);
+                }
+            }
+            Err(fault) => self.give_up_tls(now, common, &fault.to_string()),
+        }
+        common.room = room;
+    }
+
+    fn start_tls(&mut self, now: Now, common: &mut Common) {
+        let Some(settings) = &common.settings.tls.server else {
+            // It was offered by a configuration that is no longer in force.
+            return self.give_up_tls(now, common, "[tls] is no longer configured");
+        };
+        let until = now.instant + HANDSHAKE_PATIENCE;
+        let started = settings
+            .layer()
+            .and_then(|layer| self.flow.start_tls(layer, Some(until)));
+        if let Err(fault) = started {
+            self.give_up_tls(now, common, &fault.to_string());
+        }
+    }
+
+    /// TLS failed: the client is told by an alert, and that is all it is told.
+    fn give_up_tls(&mut self, now: Now, common: &mut Common, why: &str) {
+        let what = if self.session.peer().tls.is_some() {
+            "TLS failed in the session"
+        } else {
+            "the TLS handshake failed"
+        };
+        common.report(Fact::SessionEnded {
+            peer: self.peer(),
+            why: format!("{what}: {why}; what was not acknowledged is dropped"),
+        });
+        self.drop_incoming(common);
+        self.unread = Box::default();
+        self.flow.finish(now.instant);
+    }
+
+    /// Octets for the session; none means that the client will send no more.
+    fn take(&mut self, now: Now, common: &mut Common, octets: &[u8]) {
         if octets.is_empty() {
             self.input = InputEnd::Closed;
             self.end_input(now, common);
@@ -157,7 +239,6 @@ impl Reception {
             self.unread = [&self.unread, octets].concat().into();
             self.read_unread(now, common);
         }
-        self.settle(common);
     }
 
     /// The last send has left.
@@ -181,6 +262,9 @@ impl Reception {
 
     /// The deadline may have come.
     pub(super) fn timer(&mut self, now: Now, common: &mut Common) {
+        if self.flow.is_open() && self.flow.handshake_is_late(now.instant) {
+            self.give_up_tls(now, common, "it took too long");
+        }
         self.flow.timer(now.instant, &mut common.operations);
         self.say(now, common, Input::Timer);
         self.read_unread(now, common);
@@ -285,7 +369,11 @@ impl Reception {
         while let Some(output) = self.session.poll() {
             outputs += 1;
             match output {
-                Output::Send(octets) => self.flow.send([Piece::Octets(octets)]),
+                // A commit may be answered behind the failure of TLS.
+                Output::Send(octets) if self.flow.is_open() => {
+                    self.flow.send([Piece::Octets(octets)]);
+                }
+                Output::Send(_) => {}
                 Output::Ask if matches!(self.session.question(), Some(Question::Turn { .. })) => {
                     self.ask_for_turn(now, common);
                 }
@@ -329,7 +417,7 @@ impl Reception {
                 Output::LoginFailed { mechanism, user } => {
                     common.login_failed(self.peer(), user, mechanism);
                 }
-                Output::StartTls => unreachable!("STARTTLS is not offered in this version"),
+                Output::StartTls => self.start_tls(now, common),
                 Output::Close => self.flow.finish(now.instant),
             }
         }
@@ -542,7 +630,8 @@ impl Reception {
         } else {
             Appetite::Hungry
         };
-        self.flow.advance(appetite, &mut common.operations);
+        self.flow
+            .advance(appetite, &NoSpool, &mut common.operations);
         if self.flow.is_closed() {
             self.drop_incoming(common);
         }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use crate::core::ListenerId;
 use crate::core::credentials::Credentials;
-use crate::core::delivery::Candidates;
 use crate::mail::Domain;
 use crate::queue::destination::Policies;
-use crate::route::{Customers, Protocol, RelayRules, Routes};
+use crate::route::{self, Customers, Protocol, RelayRules, Routes, TlsStart};
 use crate::smtp;
+use crate::smtp::client::settings::TlsPolicy;
+use crate::tls;
 
 /// See the module.
 #[derive(Debug)]
@@ -19,6 +20,10 @@ pub struct Settings {
     pub hostname: Domain,
     /// How sessions go, for each listener in the order of the configuration.
     pub listeners: Vec<Arc<smtp::settings::Settings>>,
+    /// When TLS begins on each listener: by STARTTLS, if at all, or before the greeting.
+    pub listener_tls: Vec<TlsStart>,
+    /// Our certificates, and whom we trust.
+    pub tls: Tls,
     /// Who may authenticate, and as what.
     pub credentials: Credentials,
     /// Who may send to where.
@@ -39,6 +44,15 @@ pub struct Settings {
     pub idle: Duration,
 }
 
+/// TLS in both directions.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// For those who connect to us. Without it TLS is not offered.
+    pub server: Option<tls::ServerSettings>,
+    /// For those we connect to.
+    pub client: tls::ClientSettings,
+}
+
 impl Settings {
     /// How a session of a listener goes.
     ///
@@ -50,15 +64,32 @@ impl Settings {
         &self.listeners[usize::from(listener.0)]
     }
 
-    /// How we speak to the first of these.
-    pub(super) fn client(&self, candidates: &Candidates) -> Arc<smtp::client::settings::Settings> {
-        let lmtp = candidates
-            .front()
-            .is_some_and(|(host, _)| host.protocol == Protocol::Lmtp);
-        Arc::clone(if lmtp {
-            &self.lmtp_client
-        } else {
-            &self.smtp_client
-        })
+    /// When TLS begins on a listener.
+    pub(super) fn tls_start(&self, listener: ListenerId) -> TlsStart {
+        self.listener_tls[usize::from(listener.0)]
+    }
+
+    /// How we speak to a host, with so much TLS.
+    pub(super) fn client(
+        &self,
+        protocol: Protocol,
+        policy: route::TlsPolicy,
+    ) -> Arc<smtp::client::settings::Settings> {
+        let settings = match protocol {
+            Protocol::Smtp => &self.smtp_client,
+            Protocol::Lmtp => &self.lmtp_client,
+        };
+        // Whether the certificate must be good is decided when the handshake begins.
+        let tls = match policy {
+            route::TlsPolicy::None => TlsPolicy::None,
+            route::TlsPolicy::Opportunistic => TlsPolicy::Opportunistic,
+            route::TlsPolicy::Required | route::TlsPolicy::Verified => TlsPolicy::Required,
+        };
+        if settings.tls == tls {
+            return Arc::clone(settings);
+        }
+        let mut settings = smtp::client::settings::Settings::clone(settings);
+        settings.tls = tls;
+        Arc::new(settings)
     }
 }

@@ -158,7 +158,7 @@ impl Bench {
                     name: "mail.example".to_owned(),
                     addresses: self.host.into_iter().map(Endpoint::Tcp).collect(),
                     protocol: Protocol::Smtp,
-                    tls: TlsPolicy::None,
+                    tls: TlsPolicy::None.into(),
                     preference: 0,
                 };
                 let valid_until = self.now.instant + Duration::from_secs(86_400);

@@ -46,6 +46,8 @@ impl Fact {
             Self::Unreachable { .. } => "next-hop-unreachable",
             Self::Reachable { .. } => "next-hop-reachable",
             Self::DeliveryBroken { .. } => "delivery-broken",
+            Self::TlsGivenUp { .. } => "tls-given-up",
+            Self::CertificateEnds { .. } => "certificate-ends",
             Self::Release { .. } => "release",
             Self::ReleaseEnded { .. } => "release-ended",
             Self::Steered { .. } => "steered",
@@ -87,6 +89,8 @@ impl Fact {
             | Self::Room { .. }
             | Self::Unreachable { .. }
             | Self::DeliveryBroken { .. }
+            | Self::TlsGivenUp { .. }
+            | Self::CertificateEnds { .. }
             | Self::TurnOver { .. }
             | Self::Stopped { clean: false }
             | Self::Trouble { .. } => Level::Warning,

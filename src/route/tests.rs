@@ -15,7 +15,7 @@ fn host(port: u16) -> Host {
         host: HostName::Address("192.0.2.1".parse().unwrap()),
         port,
         protocol: Protocol::Smtp,
-        tls: TlsPolicy::None,
+        tls: TlsPolicy::None.into(),
     }
 }
 

@@ -255,7 +255,7 @@ impl Search<'_> {
             name,
             addresses: Vec::new(),
             protocol: Protocol::Smtp,
-            tls: self.book.mx_tls,
+            tls: self.book.mx_tls.into(),
             preference,
         };
         if let Some(address) = domain.literal() {

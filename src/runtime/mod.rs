@@ -8,6 +8,7 @@
 //! nothing else.
 
 pub mod admin;
+pub mod certificates;
 pub mod clock;
 pub mod control;
 pub mod data;

@@ -29,6 +29,7 @@ use crate::core::settings::Settings;
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::route::TlsPolicy;
+use crate::runtime::certificates;
 use crate::runtime::clock::Clock;
 use crate::runtime::control::{self, Exit, Loaded};
 use crate::runtime::data;
@@ -81,7 +82,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     // mapped from files here. Where the kernel refuses, memory costs more, that is all.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let ledger = Ledger::default();
-    let settings = settings::settings(&config, &ledger).map_err(ServeError)?;
+    let settings = settings_of(&config, &ledger, clock).map_err(ServeError)?;
     let settings = Arc::new(settings);
     let data_cores = config.cores.data;
     let (spool, logs, directories) = open_spool(&config.spool.directory, data_cores)?;
@@ -272,6 +273,7 @@ impl Ground {
         };
         let servers = dns.servers.clone();
         let old = self.config.clone();
+        let clock = self.clock;
         let sessions = Arc::clone(&self.sessions);
         let permits = Arc::clone(&self.permits);
         let ledger = self.ledger;
@@ -282,7 +284,9 @@ impl Ground {
             // What takes a restart stays as it is.
             new.cores = old.cores;
             new.listeners.clone_from(&old.listeners);
-            let settings = settings::settings(&new, &ledger)?;
+            // The listeners that stay may need it.
+            new.tls = new.tls.or_else(|| old.tls.clone());
+            let settings = settings_of(&new, &ledger, clock)?;
             sessions.set_limits(new.limits.sessions_max, new.limits.sessions_per_client_max);
             let connections = u16::try_from(new.delivery.connections_max).unwrap_or(u16::MAX);
             // Whoever waits looks again when it is given the new settings.
@@ -317,6 +321,15 @@ impl Ground {
             control::run(start(dns)).await.map_err(ServeError)
         })
     }
+}
+
+/// What the data cores need, with the certificates; says which of those end soon.
+fn settings_of(config: &Config, ledger: &Ledger, clock: Clock) -> Result<Settings, String> {
+    let mut settings = settings::settings(config, ledger).map_err(|error| error.to_string())?;
+    let (tls, facts) = certificates::load(config, clock.now().wall)?;
+    settings.tls = tls;
+    facts.iter().for_each(report_control);
+    Ok(settings)
 }
 
 /// What the lookups need to know of the configuration.

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
-    Config, DeliveryMode, ListenerRole, Retry as RetryConfig, SmarthostTls, addresses,
+    Config, DeliveryMode, Listener, ListenerRole, ListenerTls, Retry as RetryConfig, SmarthostTls,
+    addresses,
 };
 use crate::core::credentials::Credentials;
-use crate::core::settings::Settings;
+use crate::core::settings::{Settings, Tls};
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
 use crate::queue::usage::Ledger;
 use crate::route::{
-    self, Customers, HostName, Protocol, RelayRules, RouteError, Routes, RoutesInSmarthostMode,
-    Scope, SmarthostGroup, Target, TlsPolicy,
+    self, Customers, HostName, HostTls, OwnCertificate, Protocol, RelayRules, RouteError, Routes,
+    RoutesInSmarthostMode, Scope, SmarthostGroup, Target, TlsPolicy, TlsStart,
 };
 use crate::runtime::users;
 use crate::smtp;
@@ -38,7 +39,8 @@ mod customers;
 
 pub use customers::customers;
 
-/// What the data cores need.
+/// What the data cores need, but TLS, which takes more files:
+/// [`certificates`](super::certificates).
 ///
 /// # Errors
 /// What only the modules can find, for the operator.
@@ -54,8 +56,17 @@ pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
         listeners: config
             .listeners
             .iter()
-            .map(|listener| Arc::new(session(config, listener.role, &credentials, &customers)))
+            .map(|listener| Arc::new(session(config, listener, &credentials, &customers)))
             .collect(),
+        listener_tls: config
+            .listeners
+            .iter()
+            .map(|listener| match listener.tls {
+                ListenerTls::None | ListenerTls::StartTls => TlsStart::Command,
+                ListenerTls::Implicit => TlsStart::Connection,
+            })
+            .collect(),
+        tls: Tls::default(),
         relay: relay_rules(config, &customers),
         routes: routes(config, &customers).map_err(wrong)?,
         smtp_client: Arc::new(smtp_client),
@@ -76,17 +87,27 @@ pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
     else {
         return Vec::new();
     };
+    let mut certificates = (0..).map(OwnCertificate);
     let group = hosts
         .iter()
         .map(|smarthost| route::Host {
             host: smarthost.host.clone(),
             port: smarthost.port,
             protocol: Protocol::Smtp,
-            tls: match smarthost.tls {
-                SmarthostTls::None => TlsPolicy::None,
-                SmarthostTls::Opportunistic => TlsPolicy::Opportunistic,
-                SmarthostTls::Required => TlsPolicy::Required,
-                SmarthostTls::Verified => TlsPolicy::Verified,
+            tls: HostTls {
+                policy: match smarthost.tls {
+                    SmarthostTls::None => TlsPolicy::None,
+                    SmarthostTls::Opportunistic => TlsPolicy::Opportunistic,
+                    SmarthostTls::Required => TlsPolicy::Required,
+                    SmarthostTls::Verified => TlsPolicy::Verified,
+                },
+                start: if smarthost.implicit_tls {
+                    TlsStart::Connection
+                } else {
+                    TlsStart::Command
+                },
+                // Numbered as `certificates` loads them.
+                certificate: (smarthost.certificate.as_ref()).and_then(|_| certificates.next()),
             },
         })
         .collect();
@@ -95,13 +116,13 @@ pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
 
 fn session(
     config: &Config,
-    role: ListenerRole,
+    listener: &Listener,
     credentials: &Credentials,
     customers: &Customers,
 ) -> smtp::settings::Settings {
     let mut session = smtp::settings::Settings::new(config.hostname.clone());
-    let needed = role == ListenerRole::Submission;
-    if role == ListenerRole::Odmr {
+    let needed = listener.role == ListenerRole::Submission;
+    if listener.role == ListenerRole::Odmr {
         session.role = Role::Odmr;
     }
     if needed || !credentials.is_empty() {
@@ -112,6 +133,7 @@ fn session(
     session.message_bytes_max = config.limits.message_bytes_max;
     session.recipients_max = config.limits.recipients_max;
     session.offers.etrn = !customers.is_empty();
+    session.offers.start_tls = listener.tls == ListenerTls::StartTls;
     session
 }
 
@@ -196,7 +218,11 @@ fn target(next_hop: &addresses::NextHop) -> Target {
             host: host.clone(),
             port,
             protocol,
-            tls: TlsPolicy::None,
+            tls: match protocol {
+                Protocol::Smtp => TlsPolicy::Opportunistic.into(),
+                // On this machine or next to it.
+                Protocol::Lmtp => TlsPolicy::None.into(),
+            },
         })
     };
     match next_hop {

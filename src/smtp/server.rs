@@ -39,17 +39,18 @@ mod auth;
 mod commands;
 mod etrn;
 mod octets;
+mod peer;
 mod question;
 mod transaction;
 mod turn;
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::peer::{Hello, HelloKind, PeerFacts};
 use self::transaction::{Beginning, Fate, Gathering, Incoming, Open};
 use crate::mail::{Domain, Envelope, QueueId, Receipt, Recipient};
 use crate::smtp::auth::Mechanism;
@@ -59,7 +60,7 @@ use crate::smtp::line::Lines;
 use crate::smtp::reply::{self, Closing, Refusal, Reply};
 use crate::smtp::settings::{EarlyTalker, Settings};
 use crate::smtp::syntax::Chunk;
-use crate::smtp::trace::{HelloName, TlsFacts};
+use crate::smtp::trace::TlsFacts;
 use crate::smtp::turn::ToCustomer;
 use crate::time::{Instant, Now};
 use crate::user::UserName;
@@ -73,15 +74,6 @@ pub const REPLIES_BYTES_MAX: usize = 16 << 10;
 
 /// Octets that the replies to a usual group take, so that they are allocated once.
 const REPLIES_BYTES_USUAL: usize = 320;
-
-/// What is known of the client when it connects.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PeerFacts {
-    /// Its address.
-    pub address: SocketAddr,
-    /// Present if TLS was there before the greeting (implicit TLS).
-    pub tls: Option<TlsFacts>,
-}
 
 /// What happens to a session.
 #[derive(Debug)]
@@ -105,8 +97,9 @@ pub enum Input<'a, R> {
     /// The answer to [`Output::End`], or at any time between `Begun` and `End`:
     /// the message is lost, and the client is to know.
     NotStored(NotTaken),
-    /// The handshake that [`Output::StartTls`] asked for is done.
-    TlsStarted(TlsFacts),
+    /// The handshake that [`Output::StartTls`] asked for, or that a session
+    /// [behind TLS](Session::behind_tls) waits for, is done.
+    TlsStarted(Box<TlsFacts>),
     /// The client will send no more.
     PeerClosed,
     /// [`Session::deadline`] may have passed.
@@ -199,24 +192,6 @@ pub enum Output {
     Close,
 }
 
-/// What the client called itself, and how.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Hello {
-    /// Its name.
-    pub name: HelloName,
-    /// How it greeted.
-    pub kind: HelloKind,
-}
-
-/// The two ways to greet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HelloKind {
-    /// EHLO: the client knows service extensions.
-    Ehlo,
-    /// HELO.
-    Helo,
-}
-
 #[derive(Debug)]
 enum State {
     /// We keep silent until then, and see who does not.
@@ -254,9 +229,18 @@ enum State {
     /// The end of data waits for the storage.
     Storing,
     /// The handshake is under way.
-    StartingTls,
+    StartingTls(Greeted),
     /// [`Output::Close`] was given. Nothing more.
     Closed,
+}
+
+/// Whether the client was greeted before the handshake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Greeted {
+    /// It was, in clear, and said STARTTLS.
+    Yes,
+    /// TLS comes first (RFC 8314 §3.3).
+    No,
 }
 
 /// What is counted between two stored messages.
@@ -317,7 +301,22 @@ impl<R: Receipt> Session<R> {
     /// first outputs, or due at its first deadline.
     #[must_use]
     pub fn new(settings: Arc<Settings>, peer: PeerFacts, now: Now) -> Self {
-        let mut session = Self {
+        let mut session = Self::silent(settings, peer, now);
+        session.open();
+        session
+    }
+
+    /// A session with a client that has just connected where TLS comes first: it waits
+    /// for [`Input::TlsStarted`], and greets then.
+    #[must_use]
+    pub fn behind_tls(settings: Arc<Settings>, peer: PeerFacts, now: Now) -> Self {
+        let mut session = Self::silent(settings, peer, now);
+        session.state = State::StartingTls(Greeted::No);
+        session
+    }
+
+    fn silent(settings: Arc<Settings>, peer: PeerFacts, now: Now) -> Self {
+        Self {
             settings,
             peer,
             now,
@@ -333,15 +332,18 @@ impl<R: Receipt> Session<R> {
             unread: Unread::None,
             service: Service::Open,
             receipt: PhantomData,
-        };
-        match session.settings.early_talker {
-            EarlyTalker::Refuse { pause } if pause > Duration::ZERO => {
-                let until = now.instant + pause;
-                session.state = State::Greeting { until };
-            }
-            EarlyTalker::Refuse { .. } | EarlyTalker::Allow => session.greet(),
         }
-        session
+    }
+
+    /// Greets, or waits a while for who speaks before.
+    fn open(&mut self) {
+        match self.settings.early_talker {
+            EarlyTalker::Refuse { pause } if pause > Duration::ZERO => {
+                let until = self.now.instant + pause;
+                self.state = State::Greeting { until };
+            }
+            EarlyTalker::Refuse { .. } | EarlyTalker::Allow => self.greet(),
+        }
     }
 
     /// Takes an input. For [`Input::Received`]: how many octets were taken.
@@ -399,7 +401,7 @@ impl<R: Receipt> Session<R> {
             | State::AskedLogin(_)
             | State::Beginning(_)
             | State::Storing
-            | State::StartingTls
+            | State::StartingTls(_)
             | State::Closed => None,
         }
     }
@@ -541,7 +543,7 @@ impl<R: Receipt> Session<R> {
             | State::LoginRefused { .. }
             | State::Beginning(_)
             | State::Storing
-            | State::StartingTls
+            | State::StartingTls(_)
             | State::Closed => {}
         }
     }

@@ -54,13 +54,16 @@ impl fmt::Display for HelloName {
     }
 }
 
-/// What TLS came to, for the trace line and the log. Words of the TLS library.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What TLS came to, for the trace line and the session.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TlsFacts {
     /// Such as `TLSv1.3`.
     pub protocol: &'static str,
     /// Such as `TLS_AES_256_GCM_SHA384`.
     pub cipher: &'static str,
+    /// The name in the client's certificate, if it showed one that was checked against
+    /// our `client_ca`: who it is for AUTH EXTERNAL (RFC 4422 App. A). Printable ASCII.
+    pub client: Option<Box<str>>,
 }
 
 /// The protocol that `with` names (RFC 3848, RFC 6531 §4.3).
@@ -86,7 +89,7 @@ pub struct Facts<'a> {
     /// How the client speaks.
     pub protocol: Protocol,
     /// Present if the session is under TLS.
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<&'a TlsFacts>,
     /// The client has authenticated. As whom is nobody's business.
     pub authenticated: bool,
     /// The recipient, where there is exactly one: with several, each would see
@@ -294,9 +297,10 @@ mod tests {
             &Facts {
                 client: "[2001:db8::1]:1025".parse().expect("an address"),
                 protocol: Protocol::Utf8Smtp,
-                tls: Some(TlsFacts {
+                tls: Some(&TlsFacts {
                     protocol: "TLSv1.3",
                     cipher: "TLS_AES_256_GCM_SHA384",
+                    client: None,
                 }),
                 only_recipient: None,
                 ..plain

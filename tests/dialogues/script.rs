@@ -134,6 +134,7 @@ fn parse_line(script: &mut Script, number: usize, line: &str) -> Result<(), Stri
                 script.tls = Some(TlsFacts {
                     protocol: "TLSv1.2",
                     cipher: "ECDHE",
+                    client: None,
                 });
                 return Ok(());
             }

@@ -397,6 +397,7 @@ fn noise_where_customers_call() {
         let tls = (random.below(4) > 0).then_some(TlsFacts {
             protocol: "TLSv1.3",
             cipher: "TLS_AES_128_GCM_SHA256",
+            client: None,
         });
         let mut world = World::new(settings, tls, ByName);
         for _ in 0..40 {

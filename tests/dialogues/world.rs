@@ -148,9 +148,19 @@ impl<C: Core> World<C> {
             wall: WallTime::from_millis(1_795_351_597_250),
         };
         let address = "192.0.2.1:1025".parse().expect("an address");
-        let peer = PeerFacts { address, tls };
+        let peer = PeerFacts { address, tls: None };
+        let settings = Arc::new(settings);
+        let session = match tls {
+            None => Session::new(settings, peer, now),
+            Some(facts) => {
+                let mut session = Session::behind_tls(settings, peer, now);
+                assert!(session.poll().is_none(), "nothing is said in clear");
+                session.handle(now, Input::TlsStarted(Box::new(facts)));
+                session
+            }
+        };
         let mut world = Self {
-            session: Session::new(Arc::new(settings), peer, now),
+            session,
             now,
             core,
             unread: Vec::new(),
@@ -282,8 +292,10 @@ impl<C: Core> World<C> {
                 let facts = TlsFacts {
                     protocol: "TLSv1.3",
                     cipher: "TLS_AES_128_GCM_SHA256",
+                    client: None,
                 };
-                self.session.handle(self.now, Input::TlsStarted(facts));
+                let started = Input::TlsStarted(Box::new(facts));
+                self.session.handle(self.now, started);
             }
             Output::Close => {
                 self.closed = true;

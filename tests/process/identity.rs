@@ -71,13 +71,13 @@ impl Hops {
     }
 }
 
-struct Text {
-    name: String,
-    octets: Vec<u8>,
+pub(crate) struct Text {
+    pub(crate) name: String,
+    pub(crate) octets: Vec<u8>,
 }
 
 impl Text {
-    fn new(name: impl Into<String>, octets: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(name: impl Into<String>, octets: impl Into<Vec<u8>>) -> Self {
         Self {
             name: name.into(),
             octets: octets.into(),
@@ -86,7 +86,7 @@ impl Text {
 }
 
 /// Texts that DATA and BDAT can both carry.
-fn texts() -> Vec<Text> {
+pub(crate) fn texts() -> Vec<Text> {
     let header = b"Subject: x\r\n\r\n";
     let with_body = |name: &str, body: &[u8]| Text::new(name, [header, body].concat());
     let line = |octets: usize| {

@@ -19,4 +19,5 @@ mod queue_tools;
 mod real_clients;
 mod relaying;
 mod stop;
+mod tls;
 mod turn;

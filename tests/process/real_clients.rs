@@ -15,7 +15,7 @@ use crate::harness::relay::Finished;
 use crate::harness::{PATIENCE, Setup, eventually, place, skipped};
 
 /// Whether a program can be started with these arguments.
-fn installed(program: &str, arguments: &[&str]) -> bool {
+pub(crate) fn installed(program: &str, arguments: &[&str]) -> bool {
     let status = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -33,9 +33,9 @@ fn python_with(module: &str) -> Option<&'static str> {
 }
 
 /// A real server: where it listens, where it puts what it took.
-struct Server {
+pub(crate) struct Server {
     name: &'static str,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Files of whole messages, some of them in line ends of their own.
     mailbox: PathBuf,
     child: Child,
@@ -46,7 +46,7 @@ struct Server {
 
 impl Server {
     /// Message files so far, with LF for CRLF, wherever they are in the mailbox.
-    fn messages(&self) -> Vec<String> {
+    pub(crate) fn messages(&self) -> Vec<String> {
         fn walk(directory: &Path, into: &mut Vec<String>) {
             let entries = fs::read_dir(directory).into_iter().flatten().flatten();
             for entry in entries {
@@ -85,10 +85,18 @@ impl Drop for Server {
     }
 }
 
+/// TLS for aiosmtpd: files with a certificate, its key, and, where clients must show
+/// one, the authority of their certificates.
+pub(crate) struct PythonTls<'a> {
+    pub(crate) certificate: &'a Path,
+    pub(crate) key: &'a Path,
+    pub(crate) clients: Option<&'a Path>,
+}
+
 /// aiosmtpd with a handler that writes each message to a file.
-fn aiosmtpd() -> Option<Server> {
+pub(crate) fn aiosmtpd(tls: Option<&PythonTls<'_>>) -> Option<Server> {
     const SCRIPT: &str = r#"
-import os, sys, time
+import os, ssl, sys, time
 from aiosmtpd.controller import Controller
 host, port, mailbox = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 class Handler:
@@ -100,7 +108,15 @@ class Handler:
             file.write(envelope.original_content)
         os.rename(name + ".part", name + ".eml")
         return "250 2.0.0 taken"
-controller = Controller(Handler(), hostname=host, port=port, enable_SMTPUTF8=True, data_size_limit=104857600)
+extra = {}
+if len(sys.argv) > 4:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[4], sys.argv[5])
+    if len(sys.argv) > 6:
+        context.load_verify_locations(sys.argv[6])
+        context.verify_mode = ssl.CERT_REQUIRED
+    extra = {"tls_context": context, "require_starttls": True}
+controller = Controller(Handler(), hostname=host, port=port, enable_SMTPUTF8=True, data_size_limit=104857600, **extra)
 controller.start()
 print("ready", flush=True)
 sys.stdin.read()
@@ -121,6 +137,10 @@ sys.stdin.read()
             &address.port().to_string(),
         ])
         .arg(&mailbox)
+        .args(tls.iter().flat_map(|tls| {
+            let files = [Some(tls.certificate), Some(tls.key), tls.clients];
+            files.into_iter().flatten()
+        }))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -142,7 +162,8 @@ sys.stdin.read()
 }
 
 /// A Postfix of our own: its configuration, queue and mailboxes in one directory.
-fn postfix() -> Option<Server> {
+/// `lines` are added to its configuration.
+pub(crate) fn postfix(lines: &str) -> Option<Server> {
     const DAEMONS: &str = "/usr/lib/postfix/sbin";
     if !Path::new(DAEMONS).join("master").exists() {
         skipped("postfix is not installed");
@@ -186,7 +207,7 @@ fn postfix() -> Option<Server> {
          virtual_mailbox_domains = post.example\nvirtual_mailbox_base = {box}\n\
          virtual_mailbox_maps = static:all/\nvirtual_minimum_uid = 1\n\
          virtual_uid_maps = static:{user}\nvirtual_gid_maps = static:{group}\n\
-         message_size_limit = 104857600\nvirtual_mailbox_limit = 0\n",
+         message_size_limit = 104857600\nvirtual_mailbox_limit = 0\n{lines}\n",
         queue = path("queue"),
         data = path("data"),
         box = path("box"),
@@ -199,7 +220,7 @@ fn postfix() -> Option<Server> {
          trace unix - - n - 0 bounce\nerror unix - - n - - error\n\
          retry unix - - n - - error\nvirtual unix - n n - - virtual\n\
          anvil unix - - n - 1 anvil\npostlog unix-dgram n - n - 1 postlogd\n\
-         proxymap unix - - n - - proxymap\n"
+         proxymap unix - - n - - proxymap\ntlsmgr unix - - n 1000? 1 tlsmgr\n"
     );
     fs::write(home.join("conf/main.cf"), main).expect("it is written");
     fs::write(home.join("conf/master.cf"), master).expect("it is written");
@@ -375,10 +396,10 @@ fn clients_send_to(server: Option<Server>) {
 
 #[test]
 fn into_aiosmtpd() {
-    clients_send_to(aiosmtpd());
+    clients_send_to(aiosmtpd(None));
 }
 
 #[test]
 fn into_postfix() {
-    clients_send_to(postfix());
+    clients_send_to(postfix(""));
 }

@@ -15,6 +15,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use tempfile::TempDir;
 
 use crate::harness::message::message;
+use crate::harness::secure::Certificates;
 use crate::harness::{PATIENCE, Relay, Setup, Sink, eventually, place, skipped};
 
 const SECRET: &str = "swordfish";
@@ -35,6 +36,11 @@ fn secret_file(directory: &Path, name: &str) -> String {
 
 impl Provider {
     fn start(cores: u8) -> Self {
+        Self::start_with(cores, "", "")
+    }
+
+    /// With these lines of the listener for customers, and these sections.
+    fn start_with(cores: u8, listener: &str, sections: &str) -> Self {
         let secrets = tempfile::tempdir().expect("a directory");
         let odmr = place::next_address();
         let customer = |name: &str, domains: &str| {
@@ -44,13 +50,12 @@ impl Provider {
                  user = \"{name}\"\npassword_file = \"{file}\"\n"
             )
         };
+        let listener = format!("[[listener]]\naddress = \"{odmr}\"\nrole = \"odmr\"\n{listener}\n");
+        let branch = customer("branch", "\"a.example\", \"b.example\"");
+        let other = customer("other", "\"c.example\"");
         let relay = Setup::new()
             .cores(cores)
-            .sections(&format!(
-                "[[listener]]\naddress = \"{odmr}\"\nrole = \"odmr\"\n"
-            ))
-            .sections(&customer("branch", "\"a.example\", \"b.example\""))
-            .sections(&customer("other", "\"c.example\""))
+            .sections(&format!("{listener}{branch}{other}{sections}"))
             .start();
         Self {
             relay,
@@ -329,22 +334,15 @@ fn killed_in_the_middle_of_a_turn() {
     provider.relay.wait_until_empty();
 }
 
-#[test]
-fn fetchmail_collects() {
-    if Command::new("fetchmail").arg("--version").output().is_err() {
-        return skipped("fetchmail is not installed");
-    }
-    let provider = Provider::start(2);
-    let sink = Sink::new();
-    let mut expected = provider.hold("a.example", 5);
-    expected.extend(provider.hold("b.example", 5));
+/// fetchmail as the customer's host; what it said.
+fn fetchmail(provider: &Provider, sink: &Sink, options: &str) -> String {
     let directory = tempfile::tempdir().expect("a directory");
     let rc = directory.path().join("fetchmailrc");
     let (odmr, to) = (provider.odmr, sink.address());
     let text = format!(
         "set no syslog\nset idfile \"{0}/ids\"\nset pidfile \"{0}/pid\"\n\
          poll {1} service {2} protocol ODMR auth cram-md5 timeout 20\n\
-         user \"branch\" password \"{SECRET}\" sslproto \"\" \
+         user \"branch\" password \"{SECRET}\" {options} \
          fetchdomains a.example,b.example smtphost {3}/{4}\n",
         directory.path().display(),
         odmr.ip(),
@@ -354,23 +352,50 @@ fn fetchmail_collects() {
     );
     fs::write(&rc, text).expect("a file of ours");
     fs::set_permissions(&rc, fs::Permissions::from_mode(0o600)).expect("a file of ours");
-    let fetchmail = |rc: &Path| {
-        Command::new("fetchmail")
-            .args(["--nodetach", "-v", "-f"])
-            .arg(rc)
-            .env("HOME", directory.path())
-            .stdin(Stdio::null())
-            .output()
-            .expect("it is installed")
-    };
-    let output = fetchmail(&rc);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    let mail = sink.mail();
-    assert_eq!(mail.len(), expected.len(), "{said}");
+    let output = Command::new("fetchmail")
+        .args(["--nodetach", "-v", "-f"])
+        .arg(rc)
+        .env("HOME", directory.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("it is installed");
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn check_fetchmail(provider: &Provider, options: &str) {
+    let sink = Sink::new();
+    let mut expected = provider.hold("a.example", 8);
+    expected.extend(provider.hold("b.example", 8));
+    let said = fetchmail(provider, &sink, options);
+    assert_eq!(sink.mail().len(), expected.len(), "{said}");
     assert_eq!(provider.relay.counter("turns"), 1);
     provider.relay.wait_until_empty();
-    let output = fetchmail(&rc);
-    let said = String::from_utf8_lossy(&output.stdout);
+    let said = fetchmail(provider, &sink, options);
     assert!(said.contains("ODMR< 453 "), "{said}");
+}
+
+#[test]
+fn fetchmail_collects() {
+    if Command::new("fetchmail").arg("--version").output().is_err() {
+        return skipped("fetchmail is not installed");
+    }
+    check_fetchmail(&Provider::start(2), "sslproto \"\"");
+}
+
+/// TLS that was there before the turn stays, also when the connection goes to another
+/// core.
+#[test]
+fn fetchmail_collects_under_tls() {
+    if Command::new("fetchmail").arg("--version").output().is_err() {
+        return skipped("fetchmail is not installed");
+    }
+    let certificates = Certificates::new();
+    let own = certificates.issue("provider", &["relay.example"], |_| {});
+    let tls = format!(
+        "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        own.certificate.display(),
+        own.key.display()
+    );
+    let provider = Provider::start_with(3, "tls = \"implicit\"", &tls);
+    check_fetchmail(&provider, "ssl nosslcertck");
 }

@@ -21,6 +21,7 @@ use spool_format::{Epoch, LogId, SegmentId, SegmentPlace, SpoolUuid};
 use turnspool::core::control::{ControlCompletion, ControlCore, ControlOperation};
 use turnspool::core::credentials::{Account, AccountKind, Credentials};
 use turnspool::core::data::{DataCore, Parts, Settings};
+use turnspool::core::settings::Tls;
 use turnspool::core::turn::Baton;
 use turnspool::core::{
     Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
@@ -29,7 +30,7 @@ use turnspool::mail::Domain;
 use turnspool::queue::{self, CoreNumber, Permits, Policies, Schedule, Sessions};
 use turnspool::report::Fact;
 use turnspool::route::customer::{Customer, Customers, DeliverTo, Quota, ReleaseRules, Retention};
-use turnspool::route::{DeliveryMode, RelayRules, Routes, RoutesInSmarthostMode};
+use turnspool::route::{DeliveryMode, RelayRules, Routes, RoutesInSmarthostMode, TlsStart};
 use turnspool::smtp;
 use turnspool::smtp::auth::stored::Stored;
 use turnspool::smtp::auth::{Mechanism, Mechanisms, Password};
@@ -200,6 +201,8 @@ fn settings(cores: u8) -> Settings {
     Settings {
         hostname,
         listeners: vec![Arc::new(mail), Arc::new(odmr)],
+        listener_tls: vec![TlsStart::Command; 2],
+        tls: Tls::default(),
         credentials,
         relay,
         routes: routes.expect("routes"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use spool_format::{SegmentHeader, SegmentId, SegmentPlace, Severity};
 use turnspool::core::credentials::Credentials;
 use turnspool::core::data::{DataCore, Parts, Settings};
+use turnspool::core::settings::Tls;
 use turnspool::core::{
     AdminRequestId, Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId,
     Notice, Operation, Piece, Unresolved, admin, maildir, restart,
@@ -18,7 +19,7 @@ use turnspool::queue::{self, CoreNumber, Permits, Schedule, Sessions};
 use turnspool::report::{Ending, Fact};
 use turnspool::route::{
     DeliveryMode, Network, NextHop, Protocol, RelayRules, Routes, RoutesInSmarthostMode, Scope,
-    Target, TlsPolicy,
+    Target, TlsPolicy, TlsStart,
 };
 use turnspool::smtp;
 use turnspool::spool::commit::{WriteFault, WriteStep};
@@ -228,6 +229,8 @@ impl World {
             hostname,
             credentials: Credentials::default(),
             listeners: vec![Arc::new(session)],
+            listener_tls: vec![TlsStart::Command],
+            tls: Tls::default(),
             relay: RelayRules::new(Some(vec![network.expect("a network")]), []),
             routes: routes.expect("no routes"),
             customers: Arc::default(),
@@ -1390,7 +1393,7 @@ impl World {
             name: format!("{}.{domain}", address.ip().is_ipv4()),
             addresses: vec![Endpoint::Tcp(address)],
             protocol: Protocol::Smtp,
-            tls: TlsPolicy::None,
+            tls: TlsPolicy::None.into(),
             preference: 0,
         });
         Ok(hosts.collect())

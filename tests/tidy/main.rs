@@ -53,6 +53,8 @@ const PURE: &[&str] = &[
     "src/queue/",
     "src/link/",
     "src/policy/",
+    "src/tls.rs",
+    "src/tls/",
     "src/core/",
     "spool-format/src/",
 ];
@@ -112,30 +114,31 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("queue", &["route"]),
     ("link", &[]),
     ("policy", &["route"]),
+    ("tls", &[]),
     (
         "core",
         &[
-            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy",
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls",
         ],
     ),
     // Builds the small structs that the modules define.
     (
         "config",
         &[
-            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy",
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls",
         ],
     ),
     (
         "runtime",
         &[
-            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "core",
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls", "core",
             "config",
         ],
     ),
     (
         "cli",
         &[
-            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "core",
+            "maildir", "route", "smtp", "pop3", "spool", "queue", "link", "policy", "tls", "core",
             "config", "runtime",
         ],
     ),

@@ -12,17 +12,20 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::addresses::NextHop;
+use super::certificate::{self, Blamed, KeyPair};
 use super::options::{
-    Delivery, DeliveryModeWord, File, ListenWhen, ListenerTls, Retry, SmarthostTls,
+    Delivery, DeliveryModeWord, File, ListenWhen, ListenerTls, Retry, SmarthostSection,
+    SmarthostTls,
 };
 use super::reader::At;
 use super::report::{Place, Position, Trouble};
 use super::surroundings::Surroundings;
 use super::{checked, secret, unsupported};
 use crate::route::{HostName, Scope};
+use crate::tls;
 
 /// Longest path of a Unix socket: `sun_path` without its final NUL (unix(7)).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -41,6 +44,7 @@ pub(super) fn check(
     };
     checks.spool(file);
     checks.listeners(file);
+    checks.tls(file);
     checks.relay(file);
     checks.users(file);
     checks.delivery(&file.delivery);
@@ -231,6 +235,67 @@ impl Checks<'_> {
         }
     }
 
+    fn tls(&mut self, file: &File) {
+        let Some(tls) = &*file.tls else {
+            return;
+        };
+        let pair = KeyPair::new(&tls.certificate, &tls.key, self.surroundings);
+        self.key_pair("tls", &pair, tls.certificate.place(), tls.key.place());
+        if let Some(path) = &*tls.client_ca
+            && let Err((what, instead)) = authorities(path)
+        {
+            self.wrong("tls.client_ca", &tls.client_ca, what, instead);
+        }
+    }
+
+    /// Looks at the files of a certificate and its key.
+    fn key_pair(
+        &mut self,
+        section: &str,
+        pair: &KeyPair,
+        certificate: Option<Place>,
+        key: Option<Place>,
+    ) {
+        if let Err(trouble) = pair.load() {
+            let (name, place) = match trouble.blamed {
+                Blamed::Certificate => ("certificate", certificate),
+                Blamed::Key => ("key", key),
+            };
+            let option = format!("{section}.{name}");
+            self.wrong_at(&option, place, trouble.what, trouble.instead);
+        }
+    }
+
+    /// How TLS is used towards a smarthost.
+    fn smarthost_tls(&mut self, smarthost: &SmarthostSection) {
+        const SECTION: &str = "delivery.smarthost";
+        let clear = *smarthost.tls == SmarthostTls::None && smarthost.tls.is_sound();
+        if clear && *smarthost.implicit_tls == Some(true) {
+            let what = "contradicts `tls = \"none\"`";
+            let instead = "remove it, or write `tls = \"required\"` or \"verified\"";
+            let option = format!("{SECTION}.implicit_tls");
+            self.wrong(&option, &smarthost.implicit_tls, what, instead);
+        }
+        match (&*smarthost.certificate, &*smarthost.key) {
+            (Some(certificate), Some(key)) => {
+                let pair = KeyPair::new(certificate, key, self.surroundings);
+                let places = (smarthost.certificate.place(), smarthost.key.place());
+                self.key_pair(SECTION, &pair, places.0, places.1);
+            }
+            (Some(_), None) if smarthost.key.is_sound() => {
+                let instead = "add `key = \"…\"`, a file of mode 0600";
+                let option = format!("{SECTION}.certificate");
+                self.wrong(&option, &smarthost.certificate, "has no key", instead);
+            }
+            (None, Some(_)) if smarthost.certificate.is_sound() => {
+                let instead = "add `certificate = \"…\"`";
+                let option = format!("{SECTION}.key");
+                self.wrong(&option, &smarthost.key, "has no certificate", instead);
+            }
+            _ => {}
+        }
+    }
+
     fn relay(&mut self, file: &File) {
         let relay = &file.relay;
         for network in relay.networks.iter().filter(|network| network.is_anybody()) {
@@ -289,6 +354,7 @@ impl Checks<'_> {
         for smarthost in &**delivery.smarthost {
             let section = "delivery.smarthost";
             self.login(section, &smarthost.user, &smarthost.password_file);
+            self.smarthost_tls(smarthost);
             let clear = matches!(
                 *smarthost.tls,
                 SmarthostTls::None | SmarthostTls::Opportunistic
@@ -421,6 +487,23 @@ impl Checks<'_> {
             self.wrong("log.to", to, what, instead);
         }
     }
+}
+
+/// What is wrong with a file of authorities, and what to do.
+fn authorities(path: &Path) -> Result<(), (String, String)> {
+    let instead = || "name a PEM file with the certificates of the authorities".to_owned();
+    let pem = certificate::read(path).map_err(|error| {
+        (
+            format!("{} cannot be read: {error}", path.display()),
+            instead(),
+        )
+    })?;
+    tls::check_authorities(&pem).map_err(|what| {
+        (
+            format!("{} cannot be used: {what}", path.display()),
+            instead(),
+        )
+    })
 }
 
 /// True if mail for all of `domain` takes the way of `pattern`.

@@ -88,9 +88,17 @@ section! {
         host: HostName = needed();
         /// Where it listens.
         port: u16 = is(25).within(1, u16::MAX);
-        /// "none", "opportunistic", "required", or "verified" (with a certificate
-        /// for its name).
-        tls: SmarthostTls = is(SmarthostTls::None);
+        /// "none", "opportunistic" (if it is offered; in clear if that fails),
+        /// "required", or "verified" (with a certificate for its name, by an authority
+        /// that this system trusts; SSL_CERT_FILE names others).
+        tls: SmarthostTls = is(SmarthostTls::Opportunistic);
+        /// Whether TLS begins before the greeting (RFC 8314) instead of by STARTTLS.
+        implicit_tls: Option<bool> = unset("true for port 465");
+        /// Our certificate with its chain, PEM, if it is to know us by one.
+        certificate: Option<PathBuf> = unset("we show no certificate");
+        /// The private key of that certificate, PEM, in a file of mode 0600, or the
+        /// name of a systemd credential.
+        key: Option<PathBuf> = unset("we show no certificate");
         /// The user name, if it wants one.
         user: Option<String> = unset("no authentication");
         /// A file of mode 0600 with the password on its first line, or the name of
@@ -106,6 +114,7 @@ section! {
         domain: Scope = needed();
         /// smtp://HOST:PORT, lmtp://HOST:PORT, lmtp:///PATH/OF/A/SOCKET, maildir:/PATH,
         /// hold (until it is released), discard, or mx (by DNS, whatever the mode is).
+        /// By smtp: and mx TLS is used where it is offered, and by lmtp: never.
         /// In the path of a Maildir {local} and {domain} stand for the recipient's.
         next_hop: NextHop = needed();
     }

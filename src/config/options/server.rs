@@ -103,12 +103,17 @@ section! {
 }
 
 section! {
-    /// Our certificate.
+    /// Our certificate. A reload (SIGHUP) reads the files again; sessions that are open
+    /// go on.
     pub struct Tls in "tls" {
         /// The certificate with its chain, PEM.
         certificate: PathBuf = needed();
-        /// The private key, PEM, in a file of mode 0600.
+        /// The private key, PEM, in a file of mode 0600, or the name of a systemd
+        /// credential.
         key: PathBuf = needed();
+        /// Authorities, PEM. Clients may show a certificate by one of them, and are
+        /// known by the name in it. Who shows none, or another, is served all the same.
+        client_ca: Option<PathBuf> = unset("no client is asked for a certificate");
     }
 }
 

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use super::{Candidates, Delivery, Hunger};
 use crate::core::collecting::Collection;
 use crate::core::common::Common;
-use crate::core::flow::{Appetite, Flow};
+use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::reception::Reception;
 use crate::core::turn::{Baton, Round};
 use crate::core::{ConnectionId, Endpoint, Host, Operation};
 use crate::queue::{self, DestinationId, VisitId};
 use crate::route::{Protocol, TlsPolicy};
+use crate::smtp::server::PeerFacts;
 use crate::smtp::turn::ToCustomer;
 use crate::spool::message::SegmentSource;
 use crate::time::Now;
 
 /// Whose mail it takes away.
-pub(super) enum Errand {
+pub(in crate::core) enum Errand {
     /// That of a destination, over a connection of ours.
     Ours {
         /// As the schedule knows it.
@@ -55,7 +56,7 @@ impl Delivery {
             name: round.customer.to_string(),
             addresses: vec![endpoint.clone()],
             protocol: Protocol::Smtp,
-            tls: TlsPolicy::None,
+            tls: TlsPolicy::None.into(),
         };
         let client = to_customer.client(&common.settings.smtp_client, now);
         let visit = round.visit(now, common);
@@ -64,7 +65,7 @@ impl Delivery {
         let mut delivery = Self::with(errand, client, flow, host, endpoint);
         delivery
             .flow
-            .advance(Appetite::Hungry, &mut common.operations);
+            .advance(Appetite::Hungry, &NoSpool, &mut common.operations);
         delivery
     }
 
@@ -133,6 +134,10 @@ impl Delivery {
         };
         let Endpoint::Tcp(provider) = self.endpoint else {
             unreachable!("only a host of the network is called");
+        };
+        let provider = PeerFacts {
+            address: provider,
+            tls: self.tls,
         };
         Reception::turned(self.flow, collection.number, from, provider, now, common)
     }

@@ -109,7 +109,7 @@ impl World {
                 host: HostName::Address("192.0.2.1".parse().unwrap()),
                 port,
                 protocol: Protocol::Smtp,
-                tls: TlsPolicy::None,
+                tls: TlsPolicy::None.into(),
             })
         };
         let hold = |domain: &str| NextHop::Hold {

@@ -50,7 +50,7 @@ fn customer(written: &config::Customer) -> Customer {
                 host: host.host.clone(),
                 port: host.port.unwrap_or(25),
                 protocol: Protocol::Smtp,
-                tls: TlsPolicy::None,
+                tls: TlsPolicy::Opportunistic.into(),
             }),
             addresses::DeliverTo::Mx => DeliverTo::Mx,
             addresses::DeliverTo::Caller => DeliverTo::Caller,

@@ -227,7 +227,7 @@ impl fmt::Display for SessionError {
                 "TLS is required for this host, and it does not offer STARTTLS; \
                  set tls = \"opportunistic\" if mail may go there in clear",
             ),
-            Self::TlsFailed { why } => write!(f, "TLS could not be started: {why}"),
+            Self::TlsFailed { why } => write!(f, "TLS failed: {why}"),
             Self::TlsInjection => f.write_str(
                 "clear text came behind the reply to STARTTLS: \
                  the host is broken, or somebody on the line tries to speak for it",

@@ -1,7 +1,7 @@
 //! What the core answers, and what the clock says.
 
 use super::transaction::{Beginning, Fate, Incoming, Open, Refused, Way};
-use super::{Counts, NotTaken, Output, Session, State, Verdict};
+use super::{Counts, Greeted, NotTaken, Output, Session, State, Verdict};
 use crate::mail::{QueueId, Receipt};
 use crate::smtp::data::{Framing, Scanner};
 use crate::smtp::line::Lines;
@@ -141,11 +141,11 @@ impl<R: Receipt> Session<R> {
         }
     }
 
-    pub(super) fn tls_started(&mut self, facts: TlsFacts) {
+    pub(super) fn tls_started(&mut self, facts: Box<TlsFacts>) {
         self.waiting_since = self.now.instant;
         match self.state {
             State::Closed => {}
-            State::StartingTls => {
+            State::StartingTls(greeted) => {
                 // RFC 3207 §4.2: nothing that was said in clear counts.
                 self.hello = None;
                 if let Some(logins) = &mut self.logins {
@@ -154,6 +154,9 @@ impl<R: Receipt> Session<R> {
                 self.lines = Lines::default();
                 self.peer.tls = Some(facts);
                 self.state = State::Commands(Open::Nothing);
+                if greeted == Greeted::No {
+                    self.open();
+                }
             }
             ref state => panic!("TLS that was not asked for, in {state:?}"),
         }

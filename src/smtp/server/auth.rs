@@ -70,7 +70,7 @@ pub enum AuthAnswer {
 
 /// What of it can be used now, and what stands in EHLO.
 pub(super) fn offered<R: Receipt>(session: &Session<R>) -> Mechanisms {
-    match (&session.settings.offers.auth, session.peer.tls) {
+    match (&session.settings.offers.auth, &session.peer.tls) {
         (None, _) => Mechanisms::NONE,
         (Some(auth), Some(_)) => auth.under_tls,
         (Some(auth), None) => auth.in_clear,

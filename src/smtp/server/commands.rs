@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::auth::offered;
 use super::transaction::{Beginning, Gathering, Incoming, Open, Refused, Way};
-use super::{Hello, HelloKind, Output, Session, State, Unread, turn};
+use super::{Greeted, Hello, HelloKind, Output, Session, State, Unread, turn};
 use crate::mail::{Envelope, Receipt, Recipient, Sender};
 use crate::smtp::reply::{self, Refusal, Tls};
 use crate::smtp::settings::Role;
@@ -241,7 +241,7 @@ impl<R: Receipt> Session<R> {
                 (false, HelloKind::Ehlo) => Protocol::Esmtp,
                 (false, HelloKind::Helo) => Protocol::Smtp,
             },
-            tls: self.peer.tls,
+            tls: self.peer.tls.as_deref(),
             authenticated: self.user().is_some(),
             only_recipient: match recipients.as_slice() {
                 [recipient] => Some(&recipient.forward_path),
@@ -282,7 +282,7 @@ impl<R: Receipt> Session<R> {
             self.reply(&reply::START_TLS);
             self.flush();
             self.outputs.push_back(Output::StartTls);
-            self.state = State::StartingTls;
+            self.state = State::StartingTls(Greeted::Yes);
         }
     }
 }

@@ -54,7 +54,7 @@ impl<R: Receipt> Session<R> {
                 | State::LoginRefused { .. }
                 | State::Beginning(_)
                 | State::Storing
-                | State::StartingTls) => {
+                | State::StartingTls(_)) => {
                     self.state = state;
                     break;
                 }

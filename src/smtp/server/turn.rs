@@ -58,7 +58,7 @@ impl<R: Receipt> Session<R> {
         }
         self.reply(&reply::TURNING);
         self.flush();
-        let turned = ToCustomer::new(self.peer);
+        let turned = ToCustomer::new(self.peer.clone());
         self.outputs.push_back(Output::Turn(turned));
         self.state = State::Closed;
     }

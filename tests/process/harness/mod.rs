@@ -16,6 +16,7 @@ pub(crate) mod nsd;
 pub(crate) mod place;
 pub(crate) mod relay;
 pub(crate) mod rule;
+pub(crate) mod secure;
 mod session;
 pub(crate) mod setup;
 pub(crate) mod sink;

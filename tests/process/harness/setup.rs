@@ -18,6 +18,9 @@ pub(crate) struct Setup {
     cores: u8,
     limits: String,
     relay: Option<String>,
+    listener: String,
+    smarthost_lines: String,
+    sections: String,
     dns: Vec<SocketAddr>,
     mode: Option<&'static str>,
     smarthosts: Vec<SocketAddr>,
@@ -26,7 +29,6 @@ pub(crate) struct Setup {
     customers: String,
     retry: String,
     log: String,
-    sections: String,
     pub(crate) wrapper: Vec<String>,
 }
 
@@ -40,6 +42,9 @@ impl Setup {
             cores: 1,
             limits: String::new(),
             relay: None,
+            listener: String::new(),
+            smarthost_lines: String::new(),
+            sections: String::new(),
             dns: Vec::new(),
             mode: None,
             smarthosts: Vec::new(),
@@ -50,7 +55,6 @@ impl Setup {
                 "first = \"1s\"\nfactor = 1.0\nlongest = \"1s\"\ngive_up = \"10m\"\nwarn = \"0s\"\n"
                     .to_owned(),
             log: String::new(),
-            sections: String::new(),
             wrapper: Vec::new(),
         }
     }
@@ -171,6 +175,24 @@ impl Setup {
         self
     }
 
+    /// Lines of `[[listener]]` but `address`.
+    pub(crate) fn listener(mut self, lines: &str) -> Self {
+        self.listener = format!("{lines}\n");
+        self
+    }
+
+    /// Lines of each `[[delivery.smarthost]]` but `host` and `port`.
+    pub(crate) fn smarthost_lines(mut self, lines: &str) -> Self {
+        self.smarthost_lines = format!("{lines}\n");
+        self
+    }
+
+    /// Whole sections, in place of those that were given so before.
+    pub(crate) fn sections(mut self, text: &str) -> Self {
+        self.sections = format!("{text}\n");
+        self
+    }
+
     /// Where the spool is, if not in the relay's own directory.
     pub(crate) fn spool_directory(mut self, directory: &Path) -> Self {
         self.spool_directory = Some(directory.to_owned());
@@ -200,12 +222,6 @@ impl Setup {
         self
     }
 
-    /// Whole sections, such as more listeners and customers.
-    pub(crate) fn sections(mut self, text: &str) -> Self {
-        self.sections.push_str(text);
-        self
-    }
-
     /// A program with arguments that starts the relay in its own place.
     pub(crate) fn wrapper(mut self, words: Vec<String>) -> Self {
         self.wrapper = words;
@@ -225,6 +241,8 @@ impl Setup {
             customers,
             retry,
             log,
+            listener,
+            smarthost_lines,
             sections,
             ..
         } = self;
@@ -240,7 +258,7 @@ impl Setup {
              [spool]\ndirectory = \"{spool_directory}\"\n{spool}\
              [cores]\ndata = {cores}\npin = false\n\
              [limits]\n{limits}\
-             [[listener]]\naddress = \"{address}\"\n\
+             [[listener]]\naddress = \"{address}\"\n{listener}\
              [admin]\nsocket = \"{socket}\"\n\
              [log]\n{log}"
         );
@@ -269,7 +287,7 @@ impl Setup {
             for smarthost in &self.smarthosts {
                 let (host, port) = (smarthost.ip(), smarthost.port());
                 push(&format!(
-                    "[[delivery.smarthost]]\nhost = \"{host}\"\nport = {port}\n"
+                    "[[delivery.smarthost]]\nhost = \"{host}\"\nport = {port}\n{smarthost_lines}"
                 ));
             }
         } else if !delivery.is_empty() {

@@ -1,0 +1,285 @@
+//! What is to be done when a delivery is over: whether another host is tried, or the
+//! same in clear, and how far a failure reaches.
+
+use crate::core::Endpoint;
+use crate::core::collecting::{self, Collection};
+use crate::core::common::{Common, WantedConnection};
+use crate::core::delivery::errand::Errand;
+use crate::core::delivery::{Candidates, Delivery};
+use crate::core::turn::Round;
+use crate::queue::{self, ConnectionFailure, DestinationId, VisitId};
+use crate::report::Fact;
+use crate::route::{TlsPolicy, TlsStart};
+use crate::smtp::client::fault::{Reach, SessionError};
+use crate::smtp::client::stage::Stage;
+use crate::time::Now;
+
+/// Whether it was TLS that failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum TlsFailure {
+    /// It was.
+    Yes,
+    /// It was something else.
+    No,
+}
+
+/// What is left when a delivery is over.
+pub(super) enum Aftermath {
+    /// It ended in good order.
+    Closed(queue::ConnectionId),
+    /// TLS with this host failed, and its mail may go in clear: the same once more.
+    TryInClear {
+        /// As the schedule knows it.
+        connection: queue::ConnectionId,
+        /// This one and the others.
+        candidates: Candidates,
+        /// Where it went.
+        destination: DestinationId,
+        /// With whom TLS is of no use.
+        endpoint: Endpoint,
+        /// Why, for the operator.
+        why: String,
+    },
+    /// This host did not talk to us; others may, with the same permit.
+    TryNext {
+        /// As the schedule knows it.
+        connection: queue::ConnectionId,
+        /// The others.
+        candidates: Candidates,
+        /// Where it went.
+        destination: DestinationId,
+        /// Why this one did not, for the operator.
+        why: String,
+        /// Whether the operator is told at once.
+        tls: TlsFailure,
+    },
+    /// A provider that we called gave us no mail.
+    CallFailed {
+        /// What was wanted.
+        collection: Box<Collection>,
+        /// Other hosts of the provider.
+        candidates: Candidates,
+        /// How far it reaches.
+        error: SessionError,
+        /// For the operator.
+        why: String,
+    },
+    /// A customer's turn is over.
+    TurnOver {
+        /// Whose.
+        round: Box<Round>,
+        /// As the schedule knows it.
+        visit: VisitId,
+        /// What went wrong, if something did.
+        trouble: Option<String>,
+    },
+    /// It failed.
+    Failed {
+        /// As the schedule knows it.
+        connection: queue::ConnectionId,
+        /// Where it went.
+        destination: DestinationId,
+        /// How far it reaches.
+        how: ConnectionFailure,
+        /// For the operator.
+        why: String,
+    },
+}
+
+/// What a connection showed of its host.
+pub(super) struct HostLeft {
+    pub(super) address: Endpoint,
+    /// Whose mail it was.
+    pub(super) destination: DestinationId,
+    /// It cannot be talked to: whoever else wants it need not try.
+    pub(super) dead: Option<String>,
+}
+
+impl Delivery {
+    /// What it showed of its host, where that is one of a destination.
+    pub(super) fn host_left(&self) -> Option<HostLeft> {
+        let Errand::Ours { destination, .. } = self.errand else {
+            return None;
+        };
+        let dead = match (&self.failure, &self.connect_failure) {
+            (Some(error), _) if self.worked || !error.is_for_everybody() => None,
+            (Some(_), Some(why)) => Some(format!("connecting failed: {why}")),
+            (Some(error), None) => Some(error.to_string()),
+            (None, _) => None,
+        };
+        Some(HostLeft {
+            address: self.endpoint.clone(),
+            destination,
+            dead,
+        })
+    }
+
+    /// What is to be done when it is over.
+    pub(super) fn aftermath(self) -> Aftermath {
+        assert!(
+            self.jobs.is_empty(),
+            "a session gives an outcome for every job"
+        );
+        let failure = self.failure.as_ref();
+        let why = failure.map(|error| match &self.connect_failure {
+            Some(why) => format!("{}: connecting failed: {why}", self.host()),
+            None => format!("{}: {error}", self.host()),
+        });
+        let (connection, destination, mut candidates) = match self.errand {
+            Errand::Ours {
+                connection,
+                destination,
+                candidates,
+            } => (connection, destination, candidates),
+            Errand::Call {
+                collection,
+                candidates,
+            } => {
+                return Aftermath::CallFailed {
+                    collection,
+                    candidates,
+                    error: self.failure.unwrap_or(SessionError::Aborted),
+                    why: why.unwrap_or_default(),
+                };
+            }
+            Errand::Turn { round, visit } => {
+                return Aftermath::TurnOver {
+                    round,
+                    visit,
+                    trouble: self.failure.map(|error| error.to_string()),
+                };
+            }
+        };
+        let (Some(why), Some(error)) = (why, self.failure) else {
+            return Aftermath::Closed(connection);
+        };
+        let tls = match &error {
+            SessionError::TlsFailed { .. }
+            | SessionError::Lost {
+                stage: Stage::Handshake,
+            }
+            | SessionError::TimedOut {
+                stage: Stage::Handshake,
+            } => TlsFailure::Yes,
+            _ => TlsFailure::No,
+        };
+        // A host that takes TLS only has no clear to go back to.
+        let may_be_clear = self.host.tls.policy == TlsPolicy::Opportunistic
+            && self.host.tls.start == TlsStart::Command;
+        if !self.worked && tls == TlsFailure::Yes && may_be_clear {
+            let endpoint = self.endpoint;
+            candidates.push_front((self.host, endpoint.clone()));
+            return Aftermath::TryInClear {
+                connection,
+                candidates,
+                destination,
+                endpoint,
+                why,
+            };
+        }
+        if !self.worked && error.reach() == Reach::Host && !candidates.is_empty() {
+            return Aftermath::TryNext {
+                connection,
+                candidates,
+                destination,
+                why,
+                tls,
+            };
+        }
+        let how = match &error {
+            // It had waited for longer than the host likes: no sign that it is busy.
+            SessionError::Closing {
+                stage: Stage::Idle, ..
+            } if self.worked => ConnectionFailure::Lost,
+            SessionError::Closing { .. } => ConnectionFailure::Busy,
+            _ if !self.worked || error.reach() == Reach::Host => ConnectionFailure::Unusable,
+            _ => ConnectionFailure::Lost,
+        };
+        Aftermath::Failed {
+            connection,
+            destination,
+            how,
+            why,
+        }
+    }
+}
+
+impl Common {
+    /// What follows from the end of a delivery.
+    pub(super) fn delivery_over(&mut self, now: Now, aftermath: Aftermath) {
+        match aftermath {
+            Aftermath::Closed(connection) => {
+                self.deliveries.remove(&connection);
+                self.queue.connection_closed(now, connection);
+            }
+            Aftermath::TryInClear {
+                connection,
+                candidates,
+                destination,
+                endpoint,
+                why,
+            } => {
+                self.deliveries.remove(&connection);
+                self.hosts.in_clear(now.instant, endpoint);
+                self.report(Fact::TlsGivenUp { why: why.clone() });
+                let wanted = WantedConnection {
+                    connection,
+                    destination,
+                    candidates,
+                    failed: Some(why),
+                };
+                self.hosts.try_next(wanted);
+            }
+            Aftermath::TryNext {
+                connection,
+                candidates,
+                destination,
+                why,
+                tls,
+            } => {
+                self.deliveries.remove(&connection);
+                if tls == TlsFailure::Yes {
+                    let why = format!("{why}; its mail stays here, and the next host is tried");
+                    self.report(Fact::DeliveryBroken { why });
+                }
+                let wanted = WantedConnection {
+                    connection,
+                    destination,
+                    candidates,
+                    failed: Some(why),
+                };
+                self.hosts.try_next(wanted);
+            }
+            Aftermath::CallFailed {
+                collection,
+                candidates,
+                error,
+                why,
+            } => {
+                collecting::failed(self, collection, candidates, &error, why);
+            }
+            Aftermath::TurnOver {
+                round,
+                visit,
+                trouble,
+            } => {
+                self.queue.end_visit(now, visit);
+                round.over(self, trouble);
+            }
+            Aftermath::Failed {
+                connection,
+                destination,
+                how,
+                why,
+            } => {
+                self.deliveries.remove(&connection);
+                self.hosts.failed(destination, why.clone());
+                if how != ConnectionFailure::Unusable {
+                    let why = format!("{why}; its mail is tried again");
+                    self.report(Fact::DeliveryBroken { why });
+                }
+                self.queue.connection_failed(now, connection, how);
+            }
+        }
+    }
+}
