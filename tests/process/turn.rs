@@ -397,5 +397,5 @@ fn fetchmail_collects_under_tls() {
         own.key.display()
     );
     let provider = Provider::start_with(3, "tls = \"implicit\"", &tls);
-    check_fetchmail(&provider, "ssl nosslcertck");
+    check_fetchmail(&provider, "ssl no sslcertck");
 }
