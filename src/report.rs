@@ -19,8 +19,10 @@ use crate::mail::{ForwardPath, QueueId, ReversePath};
 use crate::user::UserName;
 
 mod escaped;
+mod release;
 
 pub use escaped::{ESCAPED_CHARS_MAX, Escaped};
+pub use release::{Release, ReleaseEnded};
 
 /// How loud a fact is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -245,29 +247,9 @@ pub enum Fact {
         why: String,
     },
     /// Somebody asked for held mail to be released.
-    Release {
-        /// What, in words.
-        what: String,
-        /// Who, in words.
-        by: String,
-        /// What waited.
-        messages: u64,
-        /// Octets of that.
-        octets: u64,
-        /// What became of it.
-        outcome: &'static str,
-    },
+    Release(Release),
     /// Nothing of a customer is released any more.
-    ReleaseEnded {
-        /// Whose.
-        customer: String,
-        /// Since the release.
-        took: Duration,
-        /// The site could be reached.
-        reached: bool,
-        /// Messages that are still held.
-        left: u64,
-    },
+    ReleaseEnded(ReleaseEnded),
     /// The handshake with a host failed, and its mail goes in clear, as is allowed.
     TlsGivenUp {
         /// With whom and how, for the operator.
@@ -490,34 +472,8 @@ impl fmt::Display for Fact {
                 write!(f, "{}: takes mail again", Escaped(next_hop))
             }
             Self::DeliveryBroken { why } => write!(f, "{}", Escaped(why)),
-            Self::Release {
-                what,
-                by,
-                messages,
-                octets,
-                outcome,
-            } => write!(
-                f,
-                "release of {}, by {}: {outcome}, {messages} messages, {octets} octets",
-                Escaped(what),
-                Escaped(by)
-            ),
-            Self::ReleaseEnded {
-                customer,
-                took,
-                reached,
-                left,
-            } => write!(
-                f,
-                "release of {} ended after {:.3} s: {}, {left} messages are held",
-                Escaped(customer),
-                took.as_secs_f64(),
-                if *reached {
-                    "all was tried"
-                } else {
-                    "the site could not be reached"
-                }
-            ),
+            Self::Release(release) => release.fmt(f),
+            Self::ReleaseEnded(ended) => ended.fmt(f),
             Self::TlsGivenUp { why } => write!(
                 f,
                 "{}; its mail goes in clear for an hour, as tls = \"opportunistic\" allows",

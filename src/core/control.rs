@@ -445,7 +445,7 @@ impl ControlCore {
             | ControlNotice::Held { .. }
             | ControlNotice::TurnOver { .. } => unreachable!("they are for `turns`"),
             ControlNotice::Release { order, asker } => {
-                self.desk.ask(now, order, asker, &mut self.operations);
+                self.desk.ask(now, *order, asker, &mut self.operations);
             }
             ControlNotice::ReleasePart {
                 core,

@@ -156,7 +156,7 @@ impl HostCache {
             name: address.to_string(),
             addresses: vec![Endpoint::Tcp(SocketAddr::new(address, SMTP_PORT))],
             protocol: Protocol::Smtp,
-            tls: TlsPolicy::None.into(),
+            tls: TlsPolicy::Opportunistic.into(),
             preference: 0,
         };
         self.callers.insert(customer, host);

@@ -445,7 +445,7 @@ pub enum ControlNotice {
     /// Somebody may and wants to have held mail released.
     Release {
         /// What.
-        order: Order,
+        order: Box<Order>,
         /// Who.
         asker: ReleaseAsker,
     },

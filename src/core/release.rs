@@ -38,7 +38,7 @@ use crate::core::{AdminRequestId, ConnectionId, CoreId, Notice};
 use crate::mail::Domain;
 use crate::queue::retry::Jitter;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
-use crate::report::Fact;
+use crate::report::{self, Fact};
 use crate::route::{Customer, CustomerName, Customers};
 use crate::smtp::etrn::{self, Answer};
 use crate::time::{Instant, Now};
@@ -430,12 +430,14 @@ impl Desk {
         }
         if drain.cores.is_empty() {
             let drain = self.drains.remove(&customer).expect("looked at above");
-            out.push_back(ControlOperation::Report(Fact::ReleaseEnded {
-                customer: customer.to_string(),
-                took: now.instant.since(drain.since),
-                reached: !drain.unreachable,
-                left: drain.left.messages,
-            }));
+            out.push_back(ControlOperation::Report(Fact::ReleaseEnded(
+                report::ReleaseEnded {
+                    customer: customer.to_string(),
+                    took: now.instant.since(drain.since),
+                    reached: !drain.unreachable,
+                    left: drain.left.messages,
+                },
+            )));
         }
     }
 
@@ -486,13 +488,13 @@ impl Desk {
             Answer::NotAllowed | Answer::AuthRequired => (0, 0, "not allowed"),
         };
         if !quiet {
-            out.push_back(ControlOperation::Report(Fact::Release {
+            out.push_back(ControlOperation::Report(Fact::Release(report::Release {
                 what: order.to_string(),
                 by,
                 messages,
                 octets,
                 outcome,
-            }));
+            })));
         }
         match asker {
             ReleaseAsker::Session {

@@ -9,7 +9,7 @@ use crate::core::release::{Extent, Order, Part, Purpose, ReleaseAsker, ReleaseId
 use crate::core::{ConnectionId, ControlNotice};
 use crate::queue::schedule::{ReleaseEnd, Selection, Waiting};
 use crate::queue::{self};
-use crate::report::Fact;
+use crate::report::{Fact, Release};
 use crate::route::customer::{Caller, DeliverTo};
 use crate::route::{Customer, CustomerName, Customers, NextHop, NextHopRef};
 use crate::smtp::etrn::{Answer, Node};
@@ -115,17 +115,18 @@ impl Common {
                     client,
                     user: user.map(Into::into),
                 };
+                let order = Box::new(order);
                 self.tell_control(ControlNotice::Release { order, asker });
                 None
             }
             Err(answer) => {
-                self.report(Fact::Release {
+                self.report(Fact::Release(Release {
                     what: node.to_string(),
                     by: format!("ETRN of {client}"),
                     messages: 0,
                     octets: 0,
                     outcome: "not allowed",
-                });
+                }));
                 Some(answer)
             }
         }
@@ -136,11 +137,11 @@ impl Common {
         let settings = Arc::clone(&self.settings);
         for customer in settings.customers.by_client(client.ip()) {
             if customer.release.on_connect && customer.deliver_to != DeliverTo::Caller {
-                let order = Order {
+                let order = Box::new(Order {
                     customers: vec![customer.name.clone()],
                     extent: Extent::Everything,
                     caller: None,
-                };
+                });
                 let asker = ReleaseAsker::Connection { client };
                 self.tell_control(ControlNotice::Release { order, asker });
             }

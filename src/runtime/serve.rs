@@ -325,7 +325,7 @@ impl Ground {
 
 /// What the data cores need, with the certificates; says which of those end soon.
 fn settings_of(config: &Config, ledger: &Ledger, clock: Clock) -> Result<Settings, String> {
-    let mut settings = settings::settings(config, ledger).map_err(|error| error.to_string())?;
+    let mut settings = settings::settings(config, ledger)?;
     let (tls, facts) = certificates::load(config, clock.now().wall)?;
     settings.tls = tls;
     facts.iter().for_each(report_control);
