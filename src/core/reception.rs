@@ -5,20 +5,20 @@
 //! What it hands out of a body goes straight into the log's batch; a message that
 //! was begun is sealed or dropped, never forgotten.
 
+mod turning;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::collecting::{CollectionNumber, Taking};
 use crate::core::common::{Common, Waiting};
 use crate::core::computing::Worked;
 use crate::core::credentials::AccountKind;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::incoming::Incoming;
-use crate::core::turn::{self, Turned};
-use crate::core::turns::{NoTurn, Turn};
-use crate::core::{ConnectionId, ControlNotice, ListenerId, Piece, login};
+use crate::core::turn::Turned;
+use crate::core::{ConnectionId, Piece, login};
 use crate::mail::Envelope;
 use crate::report::Fact;
 use crate::route::{TlsStart, Verdict as Relay};
@@ -27,7 +27,6 @@ use crate::smtp::etrn::Answer;
 use crate::smtp::reply::Refusal;
 use crate::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
 use crate::smtp::trace::TlsFacts;
-use crate::smtp::turn::{FromProvider, ToCustomer};
 use crate::spool::commit::Committed;
 use crate::spool::log::Refused;
 use crate::spool::message::BodyFacts;
@@ -90,24 +89,6 @@ impl Reception {
             TlsStart::Connection => Session::behind_tls(settings, facts, now),
         };
         Self::with(session, Flow::new(id))
-    }
-
-    /// A provider that we have called is about to send us mail.
-    pub(super) fn turned(
-        flow: Flow,
-        number: CollectionNumber,
-        from: FromProvider,
-        provider: PeerFacts,
-        now: Now,
-        common: &mut Common,
-    ) -> Self {
-        let session = from.session(common.settings.session(ListenerId(0)), provider, now);
-        let mut reception = Self::with(session, flow);
-        let taking = Taking::new(number, from);
-        reception.turned = Some(Box::new(Turned::Taking(taking)));
-        // TLS, if there is any, has begun long ago.
-        reception.begin(now, common, TlsStart::Command);
-        reception
     }
 
     fn with(session: Session<Committed>, flow: Flow) -> Self {
@@ -490,93 +471,6 @@ impl Reception {
         self.session
             .user()
             .filter(|user| common.settings.credentials.kind(user) == Some(&AccountKind::User))
-    }
-
-    /// The customer has called: the control core is asked, or the answer is known here.
-    fn ask_for_turn(&mut self, now: Now, common: &mut Common) {
-        let Some(Question::Turn { domains }) = self.session.question() else {
-            unreachable!("the caller looked");
-        };
-        match turn::permitted(common, self.session.user(), domains) {
-            Ok(customer) => {
-                let domains = Arc::from(domains);
-                common.tell_control(ControlNotice::TurnWanted {
-                    core: common.id,
-                    connection: self.flow.connection(),
-                    customer,
-                    domains,
-                });
-                self.session.handle(now, Input::Later);
-            }
-            Err(refusal) => self.refuse_turn(now, common, refusal),
-        }
-    }
-
-    fn refuse_turn(&mut self, now: Now, common: &mut Common, refusal: Refusal) {
-        common.counters.turns_refused += 1;
-        common.report(Fact::Refused {
-            peer: self.peer(),
-            reply: refusal.reply().text().to_owned(),
-            what: format!(
-                "ATRN of {}",
-                self.session.user().map_or("", UserName::as_str)
-            ),
-        });
-        let verdict = Verdict::Refuse(refusal);
-        self.session.handle(now, Input::Answer(verdict));
-    }
-
-    /// Whether the customer gets its mail now.
-    pub(super) fn turn_answered(
-        &mut self,
-        now: Now,
-        common: &mut Common,
-        answer: Result<Turn, NoTurn>,
-    ) {
-        if self.session.question().is_none() {
-            // It talked on, and its session is over.
-            turn::give_back(common, answer);
-            return;
-        }
-        match answer {
-            // Who sends no more cannot greet us.
-            Ok(_) if self.input != InputEnd::Open || common.is_stopping() => {
-                turn::give_back(common, answer);
-                self.refuse_turn(now, common, turn::NOT_NOW);
-            }
-            Ok(turn) => {
-                self.turned = Some(Box::new(Turned::Granted(turn)));
-                self.session.handle(now, Input::Answer(Verdict::Accept));
-            }
-            Err(why) => self.refuse_turn(now, common, turn::refusal(why)),
-        }
-        self.outputs(now, common, &[]);
-        self.read_unread(now, common);
-        self.end_input(now, common);
-        self.settle(common);
-    }
-
-    /// It is over: who waits for what came of it is told.
-    pub(super) fn over(self, common: &mut Common) {
-        match self.turned.map(|turned| *turned) {
-            Some(Turned::Taking(taking)) => taking.over(common),
-            // The client went away between the answer and its 250.
-            Some(Turned::Granted(turn)) => turn::give_back(common, Ok(turn)),
-            Some(Turned::Done { .. }) | None => {}
-        }
-    }
-
-    /// The roles have turned: what is left of this is the connection.
-    pub(super) fn has_turned(&self) -> bool {
-        matches!(self.turned.as_deref(), Some(Turned::Done { .. }))
-    }
-
-    /// The connection, and whose turn it is, once [`Reception::has_turned`].
-    pub(super) fn into_turned(self) -> Option<(Flow, Turn, ToCustomer)> {
-        match *self.turned? {
-            Turned::Done { turn, to_customer } => Some((self.flow, turn, to_customer)),
-            Turned::Granted(_) | Turned::Taking(_) => None,
-        }
     }
 
     fn begin_message(

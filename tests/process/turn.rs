@@ -3,15 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use tempfile::TempDir;
 
 use crate::harness::message::message;
@@ -91,22 +94,44 @@ impl Provider {
     }
 }
 
+/// In clear or under TLS.
+trait Line: Read + Write {}
+
+impl<T: Read + Write> Line for T {}
+
 /// A customer's host.
 struct Site {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Line>>,
     /// Text of EHLO behind the turn.
     extensions: &'static str,
 }
 
 impl Site {
-    fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        let mut site = Self {
-            stream: BufReader::new(stream),
+    fn new(line: Box<dyn Line>) -> Self {
+        Self {
+            stream: BufReader::new(line),
             extensions: "",
-        };
-        assert!(site.line().starts_with("220 "));
+        }
+    }
+
+    fn greeted(mut self) -> Self {
+        assert!(self.line().starts_with("220 "));
+        self.expect("EHLO site.example", 250);
+        self
+    }
+
+    fn connect(address: SocketAddr) -> Self {
+        Self::new(Box::new(tcp(address))).greeted()
+    }
+
+    fn under_tls(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        Self::new(tls(Box::new(tcp(address)), config)).greeted()
+    }
+
+    fn start_tls(mut self, config: &Arc<ClientConfig>) -> Self {
+        self.expect("STARTTLS", 220);
+        assert!(self.stream.buffer().is_empty());
+        let mut site = Self::new(tls(self.stream.into_inner(), config));
         site.expect("EHLO site.example", 250);
         site
     }
@@ -195,6 +220,18 @@ impl Site {
             }
         }
     }
+}
+
+fn tcp(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream
+}
+
+fn tls(line: Box<dyn Line>, config: &Arc<ClientConfig>) -> Box<dyn Line> {
+    let name = ServerName::try_from("relay.example").expect("a name");
+    let session = ClientConnection::new(Arc::clone(config), name).expect("a session");
+    Box::new(StreamOwned::new(session, line))
 }
 
 fn sorted(mut subjects: Vec<String>) -> Vec<String> {
@@ -383,19 +420,25 @@ fn fetchmail_collects() {
 }
 
 /// TLS that was there before the turn stays, also when the connection goes to another
-/// core.
+/// core. (fetchmail forgets what a record of TLS holds behind its first line, and hangs.)
 #[test]
-fn fetchmail_collects_under_tls() {
-    if Command::new("fetchmail").arg("--version").output().is_err() {
-        return skipped("fetchmail is not installed");
-    }
+fn tls_stays_over_the_turn() {
     let certificates = Certificates::new();
-    let own = certificates.issue("provider", &["relay.example"], |_| {});
-    let tls = format!(
-        "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
-        own.certificate.display(),
-        own.key.display()
-    );
-    let provider = Provider::start_with(3, "tls = \"implicit\"", &tls);
-    check_fetchmail(&provider, "ssl no sslcertck");
+    let own = certificates.issue("provider", &["relay.example", "127.0.0.1"], |_| {});
+    for kind in ["implicit", "starttls"] {
+        let provider = Provider::start_with(3, &format!("tls = \"{kind}\""), &own.section());
+        let mut expected = provider.hold("a.example", 12);
+        expected.extend(provider.hold("b.example", 12));
+        let config = certificates.client_config();
+        let mut site = if kind == "implicit" {
+            Site::under_tls(provider.odmr, &config)
+        } else {
+            Site::connect(provider.odmr).start_tls(&config)
+        };
+        site.authenticate("branch");
+        site.extensions = "250-PIPELINING\r\n";
+        site.expect("ATRN", 250);
+        assert_eq!(sorted(site.take(usize::MAX)), sorted(expected), "{kind}");
+        provider.relay.wait_until_empty();
+    }
 }
