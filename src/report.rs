@@ -241,6 +241,13 @@ pub enum Fact {
         /// Which.
         next_hop: String,
     },
+    /// A host to which mail is to go does not know us, or is not the one that it says.
+    LoginRefused {
+        /// Which.
+        host: String,
+        /// What it said.
+        why: String,
+    },
     /// A delivery session ended before its time.
     DeliveryBroken {
         /// With whom and how, for the operator.
@@ -471,6 +478,13 @@ impl fmt::Display for Fact {
             Self::Reachable { next_hop } => {
                 write!(f, "{}: takes mail again", Escaped(next_hop))
             }
+            Self::LoginRefused { host, why } => write!(
+                f,
+                "{}: {}; no mail goes there, and none is lost; look at its user and \
+                 password_file, then reload",
+                Escaped(host),
+                Escaped(why)
+            ),
             Self::DeliveryBroken { why } => write!(f, "{}", Escaped(why)),
             Self::Release(release) => release.fmt(f),
             Self::ReleaseEnded(ended) => ended.fmt(f),

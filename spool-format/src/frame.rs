@@ -243,6 +243,19 @@ impl OpenFrame {
 const _: () = assert!(PAYLOAD_BYTES_MAX < u32::MAX as usize / 2);
 const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
 
+/// How long the record at `offset` says that it is, with its frame; no more than a record
+/// can have, and nothing is checked. For who has to fetch it before it is read.
+#[must_use]
+pub fn framed_bytes_at(segment: &[u8], offset: Offset) -> u32 {
+    let header = segment
+        .get(offset.0 as usize..)
+        .and_then(|octets| octets.first_chunk::<RECORD_HEADER_BYTES>());
+    let length = header.map_or(0, |header| {
+        u32::from_le_bytes([header[8], header[9], header[10], header[11]])
+    });
+    framed_bytes((length as usize).min(PAYLOAD_BYTES_MAX)) as u32
+}
+
 /// Reads the record at `seat.offset` of a segment. Any octets may be handed in.
 ///
 /// # Errors

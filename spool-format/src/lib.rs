@@ -19,7 +19,7 @@ mod text;
 pub use field::{DecodeError, Element, List, ListIter, Reader, Sink};
 pub use frame::{
     Checksum, EncodeError, Framed, OpenFrame, PAYLOAD_BYTES_MAX, RECORD_ALIGN, RECORD_HEADER_BYTES,
-    RecordFault, RecordKind, Seat, framed_bytes, read_frame,
+    RecordFault, RecordKind, Seat, framed_bytes, framed_bytes_at, read_frame,
 };
 pub use header::{
     FORMAT_VERSION, HEADER_COPY_BYTES, HeaderFault, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX,

@@ -37,8 +37,6 @@ const ROWS: &[Row] = &[
     row("listener.when", "link-up", "write \"always\""),
     row("listener.when", "schedule", "write \"always\""),
     row("delivery.mode", "mx-then-smarthost", "write \"smarthost\""),
-    row("delivery.smarthost.user", ANY, "use a smarthost that knows this host by its address"),
-    row("delivery.smarthost.password_file", ANY, REMOVE),
     row("customer.recipients_file", ANY, REMOVE),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
     row("collect", ANY, REMOVE),

@@ -31,9 +31,10 @@ pub struct CollectionNumber(pub u64);
 pub struct Collection {
     /// To be answered with.
     pub number: CollectionNumber,
-    /// The provider's hosts, in the order in which they are to be tried.
+    /// The provider's hosts, in the order in which they are to be tried, each with how we
+    /// log in there.
     pub hosts: Vec<Host>,
-    /// How we speak to it: our name, our credentials, its TLS.
+    /// How we speak to it: our name, whether TLS is needed.
     pub settings: Arc<Settings>,
     /// The domains whose mail we want.
     pub call: Call,

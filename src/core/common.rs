@@ -107,6 +107,8 @@ pub(super) struct Common {
     pub(super) room: tls::Room,
     /// New mail was refused for want of room, and the operator was told.
     pub(super) full: bool,
+    /// Until when the operator need not be told again that segments cannot be prepared.
+    pub(super) told_of_preparation: Option<Instant>,
     stop: Stop,
 }
 
@@ -184,6 +186,7 @@ impl Common {
             notifying: HashMap::new(),
             debts: Debts::default(),
             full: false,
+            told_of_preparation: None,
             stop: Stop::No,
         }
     }

@@ -34,6 +34,7 @@ use crate::queue;
 use crate::report::Fact;
 use crate::route::{CustomerName, Customers, NextHop};
 use crate::spool::log::Gone;
+use crate::spool::log::Unprepared;
 use crate::spool::reclaim::Fate;
 use crate::time::{Instant, Now};
 
@@ -155,7 +156,7 @@ pub enum ControlCompletion {
         /// Its number.
         segment: SegmentId,
         /// Why it did not work.
-        result: Result<(), String>,
+        result: Result<(), Unprepared>,
     },
     /// The outcome of [`ControlOperation::RetireSegment`].
     SegmentRetired {

@@ -536,7 +536,10 @@ impl DataCore {
                     Connection::Reception { reception, .. } => {
                         reception.computed(now, common, worked);
                     }
-                    Connection::Delivery(_) | Connection::TurnedAway(_) => {}
+                    Connection::Delivery(delivery) => {
+                        delivery.computed(now, common, spool, worked);
+                    }
+                    Connection::TurnedAway(_) => {}
                 });
             }
             Notice::Banned { client, until } => {

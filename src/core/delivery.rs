@@ -14,8 +14,9 @@ use std::collections::VecDeque;
 
 use spool_format::SegmentPlace;
 
-use self::errand::Errand;
+use self::errand::{Errand, log_in};
 use crate::core::common::Common;
+use crate::core::computing::{Work, Worked};
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
@@ -24,6 +25,7 @@ use crate::queue::notification::Action;
 use crate::queue::{self, DestinationId, Take};
 use crate::report::Fact;
 use crate::route::{Protocol, TlsPolicy, TlsStart};
+use crate::smtp::client::auth::Derivation;
 use crate::smtp::client::fault::SessionError;
 use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
 use crate::smtp::client::stuffing::Stuffer;
@@ -119,7 +121,7 @@ impl Delivery {
             destination,
             candidates,
         };
-        let client = Client::new(settings, now);
+        let client = log_in(Client::new(settings, now), &host, common);
         Some(Self::with(errand, client, Flow::new(id), host, endpoint))
     }
 
@@ -314,6 +316,22 @@ impl Delivery {
         self.say(now, common, spool, Input::Timer);
     }
 
+    /// The key for AUTH was derived, or there was no time for it.
+    pub(super) fn computed(
+        &mut self,
+        now: Now,
+        common: &mut Common,
+        spool: &impl SegmentSource,
+        worked: Worked,
+    ) {
+        let salted = match worked {
+            Worked::Salted(salted) => Some(salted),
+            Worked::NotNow => None,
+            other => unreachable!("{other:?} was not asked for"),
+        };
+        self.say(now, common, spool, Input::Derived(salted));
+    }
+
     /// There may be a job now.
     pub(super) fn wake(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
         if self.hunger == Hunger::Waiting {
@@ -406,7 +424,28 @@ impl Delivery {
                     }
                 }
                 Output::Turned(from) => self.provided = Some(from),
-                Output::SessionFailed(error) => self.failure = Some(error),
+                Output::Derive(derivation) => {
+                    let Derivation {
+                        password,
+                        salt,
+                        iterations,
+                    } = derivation;
+                    let work = Work::Salted {
+                        password,
+                        salt,
+                        iterations,
+                    };
+                    common.compute(self.flow.connection(), work);
+                }
+                Output::SessionFailed(error) => {
+                    if error.is_about_login() {
+                        common.report(Fact::LoginRefused {
+                            host: self.host(),
+                            why: error.to_string(),
+                        });
+                    }
+                    self.failure = Some(error);
+                }
                 // Whatever is still leaving is of no use: QUIT was answered, or the session
                 // failed, perhaps because the host does not read.
                 Output::Close => self.flow.abort(&mut common.operations),

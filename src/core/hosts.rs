@@ -158,6 +158,7 @@ impl HostCache {
             protocol: Protocol::Smtp,
             tls: TlsPolicy::Opportunistic.into(),
             preference: 0,
+            login: None,
         };
         self.callers.insert(customer, host);
     }
@@ -381,6 +382,7 @@ mod tests {
             protocol: Protocol::Smtp,
             tls: TlsPolicy::Opportunistic.into(),
             preference,
+            login: None,
         }
     }
 

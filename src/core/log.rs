@@ -1,6 +1,8 @@
 //! What a data core does for its log: writes, segments, what is carried forward, and
 //! what the operator is told of room.
 
+use std::time::Duration;
+
 use spool_format::{LogId, SegmentId, SegmentPlace};
 
 use crate::core::common::{Common, Settled};
@@ -8,9 +10,12 @@ use crate::core::lending::Forget;
 use crate::core::{ControlNotice, Operation};
 use crate::report::Fact;
 use crate::spool::commit::Ticket;
-use crate::spool::log::{self, Refused};
+use crate::spool::log::{self, Refused, Unprepared};
 use crate::spool::message::SegmentSource;
 use crate::time::Now;
+
+/// How often the operator is told that segments cannot be prepared.
+const TELL_OF_PREPARATION: Duration = Duration::from_secs(60);
 
 impl Common {
     /// Does what the log wants. Gives a ticket whose fate is known.
@@ -102,10 +107,18 @@ impl Common {
     }
 
     /// A segment could not be prepared. The log asks again.
-    pub(super) fn segment_failed(&mut self, now: Now, segment: SegmentId, why: String) {
-        self.log.segment_failed(now, segment);
-        let log = LogId(self.id.0);
-        self.report(Fact::SegmentFailed { log, segment, why });
+    pub(super) fn segment_failed(&mut self, now: Now, segment: SegmentId, why: Unprepared) {
+        self.log.segment_failed(now, segment, why.cause);
+        // Some are prepared ahead, and each is tried every second.
+        if self
+            .told_of_preparation
+            .is_none_or(|until| until <= now.instant)
+        {
+            self.told_of_preparation = Some(now.instant + TELL_OF_PREPARATION);
+            let log = LogId(self.id.0);
+            let why = why.why;
+            self.report(Fact::SegmentFailed { log, segment, why });
+        }
     }
 
     /// The free space of the disk is known anew.

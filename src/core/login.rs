@@ -26,9 +26,14 @@ impl Common {
         }
     }
 
-    /// Is this true? `None` if that must be computed first; then comes
-    /// [`Common::computed`].
-    pub(super) fn judge(&mut self, connection: ConnectionId, claim: &Claim) -> Option<AuthAnswer> {
+    /// Is this true? `certificate` is the name that TLS has shown. `None` if it must be
+    /// computed first; then comes [`computed`].
+    pub(super) fn judge(
+        &mut self,
+        connection: ConnectionId,
+        certificate: Option<&str>,
+        claim: &Claim,
+    ) -> Option<AuthAnswer> {
         let credentials = &self.settings.credentials;
         let work = match claim {
             Claim::Password { user, password } => credentials.verification(user, password.clone()),
@@ -47,8 +52,13 @@ impl Common {
                 Ok(keys) => return Some(AuthAnswer::Keys(keys)),
                 Err(work) => work,
             },
-            // No listener asks for certificates.
-            Claim::Certificate { .. } => return Some(AuthAnswer::Wrong),
+            Claim::Certificate { user } => {
+                let known = certificate
+                    .and_then(|name| name.parse().ok())
+                    .filter(|name| user.as_ref().is_none_or(|user| user == name))
+                    .filter(|name| credentials.kind(name).is_some());
+                return Some(known.map_or(AuthAnswer::Wrong, AuthAnswer::Known));
+            }
         };
         self.compute(connection, work);
         None

@@ -35,9 +35,11 @@ use crate::queue::permits::DestinationKey;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
 use crate::report::Fact;
 use crate::route::{CustomerName, HostTls, NextHop, Protocol};
+use crate::smtp::client::auth::Credentials;
 use crate::smtp::etrn;
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
+use crate::spool::log::Unprepared;
 use crate::spool::reclaim::Fate;
 use crate::time::Instant;
 
@@ -266,8 +268,8 @@ pub enum Notice {
     SegmentFailed {
         /// Its number.
         segment: SegmentId,
-        /// For the operator.
-        why: String,
+        /// Why, for the log and the operator.
+        why: Unprepared,
     },
     /// A dead segment is gone, and no crash brings it back.
     SegmentGone {
@@ -515,7 +517,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// A host that may take mail, with the addresses that it has.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Host {
     /// As it was configured or stands in the DNS.
     pub name: String,
@@ -528,6 +530,8 @@ pub struct Host {
     /// Lower ones are tried first; hosts with an equal one in an order that is drawn
     /// anew for each connection, so that they share the load (RFC 5321 §5.1).
     pub preference: u16,
+    /// Who we are to it.
+    pub login: Option<Arc<Credentials>>,
 }
 
 /// Why a next hop has no hosts.

@@ -412,7 +412,9 @@ impl Reception {
                 return Input::Auth(common.auth_begins(now, self.peer()));
             }
             Some(Question::Login(claim)) => {
-                let answer = common.judge(self.flow.connection(), claim);
+                let tls = self.session.peer().tls.as_ref();
+                let certificate = tls.and_then(|tls| tls.client.as_deref());
+                let answer = common.judge(self.flow.connection(), certificate, claim);
                 return answer.map_or(Input::Later, Input::Auth);
             }
             None | Some(Question::Sender { .. } | Question::Turn { .. }) => Verdict::Accept,

@@ -160,6 +160,7 @@ impl Bench {
                     protocol: Protocol::Smtp,
                     tls: TlsPolicy::None.into(),
                     preference: 0,
+                    login: None,
                 };
                 let valid_until = self.now.instant + Duration::from_secs(86_400);
                 let notice = Notice::Resolved {

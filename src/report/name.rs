@@ -45,6 +45,7 @@ impl Fact {
             Self::Notified { .. } => "sender-notified",
             Self::Unreachable { .. } => "next-hop-unreachable",
             Self::Reachable { .. } => "next-hop-reachable",
+            Self::LoginRefused { .. } => "login-refused",
             Self::DeliveryBroken { .. } => "delivery-broken",
             Self::TlsGivenUp { .. } => "tls-given-up",
             Self::CertificateEnds { .. } => "certificate-ends",
@@ -88,6 +89,7 @@ impl Fact {
             | Self::LoginsBanned { .. }
             | Self::Room { .. }
             | Self::Unreachable { .. }
+            | Self::LoginRefused { .. }
             | Self::DeliveryBroken { .. }
             | Self::TlsGivenUp { .. }
             | Self::CertificateEnds { .. }

@@ -7,10 +7,11 @@
 //! The ring is never dropped while something is under way on it: the thread runs
 //! until the process exits.
 
+mod hand_over;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,6 @@ use hashbrown::HashMap;
 use spool_format::LogId;
 
 use crate::core::data::DataCore;
-use crate::core::turn::Baton;
 use crate::core::{Completion, ConnectionId, CoreId, ListenerId, Notice, Operation};
 use crate::report::Fact;
 use crate::runtime::clock::{Armed, Clock};
@@ -30,6 +30,7 @@ use crate::runtime::outgoing::Outgoing;
 use crate::runtime::segments::Segments;
 use crate::runtime::storeroom::Storeroom;
 use crate::spool::commit::{WriteFault, WriteStep};
+use crate::spool::log::{PrepareCause, Unprepared};
 use crate::spool::segment::Segment;
 
 /// Octets that one receive takes at most. Large enough that a big body costs few
@@ -304,38 +305,6 @@ impl Shell {
         socket
     }
 
-    /// Gives a connection to another core's thread: a second descriptor of it. The task
-    /// that waits here for octets wakes with the first that come, finds that the
-    /// connection is not ours any more, takes nothing and drops its descriptor. Nothing is
-    /// lost by that, since readiness is all it waits for.
-    fn hand_over(&mut self, connection: ConnectionId, core: CoreId, baton: Box<Baton>) {
-        let here = self.connections.remove(&connection);
-        let here = here.expect("a connection without a send under way is there");
-        here.closed.set(true);
-        match here.socket.share() {
-            Ok(socket) => self.undelivered.push_back(Outbound::HandOver {
-                core,
-                baton,
-                socket,
-            }),
-            Err(error) => {
-                here.socket.hang_up();
-                self.break_off(baton, &error);
-            }
-        }
-    }
-
-    /// A connection that cannot be taken over breaks: so its turn ends as any other.
-    fn break_off(&mut self, baton: Box<Baton>, error: &io::Error) {
-        let connection = self.core.admit();
-        self.ready
-            .push_back(Completion::HandedOver { connection, baton });
-        self.ready.push_back(Completion::Broken {
-            connection,
-            why: format!("handing it from core to core failed: {error}"),
-        });
-    }
-
     fn drop_connection(&mut self, connection: ConnectionId) {
         if let Some(socket) = self.connections.remove(&connection) {
             socket.closed.set(true);
@@ -559,28 +528,13 @@ async fn read_notices(shared: Shared, bell: Bell) -> io::Result<()> {
                     let notice = prepare(&shared, notice);
                     turn(&shared, Completion::Notice(notice));
                 }
-                Letter::HandOver { baton, socket } => take_over(&shared, baton, socket),
+                Letter::HandOver { baton, socket } => hand_over::take_over(&shared, baton, socket),
             }
         }
         if mailbox.may_sleep() {
             bell.wait().await;
         }
     }
-}
-
-/// Takes over a connection that another core has handed over.
-fn take_over(shared: &Shared, baton: Box<Baton>, socket: OwnedFd) {
-    let mut shell = shared.borrow_mut();
-    match Socket::taken_over(socket) {
-        Ok(socket) => {
-            let connection = shell.core.admit();
-            shell.keep(connection, socket);
-            let completion = Completion::HandedOver { connection, baton };
-            shell.ready.push_back(completion);
-        }
-        Err(error) => shell.break_off(baton, &error),
-    }
-    shell.pump(shared);
 }
 
 /// What a notice needs from the shell before the core may act on it: a prepared
@@ -591,6 +545,10 @@ fn prepare(shared: &Shared, notice: Notice) -> Notice {
     };
     match shared.borrow_mut().segments.take(segment) {
         Ok(()) => notice,
-        Err(why) => Notice::SegmentFailed { segment, why },
+        Err(why) => {
+            let cause = PrepareCause::System { os_error: None };
+            let why = Unprepared { cause, why };
+            Notice::SegmentFailed { segment, why }
+        }
     }
 }

@@ -28,6 +28,7 @@ use crate::route::customer::DeliverTo;
 use crate::route::exchangers::{NoExchanger, order};
 use crate::route::{self, Customers, HostName, NextHop, Protocol, SmarthostGroup, TlsPolicy};
 use crate::runtime::dns::{Answer, Dns, Missing};
+use crate::smtp::client::auth::Credentials;
 
 /// The port of SMTP between servers.
 pub const SMTP_PORT: u16 = 25;
@@ -51,13 +52,22 @@ pub struct HostBook {
     /// Where we listen: nor to these.
     pub listeners: Vec<SocketAddr>,
     /// The smarthosts of each group, in order.
-    pub smarthosts: Vec<Vec<route::Host>>,
+    pub smarthosts: Vec<Vec<Smarthost>>,
     /// Whom we hold mail for.
     pub customers: Arc<Customers>,
     /// Where mail by MX goes: [`SMTP_PORT`] but in tests and behind odd firewalls.
     pub mx_port: u16,
     /// TLS for hosts found by MX.
     pub mx_tls: TlsPolicy,
+}
+
+/// A smarthost of the configuration.
+#[derive(Clone, Debug)]
+pub struct Smarthost {
+    /// Which.
+    pub host: route::Host,
+    /// Who we are to it.
+    pub login: Option<Arc<Credentials>>,
 }
 
 impl HostBook {
@@ -145,12 +155,24 @@ pub async fn survey(dns: &Dns, book: &HostBook, next_hop: &NextHop, seed: u64) -
                 )),
             }
         }
-        NextHop::Host(host) => search.listed(std::slice::from_ref(host)).await,
+        NextHop::Host(host) => {
+            let host = Smarthost {
+                host: host.clone(),
+                login: None,
+            };
+            search.listed(std::slice::from_ref(&host)).await
+        }
         NextHop::Mx(domain) => search.exchangers(domain, seed).await,
         NextHop::Hold { customer, domain } => {
             let nowhere = |why: &str| Err(Unresolved::Later(format!("{next_hop}: {why}")));
             match book.customers.by_name(customer).map(|c| &c.deliver_to) {
-                Some(DeliverTo::Host(host)) => search.listed(std::slice::from_ref(host)).await,
+                Some(DeliverTo::Host(host)) => {
+                    let host = Smarthost {
+                        host: host.clone(),
+                        login: None,
+                    };
+                    search.listed(std::slice::from_ref(&host)).await
+                }
                 // What the DNS says of a customer is mended when it is wrong; until then
                 // its mail is held, as long as mail is held.
                 Some(DeliverTo::Mx) => match search.exchangers(domain, seed).await {
@@ -215,15 +237,16 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    async fn listed(&mut self, hosts: &[route::Host]) -> Result<(), Unresolved> {
+    async fn listed(&mut self, hosts: &[Smarthost]) -> Result<(), Unresolved> {
         let mut last = None;
-        for (host, preference) in hosts.iter().take(SMARTHOSTS_MAX).zip(0..) {
+        for (Smarthost { host, login }, preference) in hosts.iter().take(SMARTHOSTS_MAX).zip(0..) {
             let mut found = Host {
                 name: String::new(),
                 addresses: Vec::new(),
                 protocol: host.protocol,
                 tls: host.tls,
                 preference,
+                login: login.clone(),
             };
             found.name = match &host.host {
                 HostName::Name(name) => name.to_string(),
@@ -257,6 +280,7 @@ impl Search<'_> {
             protocol: Protocol::Smtp,
             tls: self.book.mx_tls.into(),
             preference,
+            login: None,
         };
         if let Some(address) = domain.literal() {
             let mut host = host(domain.to_string(), 0);

@@ -11,7 +11,7 @@ use spool_format::{LogId, Offset, SegmentId, SegmentPlace};
 
 use crate::runtime::storeroom::Storeroom;
 use crate::spool::commit::{Durability, WriteFault, WriteStep};
-use crate::spool::message::{SegmentSource, View};
+use crate::spool::message::{SegmentSource, Unreadable, View};
 use crate::spool::segment::{OpenSegments, Segment};
 
 /// Open segments by their place. Made on its core's thread: the ring's files stay there.
@@ -142,6 +142,10 @@ impl Segments {
 impl SegmentSource for Segments {
     fn view(&self, place: SegmentPlace) -> Option<View<'_>> {
         self.open.view(place)
+    }
+
+    fn fetch(&self, place: SegmentPlace, octets: Range<u32>) -> Result<(), Unreadable> {
+        self.open.fetch(place, octets)
     }
 }
 

@@ -292,13 +292,14 @@ impl Ground {
             // Whoever waits looks again when it is given the new settings.
             let _ = permits.set_limit_total(connections);
             Ok(Loaded {
-                book: host_book(&new),
+                book: host_book(&new)?,
                 reconfigured: Reconfigured {
                     settings: Arc::new(settings),
                     needs_restart,
                 },
             })
         });
+        let book = host_book(&self.config).map_err(ServeError)?;
         let start = |dns| control::Start {
             core: ControlCore::new(
                 self.clock.now(),
@@ -309,7 +310,7 @@ impl Ground {
             mailboxes: self.mailboxes,
             clock: self.clock,
             storeroom: self.storeroom,
-            book: host_book(&self.config),
+            book,
             seed: random(),
             dns,
             admin_socket: Some(self.config.admin.socket.clone()),
@@ -333,19 +334,21 @@ fn settings_of(config: &Config, ledger: &Ledger, clock: Clock) -> Result<Setting
 }
 
 /// What the lookups need to know of the configuration.
-#[must_use]
-pub fn host_book(config: &Config) -> HostBook {
-    HostBook {
+///
+/// # Errors
+/// For the operator: a password cannot be read.
+pub fn host_book(config: &Config) -> Result<HostBook, String> {
+    Ok(HostBook {
         // Two that contradict one another were refused with the settings.
         customers: Arc::new(settings::customers(config).unwrap_or_default()),
         ourselves: config.hostname.clone(),
         listeners: (config.listeners.iter())
             .map(|listener| listener.address)
             .collect(),
-        smarthosts: settings::smarthosts(config),
+        smarthosts: settings::smarthosts(config)?,
         mx_port: config.delivery.mx_port,
         mx_tls: TlsPolicy::Opportunistic,
-    }
+    })
 }
 
 /// Keys whose change takes a restart, by their names in the file.

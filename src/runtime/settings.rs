@@ -16,9 +16,10 @@ use crate::route::{
     self, Customers, HostName, HostTls, OwnCertificate, Protocol, RelayRules, RouteError, Routes,
     RoutesInSmarthostMode, Scope, SmarthostGroup, Target, TlsPolicy, TlsStart,
 };
+use crate::runtime::hosts::Smarthost;
 use crate::runtime::users;
-use crate::smtp;
 use crate::smtp::settings::{AuthOffer, Role};
+use crate::smtp::{self, client};
 
 /// How long a delivery connection without work stays open for more. Longer than the
 /// pause between two messages of a busy stream, short for a host with other clients.
@@ -80,38 +81,51 @@ pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
 }
 
 /// The smarthosts of each group.
-#[must_use]
-pub fn smarthosts(config: &Config) -> Vec<Vec<route::Host>> {
+///
+/// # Errors
+/// For the operator: whose password cannot be read.
+pub fn smarthosts(config: &Config) -> Result<Vec<Vec<Smarthost>>, String> {
     let (DeliveryMode::Smarthost(hosts) | DeliveryMode::MxThenSmarthost(hosts)) =
         &config.delivery.mode
     else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let mut certificates = (0..).map(OwnCertificate);
-    let group = hosts
+    let group: Result<_, String> = hosts
         .iter()
-        .map(|smarthost| route::Host {
-            host: smarthost.host.clone(),
-            port: smarthost.port,
-            protocol: Protocol::Smtp,
-            tls: HostTls {
-                policy: match smarthost.tls {
-                    SmarthostTls::None => TlsPolicy::None,
-                    SmarthostTls::Opportunistic => TlsPolicy::Opportunistic,
-                    SmarthostTls::Required => TlsPolicy::Required,
-                    SmarthostTls::Verified => TlsPolicy::Verified,
+        .map(|smarthost| {
+            let login = match &smarthost.login {
+                None => None,
+                Some(login) => {
+                    let (user, password) = users::read(login)
+                        .map_err(|why| format!("delivery.smarthost {}: {why}", smarthost.host))?;
+                    Some(Arc::new(client::auth::Credentials { user, password }))
+                }
+            };
+            let host = route::Host {
+                host: smarthost.host.clone(),
+                port: smarthost.port,
+                protocol: Protocol::Smtp,
+                tls: HostTls {
+                    policy: match smarthost.tls {
+                        SmarthostTls::None => TlsPolicy::None,
+                        SmarthostTls::Opportunistic => TlsPolicy::Opportunistic,
+                        SmarthostTls::Required => TlsPolicy::Required,
+                        SmarthostTls::Verified => TlsPolicy::Verified,
+                    },
+                    start: if smarthost.implicit_tls {
+                        TlsStart::Connection
+                    } else {
+                        TlsStart::Command
+                    },
+                    // Numbered as `certificates` loads them.
+                    certificate: (smarthost.certificate.as_ref()).and_then(|_| certificates.next()),
                 },
-                start: if smarthost.implicit_tls {
-                    TlsStart::Connection
-                } else {
-                    TlsStart::Command
-                },
-                // Numbered as `certificates` loads them.
-                certificate: (smarthost.certificate.as_ref()).and_then(|_| certificates.next()),
-            },
+            };
+            Ok(Smarthost { host, login })
         })
         .collect();
-    vec![group]
+    Ok(vec![group?])
 }
 
 fn session(

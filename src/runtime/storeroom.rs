@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use spool_format::{LogId, SegmentHeader, SegmentId, SegmentPlace, SummaryBuilder};
 
 use crate::spool::log::Gone;
+use crate::spool::log::{PrepareCause, Unprepared};
 use crate::spool::reclaim::Fate;
 use crate::spool::segment::{Directory, Fill, Segment};
 
@@ -50,8 +51,15 @@ impl Storeroom {
     ///
     /// # Errors
     /// For the operator: the disk is full, or fails.
-    pub fn prepare(&self, header: &SegmentHeader, spare: Option<SegmentId>) -> Result<(), String> {
-        let directory = self.directory(header.place.log)?;
+    pub fn prepare(
+        &self,
+        header: &SegmentHeader,
+        spare: Option<SegmentId>,
+    ) -> Result<(), Unprepared> {
+        let directory = self.directory(header.place.log).map_err(|why| {
+            let cause = PrepareCause::System { os_error: None };
+            Unprepared { cause, why }
+        })?;
         let reused = spare.and_then(|spare| {
             // A spare of another size, or one that the disk refuses: it goes, and a
             // fresh file takes its place.
@@ -64,7 +72,7 @@ impl Storeroom {
             Some(made) => made,
             None => directory
                 .prepare(header, Fill::Allocated)
-                .map_err(|error| error.to_string())?,
+                .map_err(|error| error.unprepared())?,
         };
         self.segments().insert(header.place, Arc::new(made));
         Ok(())

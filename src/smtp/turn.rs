@@ -63,7 +63,6 @@ impl ToCustomer {
         let mut settings = settings.clone();
         settings.protocol = Protocol::Smtp;
         settings.tls = TlsPolicy::None;
-        settings.credentials = None;
         let channel = match self.peer.tls {
             Some(_) => Channel::Tls,
             None => Channel::Clear,

@@ -481,6 +481,24 @@ impl Commit {
         }
     }
 
+    /// Whether records wait for this segment, and nothing goes on without it.
+    #[must_use]
+    pub fn waits_for(&self, segment: SegmentId) -> bool {
+        let first = self.pending.front();
+        self.flight.is_none()
+            && !self.ready.contains(&segment)
+            && first.is_some_and(|batch| batch.segment == segment)
+    }
+
+    /// Closes the log to writes, as a failed write does: for a segment that never comes.
+    /// Only while nothing is in flight.
+    pub fn close(&mut self, fault: WriteFault) {
+        assert!(self.flight.is_none(), "what is in flight is answered first");
+        if self.fault.is_none() {
+            self.fail(fault, Vec::new());
+        }
+    }
+
     /// Leaves an open batch at the end of `pending`.
     fn open_batch(&mut self) {
         let open = self

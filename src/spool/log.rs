@@ -45,7 +45,9 @@ use self::writing::Since;
 pub use self::writing::{
     ATTEMPT_ERROR_BYTES_MAX, Attempt, CHUNK_BYTES_MAX, OpenMessage, Refused, Rest, Sealed,
 };
-use super::commit::{self, BatchNumber, Commit, Committed, Durability, Ticket, WriteFault};
+use super::commit::{
+    self, BatchNumber, Commit, Committed, Durability, Ticket, WriteFault, WriteStep,
+};
 use super::message::ReadError;
 use super::reclaim::{Fate, Reclaim, Waste};
 use crate::mail::QueueId;
@@ -60,6 +62,11 @@ pub const SPARES_MAX: usize = 4;
 
 /// How long after a failed preparation the next one is tried.
 pub const PREPARE_RETRY: Duration = Duration::from_secs(1);
+
+/// How long records wait for a segment that cannot be prepared, while clients wait for
+/// their replies: below the ten minutes of RFC 5321 §4.5.3.2.6, above what an overloaded
+/// machine takes to get a descriptor.
+const PREPARE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Messages that end before it is asked again whether a segment is worth emptying.
 const FINISHED_PER_BALANCE: u32 = 1000;
@@ -169,10 +176,33 @@ pub enum Output {
     },
 }
 
+/// Why a segment could not be prepared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PrepareCause {
+    /// The disk is full: what is delivered makes room.
+    NoRoom,
+    /// The system refused or the device failed.
+    System {
+        /// The system's error number, where there was one.
+        os_error: Option<i32>,
+    },
+}
+
+/// Why a segment could not be prepared, for both readers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unprepared {
+    /// For the log, which decides.
+    pub cause: PrepareCause,
+    /// For the operator.
+    pub why: String,
+}
+
 /// A segment that is being prepared.
 #[derive(Debug)]
 struct Asked {
     header: SegmentHeader,
+    /// Since when it fails, if it does.
+    failing_since: Option<Instant>,
     /// It failed, and is tried again then.
     retry_at: Option<Instant>,
 }
@@ -275,9 +305,22 @@ impl Log {
 
     /// A segment could not be prepared. It will be asked for again, without a spare:
     /// remove the one that was named, if any.
-    pub fn segment_failed(&mut self, now: Now, segment: SegmentId) {
+    ///
+    /// Where it is not room that is missing, and records wait for the segment, the log is
+    /// closed after a while: whoever brought them is to hear that they are not kept.
+    pub fn segment_failed(&mut self, now: Now, segment: SegmentId, cause: PrepareCause) {
         let asked = self.asked.get_mut(&segment).expect("it was asked for");
         asked.retry_at = Some(now.instant + PREPARE_RETRY);
+        let since = *asked.failing_since.get_or_insert(now.instant);
+        let PrepareCause::System { os_error } = cause else {
+            return;
+        };
+        if now.instant.since(since) >= PREPARE_PATIENCE && self.commit.waits_for(segment) {
+            self.commit.close(WriteFault {
+                step: WriteStep::Prepare,
+                os_error,
+            });
+        }
     }
 
     /// A segment that was told to be dead is gone, and no crash brings it back.
@@ -480,6 +523,7 @@ impl Log {
         self.reclaim.began(place, self.settings.segment_bytes);
         let asked = Asked {
             header,
+            failing_since: None,
             retry_at: None,
         };
         self.asked.insert(segment, asked);
@@ -494,7 +538,9 @@ impl Log {
     }
 
     fn preparation_fails(&self) -> bool {
-        self.asked.values().any(|asked| asked.retry_at.is_some())
+        self.asked
+            .values()
+            .any(|asked| asked.failing_since.is_some())
     }
 
     fn choose_carry(&mut self) -> Option<Output> {

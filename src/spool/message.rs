@@ -11,11 +11,13 @@
 //! What it does not do: it knows no SMTP and no file. The body is not read here: its
 //! [`Extent`]s say where it lies, and [`body`] gives the slices.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 use spool_format::{
-    BodyForm, Checksum, DecodeError, DomainRun, EnvelopeRecord, Epoch, Extent, List, Location,
-    RecipientField, Record, RecordFault, RecordKind, SealRecord, Seat, SegmentPlace, SenderFields,
-    SessionFields, read_frame,
+    BodyForm, Checksum, DecodeError, DomainRun, EnvelopeRecord, Epoch, Extent, Framed, List,
+    Location, RecipientField, Record, RecordFault, RecordKind, SealRecord, Seat, SegmentPlace,
+    SenderFields, SessionFields, framed_bytes_at, read_frame,
 };
 
 use crate::mail::{
@@ -185,7 +187,23 @@ pub struct View<'a> {
 pub trait SegmentSource {
     /// The octets of a segment; `None` if it is not there.
     fn view(&self, segment: SegmentPlace) -> Option<View<'_>>;
+
+    /// Makes sure that these octets of a view can be read: what the disk cannot give is
+    /// an error here, and not a fault of the processor that ends the program. What
+    /// lies behind the end of the view is left out. Memory has nothing to do.
+    ///
+    /// # Errors
+    /// The disk cannot give them.
+    fn fetch(&self, segment: SegmentPlace, octets: Range<u32>) -> Result<(), Unreadable> {
+        let _ = (segment, octets);
+        Ok(())
+    }
 }
+
+/// The disk could not give octets that are in the spool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the disk cannot read it (os error {0})")]
+pub struct Unreadable(pub i32);
 
 /// Why a message cannot be read, although it is live.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -193,6 +211,14 @@ pub enum ReadError {
     /// Its segment is not open.
     #[error("{0} is not there")]
     NoSegment(SegmentPlace),
+    /// The disk does not give its octets; it may later.
+    #[error("reading {at} failed: {why}")]
+    Disk {
+        /// Where.
+        at: Location,
+        /// What the system says.
+        why: Unreadable,
+    },
     /// Its octets are damaged.
     #[error("the record at {at} cannot be read: {fault}")]
     Damaged {
@@ -243,7 +269,9 @@ impl ReadError {
             Self::Damaged { at, .. }
             | Self::OtherKind { at, .. }
             | Self::Undecodable { at, .. } => Some(at.segment_place()),
-            Self::NoSegment(_) | Self::Address { .. } | Self::Body { .. } => None,
+            Self::NoSegment(_) | Self::Disk { .. } | Self::Address { .. } | Self::Body { .. } => {
+                None
+            }
         }
     }
 }
@@ -390,12 +418,41 @@ pub fn body(
         log: seal.log,
         segment: extent.segment,
     };
+    let end = extent.offset.0.saturating_add(extent.length);
+    let at = place.at(extent.offset);
+    (source.fetch(place, extent.offset.0..end)).map_err(|why| ReadError::Disk { at, why })?;
     let view = source.view(place).ok_or(ReadError::NoSegment(place))?;
     let begin = extent.offset.0 as usize;
     begin
         .checked_add(extent.length as usize)
         .and_then(|end| view.bytes.get(begin..end))
         .ok_or(ReadError::Body { at: seal })
+}
+
+/// What is fetched of a record before its length is known: most are shorter.
+const FETCH_BYTES: u32 = 2048;
+
+/// One record, checked.
+///
+/// # Errors
+/// It is not there or not whole.
+pub fn frame_at(source: &impl SegmentSource, at: Location) -> Result<Framed<'_>, ReadError> {
+    let place = at.segment_place();
+    let view = source.view(place).ok_or(ReadError::NoSegment(place))?;
+    let fetch = |octets: u32| {
+        let end = at.offset.0.saturating_add(octets);
+        (source.fetch(place, at.offset.0..end)).map_err(|why| ReadError::Disk { at, why })
+    };
+    fetch(FETCH_BYTES)?;
+    let framed = framed_bytes_at(view.bytes, at.offset);
+    if framed > FETCH_BYTES {
+        fetch(framed)?;
+    }
+    let seat = Seat {
+        epoch: view.epoch,
+        offset: at.offset,
+    };
+    read_frame(view.bytes, seat).map_err(|fault| ReadError::Damaged { at, fault })
 }
 
 /// One record, checked and decoded.
@@ -406,13 +463,7 @@ pub fn record_at<'a, R: Record<'a>>(
     source: &'a impl SegmentSource,
     at: Location,
 ) -> Result<R, ReadError> {
-    let place = at.segment_place();
-    let view = source.view(place).ok_or(ReadError::NoSegment(place))?;
-    let seat = Seat {
-        epoch: view.epoch,
-        offset: at.offset,
-    };
-    let framed = read_frame(view.bytes, seat).map_err(|fault| ReadError::Damaged { at, fault })?;
+    let framed = frame_at(source, at)?;
     if framed.kind() != Some(R::KIND) {
         return Err(ReadError::OtherKind {
             at,

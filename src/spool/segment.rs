@@ -38,8 +38,11 @@
 //! - a segment is reused only when its map is gone ([`Segment::retire`] takes the last
 //!   handle).
 //!
-//! A disk that cannot read a page kills the process with SIGBUS when a map is read.
-//! Recovery therefore reads with [`Segment::read`], which gives an error instead.
+//! A disk that cannot read a page kills the process with SIGBUS when a map is touched.
+//! So nobody touches octets that were not brought in before by [`Segment::fetch`], which
+//! gives an error instead; between the two a page may be dropped and its sector go bad,
+//! and that is left. The kernel's own reads of the map, when it sends, fail in order.
+//! Recovery reads with [`Segment::read`].
 //!
 //! What it does not do: it does not know records; it does not decide which segment
 //! goes (`reclaim` does); it never retries a failed sync.
@@ -58,7 +61,8 @@ use rustix::io::{Errno, ReadWriteFlags};
 use spool_format::{Epoch, Offset, SegmentHeader, SegmentPlace, SummaryBuilder};
 
 use super::commit::{Durability, WriteFault, WriteStep};
-use super::message::{SegmentSource, View};
+use super::log::{PrepareCause, Unprepared};
+use super::message::{SegmentSource, Unreadable, View};
 
 mod directory;
 
@@ -166,9 +170,11 @@ impl Segment {
     }
 
     /// The summary of a closed segment: a pass over all its octets. `None` if it has
-    /// records that this version does not know.
+    /// records that this version does not know, or cannot be read.
     #[must_use]
     pub fn summary(&self) -> Option<Vec<u8>> {
+        // A segment that cannot be read has none: the next start scans what it can.
+        self.fetch(0..self.bytes).ok()?;
         let header = SegmentHeader::decode(self.contents(), self.place).ok()?;
         // What is behind the frontier is not read: for the scan the file ends there, and
         // a segment that is closed ends before.
@@ -254,6 +260,24 @@ impl Segment {
         }
     }
 
+    /// Brings these octets into the map, from the disk where it must be. What lies
+    /// behind the frontier is left out. Where the pages are there already it costs half
+    /// a microsecond.
+    ///
+    /// # Errors
+    /// The disk cannot give them: to touch them would end the process.
+    pub fn fetch(&self, range: Range<u32>) -> Result<(), Unreadable> {
+        let end = range.end.min(self.frontier.load(Ordering::Acquire));
+        if range.start >= end {
+            return Ok(());
+        }
+        let length = (end - range.start) as usize;
+        let fetched = self
+            .map
+            .advise_range(Advice::PopulateRead, range.start as usize, length);
+        fetched.map_err(|error| Unreadable(error.raw_os_error().unwrap_or_default()))
+    }
+
     /// Reads without the map: a page that the disk cannot read is an error here, and
     /// not the end of the process. Returns how much there was; `buffer` is filled
     /// except at the end of the file.
@@ -313,6 +337,10 @@ impl OpenSegments {
 }
 
 impl SegmentSource for OpenSegments {
+    fn fetch(&self, segment: SegmentPlace, octets: Range<u32>) -> Result<(), Unreadable> {
+        self.get(segment).map_or(Ok(()), |open| open.fetch(octets))
+    }
+
     fn view(&self, segment: SegmentPlace) -> Option<View<'_>> {
         let segment = self.segments.get(&segment)?;
         Some(View {
@@ -370,6 +398,23 @@ impl FileError {
             path,
             source: io::Error::new(io::ErrorKind::InvalidData, why),
         }
+    }
+}
+
+impl FileError {
+    /// The same for a log that waits for the segment.
+    #[must_use]
+    pub fn unprepared(&self) -> Unprepared {
+        let cause = match self.fault {
+            FileFault::NoSpace => PrepareCause::NoRoom,
+            FileFault::InUse | FileFault::Missing | FileFault::Malformed | FileFault::System => {
+                PrepareCause::System {
+                    os_error: self.source.raw_os_error(),
+                }
+            }
+        };
+        let why = self.to_string();
+        Unprepared { cause, why }
     }
 }
 

@@ -59,6 +59,7 @@ fn rounds_over(cores: u8) {
         // about the same on a slow machine.
         let until = random.below(4_000_000);
         std::thread::scope(|scope| {
+            let _end = load.ends();
             for _ in 0..CLIENTS {
                 let (load, seed) = (&load, random.next());
                 scope.spawn(move || load.run(seed));
@@ -106,6 +107,7 @@ fn kills_while_it_starts() {
         .start();
     let load = Load::new(&ledger, relay.address());
     std::thread::scope(|scope| {
+        let _end = load.ends();
         for _ in 0..CLIENTS {
             let (load, seed) = (&load, random.next());
             scope.spawn(move || load.run(seed));

@@ -28,6 +28,9 @@ pub(crate) struct Ledger {
     seed: u64,
     next: AtomicU64,
     fates: Mutex<HashMap<Number, Fate>>,
+    /// What the test was doing when a message was acknowledged, for the report of a loss.
+    stage: Mutex<String>,
+    stages: Mutex<HashMap<Number, String>>,
 }
 
 /// Largest body, in octets: several chunks and batches, so that a kill finds
@@ -40,7 +43,14 @@ impl Ledger {
             seed,
             next: AtomicU64::new(0),
             fates: Mutex::default(),
+            stage: Mutex::default(),
+            stages: Mutex::default(),
         }
+    }
+
+    /// What the test does from now on.
+    pub(crate) fn stage(&self, stage: String) {
+        *self.stage.lock().expect("no holder panics") = stage;
     }
 
     pub(crate) fn begin(&self) -> Number {
@@ -54,6 +64,10 @@ impl Ledger {
     }
 
     pub(crate) fn acknowledge(&self, number: Number) {
+        let stage = self.stage.lock().expect("no holder panics").clone();
+        let mut stages = self.stages.lock().expect("no holder panics");
+        stages.insert(number, stage);
+        drop(stages);
         self.set(number, Fate::Acknowledged);
     }
 
@@ -149,12 +163,15 @@ impl Ledger {
             );
             *copies.entry(number).or_default() += 1;
         }
-        for number in self.of(Fate::Acknowledged) {
-            assert!(
-                copies.contains_key(&number),
-                "message {number:?} was acknowledged and is lost"
-            );
-        }
+        let stages = self.stages.lock().expect("no holder panics");
+        let lost: Vec<_> = (self.of(Fate::Acknowledged).into_iter())
+            .filter(|number| !copies.contains_key(number))
+            .map(|number| (number, &stages[&number]))
+            .collect();
+        assert!(
+            lost.is_empty(),
+            "messages were acknowledged and are lost: {lost:?}"
+        );
         copies.values().map(|count| count - 1).sum()
     }
 }

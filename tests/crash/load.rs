@@ -19,6 +19,17 @@ pub(crate) struct Load<'a> {
     pub(crate) enough: AtomicBool,
     /// Replies of class 4 to a message, in place of an acknowledgement.
     pub(crate) deferred: AtomicU64,
+    /// Replies of class 4 to anything.
+    pub(crate) refused: AtomicU64,
+}
+
+/// See [`Load::ends`].
+pub(crate) struct EndOfLoad<'a>(&'a AtomicBool);
+
+impl Drop for EndOfLoad<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// How a write is divided: a kill finds all stages of a message.
@@ -32,7 +43,14 @@ impl<'a> Load<'a> {
             written: AtomicU64::new(0),
             enough: AtomicBool::new(false),
             deferred: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         }
+    }
+
+    /// Ends the load when it goes: also when the test fails, which would otherwise wait
+    /// for its clients for ever.
+    pub(crate) const fn ends(&self) -> EndOfLoad<'_> {
+        EndOfLoad(&self.enough)
     }
 
     /// One client: sessions one after the other, messages in each, by DATA and by
@@ -49,8 +67,8 @@ impl<'a> Load<'a> {
 
     fn session(&self, random: &mut Random) -> io::Result<()> {
         let mut client = Client::try_connect(None, self.relay)?;
-        expect(&client.greeting, 220)?;
-        expect(&client.try_command("EHLO client.example")?, 250)?;
+        self.expect(&client.greeting, 220)?;
+        self.expect(&client.try_command("EHLO client.example")?, 250)?;
         for _ in 0..=random.below(20) {
             if self.enough.load(Ordering::Acquire) {
                 return Ok(());
@@ -61,7 +79,7 @@ impl<'a> Load<'a> {
                 _ => self.data(&mut client)?,
             }
         }
-        expect(&client.try_command("QUIT")?, 221)
+        self.expect(&client.try_command("QUIT")?, 221)
     }
 
     fn envelope(&self, client: &mut Client, extra: &str) -> io::Result<()> {
@@ -69,7 +87,7 @@ impl<'a> Load<'a> {
             format!("MAIL FROM:<>\r\nRCPT TO:<b@b.example>\r\nRCPT TO:<c@b.example>\r\n{extra}");
         self.write(client, group.as_bytes())?;
         for _ in 0..3 {
-            expect(&client.try_reply()?, 250)?;
+            self.expect(&client.try_reply()?, 250)?;
         }
         Ok(())
     }
@@ -89,9 +107,10 @@ impl<'a> Load<'a> {
         let reply = client.try_reply()?;
         if reply.code / 100 == 4 {
             self.deferred.fetch_add(1, Ordering::Relaxed);
-            return expect(&client.try_command("RSET")?, 250);
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return self.expect(&client.try_command("RSET")?, 250);
         }
-        expect(&reply, 354)?;
+        self.expect(&reply, 354)?;
         let text = stuffed(&self.ledger.text(number));
         self.write(client, &text)?;
         self.ledger.seal(number);
@@ -111,14 +130,28 @@ impl<'a> Load<'a> {
         let reply = client.try_reply()?;
         if reply.code / 100 == 4 {
             self.deferred.fetch_add(1, Ordering::Relaxed);
-            return expect(&client.try_command("RSET")?, 250);
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return self.expect(&client.try_command("RSET")?, 250);
         }
-        expect(&reply, 250)?;
+        self.expect(&reply, 250)?;
         self.ledger.seal(number);
         self.write(client, format!("BDAT {} LAST\r\n", last.len()).as_bytes())?;
         self.write(client, last)?;
         let reply = client.try_reply()?;
         self.finish(number, &reply)
+    }
+
+    /// An error in place of another reply, which ends the session. A refusal for now may
+    /// come at any time.
+    fn expect(&self, reply: &Reply, code: u16) -> io::Result<()> {
+        if reply.code == code {
+            return Ok(());
+        }
+        assert!(reply.code < 500, "expected {code}: {reply:?}");
+        if reply.code >= 400 {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(io::Error::other(format!("expected {code}: {reply:?}")))
     }
 
     fn finish(&self, number: crate::ledger::Number, reply: &Reply) -> io::Result<()> {
@@ -131,6 +164,7 @@ impl<'a> Load<'a> {
             // commit whose sync failed may be found again, which is no fault.
             400..500 => {
                 self.deferred.fetch_add(1, Ordering::Relaxed);
+                self.refused.fetch_add(1, Ordering::Relaxed);
                 if reply.code == 421 {
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }
@@ -160,14 +194,4 @@ impl<'a> Load<'a> {
             self.write(client, &text[..part])
         }
     }
-}
-
-/// An error in place of another reply, which ends the session. A refusal for now
-/// may come at any time.
-fn expect(reply: &Reply, code: u16) -> io::Result<()> {
-    if reply.code == code {
-        return Ok(());
-    }
-    assert!(reply.code < 500, "expected {code}: {reply:?}");
-    Err(io::Error::other(format!("expected {code}: {reply:?}")))
 }

@@ -11,3 +11,4 @@ mod kill;
 mod ledger;
 mod load;
 mod pause;
+mod power;

@@ -19,6 +19,7 @@ fn stopped_and_continued_under_load() {
     let mut relay = Setup::to(sink.address()).cores(2).start();
     let load = Load::new(&ledger, relay.address());
     std::thread::scope(|scope| {
+        let _end = load.ends();
         for _ in 0..4 {
             let (load, seed) = (&load, random.next());
             scope.spawn(move || load.run(seed));

@@ -22,10 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use turnspool::mail::{BodyForm, Notify, Recipient, RecipientIndex, Ret, Sender};
+use turnspool::smtp::auth::scram::Salted;
+use turnspool::smtp::auth::{Nonce, Password};
+use turnspool::smtp::client::auth::{Credentials, Derivation, Login};
 use turnspool::smtp::client::job::{BodyEnd, BodyFacts, BodyOctets, Job, JobId, Piece, Transfer};
-use turnspool::smtp::client::settings::{
-    ClearPassword, Credentials, Protocol, Settings, TlsPolicy, Use,
-};
+use turnspool::smtp::client::settings::{ClearPassword, Protocol, Settings, TlsPolicy, Use};
 use turnspool::smtp::client::{Channel, Client, Input, Output};
 use turnspool::time::Now;
 
@@ -47,6 +48,7 @@ enum Line {
 /// The session with its shell and core.
 struct Play {
     settings: Settings,
+    login: Option<Login>,
     client: Option<Client>,
     now: Now,
     line: Line,
@@ -64,6 +66,7 @@ impl Play {
     fn new() -> Self {
         Self {
             settings: Settings::new("me.example".parse().expect("a domain")),
+            login: None,
             client: None,
             now: Now::default(),
             line: Line::Fast,
@@ -78,10 +81,14 @@ impl Play {
 
     fn handle(&mut self, input: Input<'_>) {
         let now = self.now;
-        let settings = &self.settings;
-        let client = self
-            .client
-            .get_or_insert_with(|| Client::new(Arc::new(settings.clone()), now));
+        let (settings, login) = (&self.settings, &self.login);
+        let client = self.client.get_or_insert_with(|| {
+            let client = Client::new(Arc::new(settings.clone()), now);
+            match login {
+                None => client,
+                Some(login) => client.with_login(login.clone()),
+            }
+        });
         client.handle(now, input);
         self.drain();
     }
@@ -110,6 +117,16 @@ impl Play {
                         "{} {:?} {:?}",
                         outcome.job.0, outcome.notifies, outcome.remaining
                     ));
+                }
+                Output::Derive(Derivation {
+                    password,
+                    salt,
+                    iterations,
+                }) => {
+                    let salted = Salted::derive(&password, &salt, iterations);
+                    let now = self.now;
+                    let input = Input::Derived(Some(salted));
+                    self.client.as_mut().unwrap().handle(now, input);
                 }
                 Output::StartTls => self.facts.push("starttls".to_owned()),
                 Output::SessionFailed(error) => self.facts.push(format!(
@@ -235,8 +252,14 @@ impl Play {
                 }
             }
             "user" => {
-                let credentials = Credentials::new(value.to_owned(), "secret".to_owned());
-                settings.credentials = Some(credentials.unwrap());
+                let password = Password::new("secret".to_owned());
+                self.login = Some(Login {
+                    credentials: Arc::new(Credentials {
+                        user: value.parse().expect("a user name"),
+                        password: password.expect("a password"),
+                    }),
+                    nonce: Nonce([1; 18]),
+                });
             }
             "clear-password" => settings.clear_password = ClearPassword::Allow,
             "recipients" => settings.recipients_max = value.parse().unwrap(),

@@ -14,7 +14,8 @@ use crate::login::LoginAnswer;
 
 /// What happens besides what the client says.
 ///
-/// `set KEY VALUE` (before all else), `implicit-tls`, `show trace`,
+/// `set KEY VALUE` (before all else), `implicit-tls [NAME]` (in the client's
+/// certificate), `show trace`,
 /// `answer VERDICT` (to the next question that has none), `answer-later VERDICT`,
 /// `begin OUTCOME`, `begin-later OUTCOME`, `store OUTCOME`, `store-later OUTCOME`,
 /// `etrn ANSWER`, `etrn-later ANSWER`, `go` (the late answer comes), `lose OUTCOME` (the message is lost now),
@@ -130,11 +131,12 @@ fn parse_line(script: &mut Script, number: usize, line: &str) -> Result<(), Stri
             if let Some(setting) = rest.strip_prefix("set ") {
                 return set(&mut script.settings, setting);
             }
-            if rest == "implicit-tls" {
+            if let Some(client) = rest.strip_prefix("implicit-tls") {
+                let client = client.trim();
                 script.tls = Some(TlsFacts {
                     protocol: "TLSv1.2",
                     cipher: "ECDHE",
-                    client: None,
+                    client: (!client.is_empty()).then(|| client.into()),
                 });
                 return Ok(());
             }

@@ -4,6 +4,7 @@
 #[allow(dead_code)]
 mod harness;
 
+mod auth;
 mod exchangers;
 mod fixture;
 mod held;

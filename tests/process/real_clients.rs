@@ -27,7 +27,7 @@ pub(crate) fn installed(program: &str, arguments: &[&str]) -> bool {
 
 /// A Python that has a module. The system's one has what packages install, and
 /// another may stand before it in the path.
-fn python_with(module: &str) -> Option<&'static str> {
+pub(crate) fn python_with(module: &str) -> Option<&'static str> {
     let import = format!("import {module}");
     (["python3", "/usr/bin/python3"].into_iter()).find(|python| installed(python, &["-c", &import]))
 }

@@ -15,6 +15,7 @@ use spool_format::{
     SummaryBuilder,
 };
 use turnspool::spool::commit::{Durability, WriteFault, WriteStep};
+use turnspool::spool::log::{PrepareCause, Unprepared};
 use turnspool::spool::message::{SegmentSource, View};
 use turnspool::spool::recovery::{Restart, Restarted};
 
@@ -137,12 +138,15 @@ impl Disk {
         &mut self,
         header: &SegmentHeader,
         spare: Option<SegmentId>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unprepared> {
         assert_eq!(header.place.log, LOG);
         let segment = header.place.segment;
         assert!(!self.segments.contains_key(&segment), "made twice");
         if self.health != Health::Good {
-            return Err("the disk fails".to_owned());
+            return Err(Unprepared {
+                cause: PrepareCause::System { os_error: None },
+                why: "the disk fails".to_owned(),
+            });
         }
         if let Some(inode) = spare.and_then(|spare| self.spares.remove(&spare))
             && self.files[inode.0].cached.len() == header.segment_bytes as usize
@@ -163,7 +167,10 @@ impl Disk {
             return Ok(());
         }
         if self.free_bytes() < u64::from(header.segment_bytes) {
-            return Err("no space left on device".to_owned());
+            return Err(Unprepared {
+                cause: PrepareCause::NoRoom,
+                why: "no space left on device".to_owned(),
+            });
         }
         let mut cached = vec![0; header.segment_bytes as usize];
         let octets = header.encode();

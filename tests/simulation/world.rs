@@ -1395,6 +1395,7 @@ impl World {
             protocol: Protocol::Smtp,
             tls: TlsPolicy::None.into(),
             preference: 0,
+            login: None,
         });
         Ok(hosts.collect())
     }

@@ -1,10 +1,29 @@
 //! What belongs together of authentication.
 
 use super::Checks;
-use crate::config::options::{File, ListenerRole};
+use crate::config::options::{File, ListenerRole, SmarthostSection, SmarthostTls};
 use crate::config::users::UsersFile;
+use crate::user::UserName;
 
 impl Checks<'_> {
+    /// A name that can be sent, and not to whoever answers.
+    pub(super) fn smarthost_user(&mut self, smarthost: &SmarthostSection) {
+        let option = "delivery.smarthost.user";
+        let Some(user) = &*smarthost.user else {
+            return;
+        };
+        if let Err(error) = user.parse::<UserName>() {
+            let (what, instead) = (error.to_string(), "write the name as the host knows it");
+            self.wrong(option, &smarthost.user, what, instead);
+        }
+        if *smarthost.tls == SmarthostTls::Opportunistic && smarthost.tls.is_sound() {
+            let what = "the password could go to whoever answers: TLS is only tried";
+            let instead = "write `tls = \"required\"` or \"verified\"; or \"none\" on a private \
+                           line, where only mechanisms are used that keep the password off it";
+            self.wrong(option, &smarthost.user, what, instead);
+        }
+    }
+
     /// The file of users, and who needs it.
     pub(super) fn users(&mut self, file: &File) {
         let users_file = &file.relay.users_file;

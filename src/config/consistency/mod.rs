@@ -355,15 +355,7 @@ impl Checks<'_> {
             let section = "delivery.smarthost";
             self.login(section, &smarthost.user, &smarthost.password_file);
             self.smarthost_tls(smarthost);
-            let clear = matches!(
-                *smarthost.tls,
-                SmarthostTls::None | SmarthostTls::Opportunistic
-            );
-            if smarthost.user.is_some() && clear && smarthost.tls.is_sound() {
-                let what = "the password would cross the network in clear";
-                let instead = "write `tls = \"required\"` or \"verified\"";
-                self.wrong("delivery.smarthost.user", &smarthost.user, what, instead);
-            }
+            self.smarthost_user(smarthost);
         }
     }
 

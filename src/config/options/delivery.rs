@@ -99,7 +99,8 @@ section! {
         /// The private key of that certificate, PEM, in a file of mode 0600, or the
         /// name of a systemd credential.
         key: Option<PathBuf> = unset("we show no certificate");
-        /// The user name, if it wants one.
+        /// The user name, if it wants one. The strongest mechanism that it offers is
+        /// used; without TLS only those that keep the password off the line.
         user: Option<String> = unset("no authentication");
         /// A file of mode 0600 with the password on its first line, or the name of
         /// a systemd credential.

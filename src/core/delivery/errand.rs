@@ -12,6 +12,8 @@ use crate::core::turn::{Baton, Round};
 use crate::core::{ConnectionId, Endpoint, Host, Operation};
 use crate::queue::{self, DestinationId, VisitId};
 use crate::route::{Protocol, TlsPolicy};
+use crate::smtp::client::Client;
+use crate::smtp::client::auth::Login;
 use crate::smtp::server::PeerFacts;
 use crate::smtp::turn::ToCustomer;
 use crate::spool::message::SegmentSource;
@@ -57,6 +59,7 @@ impl Delivery {
             addresses: vec![endpoint.clone()],
             protocol: Protocol::Smtp,
             tls: TlsPolicy::None.into(),
+            login: None,
         };
         let client = to_customer.client(&common.settings.smtp_client, now);
         let visit = round.visit(now, common);
@@ -115,6 +118,7 @@ impl Delivery {
         });
         let settings = Arc::clone(&collection.settings);
         let client = collection.call.clone().client(settings, now);
+        let client = log_in(client, &host, common);
         let errand = Errand::Call {
             collection,
             candidates,
@@ -178,5 +182,16 @@ impl Delivery {
             Errand::Ours { .. } | Errand::Call { .. } => false,
             Errand::Turn { round, .. } => !round.ahead.is_empty() && !common.is_stopping(),
         }
+    }
+}
+
+/// A session that says who we are, where the host wants to know.
+pub(super) fn log_in(client: Client, host: &Host, common: &mut Common) -> Client {
+    match &host.login {
+        None => client,
+        Some(credentials) => client.with_login(Login {
+            credentials: Arc::clone(credentials),
+            nonce: common.nonces.fresh(),
+        }),
     }
 }

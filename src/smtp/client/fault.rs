@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::stage::Stage;
 use crate::smtp::answer::{AnswerError, Class, Enhanced, Reply};
+use crate::smtp::auth::Mechanism;
 
 /// How far a failure reaches.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -89,6 +90,11 @@ pub enum SessionError {
     TlsInjection,
     /// We have credentials and the host offers no mechanism that we may use them with.
     AuthNotOffered,
+    /// What the host said in the exchange is not what one says that knows the password.
+    AuthUntrusted {
+        /// By which mechanism.
+        mechanism: Mechanism,
+    },
     /// We ended it: stop, or the connection is wanted no more.
     Aborted,
 }
@@ -101,7 +107,8 @@ impl SessionError {
             Self::TlsNotOffered
             | Self::TlsFailed { .. }
             | Self::TlsInjection
-            | Self::AuthNotOffered => Reach::Host,
+            | Self::AuthNotOffered
+            | Self::AuthUntrusted { .. } => Reach::Host,
             Self::Aborted => Reach::Session,
             Self::Refused { stage, .. }
             | Self::Closing { stage, .. }
@@ -149,6 +156,7 @@ impl SessionError {
             | Self::TlsFailed { .. }
             | Self::TlsInjection
             | Self::AuthNotOffered
+            | Self::AuthUntrusted { .. }
             | Self::Aborted => false,
         }
     }
@@ -162,7 +170,9 @@ impl SessionError {
                 Class::Permanent => Permanence::Permanent,
                 _ => Permanence::Temporary,
             },
-            Self::TlsNotOffered | Self::AuthNotOffered => Permanence::Permanent,
+            Self::TlsNotOffered | Self::AuthNotOffered | Self::AuthUntrusted { .. } => {
+                Permanence::Permanent
+            }
             _ => Permanence::Temporary,
         }
     }
@@ -175,6 +185,17 @@ impl SessionError {
             | Self::Closing { reply, .. }
             | Self::OutOfOrder { reply, .. } => Some(reply),
             _ => None,
+        }
+    }
+
+    /// Whether it is about who we are to the host: somebody must look at user and
+    /// password.
+    #[must_use]
+    pub const fn is_about_login(&self) -> bool {
+        match self {
+            Self::AuthNotOffered | Self::AuthUntrusted { .. } => true,
+            Self::Refused { stage, .. } => matches!(stage, Stage::Auth),
+            _ => false,
         }
     }
 
@@ -195,7 +216,9 @@ impl SessionError {
                 Enhanced::new(4, 5, 0)
             }
             Self::TlsNotOffered | Self::TlsFailed { .. } => Enhanced::new(4, 7, 10),
-            Self::TlsInjection | Self::AuthNotOffered => Enhanced::new(4, 7, 0),
+            Self::TlsInjection | Self::AuthNotOffered | Self::AuthUntrusted { .. } => {
+                Enhanced::new(4, 7, 0)
+            }
         }
     }
 }
@@ -235,6 +258,11 @@ impl fmt::Display for SessionError {
             Self::AuthNotOffered => f.write_str(
                 "there is a user and password for this host, and it offers no way to use them \
                  (PLAIN and LOGIN are used only under TLS)",
+            ),
+            Self::AuthUntrusted { mechanism } => write!(
+                f,
+                "what the host sent in AUTH {mechanism} does not show that it knows our password: \
+                 the host is broken, or it is another one"
             ),
             Self::Aborted => f.write_str("we ended the session"),
         }

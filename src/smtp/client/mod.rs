@@ -26,13 +26,14 @@
 //! and decides nothing about the next attempt: it says who is at fault and how far
 //! that reaches ([`fault`]).
 
-mod auth;
+pub mod auth;
 pub mod capabilities;
 mod commands;
 mod exchange;
 pub mod fault;
 mod fitness;
 pub mod job;
+mod login;
 mod opening;
 pub mod settings;
 pub mod stage;
@@ -46,7 +47,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use self::auth::Step;
+use self::auth::{Derivation, Login};
 use self::capabilities::Capabilities;
 use self::commands::Hello;
 use self::exchange::{Exchange, Hands, Turnout, untried};
@@ -57,6 +58,7 @@ use self::stage::Stage;
 use self::wire::Wire;
 use super::answer::{Answer, Class, Reader};
 use super::turn::{Call, FromProvider};
+use crate::smtp::auth::scram::Salted;
 use crate::time::{Instant, Now};
 
 /// Most octets kept of replies that came before the content they speak of had left.
@@ -87,6 +89,8 @@ pub enum Input<'a> {
     Deliver(Job),
     /// No more jobs: finish what was begun, then QUIT.
     Quit,
+    /// The outcome of [`Output::Derive`]; `None` if there was no time for it.
+    Derived(Option<Salted>),
     /// The handshake after [`Output::StartTls`] is done.
     TlsStarted,
     /// It failed; the sentence of the TLS machine.
@@ -108,6 +112,8 @@ pub enum Output {
     Want,
     /// What became of recipients.
     Outcome(Outcome),
+    /// Derive a key, on a thread that has the time, and hand it in.
+    Derive(Derivation),
     /// Begin the TLS handshake on this connection.
     StartTls,
     /// The session failed. The outcomes of its jobs come before.
@@ -153,6 +159,8 @@ struct Session {
     settings: Arc<Settings>,
     /// Ask for mail, instead of delivering some.
     call: Option<Call>,
+    /// Boxed: most hosts do not want to know who we are.
+    login: Option<Box<Login>>,
     state: State,
     channel: Channel,
     wire: Wire,
@@ -171,6 +179,7 @@ impl Client {
             session: Session {
                 settings,
                 call: None,
+                login: None,
                 state: State::Connecting,
                 channel: Channel::Clear,
                 wire: Wire::default(),
@@ -178,6 +187,13 @@ impl Client {
                 since: now.instant,
             },
         }
+    }
+
+    /// The same, and the host is told who we are (RFC 4954): before any mail.
+    #[must_use]
+    pub fn with_login(mut self, login: Login) -> Self {
+        self.session.login = Some(Box::new(login));
+        self
     }
 
     /// Takes one input. Then poll.
@@ -209,6 +225,7 @@ impl Client {
                 session.channel = Channel::Tls;
                 session.say_hello(now);
             }
+            Input::Derived(salted) => session.derived(now, salted.as_ref()),
             Input::TlsFailed(why) => session.fail(now, SessionError::TlsFailed { why }),
             Input::PeerClosed => session.lost(now),
             Input::Abort => session.fail(now, SessionError::Aborted),
@@ -433,19 +450,7 @@ impl Session {
                 },
                 Class::Intermediate => self.fail(now, out_of_order(reply())),
             },
-            State::Auth(peer, exchange) => {
-                let credentials = self.settings.credentials.as_ref();
-                let credentials = credentials.expect("AUTH was begun with them");
-                match auth::answer(exchange, answer, credentials) {
-                    Step::Send(line, next) => {
-                        self.wire.command(|out| out.extend_from_slice(&line));
-                        self.state = State::Auth(peer, next);
-                    }
-                    Step::Done => self.begin_mail(now, peer),
-                    Step::Refused => self.fail_politely(now, refused(reply())),
-                    Step::OutOfOrder => self.fail(now, out_of_order(reply())),
-                }
-            }
+            State::Auth(peer, exchange) => self.auth_answered(now, peer, exchange, answer),
             State::Turn => match (class, self.call.take()) {
                 (Class::Positive, Some(call)) if answer.code.value() == 250 => {
                     self.state = State::Turned(FromProvider::new(call));

@@ -1,11 +1,11 @@
-//! Between the hello and what the session is for: STARTTLS, AUTH, and ATRN where it
-//! asks for mail instead of delivering some (RFC 2645).
+//! Between the hello and what the session is for: STARTTLS, and ATRN where it asks for
+//! mail instead of delivering some (RFC 2645). AUTH is in `login`.
 
 use std::sync::Arc;
 
 use super::capabilities::Capabilities;
-use super::settings::{ClearPassword, Settings, TlsPolicy};
-use super::{Channel, Client, Output, Session, SessionError, Stage, State, auth};
+use super::settings::{Settings, TlsPolicy};
+use super::{Channel, Client, Output, Session, SessionError, Stage, State};
 use crate::smtp::turn::Call;
 use crate::time::Now;
 
@@ -33,26 +33,6 @@ impl Session {
                     .command(|out| out.extend_from_slice(b"STARTTLS\r\n"));
                 self.state = State::StartTls(peer);
             }
-        }
-    }
-
-    pub(super) fn choose_auth(&mut self, now: Now, peer: Capabilities) {
-        let Some(credentials) = &self.settings.credentials else {
-            return self.begin_mail(now, peer);
-        };
-        let may =
-            self.channel == Channel::Tls || self.settings.clear_password == ClearPassword::Allow;
-        let start = if may {
-            auth::start(&peer, credentials)
-        } else {
-            None
-        };
-        match start {
-            Some((line, exchange)) => {
-                self.wire.command(|out| out.extend_from_slice(&line));
-                self.state = State::Auth(peer, exchange);
-            }
-            None => self.fail_politely(now, SessionError::AuthNotOffered),
         }
     }
 

@@ -1,6 +1,5 @@
 //! How a client session behaves towards one kind of next hop.
 
-use std::fmt;
 use std::num::NonZeroU32;
 
 use super::stage::Timeouts;
@@ -50,58 +49,6 @@ pub enum ClearPassword {
     Allow,
 }
 
-/// Who we are to the peer (RFC 4954).
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The name, UTF-8, without NUL.
-    user: String,
-    /// The password, UTF-8, without NUL.
-    password: String,
-}
-
-/// A name or password with a NUL, or too long for an AUTH line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "a user name or password is empty, longer than {CREDENTIAL_BYTES_MAX} octets, or has a NUL in it"
-)]
-pub struct CredentialsError;
-
-/// Longest user name or password in octets. RFC 4616 §2 asks for 255 or more.
-pub const CREDENTIAL_BYTES_MAX: usize = 1024;
-
-impl Credentials {
-    /// # Errors
-    /// If one of them cannot be sent by any mechanism.
-    pub fn new(user: String, password: String) -> Result<Self, CredentialsError> {
-        for text in [&user, &password] {
-            if text.is_empty() || text.len() > CREDENTIAL_BYTES_MAX || text.contains('\0') {
-                return Err(CredentialsError);
-            }
-        }
-        Ok(Self { user, password })
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn user(&self) -> &str {
-        &self.user
-    }
-
-    /// The password. Never shown.
-    pub(super) fn password(&self) -> &str {
-        &self.password
-    }
-}
-
-/// Without the password.
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Everything a session is told at its start. Shared by all sessions of a route.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -111,8 +58,6 @@ pub struct Settings {
     pub protocol: Protocol,
     /// STARTTLS.
     pub tls: TlsPolicy,
-    /// AUTH; `None` says nothing of who we are.
-    pub credentials: Option<Credentials>,
     /// AUTH without TLS.
     pub clear_password: ClearPassword,
     /// RFC 2920.
@@ -148,7 +93,6 @@ impl Settings {
             hello_name,
             protocol: Protocol::Smtp,
             tls: TlsPolicy::Opportunistic,
-            credentials: None,
             clear_password: ClearPassword::Refuse,
             pipelining: Use::WhenOffered,
             chunking: Use::WhenOffered,

@@ -70,10 +70,13 @@ pub enum AuthAnswer {
 
 /// What of it can be used now, and what stands in EHLO.
 pub(super) fn offered<R: Receipt>(session: &Session<R>) -> Mechanisms {
-    match (&session.settings.offers.auth, &session.peer.tls) {
-        (None, _) => Mechanisms::NONE,
-        (Some(auth), Some(_)) => auth.under_tls,
-        (Some(auth), None) => auth.in_clear,
+    let Some(auth) = &session.settings.offers.auth else {
+        return Mechanisms::NONE;
+    };
+    match &session.peer.tls {
+        None => auth.in_clear,
+        Some(tls) if tls.client.is_some() => auth.under_tls.with(Mechanism::External),
+        Some(_) => auth.under_tls,
     }
 }
 

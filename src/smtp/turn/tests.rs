@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::{Call, CallError, FromProvider, Refused, ToCustomer, refused};
 use crate::mail::{Domain, QueueId, Receipt};
+use crate::smtp::auth::{Nonces, Password};
+use crate::smtp::client::auth::{Credentials, Login};
 use crate::smtp::client::fault::SessionError;
-use crate::smtp::client::settings::{ClearPassword, Credentials, Settings, TlsPolicy};
+use crate::smtp::client::settings::{ClearPassword, Settings, TlsPolicy};
 use crate::smtp::client::stage::Stage;
 use crate::smtp::client::{Channel, Client, Input, Output};
 use crate::smtp::server::{self, PeerFacts, Session};
@@ -30,7 +32,6 @@ fn call(names: &[&str]) -> Call {
 
 fn settings() -> Settings {
     let mut settings = Settings::new("site.example".parse().unwrap());
-    settings.credentials = Some(Credentials::new("c".into(), "secret".into()).unwrap());
     settings.clear_password = ClearPassword::Allow;
     settings.tls = TlsPolicy::None;
     settings
@@ -56,7 +57,16 @@ struct Caller {
 impl Caller {
     fn new(names: &[&str]) -> Self {
         let now = Now::default();
-        let mut client = call(names).client(Arc::new(settings()), now);
+        let credentials = Credentials {
+            user: "c".parse().unwrap(),
+            password: Password::new("secret".into()).unwrap(),
+        };
+        let mut client = call(names)
+            .client(Arc::new(settings()), now)
+            .with_login(Login {
+                credentials: Arc::new(credentials),
+                nonce: Nonces::new([7; 32]).fresh(),
+            });
         client.handle(now, Input::Connected(Channel::Clear));
         Self {
             client,

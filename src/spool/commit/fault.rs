@@ -9,6 +9,8 @@ pub enum WriteStep {
     Write,
     /// The sync behind it.
     Sync,
+    /// There was no segment to write to, for too long.
+    Prepare,
 }
 
 /// Why a write failed. It closes the log to writes.
@@ -25,6 +27,7 @@ impl fmt::Display for WriteFault {
         let step = match self.step {
             WriteStep::Write => "write",
             WriteStep::Sync => "sync",
+            WriteStep::Prepare => "preparing the next segment",
         };
         match self.os_error {
             Some(number) => write!(f, "{step}: {}", std::io::Error::from_raw_os_error(number)),

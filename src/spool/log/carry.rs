@@ -23,11 +23,11 @@ use smallvec::SmallVec;
 use spool_format::{
     AttemptRecord, CHUNK_BODY_OFFSET, Checksum, ChunkRecord, DoneRecord, EnvelopeRecord, Extent,
     List, Location, Mark, MarkRecord, NoteRecord, Offset, RecipientNumber, Record, RecordKind,
-    SealRecord, Seat, SegmentHeader, SegmentPlace, read_frame,
+    SealRecord, Seat, SegmentHeader, SegmentPlace,
 };
 
 use super::super::commit::{AppendError, BatchNumber, Urgency};
-use super::super::message::{ReadError, SegmentSource, body, record_at};
+use super::super::message::{ReadError, SegmentSource, body, frame_at, record_at};
 use super::writing::{Hold, Marks, NOWHERE, OpenMessage};
 use super::{Log, Output};
 use crate::mail::QueueId;
@@ -178,15 +178,7 @@ impl Log {
     ) -> Result<usize, Stop> {
         carry.next = self.reclaim.behind_hole(carry.segment, carry.next);
         let at = carry.segment.at(carry.next);
-        let view = source
-            .view(carry.segment)
-            .ok_or(Stop::Read(None, ReadError::NoSegment(carry.segment)))?;
-        let seat = Seat {
-            epoch: view.epoch,
-            offset: carry.next,
-        };
-        let framed = read_frame(view.bytes, seat)
-            .map_err(|fault| Stop::Read(None, ReadError::Damaged { at, fault }))?;
+        let framed = frame_at(source, at).map_err(|error| Stop::Read(None, error))?;
         let undecodable = |error| Stop::Read(None, ReadError::Undecodable { at, error });
         let payload = framed.payload;
         match framed.kind() {

@@ -51,7 +51,11 @@ impl Log {
     /// Whether so many octets may be used if so many segments are left alone.
     pub(super) fn room_beside(&self, bytes: u64, reserve_segments: u64) -> Result<(), NoRoom> {
         let segment_bytes = u64::from(self.settings.segment_bytes);
-        let tail = u64::from(self.commit.tail_bytes());
+        let tail = match self.asked.get(&self.commit.tail_segment()) {
+            // It may never be there to be written to.
+            Some(asked) if asked.failing_since.is_some() => 0,
+            _ => u64::from(self.commit.tail_bytes()),
+        };
         let ahead = u64::from(self.commit.segments_ahead().unwrap_or(0));
         let (growth, limit) = match self.growth_segments() {
             // Which of the two limits is meant is of interest only when it is reached.
@@ -59,7 +63,11 @@ impl Log {
             Ok(more) => (more, NoRoom::SizeMax),
             Err(limit) => (0, limit),
         };
-        let failing = self.asked.values().filter(|a| a.retry_at.is_some()).count() as u64;
+        let failing = self
+            .asked
+            .values()
+            .filter(|a| a.failing_since.is_some())
+            .count() as u64;
         let segments = (ahead + self.spares.len() as u64 + growth)
             .saturating_sub(failing)
             .saturating_sub(reserve_segments);
@@ -83,4 +91,85 @@ impl Log {
 /// room for envelope and seal.
 pub(super) fn framed_estimate(octets: u64) -> u64 {
     octets + octets / 64 + 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use spool_format::{BodyForm, LogId, SegmentId, SessionFields, SpoolUuid};
+
+    use super::super::{Identity, Output, PREPARE_PATIENCE, PrepareCause, Settings};
+    use super::*;
+    use crate::mail::{Envelope, Recipient, Sender};
+    use crate::spool::commit::Ticket;
+    use crate::spool::message::{BodyFacts, Contents, Holding};
+    use crate::time::{Now, WallTime};
+
+    /// A message is sealed, and every segment fails to be prepared, once a second for so
+    /// long. Gives whether the message failed, and whether new mail has room.
+    fn failing(cause: PrepareCause, lasts: Duration) -> (bool, bool) {
+        let identity = Identity {
+            spool: SpoolUuid([1; 16]),
+            log: LogId(0),
+        };
+        let settings = Settings {
+            segment_bytes: 1 << 20,
+            size_max: 1 << 30,
+            free_min: 0,
+        };
+        let mut log = Log::new(identity, settings, 1, 1 << 40);
+        let mut now = Now::default();
+        let envelope = Envelope {
+            sender: Sender::new("a@a.example".parse().expect("an address")),
+            recipients: vec![Recipient::new("b@b.example".parse().expect("an address"))],
+        };
+        let contents = Contents {
+            envelope: &envelope,
+            session: SessionFields::default(),
+            arrival: WallTime::EPOCH,
+            holding: Holding::Free,
+            next_hop: None,
+        };
+        let facts = BodyFacts {
+            form: BodyForm::Plain,
+            ends_with_crlf: true,
+            eight_bit: false,
+        };
+        let queue_id = log.next_queue_id();
+        let message = log.begin(now, queue_id, &contents, None).expect("room");
+        log.seal(now, message, &contents, facts, &[], Ticket(7))
+            .expect("the log is open");
+        let end = now.instant + lasts;
+        let mut failed = false;
+        let mut asked: Vec<SegmentId> = Vec::new();
+        while now.instant <= end {
+            while let Some(output) = log.poll(now) {
+                match output {
+                    Output::SegmentNeeded { header, .. } => asked.push(header.place.segment),
+                    Output::Failed { ticket } => failed |= ticket == Ticket(7),
+                    _ => {}
+                }
+            }
+            for segment in asked.drain(..) {
+                log.segment_failed(now, segment, cause);
+            }
+            now.instant = now.instant + Duration::from_secs(1);
+            log.timer(now);
+        }
+        (failed, log.room_for(1000).is_ok())
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_for_a_segment() {
+        let broken = PrepareCause::System { os_error: Some(5) };
+        let second = Duration::from_secs(1);
+        assert_eq!(failing(broken, PREPARE_PATIENCE - second), (false, false));
+        assert_eq!(failing(broken, PREPARE_PATIENCE + second), (true, false));
+        // Room comes back when something is delivered.
+        assert_eq!(
+            failing(PrepareCause::NoRoom, PREPARE_PATIENCE * 100),
+            (false, false)
+        );
+    }
 }

@@ -458,7 +458,8 @@ impl World {
             if let Some(spare) = spare {
                 self.spares.remove(&spare);
             }
-            self.log.segment_failed(self.now, header.place.segment);
+            self.log
+                .segment_failed(self.now, header.place.segment, PrepareCause::NoRoom);
             return;
         }
         let stale = spare

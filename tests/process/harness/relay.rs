@@ -208,6 +208,23 @@ impl Relay {
         rest.chars().next().expect("a state")
     }
 
+    /// Whether the process is stopped and none of its threads is in the kernel, where it
+    /// would not notice.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let tasks = format!("/proc/{}/task", self.pid());
+        let states = fs::read_dir(tasks)
+            .expect("the process is there")
+            .map(|task| {
+                let stat = task
+                    .ok()
+                    .and_then(|task| fs::read_to_string(task.path().join("stat")).ok());
+                // A worker that ended meanwhile is at rest.
+                stat.and_then(|stat| stat.rsplit_once(") ")?.1.chars().next())
+                    .unwrap_or('T')
+            });
+        self.state() == 'T' && states.into_iter().all(|state| matches!(state, 'T' | 'S'))
+    }
+
     /// A number of `/proc/PID/status` in KiB, such as `RssAnon`.
     pub(crate) fn memory_kib(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid());

@@ -87,6 +87,9 @@ impl Core {
                 }
                 Output::Outcome(outcome) => self.book(outcome),
                 Output::StartTls => {}
+                Output::Derive(derivation) => {
+                    panic!("{derivation:?} of a session without a login")
+                }
                 Output::SessionFailed(error) => {
                     assert_eq!(self.failed, None, "failed twice");
                     assert!(self.open.is_empty(), "outcomes come before the failure");
