@@ -367,8 +367,20 @@ pub enum DeliveryMode {
     /// Everything to this list of smarthosts.
     Smarthost(SmarthostGroup),
     /// By MX, and to the smarthosts what could not be delivered so
-    /// ([`Routes::fallback`]).
+    /// ([`DeliveryMode::fallback`]).
     MxThenSmarthost(SmarthostGroup),
+}
+
+impl DeliveryMode {
+    /// Where mail goes for which no host of `next_hop` could be reached. Only by MX,
+    /// and only in the mode that says so (FEATURES D1).
+    #[must_use]
+    pub const fn fallback(self, next_hop: &NextHop) -> Option<NextHop> {
+        match (self, next_hop) {
+            (Self::MxThenSmarthost(group), NextHop::Mx(_)) => Some(NextHop::Smarthost(group)),
+            _ => None,
+        }
+    }
 }
 
 /// Whether static routes count in smarthost mode (FEATURES D2).
@@ -393,8 +405,8 @@ pub enum RouteError {
 }
 
 /// Scopes to values; the longest match wins.
-#[derive(Clone, Debug)]
-struct ScopeTable<V> {
+#[derive(Clone, PartialEq, Debug)]
+pub struct ScopeTable<V> {
     names: HashMap<Box<str>, V, Build>,
     below: HashMap<Box<str>, V, Build>,
 }
@@ -409,20 +421,24 @@ impl<V> Default for ScopeTable<V> {
 }
 
 impl<V> ScopeTable<V> {
-    fn new() -> Self {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
         Self::default()
     }
 
-    fn insert(&mut self, scope: &Scope, value: V) -> Option<V> {
+    /// Gives what the scope had before.
+    pub fn insert(&mut self, scope: &Scope, value: V) -> Option<V> {
         match scope {
             Scope::Name(domain) => self.names.insert(domain.as_str().into(), value),
             Scope::Below(domain) => self.below.insert(domain.as_str().into(), value),
         }
     }
 
-    /// At most one look for each of the labels of a domain, of which 255 octets
-    /// hold at most 127.
-    fn get(&self, domain: &str) -> Option<&V> {
+    /// What the longest scope has that covers `domain`, the text of a [`Domain`]. At
+    /// most one look for each of its labels, of which 255 octets hold at most 127.
+    #[must_use]
+    pub fn get(&self, domain: &str) -> Option<&V> {
         if let Some(found) = self.names.get(domain) {
             return Some(found);
         }
@@ -441,7 +457,7 @@ impl<V> ScopeTable<V> {
 }
 
 /// Domain → next hop.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Routes {
     mode: DeliveryMode,
     table: ScopeTable<Target>,
@@ -497,16 +513,10 @@ impl Routes {
         }
     }
 
-    /// Where mail goes for which direct delivery to `next_hop` did not succeed.
-    /// Only by MX, and only in the mode that says so (FEATURES D1).
+    /// What happens to domains without a route of their own.
     #[must_use]
-    pub fn fallback(&self, next_hop: &NextHop) -> Option<NextHop> {
-        match (self.mode, next_hop) {
-            (DeliveryMode::MxThenSmarthost(group), NextHop::Mx(_)) => {
-                Some(NextHop::Smarthost(group))
-            }
-            _ => None,
-        }
+    pub const fn mode(&self) -> DeliveryMode {
+        self.mode
     }
 }
 

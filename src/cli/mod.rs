@@ -11,6 +11,7 @@
 mod check;
 mod completions;
 mod connection;
+mod dns;
 mod example;
 mod log;
 mod man;
@@ -70,6 +71,9 @@ enum Command {
     Queue(queue::Queue),
     /// Releases the held queue of a domain
     Release(release::Release),
+    /// Shows which way mail would take
+    #[command(subcommand)]
+    Dns(dns::DnsCommand),
     /// Prints counters and states of the running server
     Status(status::Status),
     /// Changes what the running server writes to its log
@@ -203,6 +207,7 @@ impl Command {
             Self::Example(command) => command.run(out),
             Self::Queue(command) => command.run(global, out),
             Self::Release(command) => command.run(global, out),
+            Self::Dns(command) => command.run(global, out),
             Self::Status(command) => command.run(global, out),
             Self::Log(command) => command.run(global, out),
             Self::User(command) => command.run(global.json, out),

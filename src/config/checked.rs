@@ -184,12 +184,17 @@ pub struct Login {
 }
 
 /// See `[[route]]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Route {
     /// For which names.
     pub domain: Scope,
     /// Where to.
     pub next_hop: NextHop,
+    /// Connections at once, at most those of all destinations together. `None`: as for
+    /// others.
+    pub connections_max: Option<u32>,
+    /// When its mail is tried again. `None`: as for others.
+    pub retry: Option<Retry>,
 }
 
 /// See `[retry]`.
@@ -337,6 +342,12 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             .map(|route| Route {
                 domain: route.domain.value.clone(),
                 next_hop: route.next_hop.value.clone(),
+                connections_max: (*route.connections)
+                    .map(|connections| connections.min(*file.delivery.connections)),
+                retry: route
+                    .retry
+                    .as_ref()
+                    .map(|own| route_retry(own, retry(&file.retry))),
             })
             .collect(),
         customers: (file.customer.iter())
@@ -419,7 +430,8 @@ fn delivery(delivery: &options::Delivery, surroundings: &Surroundings) -> Delive
     }
 }
 
-fn retry(retry: &options::Retry) -> Retry {
+/// When a delivery is tried again.
+pub(super) fn retry(retry: &options::Retry) -> Retry {
     let warn = (!retry.warn.is_zero()).then_some(*retry.warn);
     // Under a preset with a number of tries, a written interval means growing ones.
     let growing = super::consistency::writes_growing_intervals(retry);
@@ -434,6 +446,55 @@ fn retry(retry: &options::Retry) -> Retry {
         },
     }
 }
+
+/// What a route says of its own, and the rest as for all.
+pub(super) fn route_retry(own: &options::RouteRetry, all: Retry) -> Retry {
+    let all_warn = match all {
+        Retry::Exponential { warn, .. } | Retry::Fixed { warn, .. } => warn,
+    };
+    let warn = match *own.warn {
+        Some(warn) => (!warn.is_zero()).then_some(warn),
+        None => all_warn,
+    };
+    if let (Some(tries), Some(every)) = (*own.tries, *own.every) {
+        return Retry::Fixed { tries, every, warn };
+    }
+    let growing = own.first.is_some()
+        || own.factor.is_some()
+        || own.longest.is_some()
+        || own.give_up.is_some();
+    match (all, growing) {
+        (Retry::Fixed { tries, every, .. }, false) => Retry::Fixed { tries, every, warn },
+        (all, _) => {
+            let (first, factor, longest, give_up) = match all {
+                Retry::Exponential {
+                    first,
+                    factor,
+                    longest,
+                    give_up,
+                    ..
+                } => (first, factor, longest, give_up),
+                Retry::Fixed { .. } => GROWING,
+            };
+            Retry::Exponential {
+                first: own.first.unwrap_or(first),
+                factor: own.factor.unwrap_or(factor),
+                longest: own.longest.unwrap_or(longest),
+                give_up: own.give_up.unwrap_or(give_up),
+                warn,
+            }
+        }
+    }
+}
+
+/// First, factor, longest and give_up for a route that wants growing intervals where
+/// all others have a number of tries: the defaults of `[retry]`.
+const GROWING: (Duration, f64, Duration, Duration) = (
+    Duration::from_secs(600),
+    2.0,
+    Duration::from_secs(4 * 3600),
+    Duration::from_secs(5 * 86_400),
+);
 
 fn log(log: &options::Log) -> Log {
     Log {

@@ -56,6 +56,7 @@ const RELAY: &[Section] = &[
             ("next_hop", "\"smtp://10.0.0.5:25\""),
         ],
     ),
+    ("route.retry", &[]),
     ("retry", &[]),
     ("admin", &[("socket", "\"/run/turnspool/admin.sock\"")]),
     ("log", &[]),

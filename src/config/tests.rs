@@ -648,6 +648,67 @@ fn defaults_and_samples_are_good_values() {
     assert!(options::File::section().is_some());
 }
 
+#[test]
+fn routes_of_their_own() {
+    let config = parse(
+        "[retry]\ntries = 4\nevery = \"1m\"\nwarn = \"0s\"\n\
+         [delivery]\nconnections = 10\n\
+         [[route]]\ndomain = \"a.example\"\nnext_hop = \"mx\"\n\
+         [[route]]\ndomain = \"b.example\"\nnext_hop = \"mx\"\nconnections = 50\n\
+         retry = { tries = 9, every = \"2m\", warn = \"3m\" }\n\
+         [[route]]\ndomain = \"c.example\"\nnext_hop = \"mx\"\n\
+         [route.retry]\nfirst = \"2m\"\n",
+    )
+    .expect("it is right");
+    let route = |at: usize| &config.routes[at];
+    assert_eq!((route(0).retry, route(0).connections_max), (None, None));
+    let minute = Duration::from_secs(60);
+    let fixed = Retry::Fixed {
+        tries: 9,
+        every: 2 * minute,
+        warn: Some(3 * minute),
+    };
+    assert_eq!(route(1).retry, Some(fixed));
+    assert_eq!(route(1).connections_max, Some(10), "no more than in all");
+    let growing = Retry::Exponential {
+        first: 2 * minute,
+        factor: 2.0,
+        longest: 240 * minute,
+        give_up: 7200 * minute,
+        warn: None,
+    };
+    assert_eq!(route(2).retry, Some(growing));
+
+    let route = "[[route]]\ndomain = \"a.example\"\nnext_hop = \"smtp://192.0.2.1\"\n";
+    check(
+        &format!("{route}retry = {{ tries = 2 }}"),
+        "4:19: route.retry.tries",
+        "partner",
+        "write both",
+    );
+    check(
+        &format!("{route}retry = {{ tries = 2, every = \"1m\", first = \"1m\" }}"),
+        "4:19: route.retry.tries",
+        "contradicts",
+        "either",
+    );
+    check(
+        &format!("{route}retry = {{ first = \"6h\" }}"),
+        "4:9: route.retry",
+        "more than `longest`",
+        "shorter",
+    );
+    check(
+        &format!(
+            "{route}connections = 1\n[[route]]\ndomain = \"b.example\"\n\
+             next_hop = \"smtp://192.0.2.1\"\nconnections = 2"
+        ),
+        "7:12: route.next_hop",
+        "the route of a.example",
+        "the same for both",
+    );
+}
+
 /// Whatever is thrown at it, the reader reports and does not panic.
 #[test]
 fn mutilated_files_never_panic() {

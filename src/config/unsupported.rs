@@ -36,7 +36,6 @@ const REMOVE: &str = "remove it";
 const ROWS: &[Row] = &[
     row("listener.when", "link-up", "write \"always\""),
     row("listener.when", "schedule", "write \"always\""),
-    row("delivery.mode", "mx-then-smarthost", "write \"smarthost\""),
     row("customer.recipients_file", ANY, REMOVE),
     row("link", ANY, "bring the link up by other means; what waits is tried by [retry]"),
     row("collect", ANY, REMOVE),

@@ -41,6 +41,9 @@ pub const PAGE_ENTRIES_MAX: u32 = 1000;
 /// Most recipients shown of one message.
 pub const RECIPIENTS_SHOWN_MAX: usize = 1000;
 
+/// Most dead hosts shown by one core.
+pub const DEAD_HOSTS_SHOWN_MAX: usize = 1000;
+
 /// Longest free text in a response, in octets: a reply of a next hop, a reason.
 /// The server shortens what is longer; see [`shortened`].
 pub const TEXT_BYTES_MAX: usize = 512;
@@ -158,6 +161,8 @@ pub enum Command {
     },
     /// Counters and states. Answered by [`Response::Status`].
     Status,
+    /// Hosts that are held for dead. Answered by [`Response::DeadHosts`].
+    DeadHosts,
     /// Reads and changes the detail of the log. Answered by [`Response::LogDetail`].
     LogDetail(LogDetailChange),
     /// Graceful stop, as by SIGTERM. Answered by [`Response::Done`] at once.
@@ -306,6 +311,8 @@ pub enum Response {
     Released(Released),
     /// To [`Command::Status`].
     Status(Status),
+    /// To [`Command::DeadHosts`].
+    DeadHosts(DeadHosts),
     /// To [`Command::LogDetail`]: what holds now.
     LogDetail(LogDetail),
     /// It is done, and there is nothing to tell.
@@ -563,6 +570,27 @@ pub fn shortened(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }
 
+/// Hosts that are held for dead.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DeadHosts {
+    /// In the order of their addresses, at most [`DEAD_HOSTS_SHOWN_MAX`]; each once,
+    /// whichever core knows most of it.
+    pub hosts: Vec<DeadHost>,
+}
+
+/// A host that is held for dead.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DeadHost {
+    /// Its address and port, or the path of its socket.
+    pub address: String,
+    /// Failures in a row.
+    pub failures: u16,
+    /// When it is tried again.
+    pub next_attempt: Date,
+    /// The last failure.
+    pub why: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -581,6 +609,10 @@ mod tests {
             assert_eq!(read, Ok(command));
         };
         check(Command::Status, r#"{"version":1,"command":"status"}"#);
+        check(
+            Command::DeadHosts,
+            r#"{"version":1,"command":"dead-hosts"}"#,
+        );
         check(Command::Stop, r#"{"version":1,"command":"stop"}"#);
         check(Command::Reload, r#"{"version":1,"command":"reload"}"#);
         check(
@@ -747,6 +779,14 @@ mod tests {
                 started: Date(WallTime::EPOCH),
                 counters: BTreeMap::from([("commits".to_owned(), 7)]),
                 states: BTreeMap::new(),
+            }),
+            Response::DeadHosts(DeadHosts {
+                hosts: vec![DeadHost {
+                    address: "[192.0.2.1]:25".to_owned(),
+                    failures: 3,
+                    next_attempt: Date(WallTime::EPOCH),
+                    why: "connecting failed".to_owned(),
+                }],
             }),
             Response::LogDetail(LogDetail::default()),
             Response::Done,

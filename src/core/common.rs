@@ -16,6 +16,7 @@ use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
 use crate::core::maildir::Writings;
 use crate::core::notifying::{Debts, Pending};
+use crate::core::rerouting::Rerouting;
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
 use crate::mail::{QueueId, RecipientIndex};
@@ -77,6 +78,8 @@ pub(super) struct Common {
     pub(super) queue: Schedule,
     pub(super) hosts: HostCache,
     pub(super) memory: HostMemory<Endpoint>,
+    /// Routes have changed, and not all mail has followed them.
+    pub(super) rerouting: Option<Rerouting>,
     pub(super) lending: Lending,
     pub(super) counters: Counters,
     pub(super) operations: VecDeque<Operation>,
@@ -169,6 +172,7 @@ impl Common {
             queue,
             hosts: HostCache::default(),
             memory: HostMemory::new(random.next_u64()),
+            rerouting: None,
             lending: Lending::default(),
             counters: Counters::default(),
             operations: VecDeque::new(),
@@ -209,6 +213,7 @@ impl Common {
             self.log.deadline(),
             self.queue.deadline(),
             self.hosts.deadline(),
+            self.rerouting.as_ref().map(Rerouting::deadline),
             self.debts.deadline(),
             stop,
         ]
@@ -387,6 +392,12 @@ impl Common {
                         Some(why) => format!("{why} (failure {failures} in a row)"),
                         None => format!("failure {failures} in a row"),
                     };
+                    let fallback = (self.queue.next_hop(destination))
+                        .and_then(|next_hop| self.settings.policies.mode.fallback(next_hop));
+                    let why = match fallback {
+                        Some(fallback) => format!("{why}; its mail goes to {fallback} instead"),
+                        None => why,
+                    };
                     let next_attempt_in = until.since(now.wall);
                     self.report(Fact::Unreachable {
                         next_hop,
@@ -535,6 +546,9 @@ impl Common {
         // A new limit of connections has struck out who waited for the old one.
         self.queue.permits_freed(now);
         self.hosts.forget_answers();
+        if settings.routes != self.settings.routes {
+            self.rerouting = Some(Rerouting::new(now.instant));
+        }
         self.tls = tls::Clients::new(settings.tls.client.clone());
         self.settings = settings;
     }

@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 
 use crate::core::common::{Call, Common, Settled, Waiting, WantedConnection};
 use crate::core::deadlines::Deadlines;
-use crate::core::delivery::Delivery;
+use crate::core::delivery::{Delivery, Standing};
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::hosts::{self, Resolved};
 use crate::core::reception::Reception;
@@ -306,6 +306,7 @@ impl DataCore {
     fn advance(&mut self, now: Now, spool: &impl SegmentSource) {
         self.common.timer(now);
         self.common.pay_debts(now, spool);
+        self.common.reroute(now, spool);
         self.follow(now, spool);
         if !self.common.stalled.is_empty() && !self.common.log.is_full() {
             for id in std::mem::take(&mut self.common.stalled) {
@@ -422,13 +423,27 @@ impl DataCore {
             mut candidates,
             failed,
         } = wanted;
+        let all = candidates.len();
         if let Err(again) = self.common.pick_host(now.instant, &mut candidates) {
             self.no_host(now, connection, destination, failed, again);
             return;
         }
+        let standing = if failed.is_none() && candidates.len() == all {
+            Standing::Best
+        } else {
+            Standing::StandsIn
+        };
         let id = self.admit();
         let common = &mut self.common;
-        match Delivery::begin(id, connection, destination, candidates, now, common) {
+        match Delivery::begin(
+            id,
+            connection,
+            destination,
+            candidates,
+            standing,
+            now,
+            common,
+        ) {
             Some(delivery) => {
                 common.deliveries.insert(connection, id);
                 self.connections

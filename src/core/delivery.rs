@@ -8,27 +8,27 @@
 //! Every job that was taken gets its outcome from the session exactly once, however
 //! the connection ends; so nothing is lost between here and the schedule.
 
+mod content;
 pub(super) mod errand;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use spool_format::SegmentPlace;
-
+use self::content::Stuffing;
 use self::errand::{Errand, log_in};
 use crate::core::common::Common;
 use crate::core::computing::{Work, Worked};
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
-use crate::core::{ConnectionId, Endpoint, Host, Operation, Piece};
+use crate::core::{ConnectionId, Endpoint, Host, Operation};
 use crate::queue::notification::Action;
 use crate::queue::{self, DestinationId, Take};
 use crate::report::Fact;
 use crate::route::{Protocol, TlsPolicy, TlsStart};
 use crate::smtp::client::auth::Derivation;
 use crate::smtp::client::fault::SessionError;
-use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
-use crate::smtp::client::stuffing::Stuffer;
+use crate::smtp::client::job::{Piece as JobPiece, Remaining};
 use crate::smtp::client::{Channel, Client, Input, Output};
 use crate::smtp::trace::TlsFacts;
 use crate::smtp::turn::FromProvider;
@@ -36,21 +36,8 @@ use crate::spool::message::SegmentSource;
 use crate::time::{Instant, Now};
 use crate::tls::{Fault, IdentityNumber, Request, Verification};
 
-/// Octets of a body that are made fit for DATA at a time, where it came by BDAT and
-/// the host offers no CHUNKING. The only bodies that pass through our memory.
-const STUFFED_BYTES: usize = 64 * 1024;
-
 /// Where a delivery may connect to, best first.
 pub(super) type Candidates = VecDeque<(Host, Endpoint)>;
-
-/// A body on its way through the stuffer.
-struct Stuffing {
-    job: JobId,
-    stuffer: Stuffer,
-    extent: usize,
-    /// Octets of the extent that are done.
-    done: u32,
-}
 
 /// How it stands with jobs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +51,19 @@ enum Hunger {
     /// There are none here, but there may be at another core.
     MovingOn,
 }
+
+/// How the host of a connection stands among those of its destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// None was passed over for it.
+    Best,
+    /// A better one did not talk to us, or is known to be dead.
+    StandsIn,
+}
+
+/// How long a connection to a host that stands in is given more work: under a steady
+/// stream it would never end, and the better host would not be seen to be up again.
+const STANDS_IN: Duration = Duration::from_secs(60);
 
 /// A connection that takes mail away.
 pub(super) struct Delivery {
@@ -89,6 +89,8 @@ pub(super) struct Delivery {
     tls: Option<Box<TlsFacts>>,
     /// The provider that we called has said 250.
     provided: Option<FromProvider>,
+    /// From then on it is given no more jobs.
+    work_until: Option<Instant>,
     entry: Entry,
 }
 
@@ -99,6 +101,7 @@ impl Delivery {
         queue_id: queue::ConnectionId,
         destination: DestinationId,
         mut candidates: Candidates,
+        standing: Standing,
         now: Now,
         common: &mut Common,
     ) -> Option<Self> {
@@ -122,7 +125,12 @@ impl Delivery {
             candidates,
         };
         let client = log_in(Client::new(settings, now), &host, common);
-        Some(Self::with(errand, client, Flow::new(id), host, endpoint))
+        let mut delivery = Self::with(errand, client, Flow::new(id), host, endpoint);
+        delivery.work_until = match standing {
+            Standing::Best => None,
+            Standing::StandsIn => Some(now.instant + STANDS_IN),
+        };
+        Some(delivery)
     }
 
     fn with(errand: Errand, client: Client, flow: Flow, host: Host, endpoint: Endpoint) -> Self {
@@ -142,6 +150,7 @@ impl Delivery {
             worked: false,
             tls: None,
             provided: None,
+            work_until: None,
             entry: Entry::default(),
         }
     }
@@ -463,6 +472,11 @@ impl Delivery {
             self.client.handle(now, Input::Quit);
             return;
         }
+        if self.worked && self.work_until.is_some_and(|until| until <= now.instant) {
+            self.hunger = Hunger::Quitting;
+            self.client.handle(now, Input::Quit);
+            return;
+        }
         loop {
             let take = match &self.errand {
                 Errand::Call { .. } => Take::Quit,
@@ -495,102 +509,5 @@ impl Delivery {
                 }
             }
         }
-    }
-
-    /// Hands pieces to the flow: bodies as ranges of the spool, and what must be
-    /// stuffed a part at a time.
-    fn fill(&mut self, common: &mut Common, spool: &impl SegmentSource) {
-        while self.flow.is_open() {
-            if self.stuffing.is_some() {
-                // A part at a time, so that the body is not whole in memory.
-                if !self.flow.is_quiet() {
-                    return;
-                }
-                self.stuff(common, spool);
-                self.flow
-                    .advance(Appetite::Sated, spool, &mut common.operations);
-                continue;
-            }
-            match self.pieces.pop_front() {
-                None => return,
-                Some(JobPiece::Octets(octets)) => self.flow.send([Piece::Octets(octets)]),
-                Some(JobPiece::Body {
-                    job,
-                    transfer: Transfer::Stuff,
-                    ..
-                }) => {
-                    self.flow
-                        .advance(Appetite::Sated, spool, &mut common.operations);
-                    self.stuffing = Some(Stuffing {
-                        job,
-                        stuffer: Stuffer::default(),
-                        extent: 0,
-                        done: 0,
-                    });
-                }
-                Some(JobPiece::Body {
-                    job,
-                    range,
-                    transfer: Transfer::AsStored,
-                }) => {
-                    let Some(active) = self.jobs.iter().find(|active| active.id == job) else {
-                        continue;
-                    };
-                    let stored = &active.stored;
-                    debug_assert_eq!(range, 0..stored.octets, "a body is sent whole");
-                    let log = active.location.log;
-                    self.flow
-                        .send(stored.extents.iter().map(|extent| Piece::Spool {
-                            segment: SegmentPlace {
-                                log,
-                                segment: extent.segment,
-                            },
-                            offset: extent.offset,
-                            octets: extent.length,
-                        }));
-                }
-            }
-        }
-    }
-
-    fn stuff(&mut self, common: &mut Common, spool: &impl SegmentSource) {
-        let Some(mut stuffing) = self.stuffing.take() else {
-            return;
-        };
-        let Some(active) = self.jobs.iter().find(|active| active.id == stuffing.job) else {
-            return;
-        };
-        let mut out = Vec::with_capacity(STUFFED_BYTES + STUFFED_BYTES / 8);
-        while out.len() < STUFFED_BYTES {
-            let Some(&extent) = active.stored.extents.get(stuffing.extent) else {
-                stuffing.stuffer.finish(&mut out);
-                self.flow.send([Piece::Octets(out)]);
-                return;
-            };
-            let octets = match crate::spool::message::body(spool, active.location, extent) {
-                Ok(octets) => octets,
-                Err(error) => {
-                    common.report(Fact::SpoolDamaged {
-                        log: active.location.log,
-                        what: format!(
-                            "the body of a message cannot be read: {error}; the connection is \
-                             closed, and the message tried again"
-                        ),
-                    });
-                    self.flow.abort(&mut common.operations);
-                    return;
-                }
-            };
-            let rest = &octets[stuffing.done as usize..];
-            let part = &rest[..rest.len().min(STUFFED_BYTES)];
-            stuffing.stuffer.feed(part, &mut out);
-            stuffing.done += u32::try_from(part.len()).expect("a part of an extent");
-            if stuffing.done == extent.length {
-                stuffing.extent += 1;
-                stuffing.done = 0;
-            }
-        }
-        self.stuffing = Some(stuffing);
-        self.flow.send([Piece::Octets(out)]);
     }
 }

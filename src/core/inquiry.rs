@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use spool_format::Mark;
 
 use crate::core::admin::{
-    Change, Changed, Command, Date, Entry, Filter, Matching, Message, Page, RECIPIENTS_SHOWN_MAX,
-    Reason, RecipientState, Released, Response, Selection, State, Status, Text, shortened,
+    Change, Changed, Command, DEAD_HOSTS_SHOWN_MAX, Date, DeadHost, DeadHosts, Entry, Filter,
+    Matching, Message, Page, RECIPIENTS_SHOWN_MAX, Reason, RecipientState, Released, Response,
+    Selection, State, Status, Text, shortened,
 };
 use crate::core::common::Common;
 use crate::mail::{Domain, QueueId, RecipientIndex};
@@ -50,6 +51,7 @@ impl Common {
                 }
             },
             Command::Status => Response::Status(self.status(now)),
+            Command::DeadHosts => Response::DeadHosts(self.dead_hosts(now)),
             Command::LogDetail(_) | Command::Stop | Command::Reload => {
                 Response::refused(Reason::Request, "this is answered by the control core")
             }
@@ -293,6 +295,19 @@ impl Common {
         true
     }
 
+    fn dead_hosts(&self, now: Now) -> DeadHosts {
+        let dead = self.memory.dead().into_iter().take(DEAD_HOSTS_SHOWN_MAX);
+        let hosts = dead.map(|host| DeadHost {
+            address: host.address.to_string(),
+            failures: host.failures,
+            next_attempt: Date(now.wall + host.until.since(now.instant)),
+            why: host.why,
+        });
+        DeadHosts {
+            hosts: hosts.collect(),
+        }
+    }
+
     fn status(&self, now: Now) -> Status {
         let mut counters: BTreeMap<String, u64> = self
             .counters
@@ -406,6 +421,7 @@ pub(super) fn merge(command: &Command, parts: Vec<Response>) -> Response {
     let mut refusals = Vec::new();
     let mut pages = Vec::new();
     let mut changes = Vec::new();
+    let mut dead = Vec::new();
     let mut released = Released {
         messages: 0,
         octets: 0,
@@ -416,6 +432,7 @@ pub(super) fn merge(command: &Command, parts: Vec<Response>) -> Response {
             Response::Message(message) => return Response::Message(message),
             Response::Page(page) => pages.push(page),
             Response::Changed(changed) => changes.push(changed),
+            Response::DeadHosts(part) => dead.extend(part.hosts),
             Response::Released(part) => {
                 released.messages += part.messages;
                 released.octets += part.octets;
@@ -440,6 +457,7 @@ pub(super) fn merge(command: &Command, parts: Vec<Response>) -> Response {
         Command::ReleaseDomain { .. } | Command::Release { .. } if refusals.is_empty() => {
             Response::Released(released)
         }
+        Command::DeadHosts => Response::DeadHosts(merge_dead(dead)),
         Command::Status => status.map_or_else(no_answer, Response::Status),
         _ => refusals.pop().unwrap_or_else(no_answer),
     }
@@ -450,6 +468,17 @@ fn no_answer() -> Response {
         Reason::Later,
         "the data cores did not answer in time; try again",
     )
+}
+
+/// Each host once: as the core knows it that waits for longest.
+fn merge_dead(mut hosts: Vec<DeadHost>) -> DeadHosts {
+    hosts.sort_unstable_by(|a, b| {
+        let by_address = a.address.cmp(&b.address);
+        by_address.then(b.next_attempt.cmp(&a.next_attempt))
+    });
+    hosts.dedup_by(|later, first| later.address == first.address);
+    hosts.truncate(DEAD_HOSTS_SHOWN_MAX);
+    DeadHosts { hosts }
 }
 
 /// Pages in the order of ids. What does not fit comes with the next page.

@@ -69,6 +69,7 @@ mod outcome;
 mod reception;
 pub mod release;
 mod releasing;
+mod rerouting;
 pub mod restart;
 pub mod settings;
 #[cfg(test)]

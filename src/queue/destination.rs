@@ -15,7 +15,7 @@ use super::permits::DestinationKey;
 use super::rank::Rank;
 use super::retry::Retry;
 use super::usage::Usage;
-use crate::route::{CustomerName, NextHop, NextHopRef};
+use crate::route::{CustomerName, DeliveryMode, NextHop, NextHopRef, ScopeTable};
 use crate::time::Instant;
 
 /// Connections to a destination that was never seen to fail or to succeed. One alone
@@ -75,8 +75,12 @@ pub struct Policies {
     pub customers: HashMap<CustomerName, Arc<Policy>, foldhash::fast::FixedState>,
     /// Where what is held for each of them is counted.
     pub usage: HashMap<CustomerName, Arc<Usage>, foldhash::fast::FixedState>,
-    /// For routes that have their own.
+    /// For routes to a host that have their own.
     pub next_hops: HashMap<NextHop, Arc<Policy>, foldhash::fast::FixedState>,
+    /// For routes by MX, and for mail that is held for nobody in particular: by domain.
+    pub domains: ScopeTable<Arc<Policy>>,
+    /// Whether mail by MX has somewhere else to go while no host takes it.
+    pub mode: DeliveryMode,
 }
 
 impl Policies {
@@ -89,13 +93,14 @@ impl Policies {
     /// The policy for a next hop.
     #[must_use]
     pub fn get(&self, next_hop: &NextHop) -> &Arc<Policy> {
-        let customer = match next_hop {
-            NextHop::Hold { customer, .. } => self.customers.get(customer),
-            _ => None,
+        let own = match next_hop {
+            NextHop::Hold { customer, domain } => {
+                (self.customers.get(customer)).or_else(|| self.domains.get(domain.as_str()))
+            }
+            NextHop::Mx(domain) => self.domains.get(domain.as_str()),
+            other => self.next_hops.get(other),
         };
-        customer
-            .or_else(|| self.next_hops.get(next_hop))
-            .unwrap_or(&self.default)
+        own.unwrap_or(&self.default)
     }
 }
 

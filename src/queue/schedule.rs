@@ -25,6 +25,12 @@
 //! - What happens to a destination costs the same however much mail waits for it, but
 //!   for one thing: where attempts are counted ([`Retry::Fixed`]), a failure to connect
 //!   is an attempt for each message, and they are gone through once, in portions.
+//! - Mail that has somewhere else to go ([`DeliveryMode::MxThenSmarthost`]) does not wait
+//!   at a destination that is closed: it is moved, in portions, and what comes meanwhile
+//!   goes there at once. A destination is closed when none of its hosts can be reached
+//!   or talks to us, or the DNS cannot tell them. What a host refuses for good has ended;
+//!   what it puts off by a reply to MAIL, RCPT or the message stays with it, since it
+//!   talks to us. Mail that was moved does not come back.
 //! - Destinations take turns: while others wait for a permit a connection gives way
 //!   after [`TURN_JOBS`] messages or [`TURN_TIME`].
 //!
@@ -33,6 +39,7 @@
 //! message to it.
 //!
 //! [`Retry::Fixed`]: super::retry::Retry::Fixed
+//! [`DeliveryMode::MxThenSmarthost`]: crate::route::DeliveryMode::MxThenSmarthost
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -52,6 +59,7 @@ use crate::time::{Instant, Now, WallTime};
 
 mod delivery;
 mod expiry;
+mod fallback;
 mod health;
 mod line;
 mod operator;
@@ -213,6 +221,8 @@ pub struct Schedule {
     jobs: Handles<InFlight>,
     line: Line,
     sweeps: VecDeque<Sweep>,
+    /// Closed destinations whose mail goes elsewhere, each once.
+    falling_back: VecDeque<DestinationId>,
     /// Goes through all shares after a change of policy.
     reclock_after: Option<Option<QueueId>>,
     outputs: VecDeque<Output>,
@@ -244,6 +254,7 @@ impl Schedule {
             jobs: Handles::new(),
             line: Line::default(),
             sweeps: VecDeque::new(),
+            falling_back: VecDeque::new(),
             reclock_after: None,
             outputs: VecDeque::new(),
             jitter,
@@ -286,6 +297,7 @@ impl Schedule {
         let mut list = std::mem::take(&mut self.scratch);
         for new in recipients {
             let destination = self.destination(new.next_hop);
+            let destination = self.instead_of(destination).unwrap_or(destination);
             list.push((destination, new.recipient, new.attempts, new.not_before));
         }
         assert!(
@@ -394,6 +406,7 @@ impl Schedule {
                 || self.step_idle()
                 || self.step_line()
                 || self.step_clock()
+                || self.step_fallback()
                 || self.step_sweep()
                 || self.step_reclock();
             if !progress {

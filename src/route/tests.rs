@@ -79,9 +79,10 @@ fn the_longest_match_wins() {
     let then = in_mode(DeliveryMode::MxThenSmarthost(GROUP));
     let direct = then.next_hop("elsewhere.example").to_owned();
     assert_eq!(direct.to_string(), "mx of elsewhere.example");
-    assert_eq!(then.fallback(&direct), Some(NextHop::Smarthost(GROUP)));
-    assert_eq!(then.fallback(&NextHop::Host(host(1))), None);
-    assert_eq!(mx.fallback(&direct), None);
+    let fallback = then.mode().fallback(&direct);
+    assert_eq!(fallback, Some(NextHop::Smarthost(GROUP)));
+    assert_eq!(then.mode().fallback(&NextHop::Host(host(1))), None);
+    assert_eq!(mx.mode().fallback(&direct), None);
 }
 
 #[test]

@@ -13,8 +13,8 @@ use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
 use crate::queue::usage::Ledger;
 use crate::route::{
-    self, Customers, HostName, HostTls, OwnCertificate, Protocol, RelayRules, RouteError, Routes,
-    RoutesInSmarthostMode, Scope, SmarthostGroup, Target, TlsPolicy, TlsStart,
+    self, Customers, HostName, HostTls, NextHop, OwnCertificate, Protocol, RelayRules, RouteError,
+    Routes, RoutesInSmarthostMode, Scope, SmarthostGroup, Target, TlsPolicy, TlsStart,
 };
 use crate::runtime::hosts::Smarthost;
 use crate::runtime::users;
@@ -52,6 +52,7 @@ pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
     let mut lmtp_client = smtp_client.clone();
     lmtp_client.protocol = smtp::client::settings::Protocol::Lmtp;
     let customers = Arc::new(customers(config).map_err(wrong)?);
+    let routes = routes(config, &customers).map_err(wrong)?;
     Ok(Settings {
         hostname: config.hostname.clone(),
         listeners: config
@@ -69,10 +70,10 @@ pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
             .collect(),
         tls: Tls::default(),
         relay: relay_rules(config, &customers),
-        routes: routes(config, &customers).map_err(wrong)?,
+        policies: policies(config, &customers, ledger, routes.mode()),
+        routes,
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
-        policies: policies(config, &customers, ledger),
         customers,
         data_cores: config.cores.data,
         idle: IDLE,
@@ -157,6 +158,14 @@ fn relay_rules(config: &Config, customers: &Customers) -> RelayRules {
     RelayRules::new(Some(config.relay.networks.clone()), domains)
 }
 
+/// What goes where, without the rest.
+///
+/// # Errors
+/// Two rules contradict one another.
+pub fn routes_of(config: &Config) -> Result<Routes, RouteError> {
+    routes(config, &customers::customers(config)?)
+}
+
 fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> {
     let mode = match &config.delivery.mode {
         DeliveryMode::Mx => route::DeliveryMode::Mx,
@@ -179,8 +188,57 @@ fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> 
     Routes::new(mode, in_smarthost_mode, held, routes)
 }
 
-fn policies(config: &Config, customers: &Customers, ledger: &Ledger) -> Policies {
-    let (retry, warn) = match config.retry {
+fn policies(
+    config: &Config,
+    customers: &Customers,
+    ledger: &Ledger,
+    mode: route::DeliveryMode,
+) -> Policies {
+    let policy = |retry: RetryConfig, connections: u32| {
+        let (retry, warn) = retry_and_warning(retry);
+        Arc::new(Policy {
+            retry,
+            warn,
+            connections: u16::try_from(connections).unwrap_or(u16::MAX),
+            ..Policy::default()
+        })
+    };
+    let connections = config.delivery.connections_per_destination_max;
+    let default = policy(config.retry, connections);
+    let mut policies = Policies {
+        customers: customers::policies(customers, default.connections),
+        usage: (customers.iter())
+            .map(|customer| (customer.name.clone(), ledger.of(&customer.name)))
+            .collect(),
+        default,
+        mode,
+        ..Policies::default()
+    };
+    for route in &config.routes {
+        let is_own = route.retry.is_some() || route.connections_max.is_some();
+        let own = policy(
+            route.retry.unwrap_or(config.retry),
+            route.connections_max.unwrap_or(connections),
+        );
+        match target(&route.next_hop) {
+            // Also one that says nothing: it may stand below one that does.
+            Target::Mx | Target::Hold(_) => {
+                policies.domains.insert(&route.domain, own);
+            }
+            Target::Host(host) if is_own => {
+                policies.next_hops.insert(NextHop::Host(host), own);
+            }
+            Target::Maildir(path) if is_own => {
+                policies.next_hops.insert(NextHop::Maildir(path), own);
+            }
+            Target::Host(_) | Target::Maildir(_) | Target::Smarthost(_) | Target::Discard => {}
+        }
+    }
+    policies
+}
+
+fn retry_and_warning(retry: RetryConfig) -> (Retry, Option<Duration>) {
+    match retry {
         RetryConfig::Exponential {
             first,
             factor,
@@ -208,21 +266,6 @@ fn policies(config: &Config, customers: &Customers, ledger: &Ledger) -> Policies
                 warn,
             )
         }
-    };
-    let connections = config.delivery.connections_per_destination_max;
-    let policy = Policy {
-        retry,
-        warn,
-        connections: u16::try_from(connections).unwrap_or(u16::MAX),
-        ..Policy::default()
-    };
-    Policies {
-        customers: customers::policies(customers, policy.connections),
-        usage: (customers.iter())
-            .map(|customer| (customer.name.clone(), ledger.of(&customer.name)))
-            .collect(),
-        default: Arc::new(policy),
-        ..Policies::default()
     }
 }
 

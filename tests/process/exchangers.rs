@@ -477,3 +477,269 @@ fn a_changed_zone_is_seen_when_its_time_is_over() {
         (new.count() > 0).then_some(())
     });
 }
+
+/// In the mode that says so, mail goes to the smarthost while no host can be reached or
+/// greets us, and while the name servers do not answer. What is refused for good is
+/// returned, and what is put off is tried again there.
+#[test]
+fn the_smarthost_gets_what_could_not_be_delivered_directly() {
+    let smarthost = Sink::new();
+    let world = World::with(|setup| {
+        setup
+            .smarthost(smarthost.address())
+            .mode("mx-then-smarthost")
+    });
+    let good = Sink::exchanger();
+    let surly = Sink::exchanger_with([on(Stage::Greeting).reply_then_close("554 5.7.1 not you")]);
+    let busy = Sink::exchanger_with([on(Stage::Greeting).reply_then_close("421 4.3.2 later")]);
+    let refusing = Sink::exchanger_with([on(Stage::Rcpt).reply("550 5.1.1 nobody")]);
+    let greylisting = Sink::exchanger_with([on(Stage::Rcpt).times(1).reply("450 4.2.0 again")]);
+    let hosts = [
+        ("good", good.address()),
+        ("surly", surly.address()),
+        ("busy", busy.address()),
+        ("refusing", refusing.address()),
+        ("greylisting", greylisting.address()),
+        ("dead", nobody()),
+    ];
+    for (name, address) in hosts {
+        let host = format!("mail.{name}.example");
+        world.dns.mx(&format!("{name}.example"), &[(10, &host)]);
+        world.dns.host(&host, &[address]);
+    }
+    world.dns.set("broken.example", MX, Reply::Code(2));
+    for name in [
+        "good",
+        "surly",
+        "busy",
+        "refusing",
+        "greylisting",
+        "dead",
+        "broken",
+    ] {
+        world.send(&format!("{name}.example"), name);
+    }
+    let mail = smarthost.wait_for(4);
+    world.wait_for_bounce("5.1.1");
+    let mut there: Vec<_> = mail.iter().map(|mail| mail.recipients[0].clone()).collect();
+    there.sort();
+    for (recipient, name) in there.iter().zip(["broken", "busy", "dead", "surly"]) {
+        assert!(
+            recipient.starts_with(&format!("<b@{name}.example>")),
+            "{there:?}"
+        );
+    }
+    assert_eq!(smarthost.count(), 4);
+    assert_eq!((good.count(), greylisting.count()), (1, 1));
+    // What comes now need not find out again, and a host that is back gets its mail.
+    world.send("dead.example", "2");
+    smarthost.wait_for(5);
+}
+
+/// The mail of a dead exchanger with all that waits behind it, and the way back.
+#[test]
+fn direct_delivery_is_tried_again() {
+    let smarthost = Sink::new();
+    let world = World::with(|setup| {
+        setup
+            .smarthost(smarthost.address())
+            .mode("mx-then-smarthost")
+    });
+    let address = nobody();
+    world.dns.mx("b.example", &[(10, "mail.example")]);
+    world.dns.host("mail.example", &[address]);
+    for count in 1..20 {
+        world.send("b.example", "1");
+        smarthost.wait_for(count);
+    }
+    let back = Sink::at(address, EVERYTHING, []);
+    let mut sent = 19;
+    eventually("the exchanger gets mail again", || {
+        if back.count() + smarthost.count() == sent {
+            world.send("b.example", "2");
+            sent += 1;
+        }
+        (back.count() > 0).then_some(())
+    });
+}
+
+#[test]
+fn smarthosts_are_tried_in_their_order() {
+    let (second, third) = (Sink::new(), Sink::new());
+    let first = place::next_address();
+    let relay = Setup::to(first)
+        .smarthost(second.address())
+        .smarthost(third.address())
+        .start();
+    let mut client = relay.client();
+    for count in 1..10 {
+        client.send(SENDER, &["<b@b.example>"], &message("1", "text"));
+        second.wait_for(count);
+    }
+    assert_eq!(third.count(), 0);
+    drop(second);
+    client.send(SENDER, &["<b@b.example>"], &message("1", "text"));
+    third.wait_for(1);
+}
+
+/// And a route may have a retry of its own.
+#[test]
+fn a_route_by_mx_in_smarthost_mode() {
+    let (smarthost, direct) = (Sink::new(), Sink::exchanger());
+    let world = World::with(|setup| {
+        setup
+            .smarthost(smarthost.address())
+            .route_mx("b.example")
+            .route_mx("c.example")
+            .with("retry = { tries = 2, every = \"1s\" }")
+    });
+    world.dns.mx("b.example", &[(10, "mail.example")]);
+    world.dns.host("mail.example", &[direct.address()]);
+    world.dns.mx("c.example", &[(10, "dead.example")]);
+    world.dns.host("dead.example", &[nobody()]);
+    world.send("b.example", "1");
+    world.send("d.example", "1");
+    direct.wait_for_one();
+    smarthost.wait_for_one();
+    // All others are tried for ten minutes.
+    world.send("c.example", "1");
+    world.wait_for_bounce("5.4.7");
+}
+
+/// The way that mail would take, with the server and without it.
+#[test]
+fn dns_test_shows_the_way() {
+    let smarthost = Sink::new();
+    let mut world = World::with(|setup| {
+        setup
+            .smarthost(smarthost.address())
+            .mode("mx-then-smarthost")
+    });
+    let dead = nobody();
+    world
+        .dns
+        .mx("b.example", &[(20, "worse.example"), (10, "mail.example")]);
+    world.dns.host("mail.example", &[dead]);
+    world
+        .dns
+        .set("null.example", MX, Reply::Records(vec![Record::mx(0, ".")]));
+    world.dns.set("broken.example", MX, Reply::Code(2));
+    world.send("b.example", "1");
+    smarthost.wait_for_one();
+    let server = world.dns.address().to_string();
+    let check = |relay: &Relay, domain: &str, code: i32, parts: &[&str]| {
+        let finished = relay.run(&["dns", "test", domain]);
+        assert_eq!(finished.code, Some(code), "{domain}: {finished:?}");
+        for part in parts {
+            assert!(
+                finished.stdout.contains(part),
+                "{domain}: no {part:?}: {finished:?}"
+            );
+        }
+    };
+    let address = format!("[{}]:{}", dead.ip(), dead.port());
+    let smart = format!(
+        "[{}]:{}",
+        smarthost.address().ip(),
+        smarthost.address().port()
+    );
+    let way = [
+        "route: mx of b.example",
+        "MX of b.example: 20 worse.example., 10 mail.example.",
+        server.as_str(),
+        "good for 5 s",
+        "worse.example does not exist in the DNS",
+        address.as_str(),
+        "TLS if it is offered",
+        "while no host of that takes mail: smarthost 0",
+        smart.as_str(),
+    ];
+    check(&world.relay, "x@b.example", 0, &way);
+    check(
+        &world.relay,
+        "b.example",
+        0,
+        &["the server holds it for dead", "connecting failed"],
+    );
+    check(
+        &world.relay,
+        "null.example",
+        1,
+        &["it is returned to its sender (5.1.10)"],
+    );
+    check(&world.relay, "nowhere.example", 1, &["(5.1.2)"]);
+    check(
+        &world.relay,
+        "broken.example",
+        75,
+        &["it waits", "SERVFAIL"],
+    );
+    check(&world.relay, "client.example", 0, &["route: smtp://"]);
+    let facts = world.relay.facts(&["dns", "test", "b.example"]);
+    let way = &facts[0]["ways"][0];
+    assert_eq!(way["outcome"], "sent");
+    assert_eq!(way["hosts"][0]["name"], "mail.example");
+    assert_eq!(
+        way["hosts"][0]["addresses"][0]["dead"]["failures"]
+            .as_u64()
+            .map(|n| n > 0),
+        Some(true)
+    );
+    assert_eq!(world.relay.run(&["dns", "test", "a b"]).code, Some(2));
+    world.relay.stop();
+    check(&world.relay, "b.example", 0, &way_without_server(&address));
+}
+
+fn way_without_server(address: &str) -> [&str; 2] {
+    ["it is sent to the first of these", address]
+}
+
+/// SIGHUP with another route: what waits takes it, what needs not stays where it is.
+#[test]
+fn mail_that_waits_follows_a_new_route() {
+    let stays = Sink::new();
+    let setup = Setup::new()
+        .retry("first = \"1h\"\nfactor = 1.0\nlongest = \"1h\"\ngive_up = \"2h\"\nwarn = \"0s\"")
+        .route("b.example", place::next_address())
+        .route("c.example", place::next_address())
+        .held("d.example");
+    let mut relay = setup.start();
+    let mut client = relay.client();
+    // More than are looked at in one turn.
+    for number in 0..600 {
+        let recipients: &[&str] = match number % 3 {
+            0 => &["<x@b.example>"],
+            1 => &["<x@b.example>", "<y@b.example>", "<z@c.example>"],
+            _ => &["<x@d.example>"],
+        };
+        client.send(SENDER, recipients, &message("1", "text"));
+    }
+    let new = Sink::new();
+    relay.change(|setup| {
+        setup
+            .without_routes()
+            .route("b.example", new.address())
+            .route("c.example", place::next_address())
+            .route("d.example", new.address())
+    });
+    relay.reload();
+    let mail = new.wait_for(600);
+    let recipients: usize = mail.iter().map(|mail| mail.recipients.len()).sum();
+    assert_eq!(recipients, 200 + 400 + 200);
+    let others = mail.iter().flat_map(|mail| &mail.recipients);
+    assert!(others.clone().all(|to| !to.contains("c.example")));
+    // What is left has one recipient, who waits for his own host.
+    eventually("the rest waits", || {
+        (relay.queued().len() == 200).then_some(())
+    });
+    relay.change(|setup| {
+        setup
+            .without_routes()
+            .discarded("b.example")
+            .discarded("d.example")
+            .route("c.example", stays.address())
+    });
+    relay.reload();
+    stays.wait_for(200);
+    relay.wait_until_empty();
+}

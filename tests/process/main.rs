@@ -19,6 +19,7 @@ mod notification;
 mod queue_tools;
 mod real_clients;
 mod relaying;
+mod smtp_sink;
 mod stop;
 mod tls;
 mod turn;

@@ -6,6 +6,7 @@
 
 mod auth;
 mod customer;
+mod route;
 mod site;
 
 use std::collections::HashMap;
@@ -361,6 +362,7 @@ impl Checks<'_> {
 
     fn routes(&mut self, file: &File) {
         self.unique("route.domain", file.route.iter().map(|route| &route.domain));
+        self.route_policies(file);
         for route in &**file.route {
             let NextHop::Smtp {
                 host: HostName::Address(address),

@@ -49,7 +49,9 @@ section! {
     /// How mail leaves.
     pub struct Delivery in "delivery" {
         /// For mail without a static route: "mx" (by DNS), "smarthost", or
-        /// "mx-then-smarthost".
+        /// "mx-then-smarthost": by DNS, and to the smarthost while none of the
+        /// domain's hosts can be reached or greets us, or its name servers do not
+        /// answer. What a host refuses for good is returned and not tried there.
         mode: DeliveryModeWord = is(DeliveryModeWord::Mx);
         /// Connections at once, all destinations together. With 1 it is strictly
         /// one message after the other.
@@ -118,6 +120,33 @@ section! {
         /// By smtp: and mx TLS is used where it is offered, and by lmtp: never.
         /// In the path of a Maildir {local} and {domain} stand for the recipient's.
         next_hop: NextHop = needed();
+        /// Connections at once to this next hop.
+        connections: Option<u32> = unset("as in [delivery]").within(Some(1), Some(10_000));
+        /// When its mail is tried again.
+        retry: Option<RouteRetry> = unset("as in [retry]");
+    }
+}
+
+section! {
+    /// When mail of one route is tried again. What is left out is as in [retry].
+    pub struct RouteRetry in "route.retry" {
+        /// How many tries before giving up. Needs `every`.
+        tries: Option<u32> = unset("as in [retry]").within(Some(1), Some(10_000));
+        /// Time between tries. Needs `tries`.
+        every: Option<Duration> = unset("as in [retry]")
+            .within(Some(Duration::from_secs(1)), Some(days(7)));
+        /// The first interval.
+        first: Option<Duration> = unset("as in [retry]")
+            .within(Some(Duration::from_secs(1)), Some(days(7)));
+        /// By how much each interval is longer than the one before.
+        factor: Option<f64> = unset("as in [retry]").within(Some(1.0), Some(10.0));
+        /// The longest interval.
+        longest: Option<Duration> = unset("as in [retry]")
+            .within(Some(Duration::from_secs(1)), Some(days(7)));
+        /// When the sender is told that it has failed for good, from arrival on.
+        give_up: Option<Duration> = unset("as in [retry]").within(Some(minutes(1)), Some(days(365)));
+        /// When the sender is told that it is late, from arrival on. "0s": never.
+        warn: Option<Duration> = unset("as in [retry]").within(Some(Duration::ZERO), Some(days(365)));
     }
 }
 

@@ -9,7 +9,7 @@ mod server;
 mod site;
 
 pub use customer::{Customer, Quota, Release};
-pub use delivery::{Delivery, Dns, Retry, RouteSection, SmarthostSection};
+pub use delivery::{Delivery, Dns, Retry, RouteRetry, RouteSection, SmarthostSection};
 pub use delivery::{DeliveryModeWord, SmarthostTls};
 pub use server::{Admin, Cores, Limits, ListenerSection, Log, LogDetail, Relay, SpoolSection, Tls};
 pub use server::{ListenWhen, ListenerRole, ListenerTls, LogFormat};

@@ -47,6 +47,7 @@ impl Schedule {
         let destination = &mut self.destinations[id];
         if destination.connections == 0 {
             destination.health = Health::Closed { until };
+            self.start_fallback(id);
         } else {
             if let Health::Open { allowed } = &mut destination.health {
                 *allowed = destination.connections.min(*allowed).max(1);
@@ -87,6 +88,7 @@ impl Schedule {
                 self.start_sweep(id);
             }
         }
+        self.start_fallback(id);
         let destination = &mut self.destinations[id];
         if let Gate::Released { failures } = &mut destination.gate {
             *failures += 1;

@@ -3,7 +3,7 @@
 
 use super::{Output, Schedule};
 use crate::queue::destination::Turn;
-use crate::queue::index::{HoldState, Removed, ShareSlot, ShareState};
+use crate::queue::index::{DestinationId, HoldState, Removed, ShareSlot, ShareState};
 use crate::time::Instant;
 
 impl Schedule {
@@ -86,7 +86,16 @@ impl Schedule {
             "a share ended in its place"
         );
         let octets = self.index.message(share.message).octets;
-        let destination = &mut self.destinations[share.destination];
+        self.leave(share.destination, octets);
+        if let Removed::Message { queue_id, location } = self.index.remove_share(slot) {
+            self.outputs
+                .push_back(Output::Finished { queue_id, location });
+        }
+    }
+
+    /// A destination has one share less.
+    pub(super) fn leave(&mut self, id: DestinationId, octets: u64) {
+        let destination = &mut self.destinations[id];
         destination.shares -= 1;
         destination.octets -= octets;
         if let Some(usage) = &destination.usage {
@@ -94,10 +103,6 @@ impl Schedule {
         }
         if destination.shares == 0 {
             destination.empty_since = self.now.instant;
-        }
-        if let Removed::Message { queue_id, location } = self.index.remove_share(slot) {
-            self.outputs
-                .push_back(Output::Finished { queue_id, location });
         }
     }
 }

@@ -12,7 +12,9 @@ use crate::mail::{DeliverBy, DeliverByMode, Priority};
 use crate::queue::index::{HoldState, ShareState};
 use crate::queue::retry::Retry;
 use crate::queue::{MessageFacts, Policy};
-use crate::route::{CustomerName, Host, HostName, Protocol, TlsPolicy};
+use crate::route::{
+    CustomerName, DeliveryMode, Host, HostName, Protocol, SmarthostGroup, TlsPolicy,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -118,11 +120,17 @@ impl World {
         };
         let mut next_hops = vec![host(1), host(2), hold("a.example"), hold("b.example")];
         next_hops.push(NextHop::Discard);
+        let group = SmarthostGroup(0);
+        next_hops.push(NextHop::Smarthost(group));
         for i in 0..4 {
             next_hops.push(NextHop::Mx(format!("d{i}.example").parse().unwrap()));
         }
         let mut policies = Policies {
             default: Arc::new(exponential(3)),
+            mode: match random.next_u64() % 2 {
+                0 => DeliveryMode::Mx,
+                _ => DeliveryMode::MxThenSmarthost(group),
+            },
             ..Policies::default()
         };
         let fixed = Policy {
@@ -414,7 +422,13 @@ impl World {
         if self.moods[which] == Mood::Down
             || (self.moods[which] == Mood::Flaky && self.below(3) == 0)
         {
-            self.fail(core, id, ConnectionFailure::Unusable);
+            let how = match self.below(4) {
+                0 => ConnectionFailure::Resting {
+                    until: self.now.instant + MINUTE,
+                },
+                _ => ConnectionFailure::Unusable,
+            };
+            self.fail(core, id, how);
         } else {
             self.take(core, id);
         }

@@ -1305,6 +1305,242 @@ fn a_stop_ends_idle_connections_and_gives_no_more_work() {
     );
 }
 
+fn falls_back() -> Desk {
+    let mut desk = Desk::new(20, policy(5));
+    let group = crate::route::SmarthostGroup(0);
+    desk.schedule.policies.mode = crate::route::DeliveryMode::MxThenSmarthost(group);
+    desk
+}
+
+fn smarthost(desk: &Desk) -> Option<DestinationId> {
+    let group = crate::route::SmarthostGroup(0);
+    desk.schedule.find(NextHopRef::Smarthost(group))
+}
+
+/// Where each message waits.
+fn shares_at(desk: &Desk, id: DestinationId) -> usize {
+    desk.schedule.destinations[id].shares as usize
+}
+
+#[test]
+fn mail_of_a_closed_destination_goes_to_the_smarthost() {
+    for how in [
+        ConnectionFailure::Unusable,
+        ConnectionFailure::Resting {
+            until: Instant::START + 2 * HOUR,
+        },
+    ] {
+        let mut desk = falls_back();
+        // Small, large, and more than one step moves; held mail is not by MX.
+        for _ in 0..200 {
+            desk.enqueue(PLAIN);
+        }
+        desk.enqueue(Mail {
+            octets: 50 << 20,
+            ..PLAIN
+        });
+        desk.enqueue(Mail {
+            to: &["held.example"],
+            ..PLAIN
+        });
+        let mut connections = desk.connects();
+        let last = connections.pop().unwrap();
+        for connection in connections {
+            desk.schedule.connection_closed(desk.now, connection);
+        }
+        assert_eq!(smarthost(&desk), None, "it is not closed yet");
+        desk.schedule.connection_failed(desk.now, last, how);
+        let said = desk.poll();
+        let id = smarthost(&desk).expect("its mail went there");
+        assert_eq!(shares_at(&desk, id), 201, "{how:?}");
+        assert_eq!(shares_at(&desk, desk.id("d.example")), 0);
+        let to_smarthost = said.iter().any(
+            |output| matches!(output, Output::Connect { destination, .. } if *destination == id),
+        );
+        assert!(to_smarthost, "{how:?}: it is sent at once");
+        // New mail does not wait for the probe.
+        desk.enqueue(PLAIN);
+        assert_eq!(shares_at(&desk, id), 202);
+        // When its time is over, new mail finds out.
+        desk.pass_by(3 * HOUR);
+        desk.enqueue(PLAIN);
+        assert_eq!(shares_at(&desk, desk.id("d.example")), 1, "{how:?}");
+    }
+}
+
+#[test]
+fn only_a_closed_destination_falls_back() {
+    let mut desk = falls_back();
+    let mail = desk.enqueue(Mail {
+        to: &["d.example", "d.example"],
+        ..PLAIN
+    });
+    let connection = desk.connect();
+    let job = desk.job(connection);
+    assert_eq!(job.queue_id, mail);
+    // One is refused for good, one put off: the host talks to us.
+    let outcomes = [RecipientOutcome::Failed, RecipientOutcome::Deferred];
+    let results: Vec<_> = (job.recipients.as_slice().iter().copied())
+        .zip(outcomes)
+        .collect();
+    desk.schedule.outcome(desk.now, job.id, &results);
+    desk.poll();
+    assert_eq!(smarthost(&desk), None);
+    assert_eq!(shares_at(&desk, desk.id("d.example")), 1);
+    // It cannot be reached when it is tried again: then it goes, who was refused not.
+    desk.schedule.connection_closed(desk.now, connection);
+    let (_, connection) = desk.wait_for_connection();
+    let how = ConnectionFailure::Unusable;
+    desk.schedule.connection_failed(desk.now, connection, how);
+    let connection = desk.connect();
+    let job = desk.job(connection);
+    assert_eq!(Some(job.destination), smarthost(&desk));
+    assert_eq!(job.recipients.as_slice(), [results[1].0]);
+    assert_eq!(job.attempts, 1, "attempts are counted on");
+}
+
+#[test]
+fn what_its_sender_put_off_waits_for_its_time_there_too() {
+    let mut desk = falls_back();
+    let later = Mail {
+        not_before: Some(HOUR),
+        ..PLAIN
+    };
+    let put_off = desk.enqueue(later);
+    desk.enqueue(PLAIN);
+    let connection = desk.connect();
+    let how = ConnectionFailure::Unusable;
+    desk.schedule.connection_failed(desk.now, connection, how);
+    let connection = desk.connect();
+    assert_ne!(desk.order(connection), [put_off]);
+    desk.schedule.connection_closed(desk.now, connection);
+    let (pause, connection) = desk.wait_for_connection();
+    assert_eq!(pause, HOUR);
+    assert_eq!(desk.order(connection), [put_off]);
+}
+
+#[test]
+fn a_destination_rests_with_its_hosts_and_no_failure_is_counted() {
+    let retry = Retry::Fixed {
+        tries: 2,
+        every: MINUTE,
+        give_up: DAY,
+    };
+    let mut desk = Desk::new(20, Policy { retry, ..policy(5) });
+    desk.enqueue(PLAIN);
+    for round in 0..10 {
+        let (pause, connection) = desk.wait_for_connection();
+        assert_eq!(
+            pause,
+            if round == 0 {
+                Duration::ZERO
+            } else {
+                7 * MINUTE
+            }
+        );
+        let until = desk.now.instant + 7 * MINUTE;
+        let how = ConnectionFailure::Resting { until };
+        desk.schedule.connection_failed(desk.now, connection, how);
+        let said = desk.poll();
+        assert_eq!(said, [], "neither a failure nor the end of its mail");
+    }
+}
+
+#[test]
+fn policies_of_routes() {
+    let own = |connections| {
+        Arc::new(Policy {
+            connections,
+            ..policy(1)
+        })
+    };
+    let mut policies = Policies {
+        default: own(1),
+        ..Policies::default()
+    };
+    policies
+        .domains
+        .insert(&".b.example".parse().unwrap(), own(2));
+    policies
+        .domains
+        .insert(&"x.b.example".parse().unwrap(), own(3));
+    let check = |next_hop: NextHop, connections: u16| {
+        assert_eq!(
+            policies.get(&next_hop).connections,
+            connections,
+            "{next_hop}"
+        );
+    };
+    check(to("a.example"), 1);
+    check(to("b.example"), 1);
+    check(to("y.b.example"), 2);
+    check(to("x.b.example"), 3);
+    check(to("held.b.example"), 2);
+    check(NextHop::Discard, 1);
+}
+
+/// One of three recipients gets a new way, another one's share is on the wire.
+#[test]
+fn what_waits_follows_a_new_route_and_what_is_on_the_wire_does_not() {
+    let mut desk = Desk::new(20, policy(5));
+    let id = desk.enqueue(Mail {
+        to: &["d.example", "d.example", "e.example"],
+        ..PLAIN
+    });
+    let other = to("f.example");
+    let moves = |recipients: &[u32]| -> Vec<_> {
+        let all = recipients.iter();
+        all.map(|i| (RecipientIndex(*i), other.clone())).collect()
+    };
+    desk.schedule.reroute(desk.now, id, &moves(&[1]));
+    let at = |desk: &Desk, domain: &str| {
+        let id = desk.schedule.find(to(domain).as_ref());
+        id.map_or(0, |id| shares_at(desk, id))
+    };
+    let all = |desk: &Desk| ["d.example", "e.example", "f.example"].map(|d| at(desk, d));
+    assert_eq!(all(&desk), [1, 1, 1]);
+    let connections = desk.connects();
+    assert_eq!(connections.len(), 3);
+    let mut jobs = Vec::new();
+    for connection in connections {
+        jobs.push(desk.job(connection));
+    }
+    // All of it is on the wire.
+    desk.schedule.reroute(desk.now, id, &moves(&[0, 2]));
+    assert_eq!(all(&desk), [1, 1, 1]);
+    let on_wire: Vec<_> = (jobs.iter())
+        .map(|job| job.recipients.as_slice().len())
+        .collect();
+    assert_eq!(on_wire, [1, 1, 1]);
+    // One is put off, and follows then; its attempts begin anew.
+    let job = jobs
+        .iter()
+        .position(|job| job.destination == desk.id("e.example"));
+    let job = jobs.remove(job.unwrap());
+    desk.ends(&job, RecipientOutcome::Deferred);
+    desk.schedule.reroute(desk.now, id, &moves(&[0, 2]));
+    assert_eq!(all(&desk), [1, 0, 2]);
+    let f = desk.id("f.example");
+    let entry = desk.schedule.index().get(id).unwrap();
+    let shares = entry.shares().filter(|share| share.destination == f);
+    assert!(
+        shares
+            .map(|share| share.attempts)
+            .all(|attempts| attempts == 0)
+    );
+    for job in jobs {
+        desk.ends(&job, RecipientOutcome::Delivered);
+    }
+    let (_, connection) = desk.wait_for_connection();
+    let last = desk.job(connection);
+    desk.ends(&last, RecipientOutcome::Delivered);
+    let finished = |output: &Output| matches!(output, Output::Finished { .. });
+    assert_eq!(
+        desk.poll().iter().filter(|output| finished(output)).count(),
+        1
+    );
+}
+
 /// What a visit takes, each message delivered as it comes.
 fn visited(desk: &mut Desk, visit: VisitId) -> Vec<QueueId> {
     let mut order = Vec::new();
