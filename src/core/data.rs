@@ -16,7 +16,7 @@ use crate::core::delivery::{Delivery, Standing};
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::hosts::{self, Resolved};
 use crate::core::reception::Reception;
-use crate::core::turn::{give_back, held};
+use crate::core::turn::say_what_is_held;
 use crate::core::{
     Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
 };
@@ -500,23 +500,9 @@ impl DataCore {
                 turn,
                 customer,
                 domains,
-            } => {
-                let messages = held(&self.common, &customer, &domains);
-                let core = self.common.id;
-                self.common.tell_control(ControlNotice::Held {
-                    turn,
-                    core,
-                    messages,
-                });
-            }
+            } => say_what_is_held(&mut self.common, turn, &customer, &domains),
             Notice::TurnAnswer { connection, answer } => {
-                let Some(Connection::Reception { reception, .. }) =
-                    self.connections.get_mut(&connection)
-                else {
-                    return give_back(&mut self.common, answer);
-                };
-                reception.turn_answered(now, &mut self.common, answer);
-                self.look_after(now, connection);
+                self.turn_answered(now, connection, answer);
             }
             Notice::CollectByAtrn(collection) => {
                 let candidates = hosts::candidates(&collection.hosts, &mut self.common.random);

@@ -138,9 +138,20 @@ impl Round {
     }
 }
 
-/// How many messages would go.
-pub(super) fn held(common: &Common, customer: &CustomerName, domains: &[Domain]) -> u64 {
-    common.queue.on_offer(&selections(customer, domains))
+/// Tells the control core how many messages would go.
+pub(super) fn say_what_is_held(
+    common: &mut Common,
+    turn: TurnNumber,
+    customer: &CustomerName,
+    domains: &[Domain],
+) {
+    let messages = common.queue.on_offer(&selections(customer, domains));
+    let core = common.id;
+    common.tell_control(ControlNotice::Held {
+        turn,
+        core,
+        messages,
+    });
 }
 
 fn selections<'a>(customer: &'a CustomerName, domains: &'a [Domain]) -> Vec<Selection<'a>> {

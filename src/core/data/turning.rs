@@ -5,12 +5,27 @@ use super::{Connection, DataCore};
 use crate::core::ConnectionId;
 use crate::core::collecting::{self, Collection};
 use crate::core::delivery::{Candidates, Delivery};
-use crate::core::turn::{Baton, Round};
+use crate::core::turn::{Baton, Round, give_back};
+use crate::core::turns::{NoTurn, Turn};
 use crate::report::Fact;
 use crate::spool::message::SegmentSource;
 use crate::time::Now;
 
 impl DataCore {
+    /// Whether a customer that called gets its mail now.
+    pub(super) fn turn_answered(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        answer: Result<Turn, NoTurn>,
+    ) {
+        let Some(Connection::Reception { reception, .. }) = self.connections.get_mut(&id) else {
+            return give_back(&mut self.common, answer);
+        };
+        reception.turn_answered(now, &mut self.common, answer);
+        self.look_after(now, id);
+    }
+
     /// The roles on a connection have turned.
     pub(super) fn turn(&mut self, now: Now, id: ConnectionId) {
         let Some(Connection::Reception {
