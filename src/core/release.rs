@@ -20,7 +20,7 @@
 //! # Invariants
 //! - Each asker has exactly one answer, at the latest after [`PATIENCE`].
 //! - A release during a drain of the same mail starts nothing: it joins.
-//! - What is remembered of strangers is bounded by [`REMEMBERED_MAX`].
+//! - What is remembered of strangers is bounded by `REMEMBERED_MAX`.
 //!
 //! What it does not do: it sees no message and no password.
 

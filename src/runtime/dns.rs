@@ -13,7 +13,7 @@
 //!   records" come from a server that answered in order; refusals, failures, garbage,
 //!   referrals and silence are [`Missing::Trouble`], and mail waits.
 //! - Servers are asked in the order of the configuration; one that was silent comes
-//!   last for [`SILENT_FOR`].
+//!   last for `SILENT_FOR`.
 
 use std::cell::Cell;
 use std::fmt;

@@ -128,7 +128,7 @@ section! {
 }
 
 section! {
-    /// When mail of one route is tried again. What is left out is as in [retry].
+    /// When mail of one route is tried again. What is left out is as in `[retry]`.
     pub struct RouteRetry in "route.retry" {
         /// How many tries before giving up. Needs `every`.
         tries: Option<u32> = unset("as in [retry]").within(Some(1), Some(10_000));

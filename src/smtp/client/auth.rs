@@ -6,7 +6,7 @@
 //! knows the password too, or the session ends: it may be somebody else.
 //!
 //! Each state of an exchange is a variant. Deriving SCRAM's key takes a CPU longer than
-//! a core has time for: the exchange asks for it ([`Step::Derive`]).
+//! a core has time for: the exchange asks for it (`Step::Derive`).
 //!
 //! Not here: EXTERNAL, since we have no certificate to show as a client.
 
