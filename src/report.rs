@@ -142,7 +142,7 @@ pub enum Fact {
         trouble: Option<String>,
     },
     /// Mail was fetched from a provider by ATRN, or was not.
-    Collected {
+    Fetched {
         /// What came of it, and what happens next.
         what: String,
     },
@@ -386,7 +386,7 @@ impl fmt::Display for Fact {
                     None => Ok(()),
                 }
             }
-            Self::Collected { what } => write!(f, "fetching mail by ATRN: {}", Escaped(what)),
+            Self::Fetched { what } => write!(f, "fetching mail by ATRN: {}", Escaped(what)),
             Self::SessionEnded { peer, why } => write!(f, "{peer}: {}", Escaped(why)),
             Self::Refused { peer, reply, what } => {
                 write!(f, "{peer}: {} answered {}", Escaped(what), Escaped(reply))

@@ -2,10 +2,10 @@
 //! same in clear, and how far a failure reaches.
 
 use crate::core::Endpoint;
-use crate::core::collecting::{self, Collection};
 use crate::core::common::{Common, WantedConnection};
 use crate::core::delivery::errand::Errand;
 use crate::core::delivery::{Candidates, Delivery};
+use crate::core::fetching::{self, Fetch};
 use crate::core::turn::Round;
 use crate::queue::{self, ConnectionFailure, DestinationId, VisitId};
 use crate::report::Fact;
@@ -56,7 +56,7 @@ pub(super) enum Aftermath {
     /// A provider that we called gave us no mail.
     CallFailed {
         /// What was wanted.
-        collection: Box<Collection>,
+        fetch: Box<Fetch>,
         /// Other hosts of the provider.
         candidates: Candidates,
         /// How far it reaches.
@@ -131,12 +131,9 @@ impl Delivery {
                 destination,
                 candidates,
             } => (connection, destination, candidates),
-            Errand::Call {
-                collection,
-                candidates,
-            } => {
+            Errand::Call { fetch, candidates } => {
                 return Aftermath::CallFailed {
-                    collection,
+                    fetch,
                     candidates,
                     error: self.failure.unwrap_or(SessionError::Aborted),
                     why: why.unwrap_or_default(),
@@ -251,12 +248,12 @@ impl Common {
                 self.hosts.try_next(wanted);
             }
             Aftermath::CallFailed {
-                collection,
+                fetch,
                 candidates,
                 error,
                 why,
             } => {
-                collecting::failed(self, collection, candidates, &error, why);
+                fetching::failed(self, fetch, candidates, &error, why);
             }
             Aftermath::TurnOver {
                 round,

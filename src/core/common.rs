@@ -8,9 +8,9 @@ use hashbrown::HashMap;
 use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
 use crate::core::bans::Bans;
-use crate::core::collecting::Collection;
 use crate::core::counters::Counters;
 use crate::core::delivery::Candidates;
+use crate::core::fetching::Fetch;
 use crate::core::hosts::HostCache;
 use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
@@ -92,7 +92,7 @@ pub(super) struct Common {
     /// Deliveries to be told something by the schedule.
     pub(super) calls: VecDeque<(ConnectionId, Call)>,
     /// Providers to be called, with where they may be.
-    pub(super) provider_calls: VecDeque<(Box<Collection>, Candidates)>,
+    pub(super) provider_calls: VecDeque<(Box<Fetch>, Candidates)>,
     uncommitted: HashMap<Ticket, Uncommitted>,
     last_ticket: u64,
     pub(super) last_job: u64,

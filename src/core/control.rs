@@ -440,8 +440,8 @@ impl ControlCore {
                 mail,
             }),
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
-            // Who is to hear of it comes with the schedule of collections.
-            ControlNotice::Collected { .. } => {}
+            // Who is to hear of it comes with the schedule of fetches.
+            ControlNotice::Fetched { .. } => {}
             ControlNotice::TurnWanted { .. }
             | ControlNotice::Held { .. }
             | ControlNotice::TurnOver { .. } => unreachable!("they are for `turns`"),

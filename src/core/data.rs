@@ -343,9 +343,9 @@ impl DataCore {
                 moved = true;
                 self.resolved(now, spool, resolved);
             }
-            while let Some((collection, candidates)) = self.common.provider_calls.pop_front() {
+            while let Some((fetch, candidates)) = self.common.provider_calls.pop_front() {
                 moved = true;
-                self.call(now, collection, candidates);
+                self.call(now, fetch, candidates);
             }
             while let Some((id, call)) = self.common.calls.pop_front() {
                 moved = true;
@@ -504,9 +504,9 @@ impl DataCore {
             Notice::TurnAnswer { connection, answer } => {
                 self.turn_answered(now, connection, answer);
             }
-            Notice::CollectByAtrn(collection) => {
-                let candidates = hosts::candidates(&collection.hosts, &mut self.common.random);
-                self.call(now, collection, candidates);
+            Notice::Fetch(fetch) => {
+                let candidates = hosts::candidates(&fetch.hosts, &mut self.common.random);
+                self.call(now, fetch, candidates);
             }
             Notice::MaildirWritten {
                 connection,

@@ -46,7 +46,6 @@ use crate::time::Instant;
 pub mod admin;
 mod aftermath;
 pub mod bans;
-pub mod collecting;
 mod common;
 pub mod computing;
 pub mod control;
@@ -56,6 +55,7 @@ pub mod credentials;
 pub mod data;
 mod deadlines;
 mod delivery;
+pub mod fetching;
 mod flow;
 mod hosts;
 mod incoming;
@@ -308,8 +308,8 @@ pub enum Notice {
         /// Yes, or why not.
         answer: Result<turns::Turn, turns::NoTurn>,
     },
-    /// Fetch our mail from a provider by ATRN. Answered by [`ControlNotice::Collected`].
-    CollectByAtrn(Box<collecting::Collection>),
+    /// Fetch our mail from a provider by ATRN. Answered by [`ControlNotice::Fetched`].
+    Fetch(Box<fetching::Fetch>),
     /// A message was written into Maildirs. The answer to
     /// [`ControlNotice::WriteMaildir`].
     MaildirWritten {
@@ -422,12 +422,12 @@ pub enum ControlNotice {
         /// Which.
         turn: TurnNumber,
     },
-    /// The answer to [`Notice::CollectByAtrn`].
-    Collected {
+    /// The answer to [`Notice::Fetch`].
+    Fetched {
         /// To which.
-        number: collecting::CollectionNumber,
+        number: fetching::FetchNumber,
         /// What it came to.
-        collected: collecting::Collected,
+        fetched: fetching::Fetched,
     },
     /// Write a message into Maildirs; answer when it is there for good.
     WriteMaildir {

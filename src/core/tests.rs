@@ -1,6 +1,6 @@
 //! A data core with a shell that has neither sockets nor files.
 
-mod collecting;
+mod fetching;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use spool_format::{Epoch, Location, LogId, Offset, SegmentId, SegmentPlace, SpoolUuid};
 
-use super::collecting::Collected;
 use super::data::{DataCore, Parts, Settings};
+use super::fetching::Fetched;
 use super::{
     Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId, Notice, Operation,
     Piece,
@@ -62,8 +62,8 @@ struct Bench {
     closed: HashSet<ConnectionId>,
     facts: Vec<Fact>,
     stopped: bool,
-    /// What collections came to.
-    collected: Vec<Collected>,
+    /// What fetches came to.
+    fetched: Vec<Fetched>,
     /// Connections to providers.
     provider_connects: Vec<(ConnectionId, Endpoint)>,
     /// The address that every next hop has; none is ever found without.
@@ -133,7 +133,7 @@ impl Bench {
             closed: HashSet::new(),
             facts: Vec::new(),
             stopped: false,
-            collected: Vec::new(),
+            fetched: Vec::new(),
             provider_connects: Vec::new(),
             host: None,
             connects: 0,
@@ -237,8 +237,8 @@ impl Bench {
             }
             Operation::Report(fact) => self.facts.push(fact),
             Operation::Stopped => self.stopped = true,
-            Operation::TellControl(ControlNotice::Collected { collected, .. }) => {
-                self.collected.push(collected);
+            Operation::TellControl(ControlNotice::Fetched { fetched, .. }) => {
+                self.fetched.push(fetched);
             }
             Operation::Receive { .. } | Operation::TellControl(_) => {}
             Operation::Connect { connection, to, .. } => {

@@ -17,8 +17,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::core::collecting::Taking;
 use crate::core::common::Common;
+use crate::core::fetching::Taking;
 use crate::core::flow::Flow;
 use crate::core::turns::{NoTurn, Turn};
 use crate::core::{ControlNotice, CoreId, Host, TurnNumber};

@@ -18,7 +18,7 @@ impl Fact {
             Self::TurnedAway { .. } => "client-turned-away",
             Self::Turned { .. } => "turned",
             Self::TurnOver { .. } => "turn-over",
-            Self::Collected { .. } => "collected",
+            Self::Fetched { .. } => "fetched",
             Self::SessionEnded { .. } => "session-ended",
             Self::Refused { .. } => "refused",
             Self::LoggedIn { .. } => "authenticated",
@@ -73,7 +73,7 @@ impl Fact {
             | Self::Accepted { .. }
             | Self::Turned { .. }
             | Self::TurnOver { trouble: None, .. }
-            | Self::Collected { .. }
+            | Self::Fetched { .. }
             | Self::SessionEnded { .. }
             | Self::Recipient { .. }
             | Self::Notified { .. }

@@ -1300,7 +1300,7 @@ impl World {
             ControlNotice::TurnWanted { .. }
             | ControlNotice::Held { .. }
             | ControlNotice::TurnOver { .. }
-            | ControlNotice::Collected { .. } => panic!("nobody calls here"),
+            | ControlNotice::Fetched { .. } => panic!("nobody calls here"),
             ControlNotice::Stopped { .. } => panic!("the shell says this, not the core"),
         }
     }

@@ -3,8 +3,8 @@
 
 use super::{Connection, DataCore};
 use crate::core::ConnectionId;
-use crate::core::collecting::{self, Collection};
 use crate::core::delivery::{Candidates, Delivery};
+use crate::core::fetching::{self, Fetch};
 use crate::core::turn::{Baton, Round, give_back};
 use crate::core::turns::{NoTurn, Turn};
 use crate::report::Fact;
@@ -79,19 +79,19 @@ impl DataCore {
     }
 
     /// Calls a provider for our mail.
-    pub(super) fn call(&mut self, now: Now, collection: Box<Collection>, candidates: Candidates) {
-        let number = collection.number;
+    pub(super) fn call(&mut self, now: Now, fetch: Box<Fetch>, candidates: Candidates) {
+        let number = fetch.number;
         if self.common.is_stopping() {
-            return collecting::not_begun(&mut self.common, number, "the server is stopping");
+            return fetching::not_begun(&mut self.common, number, "the server is stopping");
         }
         let id = self.admit();
-        match Delivery::call(id, collection, candidates, now, &mut self.common) {
+        match Delivery::call(id, fetch, candidates, now, &mut self.common) {
             Some(delivery) => {
                 self.connections
                     .insert(id, Connection::Delivery(Box::new(delivery)));
                 self.look_after(now, id);
             }
-            None => collecting::not_begun(&mut self.common, number, "the provider has no address"),
+            None => fetching::not_begun(&mut self.common, number, "the provider has no address"),
         }
     }
 

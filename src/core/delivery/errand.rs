@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{Candidates, Delivery, Hunger};
-use crate::core::collecting::Collection;
 use crate::core::common::Common;
+use crate::core::fetching::Fetch;
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::reception::Reception;
 use crate::core::turn::{Baton, Round};
@@ -31,7 +31,7 @@ pub(in crate::core) enum Errand {
     },
     /// None: we call a provider for ours.
     Call {
-        collection: Box<Collection>,
+        fetch: Box<Fetch>,
         /// What is left to try if this host does not talk to us.
         candidates: Candidates,
     },
@@ -102,7 +102,7 @@ impl Delivery {
     /// Begins to call a provider for our mail. `None` if it has no address.
     pub(in crate::core) fn call(
         id: ConnectionId,
-        collection: Box<Collection>,
+        fetch: Box<Fetch>,
         mut candidates: Candidates,
         now: Now,
         common: &mut Common,
@@ -116,13 +116,10 @@ impl Delivery {
             to: endpoint.clone(),
             from: None,
         });
-        let settings = Arc::clone(&collection.settings);
-        let client = collection.call.clone().client(settings, now);
+        let settings = Arc::clone(&fetch.settings);
+        let client = fetch.call.clone().client(settings, now);
         let client = log_in(client, &host, common);
-        let errand = Errand::Call {
-            collection,
-            candidates,
-        };
+        let errand = Errand::Call { fetch, candidates };
         Some(Self::with(errand, client, Flow::new(id), host, endpoint))
     }
 
@@ -133,7 +130,7 @@ impl Delivery {
 
     /// The session in which our mail comes, once [`Delivery::is_provided`].
     pub(in crate::core) fn into_reception(self, now: Now, common: &mut Common) -> Reception {
-        let (Errand::Call { collection, .. }, Some(from)) = (self.errand, self.provided) else {
+        let (Errand::Call { fetch, .. }, Some(from)) = (self.errand, self.provided) else {
             unreachable!("only who called is provided");
         };
         let Endpoint::Tcp(provider) = self.endpoint else {
@@ -143,7 +140,7 @@ impl Delivery {
             address: provider,
             tls: self.tls,
         };
-        Reception::turned(self.flow, collection.number, from, provider, now, common)
+        Reception::turned(self.flow, fetch.number, from, provider, now, common)
     }
 
     /// Whether it is to go to another core now.

@@ -1,6 +1,6 @@
 //! Fetching our mail from a provider by ATRN (RFC 2645): the site's side on a data core.
 //!
-//! The control core says when and where ([`Collection`]). The connection begins as a
+//! The control core says when and where ([`Fetch`]). The connection begins as a
 //! delivery that has nothing to deliver: connecting, STARTTLS, AUTH and its failures are
 //! the same. When the provider has said 250 it is a reception: mail goes the usual way
 //! into the log, and is acknowledged when it is committed.
@@ -8,7 +8,7 @@
 //! What the provider may send: mail for exactly the domains that were asked for, to
 //! their routes. It is no relay client, whatever its address is.
 //!
-//! Invariant: each [`Collection`] is answered by one [`Collected`].
+//! Invariant: each [`Fetch`] is answered by one [`Fetched`].
 
 use std::sync::Arc;
 
@@ -22,15 +22,15 @@ use crate::smtp::client::fault::{Reach, SessionError};
 use crate::smtp::client::settings::Settings;
 use crate::smtp::turn::{self, Call, FromProvider, Refused};
 
-/// A collection of the control core, to be answered with.
+/// A fetch of the control core, to be answered with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct CollectionNumber(pub u64);
+pub struct FetchNumber(pub u64);
 
 /// Fetch mail from a provider.
 #[derive(Clone, Debug)]
-pub struct Collection {
+pub struct Fetch {
     /// To be answered with.
-    pub number: CollectionNumber,
+    pub number: FetchNumber,
     /// The provider's hosts, in the order in which they are to be tried, each with how we
     /// log in there.
     pub hosts: Vec<Host>,
@@ -40,9 +40,9 @@ pub struct Collection {
     pub call: Call,
 }
 
-/// What a collection came to.
+/// What a fetch came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Collected {
+pub enum Fetched {
     /// The provider gave us what it had.
     Taken {
         /// Messages that are committed.
@@ -60,14 +60,14 @@ pub enum Collected {
 
 /// A provider is sending us mail.
 pub(super) struct Taking {
-    number: CollectionNumber,
+    number: FetchNumber,
     from: FromProvider,
     messages: u64,
     trouble: Option<String>,
 }
 
 impl Taking {
-    pub(super) const fn new(number: CollectionNumber, from: FromProvider) -> Self {
+    pub(super) const fn new(number: FetchNumber, from: FromProvider) -> Self {
         Self {
             number,
             from,
@@ -98,11 +98,11 @@ impl Taking {
 
     /// The session is over.
     pub(super) fn over(self, common: &mut Common) {
-        let collected = Collected::Taken {
+        let fetched = Fetched::Taken {
             messages: self.messages,
             trouble: self.trouble,
         };
-        report(common, self.number, collected);
+        report(common, self.number, fetched);
     }
 }
 
@@ -110,46 +110,46 @@ impl Taking {
 /// that may help.
 pub(super) fn failed(
     common: &mut Common,
-    collection: Box<Collection>,
+    fetch: Box<Fetch>,
     candidates: Candidates,
     error: &SessionError,
     why: String,
 ) {
     let refused = turn::refused(error);
     if error.reach() == Reach::Host && refused.is_none() && !candidates.is_empty() {
-        common.provider_calls.push_back((collection, candidates));
+        common.provider_calls.push_back((fetch, candidates));
         return;
     }
-    let collected = match refused {
-        Some(Refused::NothingWaiting) => Collected::NothingWaiting,
-        Some(Refused::Never) => Collected::Never(why),
-        Some(Refused::Later) | None => Collected::Later(why),
+    let fetched = match refused {
+        Some(Refused::NothingWaiting) => Fetched::NothingWaiting,
+        Some(Refused::Never) => Fetched::Never(why),
+        Some(Refused::Later) | None => Fetched::Later(why),
     };
-    report(common, collection.number, collected);
+    report(common, fetch.number, fetched);
 }
 
-/// The collection could not even begin.
-pub(super) fn not_begun(common: &mut Common, number: CollectionNumber, why: &str) {
-    report(common, number, Collected::Later(why.to_owned()));
+/// The fetch could not even begin.
+pub(super) fn not_begun(common: &mut Common, number: FetchNumber, why: &str) {
+    report(common, number, Fetched::Later(why.to_owned()));
 }
 
-fn report(common: &mut Common, number: CollectionNumber, collected: Collected) {
-    let what = match &collected {
-        Collected::Taken {
+fn report(common: &mut Common, number: FetchNumber, fetched: Fetched) {
+    let what = match &fetched {
+        Fetched::Taken {
             messages,
             trouble: None,
         } => format!("{messages} messages came"),
-        Collected::Taken {
+        Fetched::Taken {
             messages,
             trouble: Some(why),
         } => format!(
             "{messages} messages came, then the connection broke off ({why}); what was not \
-             acknowledged comes with the next collection"
+             acknowledged comes with the next fetch"
         ),
-        Collected::NothingWaiting => "there is no mail".to_owned(),
-        Collected::Later(why) => format!("{why}; it is tried again"),
-        Collected::Never(why) => format!("{why}; look at the credentials and the domains"),
+        Fetched::NothingWaiting => "there is no mail".to_owned(),
+        Fetched::Later(why) => format!("{why}; it is tried again"),
+        Fetched::Never(why) => format!("{why}; look at the credentials and the domains"),
     };
-    common.report(Fact::Collected { what });
-    common.tell_control(ControlNotice::Collected { number, collected });
+    common.report(Fact::Fetched { what });
+    common.tell_control(ControlNotice::Fetched { number, fetched });
 }
