@@ -87,6 +87,7 @@ fn commands(c: &mut Criterion) {
     let settings = settings();
     let context = Context {
         hostname: &settings.hostname,
+        role: settings.role,
         offers: &settings.offers,
         utf8: Utf8::Refused,
         time: Now::default().wall,

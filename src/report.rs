@@ -7,6 +7,8 @@
 //!
 //! Passwords and bodies are not in any fact.
 
+mod name;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -123,6 +125,31 @@ pub enum Fact {
         peer: SocketAddr,
         /// Why.
         why: TurnedAway,
+    },
+    /// A customer called by ATRN and gets its mail.
+    Turned {
+        /// The customer's name.
+        customer: String,
+        /// From where.
+        peer: SocketAddr,
+        /// How many data cores hold some.
+        cores: usize,
+    },
+    /// A connection over which a customer got its mail is over.
+    TurnOver {
+        /// The customer's name.
+        customer: String,
+        /// From where.
+        peer: SocketAddr,
+        /// Messages that it took.
+        messages: u64,
+        /// What went wrong, if something did.
+        trouble: Option<String>,
+    },
+    /// Mail was fetched from a provider by ATRN, or was not.
+    Fetched {
+        /// What came of it, and what happens next.
+        what: String,
     },
     /// A session ended otherwise than by QUIT.
     SessionEnded {
@@ -288,118 +315,6 @@ pub enum Fact {
     },
 }
 
-impl Fact {
-    /// The name that filters and alarms hang on. It never changes.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Started { .. } => "started",
-            Self::Recovered { .. } => "spool-recovered",
-            Self::SpoolDamaged { .. } => "spool-damaged",
-            Self::LogClosed { .. } => "log-closed",
-            Self::SegmentFailed { .. } => "segment-failed",
-            Self::Room { full: Some(_), .. } => "spool-full",
-            Self::Room { full: None, .. } => "spool-has-room",
-            Self::TurnedAway { .. } => "client-turned-away",
-            Self::SessionEnded { .. } => "session-ended",
-            Self::Refused { .. } => "refused",
-            Self::LoggedIn { .. } => "authenticated",
-            Self::LoginFailed { .. } => "authentication-failed",
-            Self::LoginsBanned { .. } => "client-banned",
-            Self::Accepted { .. } => "accepted",
-            Self::Collected(run) => run.fact_name(),
-            Self::Recipient {
-                ending: Ending::Delivered,
-                ..
-            } => "delivered",
-            Self::Recipient {
-                ending: Ending::Deferred,
-                ..
-            } => "deferred",
-            Self::Recipient {
-                ending: Ending::Failed,
-                ..
-            } => "failed",
-            Self::Recipient {
-                ending: Ending::Discarded,
-                ..
-            } => "discarded",
-            Self::Finished { .. } => "finished",
-            Self::Notified { .. } => "sender-notified",
-            Self::Unreachable { .. } => "next-hop-unreachable",
-            Self::Reachable { .. } => "next-hop-reachable",
-            Self::LoginRefused { .. } => "login-refused",
-            Self::DeliveryBroken { .. } => "delivery-broken",
-            Self::Release { .. } => "release",
-            Self::ReleaseEnded { .. } => "release-ended",
-            Self::TlsGivenUp { .. } => "tls-given-up",
-            Self::CertificateEnds { .. } => "certificate-ends",
-            Self::Steered { .. } => "steered",
-            Self::Configured { .. } => "configured",
-            Self::ConfigurationRefused { .. } => "configuration-refused",
-            Self::Stopping { .. } => "stopping",
-            Self::Stopped { .. } => "stopped",
-            Self::Link { fact, .. } => fact.name(),
-            Self::Trouble { .. } => "trouble",
-        }
-    }
-
-    /// How loud it is.
-    #[must_use]
-    pub const fn level(&self) -> Level {
-        match self {
-            Self::Link { fact, .. } => fact.level(),
-            Self::Finished { .. } => Level::Detail,
-            Self::Started { .. }
-            | Self::Recovered { .. }
-            | Self::Refused { .. }
-            | Self::LoggedIn { .. }
-            | Self::LoginFailed { .. }
-            | Self::Accepted { .. }
-            | Self::Collected(Collected { failure: None, .. })
-            | Self::SessionEnded { .. }
-            | Self::Recipient { .. }
-            | Self::Notified { .. }
-            | Self::Reachable { .. }
-            | Self::Release { .. }
-            | Self::ReleaseEnded { .. }
-            | Self::Steered { .. }
-            | Self::Configured { .. }
-            | Self::Stopping { .. }
-            | Self::Stopped { clean: true }
-            | Self::Room { full: None, .. } => Level::Info,
-            Self::TurnedAway { .. }
-            | Self::Collected(_)
-            | Self::LoginsBanned { .. }
-            | Self::Room { .. }
-            | Self::Unreachable { .. }
-            | Self::LoginRefused { .. }
-            | Self::DeliveryBroken { .. }
-            | Self::TlsGivenUp { .. }
-            | Self::CertificateEnds { .. }
-            | Self::Stopped { clean: false }
-            | Self::Trouble { .. } => Level::Warning,
-            Self::SpoolDamaged { .. }
-            | Self::LogClosed { .. }
-            | Self::SegmentFailed { .. }
-            | Self::ConfigurationRefused { .. } => Level::Error,
-        }
-    }
-
-    /// The message it is about, for one field of its own in the log.
-    #[must_use]
-    pub const fn queue_id(&self) -> Option<QueueId> {
-        match self {
-            Self::Accepted { queue_id, .. }
-            | Self::Recipient { queue_id, .. }
-            | Self::Finished { queue_id }
-            | Self::Notified { queue_id, .. }
-            | Self::Steered { queue_id, .. } => Some(*queue_id),
-            _ => None,
-        }
-    }
-}
-
 /// The sentence. The queue id is not in it: it is a field of its own.
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -464,6 +379,28 @@ impl fmt::Display for Fact {
                 ),
                 TurnedAway::Stopping => write!(f, "{peer}: answered 421, the server is stopping"),
             },
+            Self::Turned {
+                customer,
+                peer,
+                cores,
+            } => write!(
+                f,
+                "{peer}: {} called by ATRN and gets its mail, held on {cores} data cores",
+                Escaped(customer)
+            ),
+            Self::TurnOver {
+                customer,
+                peer,
+                messages,
+                trouble,
+            } => {
+                write!(f, "{peer}: {} took {messages} messages", Escaped(customer))?;
+                match trouble {
+                    Some(why) => write!(f, ", then {}; the rest is held again", Escaped(why)),
+                    None => Ok(()),
+                }
+            }
+            Self::Fetched { what } => write!(f, "fetching mail by ATRN: {}", Escaped(what)),
             Self::SessionEnded { peer, why } => write!(f, "{peer}: {}", Escaped(why)),
             Self::Refused { peer, reply, what } => {
                 write!(f, "{peer}: {} answered {}", Escaped(what), Escaped(reply))

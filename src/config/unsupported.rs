@@ -34,7 +34,6 @@ const REMOVE: &str = "remove it";
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    row("listener.role", "odmr", "write \"mx\""),
     row("customer.recipients_file", ANY, REMOVE),
     row("collect.kind", "etrn", "ask for it by other means, or collect a mailbox by pop3"),
     row("collect.kind", "atrn", "ask for it by other means, or collect a mailbox by pop3"),

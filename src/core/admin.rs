@@ -31,7 +31,7 @@ pub use self::collecting::{Collect, CollectOutcome, Collected};
 pub use link::{BudgetStatus, LinkCommand, LinkHistory, LinkPlan, LinkStatus, Links};
 pub use text::{Date, SenderIs, Text};
 
-use crate::mail::{Address, AddressError, Domain, QueueId, ReversePath};
+use crate::mail::{Address, Domain, QueueId};
 use crate::route::CustomerName;
 
 /// The version of the protocol, in every request.

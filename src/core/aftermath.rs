@@ -3,8 +3,11 @@
 
 use crate::core::Endpoint;
 use crate::core::common::{Common, WantedConnection};
+use crate::core::delivery::errand::Errand;
 use crate::core::delivery::{Candidates, Delivery};
-use crate::queue::{self, ConnectionFailure, DestinationId};
+use crate::core::fetching::{self, Fetch};
+use crate::core::turn::Round;
+use crate::queue::{self, ConnectionFailure, DestinationId, VisitId};
 use crate::report::Fact;
 use crate::route::{TlsPolicy, TlsStart};
 use crate::smtp::client::fault::{Reach, SessionError};
@@ -59,6 +62,26 @@ pub(super) enum Aftermath {
         /// Whether the operator is told.
         telling: Telling,
     },
+    /// A provider that we called gave us no mail.
+    CallFailed {
+        /// What was wanted.
+        fetch: Box<Fetch>,
+        /// Other hosts of the provider.
+        candidates: Candidates,
+        /// How far it reaches.
+        error: SessionError,
+        /// For the operator.
+        why: String,
+    },
+    /// A customer's turn is over.
+    TurnOver {
+        /// Whose.
+        round: Box<Round>,
+        /// As the schedule knows it.
+        visit: VisitId,
+        /// What went wrong, if something did.
+        trouble: Option<String>,
+    },
     /// It failed.
     Failed {
         /// As the schedule knows it.
@@ -84,8 +107,11 @@ pub(super) struct HostLeft {
 }
 
 impl Delivery {
-    /// What it showed of its host.
-    pub(super) fn host_left(&self) -> HostLeft {
+    /// What it showed of its host, where that is one of a destination.
+    pub(super) fn host_left(&self) -> Option<HostLeft> {
+        let Errand::Ours { destination, .. } = self.errand else {
+            return None;
+        };
         let dead = match (&self.failure, &self.connect_failure) {
             (Some(error), _) if self.worked || !error.is_for_everybody() => None,
             (Some(_), Some(why)) => Some(format!("connecting failed: {why}")),
@@ -95,12 +121,12 @@ impl Delivery {
         // One that ends a session behind some mail works.
         let broke_off =
             !self.answered && self.failure.as_ref().is_some_and(SessionError::is_of_mail);
-        HostLeft {
+        Some(HostLeft {
             address: self.endpoint.clone(),
-            destination: self.destination,
+            destination,
             dead,
             broke_off,
-        }
+        })
     }
 
     /// What is to be done when it is over.
@@ -109,16 +135,36 @@ impl Delivery {
             self.jobs.is_empty(),
             "a session gives an outcome for every job"
         );
-        let connection = self.queue_id;
-        let why = match &self.failure {
-            None => return Aftermath::Closed(connection),
-            Some(error) => match &self.connect_failure {
-                Some(why) => format!("{}: connecting failed: {why}", self.host()),
-                None => format!("{}: {error}", self.host()),
-            },
+        let failure = self.failure.as_ref();
+        let why = failure.map(|error| match &self.connect_failure {
+            Some(why) => format!("{}: connecting failed: {why}", self.host()),
+            None => format!("{}: {error}", self.host()),
+        });
+        let (connection, destination, mut candidates) = match self.errand {
+            Errand::Ours {
+                connection,
+                destination,
+                candidates,
+            } => (connection, destination, candidates),
+            Errand::Call { fetch, candidates } => {
+                return Aftermath::CallFailed {
+                    fetch,
+                    candidates,
+                    error: self.failure.unwrap_or(SessionError::Aborted),
+                    why: why.unwrap_or_default(),
+                };
+            }
+            Errand::Turn { round, visit } => {
+                return Aftermath::TurnOver {
+                    round,
+                    visit,
+                    trouble: self.failure.map(|error| error.to_string()),
+                };
+            }
         };
-        let error = self.failure.expect("looked at above");
-        let mut candidates = self.candidates;
+        let (Some(why), Some(error)) = (why, self.failure) else {
+            return Aftermath::Closed(connection);
+        };
         let tls = match &error {
             SessionError::TlsFailed { .. }
             | SessionError::Lost {
@@ -138,13 +184,12 @@ impl Delivery {
             return Aftermath::TryInClear {
                 connection,
                 candidates,
-                destination: self.destination,
+                destination,
                 endpoint,
                 why,
             };
         }
         if !self.worked && error.reach() == Reach::Host && !candidates.is_empty() {
-            let destination = self.destination;
             return Aftermath::TryNext {
                 connection,
                 candidates,
@@ -167,7 +212,7 @@ impl Delivery {
         };
         Aftermath::Failed {
             connection,
-            destination: self.destination,
+            destination,
             how,
             why,
         }
@@ -219,6 +264,22 @@ impl Common {
                     failed: Some(why),
                 };
                 self.hosts.try_next(wanted);
+            }
+            Aftermath::CallFailed {
+                fetch,
+                candidates,
+                error,
+                why,
+            } => {
+                fetching::failed(self, fetch, candidates, &error, why);
+            }
+            Aftermath::TurnOver {
+                round,
+                visit,
+                trouble,
+            } => {
+                self.queue.end_visit(now, visit);
+                round.over(self, trouble);
             }
             Aftermath::Failed {
                 connection,

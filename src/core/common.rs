@@ -1,55 +1,39 @@
 //! What all connections of a data core have in common: the log, the queue, the
 //! settings, and what is to be done.
 
+mod commits;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use spool_format::{DoneField, NoteField, Outcome as DoneOutcome, RecipientNumber};
+use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
+use self::commits::Uncommitted;
+pub(super) use self::commits::{Settled, Waiting};
 use crate::core::bans::Bans;
 use crate::core::counters::Counters;
 use crate::core::delivery::Candidates;
+use crate::core::fetching::Fetch;
 use crate::core::hosts::HostCache;
-use crate::core::incoming::{Arrived, Incoming};
 use crate::core::lending::Lending;
 use crate::core::maildir::Writings;
-use crate::core::notifying::{Debts, Pending};
+use crate::core::notifying::Debts;
 use crate::core::outbound::LinkShare;
 use crate::core::rerouting::Rerouting;
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
-use crate::mail::{QueueId, RecipientIndex};
-use crate::pop3::MessageNumber;
+use crate::mail::QueueId;
 use crate::queue::{
-    self, CoreNumber, CoreSet, HoldState, HostMemory, MessageFacts, NewMessage, NewRecipient,
-    Recipients, Schedule, Sessions, Told, retry::Jitter,
+    self, CoreNumber, CoreSet, HostMemory, Recipients, Schedule, Sessions, Told, retry::Jitter,
 };
 use crate::report::Fact;
 use crate::smtp::auth::Nonces;
 use crate::spool::commit::Ticket;
-use crate::spool::log::{Attempt, Log, Refused, Rest};
-use crate::spool::message::{BodyFacts, SegmentSource};
+use crate::spool::log::{Attempt, Log, Rest};
+use crate::spool::message::SegmentSource;
 use crate::time::{Instant, Now, WallTime};
 use crate::tls;
-
-/// Who waits for a commit.
-#[derive(Debug)]
-pub(super) enum Waiting {
-    /// A session that is to say 250.
-    Reception(ConnectionId),
-    /// The recipients of another message, of which this one tells the sender.
-    Notification(Pending),
-    /// A collection that is to delete the message on the server.
-    Collection(ConnectionId, MessageNumber),
-}
-
-/// A message between its seal and its commit.
-#[derive(Debug)]
-struct Uncommitted {
-    arrived: Arrived,
-    waiting: Waiting,
-}
 
 /// Whether the core goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,6 +78,8 @@ pub(super) struct Common {
     pub(super) writings: Writings,
     /// Deliveries to be told something by the schedule.
     pub(super) calls: VecDeque<(ConnectionId, Call)>,
+    /// Providers to be called, with where they may be.
+    pub(super) provider_calls: VecDeque<(Box<Fetch>, Candidates)>,
     uncommitted: HashMap<Ticket, Uncommitted>,
     last_ticket: u64,
     pub(super) last_job: u64,
@@ -183,6 +169,7 @@ impl Common {
             deliveries: HashMap::new(),
             writings: Writings::new(),
             calls: VecDeque::new(),
+            provider_calls: VecDeque::new(),
             uncommitted: HashMap::new(),
             last_ticket: 0,
             last_job: 0,
@@ -224,93 +211,6 @@ impl Common {
         .into_iter()
         .flatten()
         .min()
-    }
-
-    /// Seals a message; `waiting` is told when it is committed.
-    pub(super) fn seal(
-        &mut self,
-        now: Now,
-        incoming: Incoming,
-        body: BodyFacts,
-        waiting: Waiting,
-    ) -> Result<(), (Refused, Waiting)> {
-        self.seal_noted(now, incoming, body, &[], waiting)
-    }
-
-    /// The same, with notes that become true together with the message.
-    pub(super) fn seal_noted(
-        &mut self,
-        now: Now,
-        incoming: Incoming,
-        body: BodyFacts,
-        notes: &[NoteField<'_>],
-        waiting: Waiting,
-    ) -> Result<(), (Refused, Waiting)> {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
-        match incoming.seal(now, &mut self.log, body, notes, ticket) {
-            Ok(arrived) => {
-                self.uncommitted
-                    .insert(ticket, Uncommitted { arrived, waiting });
-                Ok(())
-            }
-            Err(refused) => Err((refused, waiting)),
-        }
-    }
-
-    /// A message is committed: it is queued. Gives who waited for it.
-    pub(super) fn committed(&mut self, now: Now, ticket: Ticket) -> Option<Waiting> {
-        let Uncommitted { arrived, waiting } = self.uncommitted.remove(&ticket)?;
-        let Arrived {
-            sealed,
-            envelope,
-            arrival,
-            client,
-        } = arrived;
-        self.counters.messages_accepted += 1;
-        self.counters.octets_accepted += sealed.octets;
-        let sender = &envelope.sender;
-        let message = NewMessage {
-            facts: MessageFacts {
-                queue_id: sealed.queue_id,
-                location: sealed.seal,
-                octets: sealed.octets,
-                arrival,
-                priority: sender.priority.unwrap_or_default(),
-                deliver_by: sender.deliver_by,
-                hold_until: sender.hold_until,
-                hold: HoldState::Free,
-            },
-        };
-        let routes = &self.settings.routes;
-        let recipients = envelope
-            .recipients
-            .iter()
-            .zip(0..)
-            .map(|(recipient, index)| NewRecipient {
-                recipient: RecipientIndex(index),
-                next_hop: routes.next_hop(recipient.forward_path.address().domain_str()),
-                attempts: 0,
-                not_before: sender.hold_until,
-                told: Told::NOTHING,
-            });
-        self.queue.enqueue(now, &message, recipients);
-        let recipients = envelope.recipients.len();
-        self.report(Fact::Accepted {
-            queue_id: sealed.queue_id,
-            reverse_path: envelope.sender.reverse_path,
-            recipients,
-            octets: sealed.octets,
-            client: client.and_then(|client| client.parse().ok()),
-        });
-        Some(waiting)
-    }
-
-    /// A message will never be committed. Gives who waited for it.
-    pub(super) fn not_committed(&mut self, ticket: Ticket) -> Option<Waiting> {
-        self.uncommitted
-            .remove(&ticket)
-            .map(|uncommitted| uncommitted.waiting)
     }
 
     /// Does what the queue wants, except what concerns connections: that is left in
@@ -589,15 +489,6 @@ impl Common {
         self.tls = tls::Clients::new(settings.tls.client.clone());
         self.settings = settings;
     }
-}
-
-/// What became of a commit.
-#[derive(Debug)]
-pub(super) enum Settled {
-    /// It is on stable storage.
-    Committed(crate::spool::commit::Committed),
-    /// It never will be.
-    Failed,
 }
 
 /// The numbers that the log uses for recipients.

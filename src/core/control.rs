@@ -18,7 +18,6 @@ mod questions;
 mod stop;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +25,12 @@ use hashbrown::HashMap;
 
 use crate::core::admin::{Command, Reason, Response};
 use crate::core::bans::{self, Client, Guessers};
+use crate::core::collector::Collector;
 use crate::core::collectors::Collectors;
 use crate::core::computing::{Asker, Computing, Next, Worked};
 use crate::core::online::Online;
 use crate::core::release::Desk;
+use crate::core::turns::{Tell, Turns};
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Notice};
 use crate::report::Fact;
 use crate::route::{Customers, NextHop};
@@ -85,6 +86,7 @@ pub struct ControlCore {
     data_cores: u8,
     resolving: HashMap<NextHop, Vec<CoreId>>,
     questions: HashMap<AdminRequestId, Question>,
+    turns: Turns,
     /// Who asked for the reload that is under way.
     reloading: Vec<AdminRequestId>,
     desk: Desk,
@@ -113,6 +115,7 @@ impl ControlCore {
             data_cores,
             resolving: HashMap::new(),
             questions: HashMap::new(),
+            turns: Turns::new(data_cores),
             reloading: Vec::new(),
             desk,
             measure_at: Instant::START,
@@ -133,10 +136,14 @@ impl ControlCore {
     /// Takes what happened.
     pub fn handle(&mut self, now: Now, completion: ControlCompletion) {
         match completion {
-            ControlCompletion::Notice(notice) => self.notice(now, notice),
             ControlCompletion::Link { link, event } => self.online.event(now, link, event),
             ControlCompletion::Collected { collector, result } => {
                 self.online.collected(now, collector, result);
+            }
+            ControlCompletion::Notice(notice) => {
+                if let Some(notice) = self.turns.notice(now.instant, notice) {
+                    self.notice(now, notice);
+                }
             }
             ControlCompletion::Computed { asker, worked } => {
                 self.answer_asker(asker, worked);
@@ -238,6 +245,7 @@ impl ControlCore {
         let others = stop.into_iter().chain(desk).chain(Some(self.measure_at));
         questions
             .chain(others)
+            .chain(self.turns.deadline())
             .chain(self.computing.deadline())
             .chain(self.collectors.deadline())
             .chain(self.online.deadline())
@@ -300,6 +308,11 @@ impl ControlCore {
                 self.online.outbound(now, core, number, work);
             }
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
+            // Who is to hear of it comes with the schedule of fetches.
+            ControlNotice::Fetched { .. } => {}
+            ControlNotice::TurnWanted { .. }
+            | ControlNotice::Held { .. }
+            | ControlNotice::TurnOver { .. } => unreachable!("they are for `turns`"),
             ControlNotice::Release { order, asker } => {
                 self.desk.ask(now, *order, asker, &mut self.operations);
             }
@@ -396,6 +409,13 @@ impl ControlCore {
             .collect();
         for request in late {
             self.answer(request);
+        }
+        self.turns.timer(now.instant);
+        for tell in self.turns.take() {
+            match tell {
+                Tell::All(notice) => self.tell_all(&notice),
+                Tell::Core(core, notice) => self.tell(core, notice),
+            }
         }
         while let Some(late) = self.computing.late(now.instant) {
             self.compute(Some(late));

@@ -42,6 +42,10 @@ counters! {
     messages_without_room,
     /// Messages that were begun and not sealed: refused, cut off, or over a limit.
     messages_abandoned,
+    /// Customers that called by ATRN and got their mail over that connection.
+    turns,
+    /// Customers that called by ATRN and were refused, or had no mail.
+    turns_refused,
     /// Writes to the log.
     writes,
     /// Octets of those.

@@ -4,6 +4,8 @@
 //! they want is collected as [`Operation`]s. Contract: see [`crate::core`].
 
 mod collecting;
+mod notices;
+mod turning;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,10 +19,7 @@ use crate::core::delivery::{Delivery, Standing};
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::hosts::Resolved;
 use crate::core::reception::Reception;
-use crate::core::{
-    Completion, ConnectionId, ControlNotice, CoreId, Door, LinkNotice, ListenerId, Notice,
-    Operation, Piece,
-};
+use crate::core::{Completion, ConnectionId, CoreId, ListenerId, Operation, Piece};
 use crate::mail::Receipt as _;
 use crate::queue::sessions::{Admitted, Refused};
 use crate::queue::{self, ConnectionFailure};
@@ -39,7 +38,8 @@ enum Connection {
     /// It brings mail.
     Reception {
         reception: Box<Reception>,
-        admitted: Admitted,
+        /// None: we have opened it.
+        admitted: Option<Admitted>,
         /// It came over the link.
         over_link: bool,
     },
@@ -93,6 +93,9 @@ impl DataCore {
                 local: _,
             } => {
                 self.accepted(now, connection, listener, peer);
+            }
+            Completion::HandedOver { connection, baton } => {
+                self.handed_over(now, connection, *baton, spool);
             }
             Completion::Connected { connection, result } => {
                 self.with(now, connection, |connection, common| match connection {
@@ -182,6 +185,18 @@ impl DataCore {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
+        match connection {
+            Connection::Reception { reception, .. } if reception.has_turned() => {
+                return self.turn(now, id);
+            }
+            Connection::Delivery(delivery) if delivery.is_moving_on() => {
+                return self.move_on(now, id);
+            }
+            Connection::Delivery(delivery) if delivery.is_provided() => {
+                return self.provided(now, id);
+            }
+            _ => {}
+        }
         let over = match connection {
             Connection::Reception { reception, .. } => {
                 let deadline = reception.deadline();
@@ -205,15 +220,20 @@ impl DataCore {
         }
         match self.connections.remove(&id) {
             Some(Connection::Reception {
+                reception,
                 admitted,
                 over_link,
-                ..
             }) => {
                 self.common.link.sessions -= u64::from(over_link);
-                self.common.sessions.leave(admitted);
+                if let Some(admitted) = admitted {
+                    self.common.sessions.leave(admitted);
+                }
+                reception.over(&mut self.common);
             }
             Some(Connection::Delivery(delivery)) => {
-                self.common.host_left(now.instant, &delivery.host_left());
+                if let Some(left) = delivery.host_left() {
+                    self.common.host_left(now.instant, &left);
+                }
                 let aftermath = delivery.aftermath();
                 self.common.delivery_over(now, aftermath);
             }
@@ -252,7 +272,7 @@ impl DataCore {
                     id,
                     Connection::Reception {
                         reception,
-                        admitted,
+                        admitted: Some(admitted),
                         over_link,
                     },
                 );
@@ -362,6 +382,10 @@ impl DataCore {
             while let Some(resolved) = self.common.hosts.next() {
                 moved = true;
                 self.resolved(now, spool, resolved);
+            }
+            while let Some((fetch, candidates)) = self.common.provider_calls.pop_front() {
+                moved = true;
+                self.call(now, fetch, candidates);
             }
             while let Some((id, call)) = self.common.calls.pop_front() {
                 moved = true;
@@ -502,110 +526,6 @@ impl DataCore {
             self.common.hosts.failed(destination, why);
         }
         self.common.queue.connection_failed(now, connection, how);
-    }
-
-    fn notice(&mut self, now: Now, notice: Notice, spool: &impl SegmentSource) {
-        match notice {
-            Notice::Resolved {
-                next_hop,
-                answer,
-                valid_until,
-            } => {
-                let common = &mut self.common;
-                let random = &mut common.random;
-                (common.hosts).resolved(next_hop, answer, valid_until, random);
-            }
-            Notice::SegmentReady { segment } => self.common.log.segment_ready(segment),
-            Notice::SegmentFailed { segment, why } => {
-                self.common.segment_failed(now, segment, why);
-            }
-            Notice::SegmentGone { segment, gone } => self.common.log.segment_gone(segment, gone),
-            Notice::DiskSpace { free_bytes } => self.common.disk_space(free_bytes),
-            Notice::PermitsFreed => self.common.queue.permits_freed(now),
-            Notice::PermitWanted { key } => self.common.queue.permit_wanted(now, key),
-            Notice::Link { number, link } => {
-                self.common.link_notice(now, number, link);
-                if link == LinkNotice::Cut {
-                    self.cut_off(now, spool);
-                }
-            }
-            Notice::Listen { listener, door } => {
-                // A server that stops opens nothing.
-                if door == Door::Closed || !self.common.is_stopping() {
-                    let operation = Operation::Listen { listener, door };
-                    self.common.operations.push_back(operation);
-                }
-            }
-            Notice::MaildirWritten {
-                connection,
-                written,
-            } => {
-                self.common
-                    .maildir_written(now, spool, connection, &written);
-            }
-            Notice::Admin { request, command } => {
-                let response = self.common.answer(now, &command, spool);
-                self.common
-                    .tell_control(ControlNotice::AdminAnswer { request, response });
-            }
-            Notice::Release {
-                release,
-                order,
-                purpose,
-            } => self.common.release(now, release, &order, purpose),
-            Notice::ReleaseAnswer { connection, answer } => {
-                self.with(now, connection, |connection, common| {
-                    if let Connection::Reception { reception, .. } = connection {
-                        reception.released(now, common, answer);
-                    }
-                });
-            }
-            Notice::Computed { connection, worked } => {
-                self.with(now, connection, |connection, common| match connection {
-                    Connection::Reception { reception, .. } => {
-                        reception.computed(now, common, worked);
-                    }
-                    Connection::Delivery(delivery) => {
-                        delivery.computed(now, common, spool, worked);
-                    }
-                    Connection::Collection(_) | Connection::TurnedAway(_) => {}
-                });
-            }
-            Notice::Banned { client, until } => {
-                self.common.bans.ban(now.instant, client, until);
-            }
-            Notice::Collect(order) => self.collect(now, *order),
-            Notice::Configured(settings) => self.common.configure(now, settings),
-            Notice::Stop { deadline } => {
-                self.common.stop(now, deadline);
-                for id in self.connection_ids() {
-                    self.with(now, id, |connection, common| match connection {
-                        Connection::Reception { reception, .. } => reception.stop(now, common),
-                        Connection::Collection(collection) => collection.stop(now, common),
-                        Connection::Delivery(_) | Connection::TurnedAway(_) => {}
-                    });
-                }
-            }
-        }
-    }
-
-    /// Ends what went over a link that is gone. Nobody would tell these connections.
-    fn cut_off(&mut self, now: Now, spool: &impl SegmentSource) {
-        for id in self.connection_ids() {
-            self.with(now, id, |connection, common| match connection {
-                Connection::Delivery(delivery)
-                    if common.queue.needs_link(delivery.destination()) =>
-                {
-                    delivery.abort(now, common, spool);
-                }
-                Connection::Reception {
-                    reception,
-                    over_link: true,
-                    ..
-                } => reception.abort(common),
-                _ => {}
-            });
-        }
     }
 
     /// All connections, in the order in which they came: the order of a hash table is

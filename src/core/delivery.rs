@@ -8,46 +8,36 @@
 //! Every job that was taken gets its outcome from the session exactly once, however
 //! the connection ends; so nothing is lost between here and the schedule.
 
+mod content;
+pub(super) mod errand;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
-use spool_format::SegmentPlace;
-
+use self::content::Stuffing;
+use self::errand::{Errand, log_in};
 use crate::core::common::Common;
 use crate::core::computing::{Work, Worked};
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
-use crate::core::{ConnectionId, Endpoint, Host, Operation, Piece};
+use crate::core::{ConnectionId, Endpoint, Host, Operation};
 use crate::queue::notification::Action;
 use crate::queue::{self, DestinationId, Take};
 use crate::report::Fact;
 use crate::route::{Protocol, TlsPolicy, TlsStart};
-use crate::smtp::client::auth::{Derivation, Login};
+use crate::smtp::client::auth::Derivation;
 use crate::smtp::client::fault::SessionError;
-use crate::smtp::client::job::{JobId, Piece as JobPiece, Remaining, Transfer};
-use crate::smtp::client::stuffing::Stuffer;
+use crate::smtp::client::job::{Piece as JobPiece, Remaining};
 use crate::smtp::client::{Channel, Client, Input, Output};
+use crate::smtp::trace::TlsFacts;
+use crate::smtp::turn::FromProvider;
 use crate::spool::message::SegmentSource;
 use crate::time::{Instant, Now};
 use crate::tls::{Fault, IdentityNumber, Request, Verification};
 
-/// Octets of a body that are made fit for DATA at a time, where it came by BDAT and
-/// the host offers no CHUNKING. The only bodies that pass through our memory.
-const STUFFED_BYTES: usize = 64 * 1024;
-
 /// Where a delivery may connect to, best first.
 pub(super) type Candidates = VecDeque<(Host, Endpoint)>;
-
-/// A body on its way through the stuffer.
-struct Stuffing {
-    job: JobId,
-    stuffer: Stuffer,
-    extent: usize,
-    /// Octets of the extent that are done.
-    done: u32,
-}
 
 /// How it stands with jobs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +48,8 @@ enum Hunger {
     Waiting,
     /// It was told that there are no more.
     Quitting,
+    /// There are none here, but there may be at another core.
+    MovingOn,
 }
 
 /// How the host of a connection stands among those of its destination.
@@ -75,15 +67,11 @@ const STANDS_IN: Duration = Duration::from_secs(60);
 
 /// A connection that takes mail away.
 pub(super) struct Delivery {
-    /// As the schedule knows it.
-    pub(super) queue_id: queue::ConnectionId,
-    pub(super) destination: DestinationId,
+    pub(super) errand: Errand,
     client: Client,
     flow: Flow,
     pub(super) host: Host,
     pub(super) endpoint: Endpoint,
-    /// What is left to try if this host does not talk to us.
-    pub(super) candidates: Candidates,
     pub(super) jobs: Vec<Active>,
     /// Pieces that the session gave out and that are not yet with the flow.
     pieces: VecDeque<JobPiece>,
@@ -99,6 +87,10 @@ pub(super) struct Delivery {
     pub(super) worked: bool,
     /// The host said of some recipient what becomes of it.
     pub(super) answered: bool,
+    /// What the handshake came to, if there was one.
+    tls: Option<Box<TlsFacts>>,
+    /// The provider that we called has said 250.
+    provided: Option<FromProvider>,
     /// From then on it is given no more jobs.
     work_until: Option<Instant>,
     entry: Entry,
@@ -129,20 +121,27 @@ impl Delivery {
             to: endpoint.clone(),
             from: None,
         });
-        Some(Self {
-            queue_id,
+        let errand = Errand::Ours {
+            connection: queue_id,
             destination,
-            client: match &host.login {
-                None => Client::new(settings, now),
-                Some(credentials) => Client::new(settings, now).with_login(Login {
-                    credentials: Arc::clone(credentials),
-                    nonce: common.nonces.fresh(),
-                }),
-            },
-            flow: Flow::new(id),
+            candidates,
+        };
+        let client = log_in(Client::new(settings, now), &host, common);
+        let mut delivery = Self::with(errand, client, Flow::new(id), host, endpoint);
+        delivery.work_until = match standing {
+            Standing::Best => None,
+            Standing::StandsIn => Some(now.instant + STANDS_IN),
+        };
+        Some(delivery)
+    }
+
+    fn with(errand: Errand, client: Client, flow: Flow, host: Host, endpoint: Endpoint) -> Self {
+        Self {
+            errand,
+            client,
+            flow,
             host,
             endpoint,
-            candidates,
             jobs: Vec::new(),
             pieces: VecDeque::new(),
             stuffing: None,
@@ -152,12 +151,11 @@ impl Delivery {
             connect_failure: None,
             worked: false,
             answered: false,
-            work_until: match standing {
-                Standing::Best => None,
-                Standing::StandsIn => Some(now.instant + STANDS_IN),
-            },
+            tls: None,
+            provided: None,
+            work_until: None,
             entry: Entry::default(),
-        })
+        }
     }
 
     /// Nothing will happen any more.
@@ -179,9 +177,15 @@ impl Delivery {
         self.client.deadline()
     }
 
-    /// Where its mail goes.
-    pub(super) const fn destination(&self) -> DestinationId {
-        self.destination
+    /// Whether it ends when the link does.
+    pub(super) fn is_over_link(&self, common: &Common) -> bool {
+        match &self.errand {
+            Errand::Ours { destination, .. } => common.queue.needs_link(*destination),
+            Errand::Call { .. } | Errand::Turn { .. } => match &self.endpoint {
+                Endpoint::Tcp(peer) => common.settings.policies.link.address(peer.ip()),
+                Endpoint::Unix(_) => false,
+            },
+        }
     }
 
     /// The host, for the operator: name and address.
@@ -243,7 +247,12 @@ impl Delivery {
         let mut room = std::mem::take(&mut common.room);
         match self.flow.open(octets, &mut room) {
             Ok(received) => {
-                if received.started.is_some() {
+                if let Some(facts) = received.started {
+                    self.tls = Some(Box::new(TlsFacts {
+                        protocol: facts.version,
+                        cipher: facts.cipher,
+                        client: facts.peer,
+                    }));
                     let input = if self.is_tls_from_the_start() {
                         Input::Connected(Channel::Tls)
                     } else {
@@ -420,10 +429,19 @@ impl Delivery {
                         common.hosts.answered(&self.endpoint);
                     }
                     common.outcome(now, &mut self.jobs[index], &host, &outcome);
+                    if let Errand::Turn { round, .. } = &mut self.errand {
+                        round.messages += u64::from(outcome.is_delivered());
+                    }
                     if outcome.remaining == Remaining::None {
                         let active = self.jobs.swap_remove(index);
                         let reading = common.job_over(now, spool, active);
                         self.reading.push(reading);
+                        if let Errand::Turn { .. } = self.errand
+                            && self.hunger == Hunger::Waiting
+                        {
+                            self.hunger = Hunger::None;
+                            self.feed(now, common, spool);
+                        }
                     }
                 }
                 Output::StartTls => {
@@ -432,6 +450,7 @@ impl Delivery {
                         self.client.handle(now, Input::TlsFailed(why));
                     }
                 }
+                Output::Turned(from) => self.provided = Some(from),
                 Output::Derive(derivation) => {
                     let Derivation {
                         password,
@@ -477,7 +496,12 @@ impl Delivery {
             return;
         }
         loop {
-            match common.queue.take(now, self.queue_id) {
+            let take = match &self.errand {
+                Errand::Call { .. } => Take::Quit,
+                Errand::Ours { connection, .. } => common.queue.take(now, *connection),
+                Errand::Turn { visit, .. } => common.queue.take_visiting(now, *visit),
+            };
+            match take {
                 Take::Job(job) => match common.load(now, spool, job) {
                     Some((active, job)) => {
                         self.worked = true;
@@ -492,6 +516,10 @@ impl Delivery {
                     self.hunger = Hunger::Waiting;
                     return;
                 }
+                Take::Quit if self.has_more_elsewhere(common) => {
+                    self.hunger = Hunger::MovingOn;
+                    return;
+                }
                 Take::Quit => {
                     self.hunger = Hunger::Quitting;
                     self.client.handle(now, Input::Quit);
@@ -499,102 +527,5 @@ impl Delivery {
                 }
             }
         }
-    }
-
-    /// Hands pieces to the flow: bodies as ranges of the spool, and what must be
-    /// stuffed a part at a time.
-    fn fill(&mut self, common: &mut Common, spool: &impl SegmentSource) {
-        while self.flow.is_open() {
-            if self.stuffing.is_some() {
-                // A part at a time, so that the body is not whole in memory.
-                if !self.flow.is_quiet() {
-                    return;
-                }
-                self.stuff(common, spool);
-                self.flow
-                    .advance(Appetite::Sated, spool, &mut common.operations);
-                continue;
-            }
-            match self.pieces.pop_front() {
-                None => return,
-                Some(JobPiece::Octets(octets)) => self.flow.send([Piece::Octets(octets)]),
-                Some(JobPiece::Body {
-                    job,
-                    transfer: Transfer::Stuff,
-                    ..
-                }) => {
-                    self.flow
-                        .advance(Appetite::Sated, spool, &mut common.operations);
-                    self.stuffing = Some(Stuffing {
-                        job,
-                        stuffer: Stuffer::default(),
-                        extent: 0,
-                        done: 0,
-                    });
-                }
-                Some(JobPiece::Body {
-                    job,
-                    range,
-                    transfer: Transfer::AsStored,
-                }) => {
-                    let Some(active) = self.jobs.iter().find(|active| active.id == job) else {
-                        continue;
-                    };
-                    let stored = &active.stored;
-                    debug_assert_eq!(range, 0..stored.octets, "a body is sent whole");
-                    let log = active.location.log;
-                    self.flow
-                        .send(stored.extents.iter().map(|extent| Piece::Spool {
-                            segment: SegmentPlace {
-                                log,
-                                segment: extent.segment,
-                            },
-                            offset: extent.offset,
-                            octets: extent.length,
-                        }));
-                }
-            }
-        }
-    }
-
-    fn stuff(&mut self, common: &mut Common, spool: &impl SegmentSource) {
-        let Some(mut stuffing) = self.stuffing.take() else {
-            return;
-        };
-        let Some(active) = self.jobs.iter().find(|active| active.id == stuffing.job) else {
-            return;
-        };
-        let mut out = Vec::with_capacity(STUFFED_BYTES + STUFFED_BYTES / 8);
-        while out.len() < STUFFED_BYTES {
-            let Some(&extent) = active.stored.extents.get(stuffing.extent) else {
-                stuffing.stuffer.finish(&mut out);
-                self.flow.send([Piece::Octets(out)]);
-                return;
-            };
-            let octets = match crate::spool::message::body(spool, active.location, extent) {
-                Ok(octets) => octets,
-                Err(error) => {
-                    common.report(Fact::SpoolDamaged {
-                        log: active.location.log,
-                        what: format!(
-                            "the body of a message cannot be read: {error}; the connection is \
-                             closed, and the message tried again"
-                        ),
-                    });
-                    self.flow.abort(&mut common.operations);
-                    return;
-                }
-            };
-            let rest = &octets[stuffing.done as usize..];
-            let part = &rest[..rest.len().min(STUFFED_BYTES)];
-            stuffing.stuffer.feed(part, &mut out);
-            stuffing.done += u32::try_from(part.len()).expect("a part of an extent");
-            if stuffing.done == extent.length {
-                stuffing.extent += 1;
-                stuffing.done = 0;
-            }
-        }
-        self.stuffing = Some(stuffing);
-        self.flow.send([Piece::Octets(out)]);
     }
 }

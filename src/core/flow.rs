@@ -107,6 +107,15 @@ impl Flow {
         received
     }
 
+    /// The same connection on another core, by its number there. Nothing is on its way.
+    pub(super) fn moved(mut self, to: ConnectionId) -> Self {
+        debug_assert!(self.is_quiet() && self.is_open(), "it moves when it rests");
+        self.connection = to;
+        // The shell there asks anew; what came meanwhile is still in the socket.
+        self.receiving = false;
+        self
+    }
+
     /// Of which connection.
     pub(super) const fn connection(&self) -> ConnectionId {
         self.connection

@@ -395,7 +395,7 @@ fn resolved(
 
 /// By preference; equal ones in an order that is drawn for this connection, so that
 /// they share the load however long the answer of the DNS is good for.
-fn candidates(hosts: &[Host], random: &mut Jitter) -> Candidates {
+pub(super) fn candidates(hosts: &[Host], random: &mut Jitter) -> Candidates {
     let mut order: Vec<(u16, u64, &Host)> = hosts
         .iter()
         .map(|host| (host.preference, random.next_u64(), host))

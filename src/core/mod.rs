@@ -30,6 +30,7 @@ use crate::core::bans::Client;
 use crate::core::computing::{Asker, Work, Worked};
 use crate::core::release::{Order, Part, Purpose, ReleaseAsker, ReleaseId};
 use crate::link;
+use crate::mail::Domain;
 use crate::queue;
 use crate::queue::permits::DestinationKey;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
@@ -58,6 +59,7 @@ pub mod credentials;
 pub mod data;
 mod deadlines;
 mod delivery;
+pub mod fetching;
 mod flow;
 mod hosts;
 mod incoming;
@@ -79,6 +81,8 @@ pub mod restart;
 pub mod settings;
 #[cfg(test)]
 mod tests;
+pub mod turn;
+pub mod turns;
 
 /// A data core. Its number is also the number of the log it writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -136,6 +140,17 @@ pub enum Operation {
         /// From which of our addresses, if it matters.
         from: Option<IpAddr>,
     },
+    /// Give a connection to another data core, with the session on it. Nothing is being
+    /// sent; a receive that is under way has taken nothing. Nothing is said of it any
+    /// more, here.
+    HandOver {
+        /// Which.
+        connection: ConnectionId,
+        /// To whom.
+        core: CoreId,
+        /// The session.
+        baton: Box<turn::Baton>,
+    },
     /// End a connection in both directions. Nothing is said of it any more.
     Close {
         /// Which.
@@ -192,6 +207,14 @@ pub enum Completion<'a> {
         peer: SocketAddr,
         /// Our end.
         local: SocketAddr,
+    },
+    /// Another core handed over a connection; the shell got the number from
+    /// `DataCore::admit`.
+    HandedOver {
+        /// Its number here.
+        connection: ConnectionId,
+        /// The session on it.
+        baton: Box<turn::Baton>,
     },
     /// The outcome of [`Operation::Connect`].
     Connected {
@@ -296,6 +319,25 @@ pub enum Notice {
         /// What it is to be.
         door: Door,
     },
+    /// How much of a customer's mail would go if it called now? Answered by
+    /// [`ControlNotice::Held`].
+    WhatIsHeld {
+        /// To answer with.
+        turn: TurnNumber,
+        /// Whose.
+        customer: CustomerName,
+        /// At which domains; none: all.
+        domains: Arc<[Domain]>,
+    },
+    /// The answer to [`ControlNotice::TurnWanted`].
+    TurnAnswer {
+        /// Who asked.
+        connection: ConnectionId,
+        /// Yes, or why not.
+        answer: Result<turns::Turn, turns::NoTurn>,
+    },
+    /// Fetch our mail from a provider by ATRN. Answered by [`ControlNotice::Fetched`].
+    Fetch(Box<fetching::Fetch>),
     /// A message was written into Maildirs. The answer to
     /// [`ControlNotice::WriteMaildir`].
     MaildirWritten {
@@ -394,6 +436,38 @@ pub enum ControlNotice {
         /// What.
         work: link::work::Work,
     },
+    /// A customer has called for its mail.
+    TurnWanted {
+        /// Where.
+        core: CoreId,
+        /// To answer with.
+        connection: ConnectionId,
+        /// Who.
+        customer: CustomerName,
+        /// For which domains; none: all.
+        domains: Arc<[Domain]>,
+    },
+    /// The answer to [`Notice::WhatIsHeld`].
+    Held {
+        /// To which question.
+        turn: TurnNumber,
+        /// By whom.
+        core: CoreId,
+        /// How many messages.
+        messages: u64,
+    },
+    /// A turn is over.
+    TurnOver {
+        /// Which.
+        turn: TurnNumber,
+    },
+    /// The answer to [`Notice::Fetch`].
+    Fetched {
+        /// To which.
+        number: fetching::FetchNumber,
+        /// What it came to.
+        fetched: fetching::Fetched,
+    },
     /// Write a message into Maildirs; answer when it is there for good.
     WriteMaildir {
         /// For whom.
@@ -477,6 +551,9 @@ pub enum Door {
     /// Whoever connects is refused by the system.
     Closed,
 }
+/// A turn of a customer, from its question to its end. Given by the control core.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TurnNumber(pub u64);
 
 /// A question of the operator that is under way.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -5,6 +5,8 @@
 //! What it hands out of a body goes straight into the log's batch; a message that
 //! was begun is sealed or dropped, never forgotten.
 
+mod turning;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use crate::core::credentials::AccountKind;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::incoming::Incoming;
+use crate::core::turn::Turned;
 use crate::core::{ConnectionId, Piece, login};
 use crate::mail::Envelope;
 use crate::report::Fact;
@@ -63,6 +66,8 @@ pub(super) struct Reception {
     /// Boxed: most connections of a busy server are idle, and pay for what is here.
     incoming: Option<Box<Incoming>>,
     input: InputEnd,
+    /// Boxed: few sessions turn.
+    turned: Option<Box<Turned>>,
     entry: Entry,
 }
 
@@ -79,15 +84,21 @@ impl Reception {
             address: peer,
             tls: None,
         };
+        let session = match tls {
+            TlsStart::Command => Session::new(settings, facts, now),
+            TlsStart::Connection => Session::behind_tls(settings, facts, now),
+        };
+        Self::with(session, Flow::new(id))
+    }
+
+    fn with(session: Session<Committed>, flow: Flow) -> Self {
         Self {
-            session: match tls {
-                TlsStart::Command => Session::new(settings, facts, now),
-                TlsStart::Connection => Session::behind_tls(settings, facts, now),
-            },
-            flow: Flow::new(id),
+            session,
+            flow,
             unread: Box::default(),
             input: InputEnd::Open,
             incoming: None,
+            turned: None,
             entry: Entry::default(),
         }
     }
@@ -221,6 +232,9 @@ impl Reception {
     pub(super) fn broken(&mut self, common: &mut Common, why: String) {
         self.flow.gone();
         self.drop_incoming(common);
+        if let Some(Turned::Taking(taking)) = self.turned.as_deref_mut() {
+            taking.broke_off(&why);
+        }
         common.report(Fact::SessionEnded {
             peer: self.peer(),
             why: format!("the connection was lost ({why}); what was not acknowledged is dropped"),
@@ -252,6 +266,9 @@ impl Reception {
 
     /// The message is on stable storage.
     pub(super) fn stored(&mut self, now: Now, common: &mut Common, receipt: Committed) {
+        if let Some(Turned::Taking(taking)) = self.turned.as_deref_mut() {
+            taking.took_one();
+        }
         self.say(now, common, Input::Stored(receipt));
         self.read_unread(now, common);
         self.end_input(now, common);
@@ -338,6 +355,9 @@ impl Reception {
                     self.flow.send([Piece::Octets(octets)]);
                 }
                 Output::Send(_) => {}
+                Output::Ask if matches!(self.session.question(), Some(Question::Turn { .. })) => {
+                    self.ask_for_turn(now, common);
+                }
                 Output::Ask => {
                     let answer = self.answer(now, common);
                     self.session.handle(now, answer);
@@ -365,6 +385,12 @@ impl Reception {
                     };
                 }
                 Output::Abort => self.drop_incoming(common),
+                Output::Turn(to_customer) => {
+                    if let Some(Turned::Granted(turn)) = self.turned.take().map(|turned| *turned) {
+                        let turned = Turned::Done { turn, to_customer };
+                        self.turned = Some(Box::new(turned));
+                    }
+                }
                 Output::LoggedIn { mechanism } => {
                     let user = self.session.user().expect("it is known now");
                     common.logged_in(self.peer(), user, mechanism);
@@ -391,7 +417,7 @@ impl Reception {
                 let answer = common.judge(self.flow.connection(), certificate, claim);
                 return answer.map_or(Input::Later, Input::Auth);
             }
-            None | Some(Question::Sender { .. }) => Verdict::Accept,
+            None | Some(Question::Sender { .. } | Question::Turn { .. }) => Verdict::Accept,
             Some(Question::Release { node }) => {
                 let user = self.customer_user(common).map(UserName::as_str);
                 let answer = common.etrn(self.flow.connection(), self.peer(), user, node);
@@ -400,7 +426,11 @@ impl Reception {
             Some(Question::Recipient { recipient, .. }) => {
                 let domain = recipient.forward_path.address().domain_str();
                 let rules = &common.settings.relay;
-                match rules.may_relay(self.client(), self.relay_user(common), domain) {
+                let relay = match self.turned.as_deref() {
+                    Some(Turned::Taking(taking)) => taking.relay(domain),
+                    _ => rules.may_relay(self.client(), self.relay_user(common), domain),
+                };
+                match relay {
                     Relay::Relay(_) => match common.room_for(domain) {
                         Ok(()) => Verdict::Accept,
                         Err(refusal) => {
@@ -526,4 +556,4 @@ fn body_facts(facts: &MessageFacts) -> BodyFacts {
 
 // Most connections of a busy server are idle, and each pays for all of this: with its
 // socket and its waiting task an idle one must stay below a kibibyte.
-const _: () = assert!(size_of::<Reception>() <= 352);
+const _: () = assert!(size_of::<Reception>() <= 384);

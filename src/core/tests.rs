@@ -1,5 +1,7 @@
 //! A data core with a shell that has neither sockets nor files.
 
+mod fetching;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use spool_format::{Epoch, Location, LogId, Offset, SegmentId, SegmentPlace, SpoolUuid};
 
 use super::data::{DataCore, Parts, Settings};
+use super::fetching::Fetched;
 use super::{
     Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId, Notice, Operation,
     Piece,
@@ -59,6 +62,10 @@ struct Bench {
     closed: HashSet<ConnectionId>,
     facts: Vec<Fact>,
     stopped: bool,
+    /// What fetches came to.
+    fetched: Vec<Fetched>,
+    /// Connections to providers.
+    provider_connects: Vec<(ConnectionId, Endpoint)>,
     /// The address that every next hop has; none is ever found without.
     host: Option<SocketAddr>,
     /// Connections that were asked for. None is ever had.
@@ -126,6 +133,8 @@ impl Bench {
             closed: HashSet::new(),
             facts: Vec::new(),
             stopped: false,
+            fetched: Vec::new(),
+            provider_connects: Vec::new(),
             host: None,
             connects: 0,
             operations: 0,
@@ -228,11 +237,17 @@ impl Bench {
             }
             Operation::Report(fact) => self.facts.push(fact),
             Operation::Stopped => self.stopped = true,
+            Operation::TellControl(ControlNotice::Fetched { fetched, .. }) => {
+                self.fetched.push(fetched);
+            }
             Operation::Receive { .. } | Operation::TellControl(_) => {}
-            operation @ (Operation::Connect { .. }
-            | Operation::TellCore { .. }
+            Operation::Connect { connection, to, .. } => {
+                self.provider_connects.push((connection, to));
+            }
+            operation @ (Operation::TellCore { .. }
+            | Operation::HandOver { .. }
             | Operation::Listen { .. }) => {
-                panic!("no host is ever found, and there is one core: {operation:?}")
+                panic!("there is one core: {operation:?}")
             }
         }
     }

@@ -224,6 +224,8 @@ pub(super) struct Destination {
     pub(super) idle: Vec<Handle>,
     /// Of those: with a large message.
     pub(super) large_connections: u16,
+    /// Visits of its customer that are under way.
+    pub(super) visits: u16,
     /// The limit on large messages of all destinations was met.
     pub(super) large_blocked: bool,
     pub(super) want: Want,
@@ -367,6 +369,7 @@ impl Destinations {
             expectant: 0,
             idle: Vec::new(),
             large_connections: 0,
+            visits: 0,
             large_blocked: false,
             want: Want::Nothing,
             wake: None,

@@ -39,7 +39,7 @@ pub use permits::{CoreNumber, CoreSet, DestinationKey, Permits};
 pub use retry::Retry;
 pub use schedule::{
     ConnectionFailure, ConnectionId, Job, JobId, NewMessage, NewRecipient, Output,
-    RecipientOutcome, Schedule, Selection, Settings, Take,
+    RecipientOutcome, Schedule, Selection, Settings, Take, VisitId,
 };
 pub use sessions::Sessions;
 pub use spool_format::Told;

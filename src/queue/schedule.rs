@@ -73,6 +73,7 @@ mod place;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod visit;
 
 pub use delivery::{ConnectionFailure, Job, RecipientOutcome, Take};
 pub use expiry::ExpiryReason;
@@ -80,6 +81,7 @@ use line::Line;
 pub use link::LinkGate;
 pub use operator::{DestinationFacts, Filter, PAGE_SCAN_MAX, Page, Selection, Waiting};
 pub use output::{Output, ReleaseEnd};
+pub use visit::VisitId;
 
 /// Steps of bulk work between two inputs: about a millisecond.
 pub const PORTION: u32 = 2048;
@@ -183,10 +185,19 @@ struct Connection {
     idle_listed: bool,
 }
 
+/// Who has a job.
+#[derive(Clone, Copy, Debug)]
+enum Carrier {
+    /// A connection of ours.
+    Connection(ConnectionId),
+    /// A customer that called.
+    Visit(VisitId),
+}
+
 #[derive(Debug)]
 struct InFlight {
     share: ShareSlot,
-    connection: ConnectionId,
+    carrier: Carrier,
     large: bool,
     /// When it was handed out.
     since: Instant,
@@ -216,6 +227,7 @@ pub struct Schedule {
     connections: Handles<Connection>,
     /// Connections without work since when, oldest first.
     idle: VecDeque<(Instant, ConnectionId)>,
+    visits: Handles<visit::Visit>,
     jobs: Handles<InFlight>,
     line: Line,
     sweeps: VecDeque<Sweep>,
@@ -252,6 +264,7 @@ impl Schedule {
             timers: BTreeSet::new(),
             connections: Handles::new(),
             idle: VecDeque::new(),
+            visits: Handles::new(),
             jobs: Handles::new(),
             line: Line::default(),
             sweeps: VecDeque::new(),
@@ -541,6 +554,7 @@ impl Schedule {
         let empty = destination.shares == 0;
         let unused = empty
             && destination.connections == 0
+            && destination.visits == 0
             && destination.want == Want::Nothing
             && !destination.is_stopped();
         let at = match destination.health {

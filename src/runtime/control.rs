@@ -447,7 +447,7 @@ impl Control {
         for (core, notice) in waiting {
             if behind.contains(&core) {
                 shell.undelivered.push_back((core, notice));
-            } else if let Err(notice) = mailboxes.data(core).push(notice) {
+            } else if let Err(notice) = mailboxes.notify(core, notice) {
                 behind.push(core);
                 shell.undelivered.push_back((core, notice));
             }

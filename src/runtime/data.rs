@@ -7,6 +7,8 @@
 //! The ring is never dropped while something is under way on it: the thread runs
 //! until the process exits.
 
+mod hand_over;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -23,7 +25,7 @@ use crate::report::Fact;
 use crate::runtime::clock::{Armed, Clock};
 use crate::runtime::doorway::Doorway;
 use crate::runtime::log::report;
-use crate::runtime::mailboxes::Mailboxes;
+use crate::runtime::mailboxes::{Letter, Mailboxes, Outbound};
 use crate::runtime::net::{self, Bell, Ended, Listener, Progress, Socket};
 use crate::runtime::outgoing::Outgoing;
 use crate::runtime::segments::Segments;
@@ -80,7 +82,7 @@ struct Shell {
     ready: VecDeque<Completion<'static>>,
     /// Notices that found a full mailbox, oldest first. Bounded by what the core
     /// has under way: it asks each question once.
-    undelivered: VecDeque<Operation>,
+    undelivered: VecDeque<Outbound>,
     /// A task sleeps until they are tried again.
     delivers_later: bool,
     /// The deadlines for which tasks sleep.
@@ -219,6 +221,11 @@ impl Shell {
                     result: Err(error.to_string()),
                 }),
             },
+            Operation::HandOver {
+                connection,
+                core,
+                baton,
+            } => self.hand_over(connection, core, baton),
             Operation::Close { connection } => {
                 if let Some(socket) = self.connections.remove(&connection) {
                     socket.closed.set(true);
@@ -285,7 +292,7 @@ impl Shell {
                     // waits on: nobody is to connect to a server that is gone.
                     self.listeners.iter().for_each(net::refuse);
                 }
-                self.undelivered.push_back(operation);
+                self.undelivered.push_back(Outbound::Operation(operation));
             }
         }
     }
@@ -339,9 +346,9 @@ impl Shell {
 
     /// Leaves notices with the other threads; what finds no room is kept.
     fn deliver_notices(&mut self, shared: &Shared) {
-        while let Some(operation) = self.undelivered.pop_front() {
-            if let Err(operation) = self.mailboxes.deliver(self.id, operation) {
-                self.undelivered.push_front(operation);
+        while let Some(outbound) = self.undelivered.pop_front() {
+            if let Err(outbound) = self.mailboxes.deliver(self.id, outbound) {
+                self.undelivered.push_front(*outbound);
                 if !std::mem::replace(&mut self.delivers_later, true) {
                     let shared = Rc::clone(shared);
                     monoio::spawn(async move {
@@ -550,9 +557,14 @@ async fn read_notices(shared: Shared, bell: Bell) -> io::Result<()> {
     let id = shared.borrow().id;
     let mailbox = mailboxes.data(id);
     loop {
-        while let Some(notice) = mailbox.pop() {
-            let notice = prepare(&shared, notice);
-            turn(&shared, Completion::Notice(notice));
+        while let Some(letter) = mailbox.pop() {
+            match letter {
+                Letter::Notice(notice) => {
+                    let notice = prepare(&shared, notice);
+                    turn(&shared, Completion::Notice(notice));
+                }
+                Letter::HandOver { baton, socket } => hand_over::take_over(&shared, baton, socket),
+            }
         }
         if mailbox.may_sleep() {
             bell.wait().await;

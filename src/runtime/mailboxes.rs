@@ -1,15 +1,47 @@
 //! Everybody's mailboxes.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
+use crate::core::turn::Baton;
 use crate::core::{ControlNotice, CoreId, Notice, Operation};
 use crate::runtime::mailbox::Mailbox;
+
+/// What is left for a data core.
+#[derive(Debug)]
+pub enum Letter {
+    /// A notice.
+    Notice(Notice),
+    /// A connection, with the session on it.
+    HandOver {
+        /// The session.
+        baton: Box<Baton>,
+        /// The connection. A descriptor is the process's, and of no thread.
+        socket: OwnedFd,
+    },
+}
+
+/// What a data core's shell leaves with others.
+#[derive(Debug)]
+pub enum Outbound {
+    /// As the core said.
+    Operation(Operation),
+    /// A connection for another core.
+    HandOver {
+        /// To whom.
+        core: CoreId,
+        /// The session.
+        baton: Box<Baton>,
+        /// The connection.
+        socket: OwnedFd,
+    },
+}
 
 /// One mailbox for the control core and one for each data core.
 #[derive(Debug)]
 pub struct Mailboxes {
     control: Mailbox<ControlNotice>,
-    data: Vec<Mailbox<Notice>>,
+    data: Vec<Mailbox<Letter>>,
 }
 
 impl Mailboxes {
@@ -33,7 +65,7 @@ impl Mailboxes {
     }
 
     /// A data core's.
-    pub fn data(&self, core: CoreId) -> &Mailbox<Notice> {
+    pub fn data(&self, core: CoreId) -> &Mailbox<Letter> {
         &self.data[usize::from(core.0)]
     }
 
@@ -45,21 +77,53 @@ impl Mailboxes {
     /// Leaves what a data core tells another thread.
     ///
     /// # Errors
-    /// Gives the operation back when the mailbox is full.
-    pub fn deliver(&self, from: CoreId, operation: Operation) -> Result<(), Operation> {
-        match operation {
-            Operation::TellControl(notice) => {
-                self.control.push(notice).map_err(Operation::TellControl)
+    /// Gives it back when the mailbox is full.
+    pub fn deliver(&self, from: CoreId, outbound: Outbound) -> Result<(), Box<Outbound>> {
+        let back = match outbound {
+            Outbound::HandOver {
+                core,
+                baton,
+                socket,
+            } => match self.data(core).push(Letter::HandOver { baton, socket }) {
+                Err(Letter::HandOver { baton, socket }) => Outbound::HandOver {
+                    core,
+                    baton,
+                    socket,
+                },
+                Ok(()) | Err(Letter::Notice(_)) => return Ok(()),
+            },
+            Outbound::Operation(Operation::TellControl(notice)) => {
+                match self.control.push(notice) {
+                    Err(notice) => Outbound::Operation(Operation::TellControl(notice)),
+                    Ok(()) => return Ok(()),
+                }
             }
-            Operation::TellCore { core, notice } => self
-                .data(core)
-                .push(notice)
-                .map_err(|notice| Operation::TellCore { core, notice }),
-            Operation::Stopped => self
-                .control
-                .push(ControlNotice::Stopped { core: from })
-                .map_err(|_| Operation::Stopped),
-            other => unreachable!("{other:?} is not for a mailbox"),
-        }
+            Outbound::Operation(Operation::TellCore { core, notice }) => {
+                match self.notify(core, notice) {
+                    Err(notice) => Outbound::Operation(Operation::TellCore { core, notice }),
+                    Ok(()) => return Ok(()),
+                }
+            }
+            Outbound::Operation(Operation::Stopped) => {
+                match self.control.push(ControlNotice::Stopped { core: from }) {
+                    Err(_) => Outbound::Operation(Operation::Stopped),
+                    Ok(()) => return Ok(()),
+                }
+            }
+            Outbound::Operation(other) => unreachable!("{other:?} is not for a mailbox"),
+        };
+        Err(Box::new(back))
+    }
+
+    /// Leaves a notice with a data core.
+    ///
+    /// # Errors
+    /// Gives it back when the mailbox is full.
+    pub fn notify(&self, core: CoreId, notice: Notice) -> Result<(), Notice> {
+        let pushed = self.data(core).push(Letter::Notice(notice));
+        pushed.map_err(|letter| match letter {
+            Letter::Notice(notice) => notice,
+            Letter::HandOver { .. } => unreachable!("it was a notice"),
+        })
     }
 }

@@ -23,7 +23,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use monoio::net::{TcpListener, TcpStream};
@@ -148,6 +148,22 @@ impl Socket {
         let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.connect(&socket2::SockAddr::unix(path)?)?;
+        Ok(Self(TcpStream::from_std(socket.into())?))
+    }
+
+    /// A second descriptor of it, for another thread.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.fd().try_clone_to_owned()
+    }
+
+    /// Takes over what another thread shared. Must be called on the runtime's thread.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn taken_over(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self(TcpStream::from_std(socket.into())?))
     }
 

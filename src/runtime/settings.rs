@@ -18,7 +18,7 @@ use crate::route::{
 };
 use crate::runtime::hosts::Smarthost;
 use crate::runtime::users;
-use crate::smtp::settings::AuthOffer;
+use crate::smtp::settings::{AuthOffer, Role};
 use crate::smtp::{self, client};
 
 /// How long a delivery connection without work stays open for more. Longer than the
@@ -142,6 +142,9 @@ fn session(
 ) -> smtp::settings::Settings {
     let mut session = smtp::settings::Settings::new(config.hostname.clone());
     let needed = listener.role == ListenerRole::Submission;
+    if listener.role == ListenerRole::Odmr {
+        session.role = Role::Odmr;
+    }
     if needed || !credentials.is_empty() {
         let mut auth = AuthOffer::new(credentials.mechanisms());
         auth.needed = needed;

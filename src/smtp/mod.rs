@@ -10,6 +10,7 @@
 //! it reads is in [`answer`].
 //!
 //! Both authenticate with what is in [`auth`].
+//! [`turn`] makes the one out of the other, when a customer calls for its mail.
 
 pub mod answer;
 pub mod auth;
@@ -21,5 +22,6 @@ pub mod server;
 pub mod settings;
 pub mod syntax;
 pub mod trace;
+pub mod turn;
 
 pub use crate::wire::{line, text as data};

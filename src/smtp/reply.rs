@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use crate::mail::{Domain, QueueId};
 use crate::smtp::auth::Mechanisms;
-use crate::smtp::settings::Settings;
+use crate::smtp::settings::{Role, Settings};
 use crate::time::WallTime;
 
 /// Longest text of a reply line in octets. RFC 5321 §4.5.3.1.5: 512 with code
@@ -177,6 +177,9 @@ pub(crate) fn write_extensions(
 ) {
     out.extend_from_slice(b"250-");
     push_text(out, settings.hostname.as_str());
+    if settings.role == Role::Odmr {
+        return write_odmr_extensions(out, settings, tls, mechanisms);
+    }
     out.extend_from_slice(
         b"\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n\
           250-CHUNKING\r\n250-DSN\r\n250-SIZE ",
@@ -194,13 +197,7 @@ pub(crate) fn write_extensions(
     if settings.offers.etrn {
         out.extend_from_slice(b"\r\n250-ETRN");
     }
-    if !mechanisms.is_empty() {
-        out.extend_from_slice(b"\r\n250-AUTH");
-        for mechanism in mechanisms.iter() {
-            out.push(b' ');
-            out.extend_from_slice(mechanism.name().as_bytes());
-        }
-    }
+    write_mechanisms(out, mechanisms);
     if settings.offers.mt_priority {
         out.extend_from_slice(b"\r\n250-MT-PRIORITY");
     }
@@ -219,6 +216,28 @@ pub(crate) fn write_extensions(
         out.extend_from_slice((time + longest).to_string().as_bytes());
     }
     out.extend_from_slice(b"\r\n250 HELP\r\n");
+}
+
+/// The rest of it, where no mail is taken (RFC 2645 §5.1.1): nothing may be pipelined, and
+/// what concerns mail is said again by the customer when the roles have turned.
+fn write_odmr_extensions(out: &mut Vec<u8>, settings: &Settings, tls: Tls, mechanisms: Mechanisms) {
+    out.extend_from_slice(b"\r\n250-ENHANCEDSTATUSCODES");
+    if settings.offers.start_tls && tls == Tls::Absent {
+        out.extend_from_slice(b"\r\n250-STARTTLS");
+    }
+    write_mechanisms(out, mechanisms);
+    out.extend_from_slice(b"\r\n250 ATRN\r\n");
+}
+
+/// The line of EHLO for AUTH (RFC 4954 §3).
+fn write_mechanisms(out: &mut Vec<u8>, mechanisms: Mechanisms) {
+    if !mechanisms.is_empty() {
+        out.extend_from_slice(b"\r\n250-AUTH");
+        for mechanism in mechanisms.iter() {
+            out.push(b' ');
+            out.extend_from_slice(mechanism.name().as_bytes());
+        }
+    }
 }
 
 /// Whether a session is under TLS.
@@ -284,6 +303,13 @@ pub(crate) const TLS_EARLY_TALK: Refusal = Refusal::new(
     5,
     1,
     "nothing may be sent behind STARTTLS before its reply",
+);
+pub(crate) const TURNING: Reply = Reply::new(250, 0, 0, "Ok, now turning the connection round");
+pub(crate) const TURN_EARLY_TALK: Refusal = Refusal::new(
+    503,
+    5,
+    1,
+    "nothing may be sent behind ATRN before its reply",
 );
 pub(crate) const EARLY_TALK: Refusal = Refusal::new(554, 5, 1, "you spoke before you were greeted");
 pub(crate) const MESSAGE_TOO_BIG: Refusal = Refusal::new(552, 3, 4, "message too big");

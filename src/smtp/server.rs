@@ -40,7 +40,9 @@ mod commands;
 mod etrn;
 mod octets;
 mod peer;
+mod question;
 mod transaction;
+mod turn;
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -50,9 +52,8 @@ use std::time::Duration;
 
 pub use self::peer::{Hello, HelloKind, PeerFacts};
 use self::transaction::{Beginning, Fate, Gathering, Incoming, Open};
-use crate::mail::{Envelope, QueueId, Receipt, Recipient, Sender};
+use crate::mail::{Domain, Envelope, QueueId, Receipt, Recipient};
 use crate::smtp::auth::Mechanism;
-use crate::smtp::auth::server::Claim;
 use crate::smtp::data::MessageFacts;
 use crate::smtp::etrn::{Answer, Node};
 use crate::smtp::line::Lines;
@@ -60,10 +61,12 @@ use crate::smtp::reply::{self, Closing, Refusal, Reply};
 use crate::smtp::settings::{EarlyTalker, Settings};
 use crate::smtp::syntax::Chunk;
 use crate::smtp::trace::TlsFacts;
+use crate::smtp::turn::ToCustomer;
 use crate::time::{Instant, Now};
 use crate::user::UserName;
 
 pub use self::auth::AuthAnswer;
+pub use self::question::Question;
 
 /// Octets of replies after which they are sent before more commands are read: a
 /// group of short commands with long replies must not fill the memory.
@@ -181,43 +184,12 @@ pub enum Output {
     /// What was sent so far leaves in clear; then comes the handshake. No octet
     /// that came in clear before it is done is offered to the session.
     StartTls,
+    /// What was sent so far leaves; then the roles turn (RFC 2645 §5.3): the session
+    /// says and takes nothing more, and the connection is this one's.
+    Turn(ToCustomer),
     /// What was sent so far leaves, then the connection is closed. Unread input is
     /// best read over a moment longer, or the client may lose our last words.
     Close,
-}
-
-/// What the core is asked.
-#[derive(Clone, Copy, Debug)]
-pub enum Question<'a> {
-    /// Is mail from this sender taken?
-    Sender {
-        /// What MAIL said.
-        sender: &'a Sender,
-        /// RFC 1870; within [`Settings::message_bytes_max`].
-        declared: Option<u64>,
-    },
-    /// Is mail to this recipient taken?
-    Recipient {
-        /// What MAIL said.
-        sender: &'a Sender,
-        /// What RCPT said.
-        recipient: &'a Recipient,
-        /// The recipients that were accepted before.
-        accepted: &'a [Recipient],
-    },
-    /// What is this client's of what it wants released? Answered by
-    /// [`Input::Released`].
-    Release {
-        /// What it named.
-        node: &'a Node,
-    },
-    /// May this client try to authenticate?
-    AuthBegins {
-        /// With what.
-        mechanism: Mechanism,
-    },
-    /// Is this true?
-    Login(&'a Claim),
 }
 
 #[derive(Debug)]
@@ -230,6 +202,8 @@ enum State {
     AskedSender(Box<Gathering>),
     /// RCPT waits for its answer.
     AskedRecipient(Box<Gathering>, Box<Recipient>),
+    /// ATRN of these domains waits for its answer.
+    AskedTurn(Box<[Domain]>),
     /// ETRN waits for its answer.
     AskedRelease(Box<Node>),
     /// AUTH waits for its answer.
@@ -421,6 +395,7 @@ impl<R: Receipt> Session<R> {
             }
             State::AskedSender(_)
             | State::AskedRecipient(..)
+            | State::AskedTurn(_)
             | State::AskedRelease(_)
             | State::AskedAuth(_)
             | State::AskedLogin(_)
@@ -428,28 +403,6 @@ impl<R: Receipt> Session<R> {
             | State::Storing
             | State::StartingTls(_)
             | State::Closed => None,
-        }
-    }
-
-    /// What [`Output::Ask`] asks.
-    #[must_use]
-    pub fn question(&self) -> Option<Question<'_>> {
-        match &self.state {
-            State::AskedSender(gathering) => Some(Question::Sender {
-                sender: &gathering.sender,
-                declared: gathering.declared,
-            }),
-            State::AskedRecipient(gathering, recipient) => Some(Question::Recipient {
-                sender: &gathering.sender,
-                recipient,
-                accepted: &gathering.recipients,
-            }),
-            State::AskedRelease(node) => Some(Question::Release { node }),
-            State::AskedAuth(asking) => Some(Question::AuthBegins {
-                mechanism: asking.mechanism(),
-            }),
-            State::AskedLogin(judged) => Some(Question::Login(&judged.claiming.claim)),
-            _ => None,
         }
     }
 
@@ -583,6 +536,7 @@ impl<R: Receipt> Session<R> {
             State::Greeting { .. }
             | State::AskedSender(_)
             | State::AskedRecipient(..)
+            | State::AskedTurn(_)
             | State::AskedRelease(_)
             | State::AskedAuth(_)
             | State::AskedLogin(_)

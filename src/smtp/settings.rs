@@ -52,8 +52,20 @@ pub struct Settings {
     pub early_talker: EarlyTalker,
     /// How long we wait for the client.
     pub timeouts: Timeouts,
+    /// What the listener is for.
+    pub role: Role,
     /// Service extensions that not every listener has.
     pub offers: Offers,
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Role {
+    /// Clients bring mail.
+    #[default]
+    Mail,
+    /// Customers call for theirs, and nothing else is done here (RFC 2645).
+    Odmr,
 }
 
 /// How long we wait for the client (RFC 5321 §4.5.3.2.7 asks for 5 minutes).
@@ -148,6 +160,7 @@ impl Settings {
                 command: Duration::from_secs(5 * 60),
                 data_block: Duration::from_secs(3 * 60),
             },
+            role: Role::default(),
             offers: Offers::default(),
         }
     }

@@ -14,7 +14,7 @@ use crate::smtp::auth::{Mechanism, Response};
 use crate::smtp::etrn::{self, Node};
 use crate::smtp::parameter;
 use crate::smtp::reply::Refusal;
-use crate::smtp::settings::Offers;
+use crate::smtp::settings::{Offers, Role};
 use crate::smtp::trace::HelloName;
 use crate::time::WallTime;
 
@@ -45,6 +45,8 @@ pub enum Command {
     Quit,
     /// RFC 3207.
     StartTls,
+    /// RFC 2645. Without a domain: all of the customer's.
+    Atrn(Vec<Domain>),
     /// RFC 1985.
     Etrn(Node),
     /// RFC 4954.
@@ -83,6 +85,8 @@ pub enum ChunkRank {
 pub struct Context<'a> {
     /// Completes `<postmaster>`.
     pub hostname: &'a Domain,
+    /// Which commands exist.
+    pub role: Role,
     /// Which parameters exist.
     pub offers: &'a Offers,
     /// RFC 6531: whether the open transaction was begun with SMTPUTF8.
@@ -187,6 +191,7 @@ pub fn parse(line: &[u8], context: &Context<'_>) -> Result<Command, SyntaxError>
         b"HELP" => Ok(Command::Help),
         b"VRFY" if arguments.is_empty() => Err(SyntaxError::Arguments("want VRFY name")),
         b"VRFY" => Ok(Command::Vrfy),
+        b"ATRN" if context.role == Role::Odmr => atrn(arguments).map(Command::Atrn),
         b"STARTTLS" if context.offers.start_tls => alone(arguments, Command::StartTls),
         b"ETRN" if context.offers.etrn => etrn::node(arguments).map(Command::Etrn),
         b"AUTH" if context.offers.auth.is_some() => auth(arguments).map(Command::Auth),
@@ -209,6 +214,19 @@ fn hello_name(arguments: &[u8]) -> Result<HelloName, SyntaxError> {
     let name = arguments.split(|&octet| octet == b' ').next();
     name.and_then(HelloName::new)
         .ok_or(SyntaxError::Arguments("want your name"))
+}
+
+/// RFC 2645 §5.2.1: `domain *("," domain)`. The line is short, so the list is.
+fn atrn(arguments: &[u8]) -> Result<Vec<Domain>, SyntaxError> {
+    if arguments.is_empty() {
+        return Ok(Vec::new());
+    }
+    let domains = text(arguments)?
+        .split(',')
+        .map(|domain| domain.trim_ascii().parse());
+    domains
+        .collect::<Result<_, _>>()
+        .map_err(|_| SyntaxError::Arguments("want ATRN [domain[,domain...]]"))
 }
 
 fn bdat(arguments: &[u8]) -> Result<Chunk, SyntaxError> {
@@ -374,6 +392,7 @@ mod tests {
         let hostname = "relay.example".parse().expect("a domain");
         let context = Context {
             hostname: &hostname,
+            role: Role::Mail,
             offers: &Offers::default(),
             utf8: Utf8::Refused,
             time: WallTime::EPOCH,

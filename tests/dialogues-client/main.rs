@@ -134,6 +134,7 @@ impl Play {
                     error.reach(),
                     error.permanence()
                 )),
+                Output::Turned(_) => self.facts.push("turned".to_owned()),
                 Output::Close => {
                     self.facts.push("close".to_owned());
                     assert_eq!(self.client.as_ref().unwrap().deadline(), None);

@@ -7,7 +7,7 @@ use turnspool::smtp::data::BareNewline;
 use turnspool::smtp::etrn::{Answer, Waiting};
 use turnspool::smtp::reply::Refusal;
 use turnspool::smtp::server::{NotTaken, Verdict};
-use turnspool::smtp::settings::{AuthOffer, EarlyTalker, Settings};
+use turnspool::smtp::settings::{AuthOffer, EarlyTalker, Role, Settings};
 use turnspool::smtp::trace::TlsFacts;
 
 use crate::login::LoginAnswer;
@@ -309,6 +309,7 @@ fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
                 .ok_or("set auth first")?
                 .needed = true;
         }
+        "role" if value == "odmr" => settings.role = Role::Odmr,
         "mt_priority" if value == "offered" => settings.offers.mt_priority = true,
         "deliver_by" => settings.offers.deliver_by = Some(seconds(value)?),
         "future_release" => settings.offers.future_release = Some(seconds(value)?),

@@ -1,11 +1,13 @@
 //! Commands at random: whatever a client says and however it is cut, each command
 //! gets one reply, and the cuts change nothing.
 
-use turnspool::mail::Envelope;
+use turnspool::mail::{Domain, Envelope};
+use turnspool::smtp::auth::{Mechanism, Mechanisms};
 use turnspool::smtp::data::BareNewline;
 use turnspool::smtp::reply::Refusal;
 use turnspool::smtp::server::{AuthAnswer, NotTaken, Question, Session, Verdict};
-use turnspool::smtp::settings::Settings;
+use turnspool::smtp::settings::{AuthOffer, Role, Settings};
+use turnspool::smtp::trace::TlsFacts;
 
 use crate::login::judge;
 use crate::script::Directive;
@@ -61,6 +63,7 @@ impl Core for ByName {
         let name = match question {
             Question::Sender { sender, .. } => sender.reverse_path.as_str(),
             Question::Recipient { recipient, .. } => recipient.forward_path.as_str(),
+            Question::Turn { domains } => domains.first().map_or("", Domain::as_str),
             Question::Release { .. } => unreachable!("that is another question"),
             Question::AuthBegins { .. } | Question::Login(_) => unreachable!("asked by login"),
         };
@@ -350,6 +353,73 @@ fn noise() {
         }
         assert!(world.said.starts_with(b"220 "), "seed {seed}");
     }
+}
+
+/// The same where customers call: nobody who has not authenticated gets a turn, and what
+/// comes behind the question gets none.
+#[test]
+fn noise_where_customers_call() {
+    const WORDS: &[&[u8]] = &[
+        b"EHLO a\r\n",
+        b"ATRN\r\n",
+        b"ATRN a.example\r\n",
+        b"ATRN refused.example\r\n",
+        b"ATRN ",
+        b"atrn a.example,,b\r\n",
+        b",",
+        b"/",
+        b"'",
+        b"\0",
+        b"\r\n",
+        b"\n",
+        b"AUTH PLAIN AHRpbQB0YW5zdGFhZnRhbnN0YWFm\r\n",
+        b"AUTH PLAIN AHRpbQB0YW5zdGFh\r\n",
+        b"AUTH CRAM-MD5\r\n",
+        b"AUTH ",
+        b"*\r\n",
+        b"MAIL FROM:<a@a.example>\r\n",
+        b"RCPT TO:<a@a.example>\r\n",
+        b"DATA\r\n",
+        b"BDAT 3 LAST\r\n",
+        b"RSET\r\n",
+        b"a",
+        b"\xff",
+    ];
+    let mut turns = 0;
+    for seed in first_seed()..first_seed() + 2000 {
+        let mut random = Random(seed);
+        let mut settings = settings(&mut random);
+        settings.role = Role::Odmr;
+        let mechanisms = Mechanisms::NONE
+            .with(Mechanism::Plain)
+            .with(Mechanism::CramMd5);
+        settings.offers.auth = Some(AuthOffer::new(mechanisms));
+        let tls = (random.below(4) > 0).then_some(TlsFacts {
+            protocol: "TLSv1.3",
+            cipher: "TLS_AES_128_GCM_SHA256",
+            client: None,
+        });
+        let mut world = World::new(settings, tls, ByName);
+        for _ in 0..40 {
+            let mut octets = Vec::new();
+            for _ in 0..random.below(3) {
+                octets.extend_from_slice(random.one_of(WORDS));
+            }
+            world.offer(&octets);
+        }
+        let place = |what: &str| world.told.iter().position(|told| told.starts_with(what));
+        if let Some(turn) = place("turn") {
+            turns += 1;
+            let login = place("login ").expect("somebody authenticated");
+            assert!(login < turn, "seed {seed}: {:?}", world.told);
+            assert_eq!(turn + 1, world.told.len(), "seed {seed}: nothing follows");
+        }
+        let mail = ["begin", "end", "abort"]
+            .iter()
+            .any(|what| place(what).is_some());
+        assert!(!mail, "seed {seed}: {:?}", world.told);
+    }
+    assert!(turns > 100, "only {turns} turns");
 }
 
 /// Commands in clear behind STARTTLS in the same input (CVE-2011-0411): none is

@@ -236,7 +236,9 @@ impl<C: Core> World<C> {
                         let answer = self.core.login(&question);
                         self.owe(answer, Owed::Login);
                     }
-                    Question::Sender { .. } | Question::Recipient { .. } => {
+                    Question::Sender { .. }
+                    | Question::Recipient { .. }
+                    | Question::Turn { .. } => {
                         let verdict = self.core.verdict(&question);
                         self.owe(verdict, Owed::Verdict);
                     }
@@ -271,6 +273,11 @@ impl<C: Core> World<C> {
             Output::Abort => {
                 self.envelope.take().expect("a message was begun");
                 self.told.push("abort".to_owned());
+            }
+            // The connection is another session's.
+            Output::Turn(_) => {
+                self.closed = true;
+                self.told.push("turn".to_owned());
             }
             Output::LoggedIn { mechanism } => {
                 let user = self.session.user().expect("it is known");

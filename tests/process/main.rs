@@ -27,4 +27,5 @@ mod relaying;
 mod smtp_sink;
 mod stop;
 mod tls;
+mod turn;
 mod urgency;

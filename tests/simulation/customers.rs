@@ -6,6 +6,7 @@ use std::time::Duration;
 use turnspool::core::AdminRequestId;
 use turnspool::core::admin::Command;
 use turnspool::core::control::{ControlCompletion, ControlCore, ControlOperation};
+use turnspool::core::online::{Online, Setup};
 use turnspool::queue::{Ledger, Policies};
 use turnspool::route::customer::{Customer, DeliverTo, Quota, ReleaseRules, Retention};
 use turnspool::route::{CustomerName, Customers, Scope};
@@ -65,7 +66,8 @@ fn name(number: u64) -> CustomerName {
 
 /// A control core of which the world uses the desk of releases only.
 pub(crate) fn control(now: Now, customers: &Arc<Customers>, random: &mut Random) -> ControlCore {
-    ControlCore::new(now, 1, Arc::clone(customers), random.next())
+    let online = Online::new(Setup::always(), 1, now);
+    ControlCore::new(now, 1, Arc::clone(customers), random.next(), online)
 }
 
 /// Somebody releases a customer's mail.

@@ -19,6 +19,7 @@ mod peer;
 mod plan;
 mod random;
 mod server;
+mod turn;
 mod world;
 
 use std::panic::{self, AssertUnwindSafe};

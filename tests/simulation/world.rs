@@ -857,6 +857,7 @@ impl World {
                 });
                 self.push_out(id);
             }
+            Operation::HandOver { .. } => panic!("nobody calls here"),
             Operation::Connect { connection, to, .. } => self.connect(connection, &to),
             Operation::Close { connection } => {
                 let id = self.wire(connection);
@@ -1335,6 +1336,10 @@ impl World {
             ControlNotice::Compute { .. } | ControlNotice::LoginFailed { .. } => {
                 panic!("nobody authenticates here")
             }
+            ControlNotice::TurnWanted { .. }
+            | ControlNotice::Held { .. }
+            | ControlNotice::TurnOver { .. }
+            | ControlNotice::Fetched { .. } => panic!("nobody calls here"),
             ControlNotice::Collected(_) => panic!("nobody is told to collect"),
             ControlNotice::Stopped { .. } => panic!("the shell says this, not the core"),
         }

@@ -32,11 +32,16 @@ impl Checks<'_> {
         {
             self.wrong("relay.users_file", users_file, what, instead);
         }
-        if users_file.is_some() || !users_file.is_sound() {
-            return;
-        }
+        let has_users = users_file.is_some() || !users_file.is_sound();
+        let mut customers = file.customer.iter();
+        let has_callers = customers.any(|customer| customer.user.is_some());
         for listener in &**file.listener {
-            if *listener.role == ListenerRole::Submission {
+            if *listener.role == ListenerRole::Odmr && !has_callers {
+                let what = "nobody could call there: no customer has a user";
+                let instead = "add `user` and `password_file` to a [[customer]]";
+                self.wrong("listener.role", &listener.role, what, instead);
+            }
+            if !has_users && *listener.role == ListenerRole::Submission {
                 let what = "nobody could authenticate there: there are no users";
                 let instead = "add `users_file` to [relay], or write `role = \"mx\"`";
                 self.wrong("listener.role", &listener.role, what, instead);

@@ -7,8 +7,8 @@ use super::expiry::ExpiryReason;
 use super::link::tally_in;
 use super::pace;
 use super::{
-    ConnectionId, ConnectionState, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Output, Schedule,
-    TURN_JOBS, TURN_TIME, YIELD_PAUSE,
+    Carrier, ConnectionId, ConnectionState, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Output,
+    Schedule, TURN_JOBS, TURN_TIME, YIELD_PAUSE,
 };
 use crate::mail::{QueueId, RecipientIndex};
 use crate::queue::destination::{Destination, Gate, Health, Turn};
@@ -18,7 +18,7 @@ use crate::time::{Instant, Now};
 
 /// Deferred shares that become ready at once: enough to keep their order right, and
 /// few enough to cost nothing.
-const PROMOTED_AT_ONCE: usize = 64;
+pub(super) const PROMOTED_AT_ONCE: usize = 64;
 
 /// What a worker is to do.
 #[derive(PartialEq, Eq, Debug)]
@@ -219,7 +219,7 @@ impl Schedule {
         let (recipients, attempts) = (share.recipients.clone(), share.attempts);
         let job = JobId(self.jobs.insert(InFlight {
             share: turn.share,
-            connection: id,
+            carrier: Carrier::Connection(id),
             large,
             since: now,
         }));
@@ -302,7 +302,10 @@ impl Schedule {
         let Some(in_flight) = self.jobs.remove(job.0) else {
             return;
         };
-        let id = in_flight.connection;
+        let id = match in_flight.carrier {
+            Carrier::Connection(id) => id,
+            Carrier::Visit(id) => return self.visit_outcome(id, job, in_flight.share, results),
+        };
         let connection = self.connection_mut(id);
         connection.jobs.retain(|other| *other != job);
         let destination = connection.destination;
@@ -360,7 +363,11 @@ impl Schedule {
     }
 
     /// Ends, defers or returns the recipients of a share that was in flight.
-    fn settle(&mut self, slot: ShareSlot, results: &[(RecipientIndex, RecipientOutcome)]) {
+    pub(super) fn settle(
+        &mut self,
+        slot: ShareSlot,
+        results: &[(RecipientIndex, RecipientOutcome)],
+    ) {
         let mut again = SmallVec::<[RecipientIndex; 8]>::new();
         let mut returned = SmallVec::<[RecipientIndex; 8]>::new();
         let sorted = results.is_sorted_by_key(|(recipient, _)| *recipient);
@@ -553,15 +560,20 @@ pub(super) fn promote(destination: &mut Destination, index: &mut Index, now: Ins
         } else {
             return;
         };
-        let message = index.message_of(turn.share);
-        let ranked = Turn::ranked(message.rank(), turn.share);
-        let set = if message.is_large() {
-            &mut destination.large
-        } else {
-            &mut destination.small
-        };
-        set.insert(ranked);
-        index.share_mut(turn.share).state = ShareState::Ready;
-        tally_in(destination, index.message_of(turn.share));
+        make_ready(destination, index, turn.share);
     }
+}
+
+/// Among those that can go: a share that was taken out of where it stood.
+pub(super) fn make_ready(destination: &mut Destination, index: &mut Index, share: ShareSlot) {
+    let message = index.message_of(share);
+    let ranked = Turn::ranked(message.rank(), share);
+    let set = if message.is_large() {
+        &mut destination.large
+    } else {
+        &mut destination.small
+    };
+    set.insert(ranked);
+    index.share_mut(share).state = ShareState::Ready;
+    tally_in(destination, index.message_of(share));
 }

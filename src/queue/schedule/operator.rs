@@ -330,7 +330,7 @@ impl Schedule {
         entries
     }
 
-    fn selected(&self, selection: Selection<'_>) -> Vec<DestinationId> {
+    pub(super) fn selected(&self, selection: Selection<'_>) -> Vec<DestinationId> {
         match selection {
             Selection::Message(_) => Vec::new(),
             Selection::NextHop(next_hop) => self.destinations.find(next_hop).into_iter().collect(),

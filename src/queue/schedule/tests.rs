@@ -217,6 +217,14 @@ impl Desk {
         order
     }
 
+    /// The connection that has a job.
+    fn carrier(&self, job: &Job) -> ConnectionId {
+        match self.schedule.jobs.get(job.id.0).unwrap().carrier {
+            Carrier::Connection(connection) => connection,
+            Carrier::Visit(visit) => panic!("{visit:?} has it"),
+        }
+    }
+
     fn id(&self, domain: &str) -> DestinationId {
         self.schedule.find(to(domain).as_ref()).unwrap()
     }
@@ -305,10 +313,7 @@ fn large_messages_leave_a_connection_to_the_small() {
     desk.enqueue(PLAIN);
     let free: Vec<_> = connections
         .iter()
-        .filter(|c| {
-            jobs.iter()
-                .all(|job| desk.schedule.jobs.get(job.id.0).unwrap().connection != **c)
-        })
+        .filter(|c| jobs.iter().all(|job| desk.carrier(job) != **c))
         .copied()
         .collect();
     for busy in connections.iter().filter(|c| !free.contains(c)) {
@@ -322,7 +327,7 @@ fn large_messages_leave_a_connection_to_the_small() {
     assert_eq!(desk.schedule.take(desk.now, free.unwrap()), Take::Wait);
     // One large ends: another may go.
     let done = jobs.pop().unwrap();
-    let connection = desk.schedule.jobs.get(done.id.0).unwrap().connection;
+    let connection = desk.carrier(&done);
     desk.ends(&done, RecipientOutcome::Delivered);
     assert_eq!(desk.job(connection).octets, 50 << 20);
 }
@@ -1603,4 +1608,135 @@ fn what_waits_follows_a_new_route_and_what_is_on_the_wire_does_not() {
         desk.poll().iter().filter(|output| finished(output)).count(),
         1
     );
+}
+
+/// What a visit takes, each message delivered as it comes.
+fn visited(desk: &mut Desk, visit: VisitId) -> Vec<QueueId> {
+    let mut order = Vec::new();
+    while let Take::Job(job) = desk.schedule.take_visiting(desk.now, visit) {
+        order.push(job.queue_id);
+        desk.ends(&job, RecipientOutcome::Delivered);
+    }
+    order
+}
+
+fn visit(desk: &mut Desk, domains: &[&str]) -> VisitId {
+    let hops: Vec<_> = domains.iter().map(|domain| to(domain)).collect();
+    let selections: Vec<_> = hops
+        .iter()
+        .map(|hop| Selection::NextHop(hop.as_ref()))
+        .collect();
+    desk.schedule.begin_visit(desk.now, &selections)
+}
+
+#[test]
+fn a_visit_takes_what_is_held_and_opens_no_gate() {
+    let mut desk = Desk::new(1, policy(1));
+    let held = |domain| Mail {
+        to: domain,
+        ..PLAIN
+    };
+    let b = desk.enqueue(held(&["held-b.example"]));
+    let a = desk.enqueue(held(&["held-a.example"]));
+    let big = desk.enqueue(Mail {
+        octets: 50 << 20,
+        ..held(&["held-a.example"])
+    });
+    let other = desk.enqueue(held(&["held-c.example"]));
+    let customer = "c".parse().unwrap();
+    let all = [Selection::Customer(&customer)];
+    assert_eq!(desk.schedule.on_offer(&all), 4);
+    let first = visit(
+        &mut desk,
+        &["held-a.example", "held-b.example", "held-a.example"],
+    );
+    assert_eq!(visited(&mut desk, first), [a, big, b]);
+    assert_eq!(
+        desk.schedule.take_visiting(desk.now, first),
+        Take::Quit,
+        "nothing is left"
+    );
+    // What comes meanwhile to where the visitor has been stays.
+    let late = desk.enqueue(held(&["held-a.example"]));
+    assert_eq!(desk.schedule.take_visiting(desk.now, first), Take::Quit);
+    desk.schedule.end_visit(desk.now, first);
+    desk.schedule.end_visit(desk.now, first);
+    assert!(desk.connects().is_empty(), "the gate is shut");
+    let second = desk.schedule.begin_visit(desk.now, &all);
+    let mut rest = visited(&mut desk, second);
+    rest.sort_unstable();
+    assert_eq!(rest, [other, late]);
+}
+
+#[test]
+fn what_a_visitor_puts_off_is_held_for_the_next() {
+    let mut desk = Desk::new(1, policy(1));
+    let id = desk.enqueue(Mail {
+        to: &["held.example"],
+        ..PLAIN
+    });
+    for _ in 0..3 {
+        let visit = visit(&mut desk, &["held.example"]);
+        let Take::Job(job) = desk.schedule.take_visiting(desk.now, visit) else {
+            panic!("it is offered once in each visit");
+        };
+        assert_eq!(job.queue_id, id);
+        // In flight: nobody else is offered it.
+        assert_eq!(
+            desk.schedule
+                .on_offer(&[Selection::NextHop(to("held.example").as_ref())]),
+            0
+        );
+        assert_eq!(desk.schedule.take_visiting(desk.now, visit), Take::Wait);
+        desk.ends(&job, RecipientOutcome::Deferred);
+        assert_eq!(desk.schedule.take_visiting(desk.now, visit), Take::Quit);
+        // Also when its time comes while the visitor is there.
+        desk.pass(DAY);
+        assert_eq!(desk.schedule.take_visiting(desk.now, visit), Take::Quit);
+        desk.schedule.end_visit(desk.now, visit);
+        assert!(desk.connects().is_empty());
+    }
+}
+
+#[test]
+fn a_visit_that_breaks_off_gives_everything_back() {
+    let mut desk = Desk::new(1, policy(1));
+    for _ in 0..3 {
+        desk.enqueue(Mail {
+            to: &["held.example"],
+            ..PLAIN
+        });
+    }
+    let hop = to("held.example");
+    let offer = [Selection::NextHop(hop.as_ref())];
+    let visit = desk.schedule.begin_visit(desk.now, &offer);
+    let Take::Job(first) = desk.schedule.take_visiting(desk.now, visit) else {
+        panic!("there are three");
+    };
+    assert!(matches!(
+        desk.schedule.take_visiting(desk.now, visit),
+        Take::Job(_)
+    ));
+    desk.schedule.end_visit(desk.now, visit);
+    assert_eq!(desk.schedule.on_offer(&offer), 3);
+    // A late outcome does nothing.
+    desk.ends(&first, RecipientOutcome::Delivered);
+    assert_eq!(desk.schedule.on_offer(&offer), 3);
+    assert_eq!(desk.schedule.take_visiting(desk.now, visit), Take::Quit);
+}
+
+#[test]
+fn a_destination_that_is_visited_is_not_forgotten() {
+    let mut desk = Desk::new(1, policy(1));
+    desk.enqueue(Mail {
+        to: &["held.example"],
+        ..PLAIN
+    });
+    let guest = visit(&mut desk, &["held.example"]);
+    assert_eq!(visited(&mut desk, guest).len(), 1);
+    desk.pass_by(3 * FORGET_AFTER);
+    desk.id("held.example");
+    desk.schedule.end_visit(desk.now, guest);
+    desk.pass_by(3 * FORGET_AFTER);
+    assert!(desk.schedule.find(to("held.example").as_ref()).is_none());
 }

@@ -123,7 +123,8 @@ impl SessionError {
                 | Stage::Hello
                 | Stage::StartTls
                 | Stage::Handshake
-                | Stage::Auth => Reach::Host,
+                | Stage::Auth
+                | Stage::Turn => Reach::Host,
                 Stage::Reset
                 | Stage::Mail
                 | Stage::Rcpt

@@ -113,3 +113,14 @@ pub struct Outcome {
     /// Whether the job is over.
     pub remaining: Remaining,
 }
+
+impl Outcome {
+    /// Whether some recipient has the message, and the job is over.
+    #[must_use]
+    pub fn is_delivered(&self) -> bool {
+        let delivered = |(_, outcome): &(_, RecipientOutcome)| {
+            matches!(outcome, RecipientOutcome::Delivered(_))
+        };
+        self.remaining == Remaining::None && self.recipients.iter().any(delivered)
+    }
+}

@@ -34,6 +34,7 @@ pub mod fault;
 mod fitness;
 pub mod job;
 mod login;
+mod opening;
 pub mod settings;
 pub mod stage;
 pub mod stuffing;
@@ -56,6 +57,7 @@ use self::settings::{Protocol, Settings, TlsPolicy};
 use self::stage::Stage;
 use self::wire::Wire;
 use super::answer::{Answer, Class, Reader};
+use super::turn::{Call, FromProvider};
 use crate::smtp::auth::scram::Salted;
 use crate::time::{Instant, Now};
 
@@ -116,6 +118,9 @@ pub enum Output {
     StartTls,
     /// The session failed. The outcomes of its jobs come before.
     SessionFailed(SessionError),
+    /// ATRN was answered with 250: the roles turn (RFC 2645 §5.3). The connection is
+    /// this one's now, and nothing comes after.
+    Turned(FromProvider),
     /// Close the connection. Nothing comes after.
     Close,
 }
@@ -130,6 +135,10 @@ enum State {
     Handshake,
     Auth(Capabilities, auth::Exchange),
     Mail(Box<Exchange>),
+    /// ATRN was said.
+    Turn,
+    /// It was answered with 250.
+    Turned(FromProvider),
     /// QUIT after a session that never came to mail.
     Quit,
     Over,
@@ -148,6 +157,8 @@ pub struct Client {
 #[derive(Debug)]
 struct Session {
     settings: Arc<Settings>,
+    /// Ask for mail, instead of delivering some.
+    call: Option<Call>,
     /// Boxed: most hosts do not want to know who we are.
     login: Option<Box<Login>>,
     state: State,
@@ -167,6 +178,7 @@ impl Client {
             held: Vec::new(),
             session: Session {
                 settings,
+                call: None,
                 login: None,
                 state: State::Connecting,
                 channel: Channel::Clear,
@@ -304,6 +316,9 @@ impl Client {
                     if matches!(self.session.state, State::Handshake) && injected {
                         self.session.fail(now, SessionError::TlsInjection);
                     }
+                    if matches!(self.session.state, State::Turned(_)) {
+                        self.session.turned(now, injected);
+                    }
                 }
             }
         }
@@ -319,6 +334,7 @@ impl Session {
             State::StartTls(_) => Stage::StartTls,
             State::Handshake => Stage::Handshake,
             State::Auth(..) => Stage::Auth,
+            State::Turn | State::Turned(_) => Stage::Turn,
             State::Mail(exchange) => match exchange.stage() {
                 Stage::Quit => Stage::Quit,
                 _ if self.wire.is_leaving() => Stage::Sending,
@@ -435,30 +451,35 @@ impl Session {
                 Class::Intermediate => self.fail(now, out_of_order(reply())),
             },
             State::Auth(peer, exchange) => self.auth_answered(now, peer, exchange, answer),
-            State::Connecting | State::Handshake | State::Mail(_) | State::Quit | State::Over => {
+            State::Turn => match (class, self.call.take()) {
+                (Class::Positive, Some(call)) if answer.code.value() == 250 => {
+                    self.state = State::Turned(FromProvider::new(call));
+                }
+                (Class::Positive | Class::Intermediate, _) => {
+                    self.fail(now, out_of_order(reply()));
+                }
+                (Class::Transient | Class::Permanent, _) => {
+                    self.fail_politely(now, refused(reply()));
+                }
+            },
+            State::Connecting
+            | State::Handshake
+            | State::Mail(_)
+            | State::Turned(_)
+            | State::Quit
+            | State::Over => {
                 unreachable!("no command waits for an answer there")
             }
         }
     }
 
-    fn choose_tls(&mut self, now: Now, peer: Capabilities) {
-        if self.channel == Channel::Tls {
-            return self.choose_auth(now, peer);
-        }
-        match (self.settings.tls, peer.starttls) {
-            (TlsPolicy::None, _) | (TlsPolicy::Opportunistic, false) => self.choose_auth(now, peer),
-            (TlsPolicy::Required, false) => {
-                self.fail_politely(now, SessionError::TlsNotOffered);
-            }
-            (TlsPolicy::Opportunistic | TlsPolicy::Required, true) => {
-                self.wire
-                    .command(|out| out.extend_from_slice(b"STARTTLS\r\n"));
-                self.state = State::StartTls(peer);
-            }
-        }
-    }
-
     fn begin_mail(&mut self, now: Now, peer: Capabilities) {
+        if let Some(call) = &self.call {
+            self.wire.command(|out| call.write(out));
+            self.since = now.instant;
+            self.state = State::Turn;
+            return;
+        }
         let exchange = Exchange::new(peer, self.channel, &self.settings);
         self.state = State::Mail(Box::new(exchange));
         self.pump(now);
@@ -494,7 +515,9 @@ impl Session {
             | State::Hello(_)
             | State::StartTls(_)
             | State::Handshake
-            | State::Auth(..) => self.close(),
+            | State::Auth(..)
+            | State::Turn
+            | State::Turned(_) => self.close(),
             State::Quit | State::Over => {}
         }
     }

@@ -18,6 +18,8 @@ pub enum Stage {
     Handshake,
     /// A reply in the AUTH exchange.
     Auth,
+    /// The reply to ATRN.
+    Turn,
     /// The reply to RSET.
     Reset,
     /// The reply to MAIL.
@@ -38,13 +40,14 @@ pub enum Stage {
 
 impl Stage {
     /// All, for tables and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Connect,
         Self::Greeting,
         Self::Hello,
         Self::StartTls,
         Self::Handshake,
         Self::Auth,
+        Self::Turn,
         Self::Reset,
         Self::Mail,
         Self::Rcpt,
@@ -65,6 +68,7 @@ impl Stage {
             Self::StartTls => "waiting for the reply to STARTTLS",
             Self::Handshake => "negotiating TLS",
             Self::Auth => "authenticating",
+            Self::Turn => "waiting for the reply to ATRN",
             Self::Reset => "waiting for the reply to RSET",
             Self::Mail => "waiting for the reply to MAIL",
             Self::Rcpt => "waiting for the reply to RCPT",
@@ -84,6 +88,7 @@ impl Stage {
             Self::Hello => "our hello",
             Self::StartTls | Self::Handshake => "STARTTLS",
             Self::Auth => "AUTH",
+            Self::Turn => "ATRN",
             Self::Reset => "RSET",
             Self::Mail => "MAIL",
             Self::Rcpt => "RCPT",
@@ -115,6 +120,8 @@ pub struct Timeouts {
     pub tls: Duration,
     /// Each reply of the exchange (RFC 4954 names none): 2 minutes.
     pub auth: Duration,
+    /// RFC 2645 §7 asks for 10 minutes or more: the provider looks for mail meanwhile.
+    pub turn: Duration,
     /// §4.5.3.2.2: 5 minutes. Also for RSET.
     pub mail: Duration,
     /// §4.5.3.2.3: 5 minutes.
@@ -140,6 +147,7 @@ impl Default for Timeouts {
             hello: 5 * MINUTE,
             tls: 2 * MINUTE,
             auth: 2 * MINUTE,
+            turn: 10 * MINUTE,
             mail: 5 * MINUTE,
             rcpt: 5 * MINUTE,
             data: 2 * MINUTE,
@@ -161,6 +169,7 @@ impl Timeouts {
             Stage::Hello => self.hello,
             Stage::StartTls | Stage::Handshake => self.tls,
             Stage::Auth => self.auth,
+            Stage::Turn => self.turn,
             Stage::Reset | Stage::Mail => self.mail,
             Stage::Rcpt => self.rcpt,
             Stage::Data => self.data,

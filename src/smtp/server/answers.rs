@@ -34,11 +34,12 @@ impl<R: Receipt> Session<R> {
                     self.answered_no(verdict);
                 }
             }
+            State::AskedTurn(_) => self.turn_answered(verdict),
             state => panic!("an answer without a question, in {state:?}"),
         }
     }
 
-    fn answered_no(&mut self, verdict: Verdict) {
+    pub(super) fn answered_no(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Accept => unreachable!("that is a yes"),
             Verdict::Refuse(refusal) => self.refuse(&refusal),

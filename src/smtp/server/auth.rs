@@ -81,6 +81,13 @@ pub(super) fn offered<R: Receipt>(session: &Session<R>) -> Mechanisms {
 }
 
 impl<R: Receipt> Session<R> {
+    /// As if AUTH had succeeded.
+    #[cfg(test)]
+    pub(super) fn set_user(&mut self, user: &str) {
+        let user = Some(user.parse().expect("a user name"));
+        self.logins.get_or_insert_default().user = user;
+    }
+
     fn auth_offer(&self) -> &AuthOffer {
         let auth = self.settings.offers.auth.as_ref();
         auth.expect("AUTH is no command where it is not offered")

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::auth::offered;
 use super::transaction::{Beginning, Gathering, Incoming, Open, Refused, Way};
-use super::{Greeted, Hello, HelloKind, Output, Session, State, Unread};
+use super::{Greeted, Hello, HelloKind, Output, Session, State, Unread, turn};
 use crate::mail::{Envelope, Receipt, Recipient, Sender};
 use crate::smtp::reply::{self, Refusal, Tls};
+use crate::smtp::settings::Role;
 use crate::smtp::syntax::{self, Chunk, ChunkRank, Command, SyntaxError, Utf8};
 use crate::smtp::trace::{self, HelloName, Protocol};
 
@@ -20,6 +21,7 @@ impl<R: Receipt> Session<R> {
         };
         let context = syntax::Context {
             hostname: &self.settings.hostname,
+            role: self.settings.role,
             offers: &self.settings.offers,
             utf8,
             time: self.now.wall,
@@ -39,6 +41,10 @@ impl<R: Receipt> Session<R> {
         let State::Commands(open) = &self.state else {
             unreachable!("commands are read between commands")
         };
+        if self.settings.role == Role::Odmr && !turn::is_for_odmr(&command) {
+            self.refuse(&SyntaxError::NotImplemented.refusal());
+            return;
+        }
         let moves_no_mail = match command {
             Command::Noop | Command::Vrfy | Command::Help | Command::Etrn(_) => true,
             Command::Ehlo(_) | Command::Helo(_) => true,
@@ -71,6 +77,7 @@ impl<R: Receipt> Session<R> {
                 self.close();
             }
             Command::StartTls => self.start_tls(behind),
+            Command::Atrn(domains) => self.atrn(domains, behind),
             Command::Etrn(node) => self.etrn(node),
             Command::Auth(auth) => self.auth(auth),
         }

@@ -43,6 +43,7 @@ impl<R: Receipt> Session<R> {
                     self.close();
                     rest.len()
                 }
+                State::AskedTurn(_) => self.talked_into_turn(rest),
                 State::Closed => rest.len(),
                 // The caller's contract: no octets in clear during the handshake.
                 state @ (State::AskedSender(_)

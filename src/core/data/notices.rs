@@ -1,0 +1,123 @@
+//! What other cores tell a data core.
+
+use super::{Connection, DataCore};
+use crate::core::turn::say_what_is_held;
+use crate::core::{ControlNotice, Door, LinkNotice, Notice, Operation, hosts};
+use crate::spool::message::SegmentSource;
+use crate::time::Now;
+
+impl DataCore {
+    pub(super) fn notice(&mut self, now: Now, notice: Notice, spool: &impl SegmentSource) {
+        match notice {
+            Notice::Resolved {
+                next_hop,
+                answer,
+                valid_until,
+            } => {
+                let common = &mut self.common;
+                let random = &mut common.random;
+                (common.hosts).resolved(next_hop, answer, valid_until, random);
+            }
+            Notice::SegmentReady { segment } => self.common.log.segment_ready(segment),
+            Notice::SegmentFailed { segment, why } => {
+                self.common.segment_failed(now, segment, why);
+            }
+            Notice::SegmentGone { segment, gone } => self.common.log.segment_gone(segment, gone),
+            Notice::DiskSpace { free_bytes } => self.common.disk_space(free_bytes),
+            Notice::PermitsFreed => self.common.queue.permits_freed(now),
+            Notice::PermitWanted { key } => self.common.queue.permit_wanted(now, key),
+            Notice::Link { number, link } => {
+                self.common.link_notice(now, number, link);
+                if link == LinkNotice::Cut {
+                    self.cut_off(now, spool);
+                }
+            }
+            Notice::Listen { listener, door } => {
+                // A server that stops opens nothing.
+                if door == Door::Closed || !self.common.is_stopping() {
+                    let operation = Operation::Listen { listener, door };
+                    self.common.operations.push_back(operation);
+                }
+            }
+            Notice::WhatIsHeld {
+                turn,
+                customer,
+                domains,
+            } => say_what_is_held(&mut self.common, turn, &customer, &domains),
+            Notice::TurnAnswer { connection, answer } => {
+                self.turn_answered(now, connection, answer);
+            }
+            Notice::Fetch(fetch) => {
+                let candidates = hosts::candidates(&fetch.hosts, &mut self.common.random);
+                self.call(now, fetch, candidates);
+            }
+            Notice::MaildirWritten {
+                connection,
+                written,
+            } => {
+                self.common
+                    .maildir_written(now, spool, connection, &written);
+            }
+            Notice::Admin { request, command } => {
+                let response = self.common.answer(now, &command, spool);
+                self.common
+                    .tell_control(ControlNotice::AdminAnswer { request, response });
+            }
+            Notice::Release {
+                release,
+                order,
+                purpose,
+            } => self.common.release(now, release, &order, purpose),
+            Notice::ReleaseAnswer { connection, answer } => {
+                self.with(now, connection, |connection, common| {
+                    if let Connection::Reception { reception, .. } = connection {
+                        reception.released(now, common, answer);
+                    }
+                });
+            }
+            Notice::Computed { connection, worked } => {
+                self.with(now, connection, |connection, common| match connection {
+                    Connection::Reception { reception, .. } => {
+                        reception.computed(now, common, worked);
+                    }
+                    Connection::Delivery(delivery) => {
+                        delivery.computed(now, common, spool, worked);
+                    }
+                    Connection::Collection(_) | Connection::TurnedAway(_) => {}
+                });
+            }
+            Notice::Banned { client, until } => {
+                self.common.bans.ban(now.instant, client, until);
+            }
+            Notice::Collect(order) => self.collect(now, *order),
+            Notice::Configured(settings) => self.common.configure(now, settings),
+            Notice::Stop { deadline } => {
+                self.common.stop(now, deadline);
+                for id in self.connection_ids() {
+                    self.with(now, id, |connection, common| match connection {
+                        Connection::Reception { reception, .. } => reception.stop(now, common),
+                        Connection::Collection(collection) => collection.stop(now, common),
+                        Connection::Delivery(_) | Connection::TurnedAway(_) => {}
+                    });
+                }
+            }
+        }
+    }
+
+    /// Ends what went over a link that is gone. Nobody would tell these connections.
+    fn cut_off(&mut self, now: Now, spool: &impl SegmentSource) {
+        for id in self.connection_ids() {
+            self.with(now, id, |connection, common| match connection {
+                Connection::Delivery(delivery) if delivery.is_over_link(common) => {
+                    delivery.abort(now, common, spool);
+                }
+                Connection::Reception {
+                    reception,
+                    over_link: true,
+                    ..
+                } => reception.abort(common),
+                _ => {}
+            });
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What a delivery is for, where that is not a destination of the queue: a customer who
+//! called gets what is held for it, or we call a provider for our own mail.
+
+use std::sync::Arc;
+
+use super::{Candidates, Delivery, Hunger};
+use crate::core::common::Common;
+use crate::core::fetching::Fetch;
+use crate::core::flow::{Appetite, Flow, NoSpool};
+use crate::core::reception::Reception;
+use crate::core::turn::{Baton, Round};
+use crate::core::{ConnectionId, Endpoint, Host, Operation};
+use crate::queue::{self, DestinationId, VisitId};
+use crate::route::{Protocol, TlsPolicy};
+use crate::smtp::client::Client;
+use crate::smtp::client::auth::Login;
+use crate::smtp::server::PeerFacts;
+use crate::smtp::turn::ToCustomer;
+use crate::spool::message::SegmentSource;
+use crate::time::Now;
+
+/// Whose mail it takes away.
+pub(in crate::core) enum Errand {
+    /// That of a destination, over a connection of ours.
+    Ours {
+        /// As the schedule knows it.
+        connection: queue::ConnectionId,
+        destination: DestinationId,
+        /// What is left to try if this host does not talk to us.
+        candidates: Candidates,
+    },
+    /// None: we call a provider for ours.
+    Call {
+        fetch: Box<Fetch>,
+        /// What is left to try if this host does not talk to us.
+        candidates: Candidates,
+    },
+    /// That of a customer who called.
+    Turn {
+        round: Box<Round>,
+        /// As the schedule knows it.
+        visit: VisitId,
+    },
+}
+
+impl Delivery {
+    /// The customer at the other end has called, and is about to greet us.
+    pub(in crate::core) fn turned(
+        flow: Flow,
+        to_customer: ToCustomer,
+        round: Round,
+        now: Now,
+        common: &mut Common,
+    ) -> Self {
+        let endpoint = Endpoint::Tcp(round.peer);
+        let host = Host {
+            preference: 0,
+            name: round.customer.to_string(),
+            addresses: vec![endpoint.clone()],
+            protocol: Protocol::Smtp,
+            tls: TlsPolicy::None.into(),
+            login: None,
+        };
+        let client = to_customer.client(&common.settings.smtp_client, now);
+        let visit = round.visit(now, common);
+        let round = Box::new(round);
+        let errand = Errand::Turn { round, visit };
+        let mut delivery = Self::with(errand, client, flow, host, endpoint);
+        delivery
+            .flow
+            .advance(Appetite::Hungry, &NoSpool, &mut common.operations);
+        delivery
+    }
+
+    /// A connection that another core has handed over, its session in the middle of its
+    /// work.
+    pub(in crate::core) fn handed_over(
+        id: ConnectionId,
+        baton: Baton,
+        now: Now,
+        common: &mut Common,
+        spool: &impl SegmentSource,
+    ) -> Self {
+        let Baton {
+            client,
+            flow,
+            host,
+            round,
+        } = baton;
+        let endpoint = Endpoint::Tcp(round.peer);
+        let visit = round.visit(now, common);
+        let round = Box::new(round);
+        let errand = Errand::Turn { round, visit };
+        let mut delivery = Self::with(errand, client, flow.moved(id), host, endpoint);
+        delivery.worked = true;
+        // The session had asked for a job.
+        delivery.feed(now, common, spool);
+        delivery.outputs(now, common, spool);
+        delivery
+    }
+
+    /// Begins to call a provider for our mail. `None` if it has no address.
+    pub(in crate::core) fn call(
+        id: ConnectionId,
+        fetch: Box<Fetch>,
+        mut candidates: Candidates,
+        now: Now,
+        common: &mut Common,
+    ) -> Option<Self> {
+        // A provider is far away.
+        candidates.retain(|(_, endpoint)| matches!(endpoint, Endpoint::Tcp(_)));
+        let (host, endpoint) = candidates.pop_front()?;
+        common.counters.connections_out += 1;
+        common.operations.push_back(Operation::Connect {
+            connection: id,
+            to: endpoint.clone(),
+            from: None,
+        });
+        let settings = Arc::clone(&fetch.settings);
+        let client = fetch.call.clone().client(settings, now);
+        let client = log_in(client, &host, common);
+        let errand = Errand::Call { fetch, candidates };
+        Some(Self::with(errand, client, Flow::new(id), host, endpoint))
+    }
+
+    /// Whether the provider that was called is about to send our mail.
+    pub(in crate::core) const fn is_provided(&self) -> bool {
+        self.provided.is_some()
+    }
+
+    /// The session in which our mail comes, once [`Delivery::is_provided`].
+    pub(in crate::core) fn into_reception(self, now: Now, common: &mut Common) -> Reception {
+        let (Errand::Call { fetch, .. }, Some(from)) = (self.errand, self.provided) else {
+            unreachable!("only who called is provided");
+        };
+        let Endpoint::Tcp(provider) = self.endpoint else {
+            unreachable!("only a host of the network is called");
+        };
+        let provider = PeerFacts {
+            address: provider,
+            tls: self.tls,
+        };
+        Reception::turned(self.flow, fetch.number, from, provider, now, common)
+    }
+
+    /// Whether it is to go to another core now.
+    pub(in crate::core) fn is_moving_on(&self) -> bool {
+        self.hunger == Hunger::MovingOn
+            && self.flow.is_open()
+            && self.all_has_left()
+            && self.jobs.is_empty()
+            && self.reading.is_empty()
+            && self.failure.is_none()
+    }
+
+    /// Goes to another core, once [`Delivery::is_moving_on`].
+    pub(in crate::core) fn move_on(self, now: Now, common: &mut Common) {
+        let connection = self.flow.connection();
+        let Errand::Turn { mut round, visit } = self.errand else {
+            unreachable!("a connection that we opened stays");
+        };
+        common.queue.end_visit(now, visit);
+        let core = round.next_core().expect("it was looked at");
+        let baton = Box::new(Baton {
+            client: self.client,
+            flow: self.flow,
+            host: self.host,
+            round: *round,
+        });
+        common.operations.push_back(Operation::HandOver {
+            connection,
+            core,
+            baton,
+        });
+    }
+
+    pub(super) fn has_more_elsewhere(&self, common: &Common) -> bool {
+        match &self.errand {
+            Errand::Ours { .. } | Errand::Call { .. } => false,
+            Errand::Turn { round, .. } => !round.ahead.is_empty() && !common.is_stopping(),
+        }
+    }
+}
+
+/// A session that says who we are, where the host wants to know.
+pub(super) fn log_in(client: Client, host: &Host, common: &mut Common) -> Client {
+    match &host.login {
+        None => client,
+        Some(credentials) => client.with_login(Login {
+            credentials: Arc::clone(credentials),
+            nonce: common.nonces.fresh(),
+        }),
+    }
+}

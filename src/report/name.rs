@@ -1,0 +1,124 @@
+//! By what a fact is found: its name, how loud it is, the message that it is about.
+
+use super::collecting::Collected;
+use super::{Ending, Fact, Level};
+use crate::mail::QueueId;
+
+impl Fact {
+    /// The name that filters and alarms hang on. It never changes.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Recovered { .. } => "spool-recovered",
+            Self::SpoolDamaged { .. } => "spool-damaged",
+            Self::LogClosed { .. } => "log-closed",
+            Self::SegmentFailed { .. } => "segment-failed",
+            Self::Room { full: Some(_), .. } => "spool-full",
+            Self::Room { full: None, .. } => "spool-has-room",
+            Self::TurnedAway { .. } => "client-turned-away",
+            Self::Turned { .. } => "turned",
+            Self::TurnOver { .. } => "turn-over",
+            Self::Fetched { .. } => "fetched",
+            Self::SessionEnded { .. } => "session-ended",
+            Self::Refused { .. } => "refused",
+            Self::LoggedIn { .. } => "authenticated",
+            Self::LoginFailed { .. } => "authentication-failed",
+            Self::LoginsBanned { .. } => "client-banned",
+            Self::Accepted { .. } => "accepted",
+            Self::Collected(run) => run.fact_name(),
+            Self::Recipient {
+                ending: Ending::Delivered,
+                ..
+            } => "delivered",
+            Self::Recipient {
+                ending: Ending::Deferred,
+                ..
+            } => "deferred",
+            Self::Recipient {
+                ending: Ending::Failed,
+                ..
+            } => "failed",
+            Self::Recipient {
+                ending: Ending::Discarded,
+                ..
+            } => "discarded",
+            Self::Finished { .. } => "finished",
+            Self::Notified { .. } => "sender-notified",
+            Self::Unreachable { .. } => "next-hop-unreachable",
+            Self::Reachable { .. } => "next-hop-reachable",
+            Self::LoginRefused { .. } => "login-refused",
+            Self::DeliveryBroken { .. } => "delivery-broken",
+            Self::TlsGivenUp { .. } => "tls-given-up",
+            Self::CertificateEnds { .. } => "certificate-ends",
+            Self::Release { .. } => "release",
+            Self::ReleaseEnded { .. } => "release-ended",
+            Self::Steered { .. } => "steered",
+            Self::Configured { .. } => "configured",
+            Self::ConfigurationRefused { .. } => "configuration-refused",
+            Self::Stopping { .. } => "stopping",
+            Self::Stopped { .. } => "stopped",
+            Self::Link { fact, .. } => fact.name(),
+            Self::Trouble { .. } => "trouble",
+        }
+    }
+
+    /// How loud it is.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::Link { fact, .. } => fact.level(),
+            Self::Finished { .. } => Level::Detail,
+            Self::Started { .. }
+            | Self::Recovered { .. }
+            | Self::Refused { .. }
+            | Self::LoggedIn { .. }
+            | Self::LoginFailed { .. }
+            | Self::Accepted { .. }
+            | Self::Collected(Collected { failure: None, .. })
+            | Self::Turned { .. }
+            | Self::TurnOver { trouble: None, .. }
+            | Self::Fetched { .. }
+            | Self::SessionEnded { .. }
+            | Self::Recipient { .. }
+            | Self::Notified { .. }
+            | Self::Reachable { .. }
+            | Self::Release { .. }
+            | Self::ReleaseEnded { .. }
+            | Self::Steered { .. }
+            | Self::Configured { .. }
+            | Self::Stopping { .. }
+            | Self::Stopped { clean: true }
+            | Self::Room { full: None, .. } => Level::Info,
+            Self::TurnedAway { .. }
+            | Self::Collected(_)
+            | Self::LoginsBanned { .. }
+            | Self::Room { .. }
+            | Self::Unreachable { .. }
+            | Self::LoginRefused { .. }
+            | Self::DeliveryBroken { .. }
+            | Self::TlsGivenUp { .. }
+            | Self::CertificateEnds { .. }
+            | Self::TurnOver { .. }
+            | Self::Stopped { clean: false }
+            | Self::Trouble { .. } => Level::Warning,
+            Self::SpoolDamaged { .. }
+            | Self::LogClosed { .. }
+            | Self::SegmentFailed { .. }
+            | Self::ConfigurationRefused { .. } => Level::Error,
+        }
+    }
+
+    /// The message it is about, for one field of its own in the log.
+    #[must_use]
+    pub const fn queue_id(&self) -> Option<QueueId> {
+        match self {
+            Self::Accepted { queue_id, .. }
+            | Self::Recipient { queue_id, .. }
+            | Self::Finished { queue_id }
+            | Self::Notified { queue_id, .. }
+            | Self::Steered { queue_id, .. } => Some(*queue_id),
+            _ => None,
+        }
+    }
+}
