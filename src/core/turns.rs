@@ -5,7 +5,7 @@
 //! those that hold some, in the order in which the connection is to go round.
 //!
 //! Invariants:
-//! - A customer has at most [`AT_A_TIME_MAX`] turns, each from the question to the core's
+//! - A customer has at most `AT_A_TIME_MAX` turns, each from the question to the core's
 //!   word that it is over. A turn whose answer finds no client any more is over too.
 //! - Every question gets one answer: when the last core has answered, or at its
 //!   deadline.

@@ -13,7 +13,7 @@ pub enum Question<'a> {
     Sender {
         /// What MAIL said.
         sender: &'a Sender,
-        /// RFC 1870; within [`Settings::message_bytes_max`].
+        /// RFC 1870; within [`Settings::message_bytes_max`](crate::smtp::settings::Settings::message_bytes_max).
         declared: Option<u64>,
     },
     /// Is mail to this recipient taken?
@@ -26,13 +26,13 @@ pub enum Question<'a> {
         accepted: &'a [Recipient],
     },
     /// Does the user get its mail over this connection (RFC 2645)? A yes is 250, and
-    /// then [`Output::Turn`]. Only where the user has authenticated.
+    /// then [`Output::Turn`](super::Output::Turn). Only where the user has authenticated.
     Turn {
         /// What ATRN said. Empty: all of the user's.
         domains: &'a [Domain],
     },
     /// What is this client's of what it wants released? Answered by
-    /// [`Input::Released`].
+    /// [`Input::Released`](super::Input::Released).
     Release {
         /// What it named.
         node: &'a Node,
@@ -47,7 +47,7 @@ pub enum Question<'a> {
 }
 
 impl<R: Receipt> Session<R> {
-    /// What [`Output::Ask`] asks.
+    /// What [`Output::Ask`](super::Output::Ask) asks.
     #[must_use]
     pub fn question(&self) -> Option<Question<'_>> {
         match &self.state {
