@@ -113,7 +113,7 @@ impl Plan {
         };
         let domains = random.between(1, 4);
         // Of what is drawn already, as below.
-        let merging = (messages + octets_max) % 3 == 0;
+        let merging = (messages + octets_max).is_multiple_of(3);
         Self {
             flavour,
             messages,

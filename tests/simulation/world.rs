@@ -355,9 +355,12 @@ impl World {
         let mut share: Vec<VecDeque<usize>> = vec![VecDeque::new(); self.plan.clients];
         for _ in 0..self.plan.messages {
             let octets_max = self.plan.octets_max;
-            let message = self
-                .ledger
-                .write(&mut self.random, octets_max, self.plan.domains, self.plan.senders);
+            let message = self.ledger.write(
+                &mut self.random,
+                octets_max,
+                self.plan.domains,
+                self.plan.senders,
+            );
             let client = self.random.length(0, share.len() - 1);
             share[client].push_back(message);
         }

@@ -131,7 +131,9 @@ impl Common {
         let offered =
             (self.gathering).offer(now.instant, &self.allowance, per_minute, addressee, telling);
         let taken = match offered {
-            Offered::Now(telling) => self.tell_alone(now, spool, about, seal, to, telling).is_ok(),
+            Offered::Now(telling) => self
+                .tell_alone(now, spool, about, seal, to, telling)
+                .is_ok(),
             Offered::Gathered => true,
             Offered::Full(_) => false,
         };
@@ -152,9 +154,7 @@ impl Common {
         telling: Telling,
     ) -> Result<(), Telling> {
         let quote = match telling.copy {
-            Copy::Sender => {
-                quote::quote(spool, seal, about, self.settings.notify.whole_bytes_max)
-            }
+            Copy::Sender => quote::quote(spool, seal, about, self.settings.notify.whole_bytes_max),
             Copy::Postmaster => {
                 let bytes_max = notification::HEADERS_BYTES_MAX;
                 Quote::Headers(quote::headers(spool, seal, about, bytes_max))
@@ -373,7 +373,9 @@ impl Common {
         };
         self.report(Fact::SpoolDamaged {
             log: location.log,
-            what: format!("message {queue_id} is to be told of and cannot be read: {error}; {next}"),
+            what: format!(
+                "message {queue_id} is to be told of and cannot be read: {error}; {next}"
+            ),
         });
         None
     }

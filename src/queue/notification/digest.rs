@@ -34,9 +34,19 @@ pub fn digest(
     reports: &[Report],
 ) -> Notification {
     let (alphabet, body, transfer, kind) = if to.is_ascii() {
-        (Alphabet::Ascii, BodyKind::SevenBit, "7bit", "message/rfc822")
+        (
+            Alphabet::Ascii,
+            BodyKind::SevenBit,
+            "7bit",
+            "message/rfc822",
+        )
     } else {
-        (Alphabet::Utf8, BodyKind::EightBitMime, "8bit", "message/global")
+        (
+            Alphabet::Utf8,
+            BodyKind::EightBitMime,
+            "8bit",
+            "message/global",
+        )
     };
     let (all, each) = (format!("=_all/{seed:016x}"), format!("=_each/{seed:016x}"));
     let mut out = header_section(to, reporting_mta, now, seed, reports.len(), alphabet);
@@ -122,7 +132,10 @@ fn for_people(host: &Domain, reports: &[Report]) -> String {
     paragraph(&mut out, "", &text);
     out.push_str("\r\n");
     for action in Action::ALL {
-        let count = reports.iter().filter(|report| report.action == action).count();
+        let count = reports
+            .iter()
+            .filter(|report| report.action == action)
+            .count();
         if count > 0 {
             paragraph(&mut out, "  ", &format!("{}: {count}", action.word()));
         }

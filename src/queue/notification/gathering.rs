@@ -275,7 +275,10 @@ mod simulation {
                 }
             }
             let due = gathering.deadline();
-            assert!(due.is_none_or(|due| due > now), "it would be asked for ever");
+            assert!(
+                due.is_none_or(|due| due > now),
+                "it would be asked for ever"
+            );
             assert_eq!(gathering.is_empty(), due.is_none());
         }
         for at in told.at.values() {
@@ -309,7 +312,10 @@ mod simulation {
             messages += more;
             merged += more_merged;
         }
-        assert!(merged > 1_000 && messages > 2 * merged, "{messages} {merged}");
+        assert!(
+            merged > 1_000 && messages > 2 * merged,
+            "{messages} {merged}"
+        );
     }
 
     #[test]
@@ -320,9 +326,8 @@ mod simulation {
             to: "a@x.example".parse().expect("an address"),
             require_tls: false,
         };
-        let mut offer = |thing: usize| {
-            gathering.offer(Instant::START, &allowance, 1, addressee.clone(), thing)
-        };
+        let mut offer =
+            |thing: usize| gathering.offer(Instant::START, &allowance, 1, addressee.clone(), thing);
         assert_eq!(offer(0), Offered::Now(0));
         for thing in 0..WAITING_MAX {
             assert_eq!(offer(thing), Offered::Gathered);

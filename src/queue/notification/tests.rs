@@ -471,10 +471,17 @@ fn many_in_one() {
         let message = mail_parser::MessageParser::default().parse(&got.before);
         let message = message.expect("a message");
         assert_eq!(message.subject(), Some("3 reports about mail"));
-        let inner: Vec<_> = message.parts.iter().filter_map(|part| part.message()).collect();
+        let inner: Vec<_> = message
+            .parts
+            .iter()
+            .filter_map(|part| part.message())
+            .collect();
         assert_eq!(inner.len(), 3, "{kind}");
         for (inner, number) in inner.into_iter().zip(1..) {
-            check_report(inner, &format!("Original-Envelope-Id: envelope-{number}\r\n"));
+            check_report(
+                inner,
+                &format!("Original-Envelope-Id: envelope-{number}\r\n"),
+            );
         }
     }
 }
@@ -483,7 +490,10 @@ fn many_in_one() {
 fn check_report(message: &mail_parser::Message<'_>, text: &str) {
     use mail_parser::MimeHeaders as _;
     let kind = message.content_type().expect("a type");
-    assert_eq!((kind.ctype(), kind.subtype()), ("multipart", Some("report")));
+    assert_eq!(
+        (kind.ctype(), kind.subtype()),
+        ("multipart", Some("report"))
+    );
     assert_eq!(kind.attribute("report-type"), Some("delivery-status"));
     let mail_parser::PartType::Multipart(parts) = &message.parts[0].body else {
         panic!("{:?}", message.parts[0].body);
