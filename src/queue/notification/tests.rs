@@ -1,6 +1,7 @@
 //! By our own rules, by Python's email package, and by texts that try to break out.
 
 use super::*;
+use crate::mail::Notify;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
