@@ -35,6 +35,7 @@ use crate::queue;
 use crate::queue::permits::DestinationKey;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
 use crate::report::Fact;
+use crate::route::recipients::RecipientLists;
 use crate::route::{CustomerName, HostTls, NextHop, Protocol};
 use crate::smtp::client::auth::Credentials;
 use crate::smtp::etrn;
@@ -73,6 +74,7 @@ pub mod online;
 mod outbound;
 mod outcome;
 mod reception;
+mod recipients;
 pub mod release;
 mod releasing;
 mod remembering;
@@ -387,6 +389,8 @@ pub enum Notice {
     Collect(Box<collector::Order>),
     /// A new configuration is in force for what begins from now on.
     Configured(Arc<crate::core::data::Settings>),
+    /// Lists of recipients have changed.
+    Recipients(Arc<RecipientLists>),
     /// Finish what is in flight, take nothing new; at the deadline, stop.
     Stop {
         /// When patience ends.
