@@ -34,6 +34,7 @@ use crate::queue;
 use crate::queue::permits::DestinationKey;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
 use crate::report::Fact;
+use crate::route::recipients::RecipientLists;
 use crate::route::{CustomerName, NextHop};
 use crate::smtp::etrn;
 use crate::spool::commit::{Durability, WriteFault};
@@ -72,6 +73,7 @@ pub mod online;
 mod outbound;
 mod outcome;
 mod reception;
+mod recipients;
 pub mod release;
 mod releasing;
 mod remembering;
@@ -386,6 +388,8 @@ pub enum Notice {
     Collect(Box<collector::Order>),
     /// A new configuration is in force for what begins from now on.
     Configured(Arc<crate::core::data::Settings>),
+    /// Lists of recipients have changed.
+    Recipients(Arc<RecipientLists>),
     /// Finish what is in flight, take nothing new; at the deadline, stop.
     Stop {
         /// When patience ends.

@@ -257,6 +257,7 @@ impl World {
             routes: routes.expect("no routes"),
             policies: customers::counted(&plan.policies, &customers, &usage),
             customers,
+            recipients: Arc::default(),
             collectors: Vec::new(),
             notify: notification::Rules {
                 per_minute: plan.notifications_per_minute,
