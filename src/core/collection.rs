@@ -21,7 +21,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use self::storing::Current;
-use crate::core::collector::{Collector, Next, Order, Run};
+use crate::core::collector::{Behind, Next, Order, Run};
 use crate::core::common::Common;
 use crate::core::deadlines::Entry as Deadline;
 use crate::core::flow::{Appetite, Flow, NoSpool};
@@ -103,7 +103,10 @@ impl Collection {
         common: &mut Common,
     ) -> Result<Self, Run> {
         let Some(address) = order.addresses.pop_front() else {
-            return Err(not_begun(&order.collector, "the server has no address"));
+            return Err(Run::failed(
+                order.run,
+                "the server has no address".to_owned(),
+            ));
         };
         common.counters.connections_out += 1;
         common.operations.push_back(Operation::Connect {
@@ -172,8 +175,10 @@ impl Collection {
             return Aftermath::TryNext(self.order);
         }
         Aftermath::Over(Run {
-            account: self.order.collector.account.clone(),
+            id: self.order.run,
             tally: self.tally,
+            said: None,
+            behind: Behind::Nothing,
             failure: failure.map(|failure| (failure.next, failure.why)),
         })
     }
@@ -292,12 +297,24 @@ impl Collection {
         self.say(now, common, Input::Timer);
     }
 
-    /// The server is to stop: what is coming is taken, nothing else is begun.
-    pub(super) fn stop(&mut self, now: Now, common: &mut Common) {
+    /// Whether it ends when the link does.
+    pub(super) fn is_over_link(&self, common: &Common) -> bool {
+        let link = &common.settings.policies.link;
+        link.address(self.address.ip())
+    }
+
+    /// The link is gone: nobody would tell this connection.
+    pub(super) fn cut_off(&mut self, common: &mut Common) {
+        self.give_up(common, "the link is gone".to_owned());
+    }
+
+    /// The server is to stop, or the link to go: what is coming is taken, nothing else is
+    /// begun.
+    pub(super) fn stop(&mut self, now: Now, common: &mut Common, why: &str) {
         if self.ended.is_none() && (!self.listed || !self.tasks.is_empty()) {
             self.ended = Some(Err(Failure {
                 next: Next::Usual,
-                why: "the server is stopping".to_owned(),
+                why: why.to_owned(),
                 connecting: false,
             }));
         }
@@ -579,15 +596,6 @@ impl Collection {
         if self.flow.is_closed() {
             self.drop_incoming(common);
         }
-    }
-}
-
-/// A run that never began.
-pub(super) fn not_begun(collector: &Collector, why: &str) -> Run {
-    Run {
-        account: collector.account.clone(),
-        tally: Tally::default(),
-        failure: Some((Next::Usual, why.to_owned())),
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Settings {
     pub lmtp_client: Arc<smtp::client::settings::Settings>,
     /// When to try again, and how much at once.
     pub policies: Policies,
-    /// Mailboxes that are collected.
+    /// How this site gets its own mail.
     pub collectors: Vec<Arc<Collector>>,
     /// How many data cores there are; does not change before a restart.
     pub data_cores: u8,

@@ -330,7 +330,7 @@ impl Control {
                     control.turn(ControlCompletion::Computed { asker, worked });
                 });
             }
-            ControlOperation::PrepareCollecting(collector) => {
+            ControlOperation::PrepareCollecting { run, collector } => {
                 let control = self.clone();
                 let dns = Rc::clone(&self.0.borrow().dns);
                 tokio::task::spawn_local(async move {
@@ -338,10 +338,17 @@ impl Control {
                     let result = tokio::time::timeout(RESOLVE_TIMEOUT, prepared)
                         .await
                         .unwrap_or_else(|_| {
-                            let host = &collector.host;
-                            Err(format!("looking up {host} took too long"))
+                            let place = collector.means.place();
+                            Err(format!("looking up {place} took too long"))
                         });
-                    control.turn(ControlCompletion::CollectingPrepared { collector, result });
+                    control.turn(ControlCompletion::CollectingPrepared { run, result });
+                });
+            }
+            ControlOperation::RunCommand { run, collector } => {
+                let control = self.clone();
+                tokio::task::spawn_local(async move {
+                    let result = collecting::run(&collector).await;
+                    control.turn(ControlCompletion::CommandRan { run, result });
                 });
             }
             ControlOperation::MeasureDisk => {
@@ -385,10 +392,6 @@ impl Control {
                     );
                     return Some(ControlCompletion::Trouble { what });
                 }
-            }
-            ControlOperation::RunCollector { collector } => {
-                let result = Err("collecting is not supported by this version".to_owned());
-                return Some(ControlCompletion::Collected { collector, result });
             }
             ControlOperation::Report(fact) => report_control(&fact),
             ControlOperation::Exit { clean } => {

@@ -79,7 +79,7 @@ pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
         customers,
-        collectors: mailboxes::collectors(config),
+        collectors: site::collectors(config),
         data_cores: config.cores.data,
         idle: IDLE,
         credentials,
