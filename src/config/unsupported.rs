@@ -30,11 +30,8 @@ const fn row(option: &'static str, value: &'static str, instead: &'static str) -
     }
 }
 
-const REMOVE: &str = "remove it";
-
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    row("customer.recipients_file", ANY, REMOVE),
     row("collect.kind", "wakeup", "ask for it by other means, or collect a mailbox by pop3"),
     row("admin.web", ANY, "use the commands `turnspool queue` and the admin socket"),
     row("log.to", "journald", "write \"stderr\": under systemd that is the journal"),
@@ -112,7 +109,7 @@ mod tests {
         assert!(advice("route.next_hop", Some("smtp://127.0.0.1")).is_none());
         assert!(advice("collect.kind", Some("wakeup")).is_some());
         assert!(advice("collect.kind", Some("pop3")).is_none());
-        assert!(advice("customer.recipients_file", None).is_some());
+        assert!(advice("customer.recipients_file", None).is_none());
         assert!(advice("delivery.mode", None).is_none());
         assert!(advice("delivery.mode", Some("smarthost")).is_none());
     }

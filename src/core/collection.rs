@@ -13,6 +13,7 @@
 //!   never will be: the next run of the account sees what this one has left.
 //! - What is deleted on the server is committed here.
 
+mod ending;
 mod storing;
 
 use std::net::SocketAddr;
@@ -303,32 +304,6 @@ impl Collection {
         link.address(self.address.ip())
     }
 
-    /// The link is gone: nobody would tell this connection.
-    pub(super) fn cut_off(&mut self, common: &mut Common) {
-        self.give_up(common, "the link is gone".to_owned());
-    }
-
-    /// The server is to stop, or the link to go: what is coming is taken, nothing else is
-    /// begun.
-    pub(super) fn stop(&mut self, now: Now, common: &mut Common, why: &str) {
-        if self.ended.is_none() && (!self.listed || !self.tasks.is_empty()) {
-            self.ended = Some(Err(Failure {
-                next: Next::Usual,
-                why: why.to_owned(),
-                connecting: false,
-            }));
-        }
-        self.tasks.clear();
-        self.quitting = true;
-        self.say(now, common, Input::Stop);
-    }
-
-    /// Patience has ended.
-    pub(super) fn abort(&mut self, common: &mut Common) {
-        self.drop_incoming(common);
-        self.flow.abort(&mut common.operations);
-    }
-
     /// The log takes octets again.
     pub(super) fn resume(&mut self, now: Now, common: &mut Common) {
         self.read_unread(now, common);
@@ -553,29 +528,6 @@ impl Collection {
              tried again in the next session"
         );
         common.report(Fact::Trouble { what });
-    }
-
-    fn give_up(&mut self, common: &mut Common, why: String) {
-        self.drop_incoming(common);
-        self.tasks.clear();
-        self.tally.deleted = 0;
-        if self.ended.is_none() {
-            self.ended = Some(Err(Failure {
-                next: Next::Usual,
-                why,
-                connecting: false,
-            }));
-        }
-        // Without QUIT the server deletes nothing, and nothing more has to be paid for.
-        self.flow.abort(&mut common.operations);
-    }
-
-    fn drop_incoming(&mut self, common: &mut Common) {
-        let current = std::mem::replace(&mut self.current, Current::None);
-        if let Current::Storing(storing) = current {
-            common.counters.messages_abandoned += 1;
-            storing.incoming.abandon(&mut common.log);
-        }
     }
 
     fn settle(&mut self, now: Now, common: &mut Common) {

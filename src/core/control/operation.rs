@@ -10,6 +10,7 @@ use crate::core::collector::{Collector, Prepared, RunId};
 use crate::core::computing::{Asker, Work, Worked};
 use crate::core::data::Settings;
 use crate::core::online::{LinkEvent, LinkOperation};
+pub use crate::core::recipients::{Found, LookNumber};
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, maildir};
 use crate::link::LinkId;
 use crate::link::outing::Memory;
@@ -80,6 +81,11 @@ pub enum ControlOperation {
         run: RunId,
         /// Whose; told to the program in its environment.
         collector: Arc<Collector>,
+    },
+    /// Look which files of recipients have changed, and read those.
+    LookAtRecipients {
+        /// To answer with.
+        look: LookNumber,
     },
     /// Look how much room there is.
     MeasureDisk,
@@ -179,6 +185,13 @@ pub enum ControlCompletion {
         connection: queue::ConnectionId,
         /// For each mailbox; an error is a sentence for the operator.
         written: Vec<Result<(), String>>,
+    },
+    /// The outcome of [`ControlOperation::LookAtRecipients`].
+    RecipientsLookedAt {
+        /// Which.
+        look: LookNumber,
+        /// What was found.
+        found: Found,
     },
     /// The outcome of [`ControlOperation::MeasureDisk`].
     DiskSpace {
