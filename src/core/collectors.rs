@@ -590,4 +590,6 @@ fn shows_tally(collector: &Collector, run: &Run) -> bool {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
