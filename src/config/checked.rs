@@ -388,7 +388,9 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             .map(|written| customer::build(written, surroundings))
             .collect(),
         collectors: (file.collect.iter())
-            .filter_map(|collect| collector::build(collect, surroundings))
+            .filter_map(|collect| {
+                collector::build(collect, &hostname(file, surroundings), surroundings)
+            })
             .collect(),
         retry: retry(&file.retry),
         notify: Rules {

@@ -488,9 +488,9 @@ fn contradictions() {
 /// Sections that are refused as a whole are read and checked all the same.
 #[test]
 fn what_is_not_built_is_refused_and_checked() {
-    let text = "[[collect]]\nkind = \"wakeup\"\nkeep = \"1d\"";
+    let text = "[log]\nto = \"journald\"\n[admin]\nweb = \"127.0.0.1\"";
     let report = parse(text).unwrap_err();
-    let expected = ["2:8: collect.kind", "3:8: collect.keep"];
+    let expected = ["2:6: log.to", "4:7: admin.web"];
     let mut found = places(text);
     found.dedup();
     assert_eq!(found, expected, "{report}");
@@ -530,6 +530,12 @@ fn contradictions_of_a_collector() {
         "4:10: collect.server",
         "is for kinds \"etrn\", \"atrn\", \"pop3\" only",
         "remove it",
+    );
+    check_collect(
+        "kind = \"wakeup\"",
+        "2:8: collect.kind",
+        "needs an address",
+        "to = ",
     );
     let names = "names = [\"a.example\"]\n";
     check_collect(

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::summoning::Letter;
 use crate::core::{CoreId, Host};
 use crate::link::collecting::CollectKind;
 use crate::pop3::mailbox::{Large, Policy};
@@ -51,6 +52,8 @@ pub enum Means {
     Mailbox(Arc<PopMailbox>),
     /// ETRN or ATRN.
     Provider(Provider),
+    /// A wake-up message.
+    Letter(Arc<Letter>),
     /// A program with its arguments. Never empty.
     Command(Vec<String>),
 }
@@ -68,6 +71,7 @@ impl Means {
                 ask: Ask::Release(_),
                 ..
             }) => CollectKind::Etrn,
+            Self::Letter(_) => CollectKind::Wakeup,
             Self::Command(_) => CollectKind::Command,
         }
     }
@@ -82,6 +86,7 @@ impl Means {
                 let hosts: Vec<_> = hosts.map(|(host, port)| format!("{host}:{port}")).collect();
                 hosts.join(", ")
             }
+            Self::Letter(letter) => letter.to.to_string(),
             Self::Command(words) => words[0].clone(),
         }
     }

@@ -29,6 +29,7 @@ use crate::core::collector::{
 };
 use crate::core::control::ControlOperation;
 use crate::core::fetching::Fetch;
+use crate::core::summoning::Summons;
 use crate::core::{AdminRequestId, CoreId, Notice};
 use crate::link::collecting::Collect;
 use crate::pop3::mailbox::Large;
@@ -81,6 +82,8 @@ pub enum Output {
     Order(CoreId, Box<Order>),
     /// And this.
     Fetch(CoreId, Box<Fetch>),
+    /// And this.
+    Summon(CoreId, Box<Summons>),
     /// Run the program of a collector.
     Command(RunId, Arc<Collector>),
     /// A link is wanted, since something is due.
@@ -106,6 +109,10 @@ impl Output {
             Self::Fetch(core, fetch) => ControlOperation::Tell {
                 core,
                 notice: Notice::Fetch(fetch),
+            },
+            Self::Summon(core, summons) => ControlOperation::Tell {
+                core,
+                notice: Notice::Summon(summons),
             },
             Self::Answer(request, response) => ControlOperation::Answer { request, response },
             Self::Report(fact) => ControlOperation::Report(fact),
@@ -501,8 +508,13 @@ impl Collectors {
             visitors: self.visitors.total,
         };
         let collector = Arc::clone(&entry.collector);
-        self.outputs.push_back(match collector.means {
+        self.outputs.push_back(match &collector.means {
             Means::Mailbox(_) | Means::Provider(_) => Output::Prepare(run, collector),
+            Means::Letter(letter) => {
+                let letter = Arc::clone(letter);
+                let core = home(&collector.name, self.data_cores);
+                Output::Summon(core, Box::new(Summons { run, letter }))
+            }
             Means::Command(_) => Output::Command(run, collector),
         });
         Started::Runs
@@ -577,5 +589,7 @@ fn shows_tally(collector: &Collector, run: &Run) -> bool {
     matches!(collector.means, Means::Mailbox(_)) || run.tally != Tally::default()
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

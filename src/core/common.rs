@@ -23,7 +23,7 @@ use crate::core::outbound::LinkShare;
 use crate::core::rerouting::Rerouting;
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
-use crate::mail::QueueId;
+use crate::mail::{Address, QueueId};
 use crate::queue::notification::allowance::Allowance;
 use crate::queue::notification::gathering::Gathering;
 use crate::queue::{
@@ -105,6 +105,8 @@ pub(super) struct Common {
     pub(super) room: tls::Room,
     /// New mail was refused for want of room, and the operator was told.
     pub(super) full: bool,
+    /// The last wake-up message to each address: as many as there are collectors.
+    pub(super) letters: Vec<(Address, QueueId)>,
     /// This core's share in a link.
     pub(super) link: LinkShare,
     /// Until when the operator need not be told again that segments cannot be prepared.
@@ -193,6 +195,7 @@ impl Common {
             gathering: Gathering::default(),
             allowance,
             full: false,
+            letters: Vec::new(),
             link: LinkShare::default(),
             told_of_preparation: None,
             stop: Stop::No,

@@ -419,7 +419,6 @@ impl ControlCore {
 
     fn look_at_the_clock(&mut self, now: Now) {
         self.desk.timer(now, &mut self.operations);
-        self.collectors.timer(now);
         if let Some(look) = self.recipients.timer(now.instant) {
             let operation = ControlOperation::LookAtRecipients { look };
             self.operations.push_back(operation);

@@ -450,6 +450,7 @@ impl DataCore {
                     }
                 });
             }
+            Some(Waiting::Summons(run)) => self.common.summoned(run, receipt.as_ref()),
             Some(Waiting::Notification(pending)) => {
                 let notification = receipt.map(|receipt| receipt.queue_id());
                 self.common.notified(now, pending, notification);

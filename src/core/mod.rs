@@ -80,6 +80,7 @@ mod remembering;
 mod rerouting;
 pub mod restart;
 pub mod settings;
+pub mod summoning;
 #[cfg(test)]
 mod tests;
 pub mod turn;
@@ -386,6 +387,8 @@ pub enum Notice {
     },
     /// Collect a mailbox; answered by [`ControlNotice::Collected`].
     Collect(Box<collector::Order>),
+    /// Send a wake-up message; answered by [`ControlNotice::Collected`].
+    Summon(Box<summoning::Summons>),
     /// A new configuration is in force for what begins from now on.
     Configured(Arc<crate::core::data::Settings>),
     /// Lists of recipients have changed.
@@ -519,8 +522,8 @@ pub enum ControlNotice {
         /// Who.
         client: Client,
     },
-    /// The run of a collector is over. The answer to [`Notice::Collect`] and
-    /// [`Notice::Fetch`].
+    /// The run of a collector is over. The answer to [`Notice::Collect`],
+    /// [`Notice::Fetch`] and [`Notice::Summon`].
     Collected(Box<collector::Run>),
     /// A data core has finished its graceful stop.
     Stopped {

@@ -52,7 +52,7 @@ pub fn load(config: &Config, now: WallTime) -> Result<(Tls, Vec<Fact>), String> 
     let collects = means.any(|means| match means {
         Means::Mailbox(mailbox) => mailbox.tls != ListenerTls::None,
         Means::Provider(provider) => provider.tls != ListenerTls::None,
-        Means::Command(_) => false,
+        Means::Letter { .. } | Means::Command(_) => false,
     });
     let verifies = smarthosts(config).any(|host| host.tls == SmarthostTls::Verified) || collects;
     let authorities = if verifies { authorities()? } else { Vec::new() };

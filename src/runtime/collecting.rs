@@ -30,7 +30,7 @@ pub(super) async fn prepare(dns: &Dns, collector: &Collector) -> Result<Prepared
     match &collector.means {
         Means::Mailbox(mailbox) => prepare_mailbox(dns, mailbox).await,
         Means::Provider(provider) => prepare_provider(dns, provider).await,
-        Means::Command(_) => unreachable!("a program needs nothing"),
+        Means::Letter(_) | Means::Command(_) => unreachable!("they need nothing"),
     }
 }
 

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::harness::message::contains;
 use crate::harness::secure::{Certificates, only_ours};
 use crate::harness::{Relay, Setup, Sink, eventually, place, skipped};
+use crate::link::Line;
 
 /// Who Dovecot runs as, when we are root: it does not want to be.
 const NOBODY: u32 = 65534;
@@ -394,6 +395,37 @@ fn at_intervals() {
     let sink = Sink::new();
     let mut relay = site(&server, server.clear, &sink, "every = \"10s\"").start();
     sink.wait_for(1);
+    relay.stop();
+}
+
+/// A mailbox behind a link: it is collected when one comes up, for whatever reason.
+#[test]
+fn when_the_link_comes_up() {
+    let Some(server) = Dovecot::start(None, "") else {
+        return;
+    };
+    for number in 0..20 {
+        server.deliver(number, "To: anna@branch.example\nSubject: x\n\nbody\n");
+    }
+    let sink = Sink::new();
+    let line = Line::new();
+    let near = format!(
+        "local = [\"{}\"]\nhang_up = {{ idle = \"1s\" }}",
+        sink.address().ip()
+    );
+    let mut relay = site(&server, server.clear, &sink, "")
+        .site(&line.link("isp", &near))
+        .start();
+    assert_eq!(server.count(), 20);
+    relay.facts(&["link", "up"]);
+    sink.wait_for(20);
+    eventually("it hangs up", || {
+        (line.done() == ["up", "down"]).then_some(())
+    });
+    assert_eq!(server.count(), 0);
+    eventually("the log tells it", || {
+        relay.log().contains("20 collected").then_some(())
+    });
     relay.stop();
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
-use crate::harness::message::message;
+use crate::harness::message::{contains, message};
 use crate::harness::secure::{Certificates, only_ours};
 use crate::harness::{Relay, Setup, Sink, eventually, place};
 use crate::link::Line;
@@ -272,6 +272,43 @@ fn without_a_link_nothing_is_asked() {
     assert!(finished.stdout.contains("no link is up"), "{finished:?}");
     assert_eq!(site.line.done(), ["failed"]);
     assert_eq!(provider.queued().len(), 1);
+}
+
+/// A message wakes the provider, on the way of the site's own mail; while one waits there
+/// is no second one.
+#[test]
+fn a_message_wakes_the_provider() {
+    let collect = "[[collect]]\nkind = \"wakeup\"\nto = \"wake@isp.example\"\nwait = \"0s\"\n";
+    let site = Site::start(place::next_address(), QUICK, collect, |setup| setup);
+    let outcome = outcome(&site.relay, "wakeup");
+    assert_eq!(outcome["failure"], Value::Null, "{outcome}");
+    let mail = site.world.wait_for_one();
+    assert_eq!(mail.recipients, ["<wake@isp.example> NOTIFY=NEVER"]);
+    assert!(
+        mail.mail.starts_with("<postmaster@relay.example>"),
+        "{}",
+        mail.mail
+    );
+    assert!(contains(
+        &mail.octets,
+        "Subject: relay.example is on line\r\n"
+    ));
+    site.wait_for_done(&["up", "down"]);
+    site.relay.wait_until_empty();
+}
+
+#[test]
+fn one_wake_up_message_waits_at_a_time() {
+    // Nobody takes it.
+    let relay = Setup::to(place::next_address())
+        .site("[[collect]]\nkind = \"wakeup\"\nto = \"wake@isp.example\"\n")
+        .start();
+    let first = outcome(&relay, "wakeup");
+    assert_eq!(first["failure"], Value::Null, "{first}");
+    let again = relay.run(&["collect", "wakeup"]);
+    assert_eq!(again.code, Some(75), "{again:?}");
+    assert!(again.stdout.contains("still waits here"), "{again:?}");
+    assert_eq!(relay.queued().len(), 1);
 }
 
 /// A program asks; its name and nothing of ours is in its environment.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::mailbox::{self, Mailbox};
 use super::{ListenerTls, Login, SecretFile, Surroundings};
 use crate::config::options::{self, CollectKind};
+use crate::mail::{Address, Domain};
 use crate::route::HostName;
 use crate::smtp::client::asking::Ask;
 use crate::smtp::etrn;
@@ -30,6 +31,13 @@ pub enum Means {
     Mailbox(Mailbox),
     /// Kinds "etrn" and "atrn".
     Provider(Provider),
+    /// Kind "wakeup".
+    Letter {
+        /// Where the message goes.
+        to: Address,
+        /// Who sends it.
+        from: Address,
+    },
     /// Kind "command": a program and its arguments. Never empty.
     Command(Vec<String>),
 }
@@ -64,7 +72,11 @@ pub(in crate::config) fn name(collect: &options::Collect) -> String {
 }
 
 /// `None` for what a check has refused.
-pub(super) fn build(collect: &options::Collect, surroundings: &Surroundings) -> Option<Collector> {
+pub(super) fn build(
+    collect: &options::Collect,
+    hostname: &Domain,
+    surroundings: &Surroundings,
+) -> Option<Collector> {
     let means = match *collect.kind {
         CollectKind::Pop3 => Means::Mailbox(mailbox::build(collect, surroundings)?),
         CollectKind::Etrn => {
@@ -78,7 +90,13 @@ pub(super) fn build(collect: &options::Collect, surroundings: &Surroundings) -> 
             Means::Provider(provider(collect, surroundings, Ask::Turn(call), ODMR_PORT)?)
         }
         CollectKind::Command => Means::Command(collect.command.value.clone()),
-        CollectKind::Wakeup => return None,
+        CollectKind::Wakeup => Means::Letter {
+            to: (*collect.to).clone()?,
+            from: match &*collect.from {
+                Some(from) => from.clone(),
+                None => format!("postmaster@{hostname}").parse().ok()?,
+            },
+        },
     };
     Some(Collector {
         name: name(collect),

@@ -97,7 +97,10 @@ impl Checks<'_> {
             CollectKind::Command if collect.command.is_empty() && collect.command.is_sound() => {
                 Some(("needs a program", "add `command = [\"/path/of/program\"]`"))
             }
-            CollectKind::Command => None,
+            CollectKind::Wakeup if collect.to.is_none() && collect.to.is_sound() => {
+                Some(("needs an address", "add `to = \"wakeup@isp.example\"`"))
+            }
+            CollectKind::Command | CollectKind::Wakeup => None,
             _ if collect.server.is_none() && collect.server.is_sound() => {
                 Some(("needs a server", "add `server = \"host:port\"`"))
             }
@@ -152,8 +155,9 @@ impl Checks<'_> {
                     &[CollectKind::Etrn, CollectKind::Atrn, CollectKind::Pop3]
                 }
                 "names" | "fallback" => &[CollectKind::Etrn, CollectKind::Atrn],
+                "to" | "from" => &[CollectKind::Wakeup],
                 "command" => &[CollectKind::Command],
-                "wait" => &[CollectKind::Etrn, CollectKind::Command],
+                "wait" => &[CollectKind::Etrn, CollectKind::Wakeup, CollectKind::Command],
                 _ => &[CollectKind::Pop3],
             }
         };
@@ -161,6 +165,8 @@ impl Checks<'_> {
             ("server", collect.server.place()),
             ("fallback", collect.fallback.place()),
             ("names", collect.names.place()),
+            ("to", collect.to.place()),
+            ("from", collect.from.place()),
             ("command", collect.command.place()),
             ("wait", collect.wait.place()),
             ("tls", collect.tls.place()),

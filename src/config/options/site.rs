@@ -210,12 +210,17 @@ section! {
         /// all names below) and #queues. After atrn the provider may send mail for these
         /// and nothing else.
         names: Vec<String> = none("none");
+        /// For wakeup: the provider's address. The message goes through the queue, over
+        /// the same connection as other mail.
+        to: Option<Address> = unset("none");
+        /// For wakeup: who sends it.
+        from: Option<Address> = unset("postmaster@ our hostname");
         /// For kind "command": the program, with its arguments. It is run without a
         /// shell, finds the collector's name in TURNSPOOL_COLLECTOR, and may take an
         /// hour.
         command: Vec<String> = none("none");
-        /// How long the link stays up for mail that the provider sends after an etrn or
-        /// a command. When sessions have come and are over it is waited no longer.
+        /// How long the link stays up for mail that the provider sends after an etrn,
+        /// a wakeup or a command. When sessions have come and are over it is waited no longer.
         wait: Duration = is(seconds(60)).within(Duration::ZERO, DAY);
         /// TLS towards the server: "none", "starttls" or "implicit". Its certificate is
         /// checked against the authorities that this system trusts.

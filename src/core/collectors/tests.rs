@@ -65,6 +65,7 @@ impl Bench {
             .map(|output| match output {
                 Output::Prepare(run, _) => format!("prepare {}", run.0),
                 Output::Order(..) => "order".to_owned(),
+                Output::Summon(..) => "summon".to_owned(),
                 Output::Fetch(_, fetch) => format!("fetch {}", fetch.number.0),
                 Output::Command(run, _) => format!("command {}", run.0),
                 Output::WantLink => "link".to_owned(),

@@ -4,6 +4,7 @@ use spool_format::NoteField;
 
 use super::Common;
 use crate::core::ConnectionId;
+use crate::core::collector::RunId;
 use crate::core::incoming::{Arrived, Incoming};
 use crate::core::notifying::Pending;
 use crate::mail::RecipientIndex;
@@ -24,6 +25,8 @@ pub(in crate::core) enum Waiting {
     Notification(Pending),
     /// A collection that is to delete the message on the server.
     Collection(ConnectionId, MessageNumber),
+    /// A collector whose wake-up message it is.
+    Summons(RunId),
 }
 
 /// A message between its seal and its commit.

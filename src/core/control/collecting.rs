@@ -8,8 +8,14 @@ use crate::time::Now;
 impl ControlCore {
     pub(super) fn collect_over_links(&mut self, now: Now) {
         loop {
+            // Data cores hear of a link before they hear of what goes over it.
+            self.operations
+                .extend(std::iter::from_fn(|| self.online.poll()));
             self.collectors
                 .line(now, self.online.line(), self.online.visitors());
+            // Behind the word on the link: what is due now must not begin over one that has
+            // just gone.
+            self.collectors.timer(now);
             let wanted = self.online.wanted();
             self.collectors.run(now, &wanted);
             let mut moved = false;

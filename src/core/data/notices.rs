@@ -92,6 +92,7 @@ impl DataCore {
                 self.common.bans.ban(now.instant, client, until);
             }
             Notice::Collect(order) => self.collect(now, *order),
+            Notice::Summon(summons) => self.common.summon(now, &summons),
             Notice::Configured(settings) => self.common.configure(now, settings),
             Notice::Recipients(lists) => self.common.recipients = lists,
             Notice::Stop { deadline } => {

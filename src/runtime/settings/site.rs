@@ -10,6 +10,7 @@ use super::mailboxes;
 use crate::config::{self, Config, ListenWhen, ListenerTls};
 use crate::core::collector::{Collector, Means, Provider, Way};
 use crate::core::online::{LinkSetup, OpenWhen, Setup};
+use crate::core::summoning::Letter;
 use crate::link::outing::Memory;
 use crate::queue::way::NeedsLink;
 use crate::route::{HostTls, Network, TlsPolicy, TlsStart};
@@ -44,7 +45,7 @@ pub(super) fn collectors(config: &Config) -> Vec<Arc<Collector>> {
             config::Means::Provider(provider) => {
                 provider.servers.iter().any(|(host, _)| link.host(host))
             }
-            config::Means::Command(_) => link != NeedsLink::Nothing,
+            config::Means::Letter { .. } | config::Means::Command(_) => link != NeedsLink::Nothing,
         };
         Arc::new(Collector {
             name: written.name.as_str().into(),
@@ -72,6 +73,10 @@ fn means(config: &Config, means: &config::Means) -> Means {
             }),
             ask: provider.ask.clone(),
         }),
+        config::Means::Letter { to, from } => {
+            let (to, from) = (to.clone(), from.clone());
+            Means::Letter(Arc::new(Letter { to, from }))
+        }
         config::Means::Command(words) => Means::Command(words.clone()),
     }
 }
