@@ -21,6 +21,7 @@ use crate::mail::{Priority, QueueId, RecipientIndex};
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::route::{NextHopRef, Protocol, TlsPolicy};
+use crate::spool::commit::Durability;
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use crate::spool::message::{SegmentSource, View};
 use crate::time::Now;
@@ -203,7 +204,7 @@ impl Bench {
                 segment,
                 offset,
                 octets,
-                ..
+                durability,
             } => {
                 let place = SegmentPlace {
                     log: LogId(0),
@@ -216,8 +217,8 @@ impl Bench {
                 let result = Ok(());
                 let written = Completion::Written { result, octets };
                 match self.disk {
-                    Disk::Answers => self.ready.push_back(written),
-                    Disk::Hangs => self.hung.push_back(written),
+                    Disk::Hangs if durability != Durability::None => self.hung.push_back(written),
+                    Disk::Answers | Disk::Hangs => self.ready.push_back(written),
                 }
             }
             Operation::Forget { segment } => {

@@ -24,6 +24,7 @@ mod pppd;
 mod queue_tools;
 mod real_clients;
 mod relaying;
+mod release;
 mod smtp_sink;
 mod stop;
 mod tls;
