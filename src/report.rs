@@ -301,6 +301,13 @@ pub enum Fact {
         /// Nothing was cut off.
         clean: bool,
     },
+    /// The list of a customer's recipients is in force as it stands in its file now.
+    RecipientsLoaded {
+        /// Whose.
+        customer: String,
+        /// How many entries it has.
+        entries: usize,
+    },
     /// Something happened to a link.
     Link {
         /// Which.
@@ -535,6 +542,11 @@ impl fmt::Display for Fact {
                 f,
                 "stopped with sessions still open: what was not acknowledged is sent again by \
                  its client, what was not finished is delivered after the next start"
+            ),
+            Self::RecipientsLoaded { customer, entries } => write!(
+                f,
+                "recipients of {customer} loaded: {entries} {}",
+                if *entries == 1 { "entry" } else { "entries" }
             ),
             Self::Link { link, fact } => write!(f, "link {}: {fact}", Escaped(link)),
             Self::Trouble { what } => write!(f, "{}", Escaped(what)),

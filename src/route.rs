@@ -30,6 +30,7 @@ use crate::user::UserName;
 pub mod customer;
 pub mod exchangers;
 mod network;
+pub mod recipients;
 
 pub use customer::{Customer, Customers};
 pub use network::{Network, NetworkError};

@@ -1,14 +1,17 @@
 //! `turnspool check`: everything that is wrong with a configuration file.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{Exit, Failure, Global, print_json};
+use crate::config::report::{Finding, Report};
 use crate::config::surroundings::Surroundings;
-use crate::config::{self, report::Report};
+use crate::config::{self, Config};
+use crate::route::CustomerName;
+use crate::runtime::recipients;
 
 /// Checks a configuration file.
 #[derive(Debug, Args)]
@@ -41,7 +44,10 @@ impl Check {
                 "check: which file? Name it: turnspool check FILE",
             ));
         };
-        let report = config::load(file, &Surroundings::of_this_process()).err();
+        let report = match config::load(file, &Surroundings::of_this_process()) {
+            Ok(config) => lists(file, &config),
+            Err(report) => Some(report),
+        };
         let findings = report.as_ref().map_or(&[][..], |report| &report.findings);
         if global.json {
             let errors = findings.iter().map(|finding| Fact {
@@ -68,6 +74,25 @@ impl Check {
             Exit::Usage
         })
     }
+}
+
+/// What is wrong with the files that stand beside the configuration, and are read anew
+/// while the server runs.
+fn lists(file: &Path, config: &Config) -> Option<Report> {
+    let finding = |(customer, what): (CustomerName, String)| Finding {
+        position: None,
+        option: "customer.recipients_file".to_owned(),
+        what: format!("of \"{customer}\": {what}"),
+        instead: "mend the line; one address a line".to_owned(),
+    };
+    let findings: Vec<_> = recipients::faults(config)
+        .into_iter()
+        .map(finding)
+        .collect();
+    (!findings.is_empty()).then(|| Report {
+        file: file.to_owned(),
+        findings,
+    })
 }
 
 fn count(report: &Report) -> String {

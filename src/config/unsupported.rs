@@ -30,11 +30,8 @@ const fn row(option: &'static str, value: &'static str, instead: &'static str) -
     }
 }
 
-const REMOVE: &str = "remove it";
-
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    row("customer.recipients_file", ANY, REMOVE),
     row("collect.kind", "etrn", "ask for it by other means, or collect a mailbox by pop3"),
     row("collect.kind", "atrn", "ask for it by other means, or collect a mailbox by pop3"),
     row("collect.kind", "wakeup", "ask for it by other means, or collect a mailbox by pop3"),
@@ -115,7 +112,7 @@ mod tests {
         assert!(advice("route.next_hop", Some("smtp://127.0.0.1")).is_none());
         assert!(advice("collect.kind", Some("etrn")).is_some());
         assert!(advice("collect.kind", Some("pop3")).is_none());
-        assert!(advice("customer.recipients_file", None).is_some());
+        assert!(advice("customer.recipients_file", None).is_none());
         assert!(advice("delivery.mode", None).is_none());
         assert!(advice("delivery.mode", Some("smarthost")).is_none());
     }

@@ -28,6 +28,7 @@ use crate::queue::{
     self, CoreNumber, CoreSet, HostMemory, Recipients, Schedule, Sessions, Told, retry::Jitter,
 };
 use crate::report::Fact;
+use crate::route::recipients::RecipientLists;
 use crate::smtp::auth::Nonces;
 use crate::spool::commit::Ticket;
 use crate::spool::log::{Attempt, Log, Rest};
@@ -60,6 +61,8 @@ pub(super) struct WantedConnection {
 pub(super) struct Common {
     pub(super) id: CoreId,
     pub(super) settings: Arc<Settings>,
+    /// Those of the settings, or newer.
+    pub(super) recipients: Arc<RecipientLists>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) log: Log,
     pub(super) queue: Schedule,
@@ -157,6 +160,7 @@ impl Common {
             id,
             tls: tls::Clients::new(settings.tls.client.clone()),
             room: tls::Room::default(),
+            recipients: Arc::clone(&settings.recipients),
             settings,
             sessions,
             log,
@@ -490,6 +494,7 @@ impl Common {
             self.rerouting = Some(Rerouting::new(now.instant));
         }
         self.tls = tls::Clients::new(settings.tls.client.clone());
+        self.recipients = Arc::clone(&settings.recipients);
         self.settings = settings;
     }
 }

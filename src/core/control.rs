@@ -29,6 +29,7 @@ use crate::core::collector::Collector;
 use crate::core::collectors::Collectors;
 use crate::core::computing::{Asker, Computing, Next, Worked};
 use crate::core::online::Online;
+use crate::core::recipients::Watch;
 use crate::core::release::Desk;
 use crate::core::turns::{Tell, Turns};
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Notice};
@@ -36,7 +37,7 @@ use crate::report::Fact;
 use crate::route::{Customers, NextHop};
 use crate::time::{Instant, Now};
 
-pub use operation::{ControlCompletion, ControlOperation, Reconfigured};
+pub use operation::{ControlCompletion, ControlOperation, Found, LookNumber, Reconfigured};
 
 /// How long the operator waits for a data core's part of an answer. A core that
 /// is healthy answers within a millisecond; one that hangs must not hang the
@@ -95,6 +96,7 @@ pub struct ControlCore {
     computing: Computing,
     guessers: Guessers,
     collectors: Collectors,
+    recipients: Watch,
     stop: Stop,
     operations: VecDeque<ControlOperation>,
 }
@@ -110,6 +112,8 @@ impl ControlCore {
         online: Online,
     ) -> Self {
         let mut desk = Desk::new(data_cores, seed);
+        let mut recipients = Watch::default();
+        recipients.configure(now.instant, &customers);
         desk.set_customers(now, customers);
         Self {
             data_cores,
@@ -123,6 +127,7 @@ impl ControlCore {
             computing: Computing::default(),
             guessers: Guessers::default(),
             collectors: Collectors::new(data_cores),
+            recipients,
             stop: Stop::No,
             operations: VecDeque::new(),
         }
@@ -207,6 +212,9 @@ impl ControlCore {
                 };
                 self.tell(core, notice);
             }
+            ControlCompletion::RecipientsLookedAt { look, found } => {
+                self.recipients_looked_at(now, look, found);
+            }
             ControlCompletion::DiskSpace { free_bytes } => {
                 self.tell_all(&Notice::DiskSpace { free_bytes });
             }
@@ -248,6 +256,7 @@ impl ControlCore {
             .chain(self.turns.deadline())
             .chain(self.computing.deadline())
             .chain(self.collectors.deadline())
+            .chain(self.recipients.deadline())
             .chain(self.online.deadline())
             .min()
     }
@@ -341,6 +350,18 @@ impl ControlCore {
         }
     }
 
+    /// Files of recipients were looked at.
+    fn recipients_looked_at(&mut self, now: Now, look: LookNumber, found: Found) {
+        let Some(found) = self.recipients.looked(now.instant, look, found) else {
+            return;
+        };
+        let facts = found.facts.into_iter().map(ControlOperation::Report);
+        self.operations.extend(facts);
+        if let Some(lists) = found.changed {
+            self.tell_all(&Notice::Recipients(lists));
+        }
+    }
+
     fn compute(&mut self, next: Option<Next>) {
         match next {
             Some(Next::Begin(asker, work)) => {
@@ -376,6 +397,7 @@ impl ControlCore {
                 needs_restart,
             }) => {
                 self.collectors.configure(now, &settings.collectors);
+                self.recipients.configure(now.instant, &settings.customers);
                 self.desk
                     .set_customers(now, Arc::clone(&settings.customers));
                 self.tell_all(&Notice::Configured(settings));
@@ -397,6 +419,10 @@ impl ControlCore {
     fn look_at_the_clock(&mut self, now: Now) {
         self.desk.timer(now, &mut self.operations);
         self.collectors.timer(now);
+        if let Some(look) = self.recipients.timer(now.instant) {
+            let operation = ControlOperation::LookAtRecipients { look };
+            self.operations.push_back(operation);
+        }
         if now.instant >= self.measure_at {
             self.measure_at = now.instant + DISK_INTERVAL;
             self.operations.push_back(ControlOperation::MeasureDisk);

@@ -32,6 +32,8 @@ counters! {
     logins_banned,
     /// Recipients that were refused at RCPT.
     recipients_refused,
+    /// Of those, recipients that their customer's list does not have.
+    recipients_unknown,
     /// Recipients that were told to come back since their customer's quota is reached.
     recipients_over_quota,
     /// Messages that were committed and answered 250.

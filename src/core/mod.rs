@@ -19,13 +19,12 @@
 //! What is not here: bytes of bodies. They go from a completion's borrow into the
 //! batch of the log, and from the mapped segment to the socket.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 
 use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 
+pub use self::host::{Endpoint, Host, NoHost, Unresolved};
 use crate::core::bans::Client;
 use crate::core::computing::{Asker, Work, Worked};
 use crate::core::release::{Order, Part, Purpose, ReleaseAsker, ReleaseId};
@@ -35,8 +34,8 @@ use crate::queue;
 use crate::queue::permits::DestinationKey;
 use crate::queue::schedule::{Offer, ReleaseEnd, Waiting};
 use crate::report::Fact;
-use crate::route::{CustomerName, HostTls, NextHop, Protocol};
-use crate::smtp::client::auth::Credentials;
+use crate::route::recipients::RecipientLists;
+use crate::route::{CustomerName, NextHop};
 use crate::smtp::etrn;
 use crate::spool::commit::{Durability, WriteFault};
 use crate::spool::log::Gone;
@@ -61,6 +60,7 @@ mod deadlines;
 mod delivery;
 pub mod fetching;
 mod flow;
+mod host;
 mod hosts;
 mod incoming;
 mod inquiry;
@@ -73,6 +73,7 @@ pub mod online;
 mod outbound;
 mod outcome;
 mod reception;
+mod recipients;
 pub mod release;
 mod releasing;
 mod remembering;
@@ -387,6 +388,8 @@ pub enum Notice {
     Collect(Box<collector::Order>),
     /// A new configuration is in force for what begins from now on.
     Configured(Arc<crate::core::data::Settings>),
+    /// Lists of recipients have changed.
+    Recipients(Arc<RecipientLists>),
     /// Finish what is in flight, take nothing new; at the deadline, stop.
     Stop {
         /// When patience ends.
@@ -551,6 +554,7 @@ pub enum Door {
     /// Whoever connects is refused by the system.
     Closed,
 }
+
 /// A turn of a customer, from its question to its end. Given by the control core.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TurnNumber(pub u64);
@@ -558,82 +562,3 @@ pub struct TurnNumber(pub u64);
 /// A question of the operator that is under way.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AdminRequestId(pub u64);
-
-/// Where a connection leads.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Endpoint {
-    /// Over the network.
-    Tcp(SocketAddr),
-    /// To a socket in the file system: an LMTP server on this machine.
-    Unix(Arc<Path>),
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "[{}]:{}", address.ip(), address.port()),
-            Self::Unix(path) => write!(f, "{}", path.display().to_string().escape_debug()),
-        }
-    }
-}
-
-/// A host that may take mail, with the addresses that it has.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Host {
-    /// As it was configured or stands in the DNS.
-    pub name: String,
-    /// In the order in which they are to be tried. Never empty.
-    pub addresses: Vec<Endpoint>,
-    /// SMTP or LMTP.
-    pub protocol: Protocol,
-    /// How TLS is used towards it.
-    pub tls: HostTls,
-    /// Lower ones are tried first; hosts with an equal one in an order that is drawn
-    /// anew for each connection, so that they share the load (RFC 5321 §5.1).
-    pub preference: u16,
-    /// Who we are to it.
-    pub login: Option<Arc<Credentials>>,
-}
-
-/// Why a next hop has no hosts.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
-pub enum Unresolved {
-    /// There is none and there will be none unless somebody changes something: its mail
-    /// is returned.
-    #[error("{why}")]
-    Never {
-        /// What the sender's notification says.
-        reason: NoHost,
-        /// For the operator and the sender.
-        why: String,
-    },
-    /// The DNS did not answer, or not in order: it may later.
-    #[error("{0}")]
-    Later(String),
-}
-
-/// Why there will be no host.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum NoHost {
-    /// The name does not exist.
-    NoSuchDomain,
-    /// The domain says that it takes no mail (RFC 7505).
-    NullMx,
-    /// It has hosts by name, and none of them has an address.
-    NoAddress,
-    /// Its mail would come back to us.
-    Loop,
-}
-
-impl NoHost {
-    /// Class, subject and detail (RFC 3463, and RFC 7505 §4.1 for null MX).
-    #[must_use]
-    pub const fn status(self) -> (u8, u16, u16) {
-        match self {
-            Self::NoSuchDomain => (5, 1, 2),
-            Self::NullMx => (5, 1, 10),
-            Self::NoAddress => (5, 4, 4),
-            Self::Loop => (5, 4, 6),
-        }
-    }
-}

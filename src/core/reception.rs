@@ -431,10 +431,9 @@ impl Reception {
                     _ => rules.may_relay(self.client(), self.relay_user(common), domain),
                 };
                 match relay {
-                    Relay::Relay(_) => match common.room_for(domain) {
+                    Relay::Relay(_) => match common.takes(recipient.forward_path.address()) {
                         Ok(()) => Verdict::Accept,
                         Err(refusal) => {
-                            common.counters.recipients_over_quota += 1;
                             common.report(Fact::Refused {
                                 peer: self.peer(),
                                 reply: refusal.reply().text().to_owned(),

@@ -9,6 +9,7 @@ use crate::core::collector::Collector;
 use crate::core::credentials::Credentials;
 use crate::mail::Domain;
 use crate::queue::destination::Policies;
+use crate::route::recipients::RecipientLists;
 use crate::route::{self, Customers, Protocol, RelayRules, Routes, TlsStart};
 use crate::smtp;
 use crate::smtp::client::settings::TlsPolicy;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub routes: Routes,
     /// Whom we hold mail for.
     pub customers: Arc<Customers>,
+    /// Which addresses those have that gave us a list, when this was made.
+    pub recipients: Arc<RecipientLists>,
     /// How we speak SMTP to a next hop.
     pub smtp_client: Arc<smtp::client::settings::Settings>,
     /// How we speak LMTP to a next hop.

@@ -48,17 +48,18 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use spool_format::Location;
 
+use self::arrival::Arriving;
 use super::destination::{Destinations, Gate, Health, Policies, Turn, Want};
 use super::handles::{Handle, Handles};
-use super::index::{DestinationId, Index, MessageFacts, MessageSlot, Recipients, ShareSlot};
+use super::index::{DestinationId, Index, ShareSlot};
 use super::permits::{CoreNumber, DestinationKey, Permit, Permits};
 use super::retry::Jitter;
 use super::way::Way;
-use crate::mail::{QueueId, RecipientIndex};
+use crate::mail::QueueId;
 use crate::route::{NextHop, NextHopRef};
 use crate::time::{Instant, Now, WallTime};
-use spool_format::Told;
 
+mod arrival;
 mod delivery;
 mod expiry;
 mod fallback;
@@ -75,6 +76,7 @@ mod simulation;
 mod tests;
 mod visit;
 
+pub use arrival::{NewMessage, NewRecipient};
 pub use delivery::{ConnectionFailure, Job, RecipientOutcome, Take};
 pub use expiry::ExpiryReason;
 use line::Line;
@@ -122,31 +124,6 @@ pub struct ConnectionId(Handle);
 /// A job of this core. Never given twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct JobId(Handle);
-
-/// A committed message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NewMessage {
-    /// What the index keeps.
-    pub facts: MessageFacts,
-}
-
-/// A recipient of a [`NewMessage`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NewRecipient<'a> {
-    /// Which of the envelope.
-    pub recipient: RecipientIndex,
-    /// Where it goes.
-    pub next_hop: NextHopRef<'a>,
-    /// How often it was tried, where the message comes from recovery.
-    pub attempts: u16,
-    /// Not before (RFC 4865, or the time of the next attempt after recovery).
-    pub not_before: Option<WallTime>,
-    /// What the sender was told in an earlier life of this process.
-    pub told: Told,
-}
-
-/// A recipient on its way to its share: destination, number, attempts, not before, told.
-type Arriving = (DestinationId, RecipientIndex, u16, Option<WallTime>, Told);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ConnectionState {
@@ -297,73 +274,6 @@ impl Schedule {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.len()
-    }
-
-    /// A committed message with its recipients, each at most once.
-    ///
-    /// # Panics
-    /// If there is no recipient, or the queue id is queued already: errors of ours.
-    pub fn enqueue<'a>(
-        &mut self,
-        now: Now,
-        message: &NewMessage,
-        recipients: impl IntoIterator<Item = NewRecipient<'a>>,
-    ) {
-        self.begin(now);
-        let mut list = std::mem::take(&mut self.scratch);
-        for new in recipients {
-            let destination = self.destination(new.next_hop);
-            let destination = self.instead_of(destination).unwrap_or(destination);
-            list.push((
-                destination,
-                new.recipient,
-                new.attempts,
-                new.not_before,
-                new.told,
-            ));
-        }
-        assert!(
-            !list.is_empty(),
-            "{} has no recipients",
-            message.facts.queue_id
-        );
-        if list.len() > 1 {
-            list.sort_unstable_by_key(|(destination, recipient, ..)| (*destination, *recipient));
-        }
-        let slot = self.index.insert(&message.facts);
-        for group in list.chunk_by(|a, b| a.0 == b.0) {
-            self.enqueue_share(slot, group);
-        }
-        list.clear();
-        self.scratch = list;
-    }
-
-    /// One destination of a new message.
-    fn enqueue_share(&mut self, message: MessageSlot, group: &[Arriving]) {
-        let id = group[0].0;
-        let recipients = match group {
-            [(_, one, ..)] => Recipients::One(*one),
-            many => Recipients::Many(many.iter().map(|(_, recipient, ..)| *recipient).collect()),
-        };
-        // They differ only after recovery; the most tried and the soonest stand for all.
-        let attempts = group.iter().map(|(_, _, attempts, ..)| *attempts).max();
-        let not_before = group.iter().map(|(.., not_before, _)| *not_before).min();
-        let told = group
-            .iter()
-            .fold(Told::NOTHING, |all, (.., told)| all.and(*told));
-        let share = self
-            .index
-            .add_share(message, id, recipients, attempts.unwrap_or(0));
-        self.index.share_mut(share).told = told;
-        self.admit(share);
-        match not_before.flatten() {
-            Some(time) if time > self.now.wall => {
-                let due = self.now.instant + time.since(self.now.wall);
-                self.defer_until(share, due);
-            }
-            _ => self.make_ready(share),
-        }
-        self.reconsider(id);
     }
 
     /// A notice said that permits came free.

@@ -58,6 +58,7 @@ impl Fact {
             Self::ConfigurationRefused { .. } => "configuration-refused",
             Self::Stopping { .. } => "stopping",
             Self::Stopped { .. } => "stopped",
+            Self::RecipientsLoaded { .. } => "recipients-loaded",
             Self::Link { fact, .. } => fact.name(),
             Self::Trouble { .. } => "trouble",
         }
@@ -87,6 +88,7 @@ impl Fact {
             | Self::ReleaseEnded { .. }
             | Self::Steered { .. }
             | Self::Configured { .. }
+            | Self::RecipientsLoaded { .. }
             | Self::Stopping { .. }
             | Self::Stopped { clean: true }
             | Self::Room { full: None, .. } => Level::Info,

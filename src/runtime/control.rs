@@ -32,6 +32,7 @@ use crate::runtime::link::{Drivers, memory};
 use crate::runtime::log::report_control;
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::maildir;
+use crate::runtime::recipients::Shelf;
 use crate::runtime::storeroom::Storeroom;
 use crate::runtime::wake;
 
@@ -64,6 +65,8 @@ pub struct Start {
     pub clock: Clock,
     /// Segment files.
     pub storeroom: Arc<Storeroom>,
+    /// Files of recipients, as they were read for the start.
+    pub recipients: Arc<Shelf>,
     /// What is configured about hosts.
     pub book: HostBook,
     /// Secret, and new at each start.
@@ -87,6 +90,7 @@ struct Shell {
     clock: Clock,
     mailboxes: Arc<Mailboxes>,
     storeroom: Arc<Storeroom>,
+    recipients: Arc<Shelf>,
     dns: Rc<Dns>,
     book: Rc<HostBook>,
     random: Jitter,
@@ -127,6 +131,7 @@ pub async fn run(start: Start) -> Result<Exit, String> {
         mailboxes,
         clock,
         storeroom,
+        recipients,
         book,
         seed,
         dns,
@@ -151,6 +156,7 @@ pub async fn run(start: Start) -> Result<Exit, String> {
         clock,
         mailboxes,
         storeroom,
+        recipients,
         book: Rc::new(book),
         random: Jitter::new(seed),
         dns: Rc::new(dns),
@@ -342,6 +348,16 @@ impl Control {
                             Err(format!("looking up {host} took too long"))
                         });
                     control.turn(ControlCompletion::CollectingPrepared { collector, result });
+                });
+            }
+            ControlOperation::LookAtRecipients { look } => {
+                let shelf = Arc::clone(&self.0.borrow().recipients);
+                let control = self.clone();
+                tokio::task::spawn_local(async move {
+                    let looked = tokio::task::spawn_blocking(move || shelf.look()).await;
+                    // A thread that broke off has found out nothing.
+                    let found = looked.unwrap_or_default();
+                    control.turn(ControlCompletion::RecipientsLookedAt { look, found });
                 });
             }
             ControlOperation::MeasureDisk => {

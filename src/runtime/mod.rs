@@ -25,6 +25,7 @@ pub mod mailboxes;
 mod maildir;
 pub mod net;
 pub mod outgoing;
+pub mod recipients;
 pub mod segments;
 pub mod serve;
 pub mod settings;

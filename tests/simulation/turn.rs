@@ -210,6 +210,7 @@ fn settings(cores: u8) -> Settings {
         relay,
         routes: routes.expect("routes"),
         customers: Arc::new(Customers::new(customers.clone()).expect("two customers")),
+        recipients: Arc::default(),
         smtp_client: Arc::clone(&client),
         lmtp_client: client,
         policies: Policies::default(),

@@ -254,6 +254,7 @@ impl World {
             routes: routes.expect("no routes"),
             policies: customers::counted(&plan.policies, &customers, &usage),
             customers,
+            recipients: Arc::default(),
             collectors: Vec::new(),
             smtp_client: Arc::clone(&client),
             lmtp_client: client,

@@ -41,8 +41,11 @@ section! {
         warn: Duration = is(Duration::ZERO).within(Duration::ZERO, DAY.saturating_mul(365));
         /// How much is held.
         quota: Quota = options();
-        /// The customer's addresses, one a line. Others are refused, so that we
-        /// need not return what the customer's host would refuse.
+        /// The customer's addresses, one a line: bob@branch.example; bob, at all of the
+        /// domains; @branch.example, all of a domain. Others are refused, so that we need not
+        /// return what the customer's host would refuse; bob+news is bob, and postmaster
+        /// is always there. A change of the file holds within seconds, without a reload;
+        /// while it has a fault, or is gone, what was read before holds.
         recipients_file: Option<PathBuf> = unset("every address is taken");
         /// Whom to ask about this customer. It is written to the log with what concerns
         /// the customer, and mail is never sent there by itself.

@@ -11,6 +11,7 @@ use crate::core::collector::Collector;
 use crate::core::computing::{Asker, Work, Worked};
 use crate::core::data::Settings;
 use crate::core::online::{LinkEvent, LinkOperation};
+pub use crate::core::recipients::{Found, LookNumber};
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, maildir};
 use crate::link::LinkId;
 use crate::link::collecting::{Collected, CollectorId};
@@ -72,6 +73,11 @@ pub enum ControlOperation {
     },
     /// Read the password of a mailbox, and look up its server.
     PrepareCollecting(Arc<Collector>),
+    /// Look which files of recipients have changed, and read those.
+    LookAtRecipients {
+        /// To answer with.
+        look: LookNumber,
+    },
     /// Look how much room there is.
     MeasureDisk,
     /// Run the command that brings a customer's site on line.
@@ -175,6 +181,13 @@ pub enum ControlCompletion {
         connection: queue::ConnectionId,
         /// For each mailbox; an error is a sentence for the operator.
         written: Vec<Result<(), String>>,
+    },
+    /// The outcome of [`ControlOperation::LookAtRecipients`].
+    RecipientsLookedAt {
+        /// Which.
+        look: LookNumber,
+        /// What was found.
+        found: Found,
     },
     /// The outcome of [`ControlOperation::MeasureDisk`].
     DiskSpace {

@@ -91,6 +91,7 @@ impl DataCore {
             }
             Notice::Collect(order) => self.collect(now, *order),
             Notice::Configured(settings) => self.common.configure(now, settings),
+            Notice::Recipients(lists) => self.common.recipients = lists,
             Notice::Stop { deadline } => {
                 self.common.stop(now, deadline);
                 for id in self.connection_ids() {

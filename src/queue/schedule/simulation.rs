@@ -8,6 +8,7 @@ use std::time::Duration;
 use spool_format::{LogId, Offset, SegmentId};
 
 use super::*;
+use crate::mail::RecipientIndex;
 use crate::mail::{DeliverBy, DeliverByMode, Priority};
 use crate::queue::index::{HoldState, ShareState};
 use crate::queue::retry::Retry;
@@ -16,6 +17,7 @@ use crate::queue::{MessageFacts, Policy};
 use crate::route::{
     CustomerName, DeliveryMode, Host, HostName, Protocol, SmarthostGroup, TlsPolicy,
 };
+use spool_format::Told;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

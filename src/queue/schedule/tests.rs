@@ -3,11 +3,14 @@ use std::collections::HashMap;
 use spool_format::{LogId, Offset, SegmentId};
 
 use super::*;
+use crate::mail::RecipientIndex;
 use crate::mail::{DeliverBy, DeliverByMode, Priority};
 use crate::queue::destination::CONNECTIONS_FIRST;
 use crate::queue::index::{HoldState, ShareState};
+use crate::queue::index::{MessageFacts, Recipients};
 use crate::queue::retry::Retry;
 use crate::queue::{Entry, Gate, Offer, Policy};
+use spool_format::Told;
 
 mod link;
 

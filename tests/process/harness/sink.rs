@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::place;
 use super::rule::{Action, Rule, Stage};
 use super::session::Session;
-use super::waiting::PATIENCE;
+use super::waiting::{PATIENCE, eventually};
 
 /// What a good server offers.
 pub(crate) const EVERYTHING: &[&str] = &[
@@ -164,7 +164,9 @@ impl Sink {
         extensions: &[&str],
         rules: impl IntoIterator<Item = Rule>,
     ) -> Self {
-        let listener = TcpListener::bind(address).expect("the address is ours");
+        // A program that another test is starting has a copy of whatever listened here
+        // before, until it is that program.
+        let listener = eventually("the address is free", || TcpListener::bind(address).ok());
         let shared = Arc::new(Shared {
             extensions: extensions.iter().map(|&line| line.to_owned()).collect(),
             rules: rules.into_iter().collect(),
