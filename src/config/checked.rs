@@ -15,13 +15,17 @@ use super::surroundings::Surroundings;
 use super::users::UsersFile;
 use crate::link::collecting::Appointment;
 use crate::mail::Domain;
+use crate::queue::notification::Rules;
 use crate::route::{HostName, Network, Scope};
 
+mod collector;
 mod customer;
 mod mailbox;
 mod site;
 
 pub use super::options::{ListenWhen, ListenerRole, ListenerTls, LogFormat, SmarthostTls};
+pub(super) use collector::name as collector_name;
+pub use collector::{Collector, Means, Provider};
 pub use customer::{Customer, Release as CustomerRelease};
 pub use mailbox::{DomainMailbox, Mailbox, Whose};
 pub use site::{Driver, Link};
@@ -51,10 +55,12 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Whom mail is held for; no two with a name, queue, user or domain in common.
     pub customers: Vec<Customer>,
-    /// Mailboxes that are collected; no two with one name or account.
-    pub mailboxes: Vec<Mailbox>,
+    /// How this site gets its own mail; no two with one name or account.
+    pub collectors: Vec<Collector>,
     /// When a delivery is tried again.
     pub retry: Retry,
+    /// How senders are told what becomes of their mail.
+    pub notify: Rules,
     /// How this site gets on line, in the order in which the links are wanted.
     pub links: Vec<Link>,
     /// When it does so of itself.
@@ -369,10 +375,15 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
         customers: (file.customer.iter())
             .map(|written| customer::build(written, surroundings))
             .collect(),
-        mailboxes: (file.collect.iter())
-            .filter_map(|collect| mailbox::build(collect, surroundings))
+        collectors: (file.collect.iter())
+            .filter_map(|collect| collector::build(collect, surroundings))
             .collect(),
         retry: retry(&file.retry),
+        notify: Rules {
+            per_minute: *file.notify.per_minute,
+            postmaster: (*file.notify.postmaster).clone(),
+            whole_bytes_max: file.notify.whole_message_max.0,
+        },
         links: file
             .link
             .iter()

@@ -9,6 +9,7 @@ use crate::core::collector::Collector;
 use crate::core::credentials::Credentials;
 use crate::mail::Domain;
 use crate::queue::destination::Policies;
+use crate::queue::notification;
 use crate::route::recipients::RecipientLists;
 use crate::route::{self, Customers, Protocol, RelayRules, Routes, TlsStart};
 use crate::smtp;
@@ -42,7 +43,9 @@ pub struct Settings {
     pub lmtp_client: Arc<smtp::client::settings::Settings>,
     /// When to try again, and how much at once.
     pub policies: Policies,
-    /// Mailboxes that are collected.
+    /// How senders are told what becomes of their mail.
+    pub notify: notification::Rules,
+    /// How this site gets its own mail.
     pub collectors: Vec<Arc<Collector>>,
     /// How many data cores there are; does not change before a restart.
     pub data_cores: u8,

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use spool_format::{Epoch, Location, LogId, Offset, SegmentId, SegmentPlace, SpoolUuid};
 
+use super::collector::Run;
 use super::data::{DataCore, Parts, Settings};
-use super::fetching::Fetched;
 use super::{
     Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId, Notice, Operation,
     Piece,
 };
 use crate::config::{self, surroundings::Surroundings};
 use crate::mail::{Priority, QueueId, RecipientIndex};
+use crate::queue::notification::allowance::Allowance;
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::route::{NextHopRef, Protocol, TlsPolicy};
@@ -64,7 +65,7 @@ struct Bench {
     facts: Vec<Fact>,
     stopped: bool,
     /// What fetches came to.
-    fetched: Vec<Fetched>,
+    fetched: Vec<Run>,
     /// Connections to providers.
     provider_connects: Vec<(ConnectionId, Endpoint)>,
     /// The address that every next hop has; none is ever found without.
@@ -117,6 +118,7 @@ impl Bench {
             id: CoreId(0),
             settings: Arc::new(settings),
             sessions: Arc::new(Sessions::new(100, 100, 5)),
+            allowance: Arc::new(Allowance::new(5)),
             log: Log::new(identity, log_settings, 11, free_bytes),
             queue,
             seed: 13,
@@ -238,8 +240,8 @@ impl Bench {
             }
             Operation::Report(fact) => self.facts.push(fact),
             Operation::Stopped => self.stopped = true,
-            Operation::TellControl(ControlNotice::Fetched { fetched, .. }) => {
-                self.fetched.push(fetched);
+            Operation::TellControl(ControlNotice::Collected(run)) => {
+                self.fetched.push(*run);
             }
             Operation::Receive { .. } | Operation::TellControl(_) => {}
             Operation::Connect { connection, to, .. } => {

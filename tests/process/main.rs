@@ -26,6 +26,7 @@ mod real_clients;
 mod recipients;
 mod relaying;
 mod release;
+mod site;
 mod smtp_sink;
 mod stop;
 mod tls;

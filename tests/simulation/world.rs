@@ -16,6 +16,7 @@ use turnspool::core::{
     Notice, Operation, Piece, Unresolved, admin, maildir, restart,
 };
 use turnspool::mail::{Domain, QueueId};
+use turnspool::queue::notification::{self, allowance::Allowance};
 use turnspool::queue::{self, CoreNumber, Permits, Schedule, Sessions};
 use turnspool::report::{Ending, Fact};
 use turnspool::route::{
@@ -153,6 +154,8 @@ pub(crate) struct Summary {
     pub(crate) delivered: u32,
     pub(crate) duplicates: u32,
     pub(crate) notifications: u32,
+    /// Of these: such that tell of several messages.
+    pub(crate) merged: u32,
     pub(crate) lives: u32,
     pub(crate) segments_reused: u32,
     /// Of everything that happened, in order.
@@ -256,6 +259,10 @@ impl World {
             customers,
             recipients: Arc::default(),
             collectors: Vec::new(),
+            notify: notification::Rules {
+                per_minute: plan.notifications_per_minute,
+                ..notification::Rules::default()
+            },
             smtp_client: Arc::clone(&client),
             lmtp_client: client,
             data_cores: 1,
@@ -349,9 +356,12 @@ impl World {
         let mut share: Vec<VecDeque<usize>> = vec![VecDeque::new(); self.plan.clients];
         for _ in 0..self.plan.messages {
             let octets_max = self.plan.octets_max;
-            let message = self
-                .ledger
-                .write(&mut self.random, octets_max, self.plan.domains);
+            let message = self.ledger.write(
+                &mut self.random,
+                octets_max,
+                self.plan.domains,
+                self.plan.senders,
+            );
             let client = self.random.length(0, share.len() - 1);
             share[client].push_back(message);
         }
@@ -684,6 +694,7 @@ impl World {
             id: CoreId(0),
             settings: Arc::clone(&self.settings),
             sessions: Arc::new(Sessions::new(100, 100, self.random.next())),
+            allowance: Arc::new(Allowance::new(u64::from(self.life))),
             log,
             queue,
             seed: self.random.next(),
@@ -1350,8 +1361,7 @@ impl World {
             }
             ControlNotice::TurnWanted { .. }
             | ControlNotice::Held { .. }
-            | ControlNotice::TurnOver { .. }
-            | ControlNotice::Fetched { .. } => panic!("nobody calls here"),
+            | ControlNotice::TurnOver { .. } => panic!("nobody calls here"),
             ControlNotice::Collected(_) => panic!("nobody is told to collect"),
             ControlNotice::Stopped { .. } => panic!("the shell says this, not the core"),
         }
@@ -1500,6 +1510,7 @@ impl World {
         self.summary.delivered = self.ledger.delivered;
         self.summary.duplicates = self.ledger.duplicates;
         self.summary.notifications = self.ledger.notifications;
+        self.summary.merged = self.ledger.merged;
         self.summary
     }
 }

@@ -9,7 +9,9 @@ mod server;
 mod site;
 
 pub use customer::{Customer, Quota, Release};
-pub use delivery::{Delivery, Dns, Retry, RouteRetry, RouteSection, SmarthostSection};
+pub use delivery::{
+    Delivery, Dns, NotifySection, Retry, RouteRetry, RouteSection, SmarthostSection,
+};
 pub use delivery::{DeliveryModeWord, SmarthostTls};
 pub use server::{Admin, Cores, Limits, ListenerSection, Log, LogDetail, Relay, SpoolSection, Tls};
 pub use server::{ListenWhen, ListenerRole, ListenerTls, LogFormat};
@@ -60,6 +62,8 @@ section! {
         route: Vec<RouteSection> = none("no static routes");
         /// When a delivery that failed is tried again, and until when.
         retry: Retry = options();
+        /// How senders are told that their mail is late, or has failed.
+        notify: NotifySection = options();
         /// Whom we hold mail for.
         customer: Vec<Customer> = none("no customers");
         /// How this site gets on line.

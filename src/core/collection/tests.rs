@@ -10,12 +10,13 @@ use std::time::Duration;
 use spool_format::{LogId, NoteFact, SegmentPlace, SpoolUuid};
 
 use crate::config::{self, surroundings::Surroundings};
-use crate::core::collector::{Collector, Order, Run};
+use crate::core::collector::{Means, Order, PopMailbox, Run, RunId};
 use crate::core::data::{DataCore, Parts, Settings};
 use crate::core::{Completion, ConnectionId, ControlNotice, CoreId, Notice, Operation, Piece};
 use crate::pop3::Login;
 use crate::pop3::mailbox::Large;
 use crate::pop3::memory::UIDL_TAG;
+use crate::queue::notification::allowance::Allowance;
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use crate::spool::message::{self, StoredMessage};
@@ -293,6 +294,7 @@ fn core(settings: &Arc<Settings>, log: Log, now: Now) -> DataCore {
         id: CoreId(0),
         settings: Arc::clone(settings),
         sessions: Arc::new(Sessions::new(100, 100, 5)),
+        allowance: Arc::new(Allowance::new(5)),
         log,
         queue: Schedule::new(queue_settings, permits, now),
         seed: 13,
@@ -327,13 +329,17 @@ impl World {
         }
     }
 
-    fn collector(&self) -> &Arc<Collector> {
-        &self.settings.collectors[0]
+    fn collector(&self) -> &Arc<PopMailbox> {
+        let Means::Mailbox(mailbox) = &self.settings.collectors[0].means else {
+            panic!("it is one");
+        };
+        mailbox
     }
 
     /// One run, until it is over.
     fn collect(&mut self, cut: Cut) -> Ended {
         let order = Order {
+            run: RunId(7),
             collector: Arc::clone(self.collector()),
             addresses: ["127.0.0.1:110".parse().expect("an address")].into(),
             login: Login::new("branch", "secret").expect("a login"),

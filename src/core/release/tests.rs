@@ -1,3 +1,4 @@
+use super::limit::REMEMBERED_MAX;
 use super::*;
 use crate::route::customer::{DeliverTo, Quota, ReleaseRules, Retention};
 

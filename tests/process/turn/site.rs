@@ -104,6 +104,8 @@ pub(super) struct Site {
     stream: BufReader<Box<dyn Line>>,
     /// Text of EHLO behind the turn.
     pub(super) extensions: &'static str,
+    /// MAIL and RCPT, as they came behind the turn.
+    pub(super) envelope: Vec<String>,
 }
 
 impl Site {
@@ -111,6 +113,7 @@ impl Site {
         Self {
             stream: BufReader::new(line),
             extensions: "",
+            envelope: Vec::new(),
         }
     }
 
@@ -272,7 +275,12 @@ impl Site {
                     return subjects;
                 }
                 "" => return subjects,
-                verb => self.answer(verb),
+                verb => {
+                    if matches!(verb, "MAIL" | "RCPT") {
+                        self.envelope.push(line.trim_end().to_owned());
+                    }
+                    self.answer(verb)
+                }
             };
             self.say(&reply);
             if subjects.len() >= most {
