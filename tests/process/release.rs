@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use crate::harness::message::message;
 use crate::harness::relay::Relay;
 use crate::harness::secure::only_ours;
-use crate::harness::{Client, Setup, Sink, eventually, skipped};
+use crate::harness::{Client, Gate, Setup, Sink, Stage, eventually, on, skipped};
 
 const SECRET: &str = "swordfish";
 
@@ -240,5 +240,64 @@ fn connections_use_up_nothing() {
     send(&relay, "b@branch.example", "one");
     client.expect("ETRN #branch", 253);
     site.wait_for_one();
+    relay.stop();
+}
+
+/// A drain over several connections that is killed again and again: all arrives, and at
+/// most what was on its way to the site comes twice.
+#[test]
+fn a_drain_that_is_killed_again_and_again() {
+    const MESSAGES: usize = 300;
+    const CRASHES: usize = 4;
+    const CONNECTIONS: usize = 3;
+    // A slow message behind each few holds the drain up, so that it is met in its middle.
+    let gates: Vec<Gate> = (0..CRASHES).map(|_| Gate::new()).collect();
+    let slow = |(nth, gate): (u32, &Gate)| on(Stage::End).after(50 * nth).times(1).hold(gate);
+    let site = Sink::ruled((1..).zip(&gates).map(slow));
+    let directory = tempfile::tempdir().expect("a directory");
+    let to = site.address().to_string();
+    let mut relay = Setup::new()
+        .cores(2)
+        .delivery(&format!("connections_per_destination = {CONNECTIONS}"))
+        .customer(&customer(
+            directory.path(),
+            "branch",
+            &to,
+            "release = { open = true }",
+        ))
+        .start();
+    // Of several sessions, so that both cores have some.
+    let mut clients: Vec<_> = (0..6).map(|_| relay.client()).collect();
+    for number in 0..MESSAGES {
+        let text = message(&format!("number {number}."), "text");
+        clients[number % 6].send("<a@client.example>", &["<b@branch.example>"], &text);
+    }
+    drop(clients);
+    for gate in &gates {
+        relay.client().expect("ETRN branch.example", 253);
+        eventually("a message is held up", || {
+            (gate.arrived() > 0).then_some(())
+        });
+        relay.kill();
+        gate.open();
+        relay.start_again();
+    }
+    relay.client().expect("ETRN branch.example", 253);
+    relay.wait_until_empty();
+    let mail = site.mail();
+    for number in 0..MESSAGES {
+        let subject = format!("Subject: number {number}.\r\n");
+        let has = |octets: &[u8]| {
+            octets
+                .windows(subject.len())
+                .any(|w| w == subject.as_bytes())
+        };
+        let copies = mail.iter().filter(|mail| has(&mail.octets)).count();
+        assert!(copies >= 1, "number {number} is lost");
+    }
+    // On each connection one whose reply is on its way, and one behind it.
+    let most = MESSAGES + CRASHES * CONNECTIONS * 2;
+    assert!(mail.len() <= most, "{} copies", mail.len());
+    eprintln!("{} came twice in {CRASHES} crashes", mail.len() - MESSAGES);
     relay.stop();
 }
