@@ -111,6 +111,8 @@ pub(super) struct Common {
     pub(super) link: LinkShare,
     /// Until when the operator need not be told again that segments cannot be prepared.
     pub(super) told_of_preparation: Option<Instant>,
+    /// Deliveries of held mail that begin when the log can be written to.
+    pub(super) awaiting_segment: Vec<ConnectionId>,
     stop: Stop,
 }
 
@@ -198,6 +200,7 @@ impl Common {
             letters: Vec::new(),
             link: LinkShare::default(),
             told_of_preparation: None,
+            awaiting_segment: Vec::new(),
             stop: Stop::No,
         }
     }

@@ -500,6 +500,13 @@ impl Delivery {
             self.client.handle(now, Input::Quit);
             return;
         }
+        if self.takes_held_mail(common) && common.log.awaits_segment() {
+            // Nothing could be written of what becomes of it: after a crash right now all
+            // of that would go once more.
+            common.awaiting_segment.push(self.flow.connection());
+            self.hunger = Hunger::Waiting;
+            return;
+        }
         loop {
             let take = match &self.errand {
                 Errand::Call { .. } => Take::Quit,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spool_format::{LogId, SegmentId, SegmentPlace};
 
-use crate::core::common::{Common, Settled};
+use crate::core::common::{Call, Common, Settled};
 use crate::core::lending::Forget;
 use crate::core::{ControlNotice, Operation};
 use crate::report::Fact;
@@ -106,9 +106,24 @@ impl Common {
         carries
     }
 
+    /// A segment is there.
+    pub(super) fn segment_ready(&mut self, segment: SegmentId) {
+        self.log.segment_ready(segment);
+        self.resume_deliveries();
+    }
+
+    fn resume_deliveries(&mut self) {
+        if !self.log.awaits_segment() {
+            let waiting = self.awaiting_segment.drain(..);
+            self.calls.extend(waiting.map(|id| (id, Call::Work)));
+        }
+    }
+
     /// A segment could not be prepared. The log asks again.
     pub(super) fn segment_failed(&mut self, now: Now, segment: SegmentId, why: Unprepared) {
         self.log.segment_failed(now, segment, why.cause);
+        // That may take long, and a drain makes room.
+        self.resume_deliveries();
         // Some are prepared ahead, and each is tried every second.
         if self
             .told_of_preparation

@@ -32,7 +32,7 @@ use crate::link;
 use crate::mail::Domain;
 use crate::queue;
 use crate::queue::permits::DestinationKey;
-use crate::queue::schedule::{ReleaseEnd, Waiting};
+use crate::queue::schedule::{Offer, ReleaseEnd, Waiting};
 use crate::report::Fact;
 use crate::route::recipients::RecipientLists;
 use crate::route::{CustomerName, NextHop};
@@ -459,8 +459,8 @@ pub enum ControlNotice {
         turn: TurnNumber,
         /// By whom.
         core: CoreId,
-        /// How many messages.
-        messages: u64,
+        /// What it holds.
+        offer: Offer,
     },
     /// A turn is over.
     TurnOver {

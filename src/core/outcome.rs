@@ -21,6 +21,7 @@ use crate::mail::{Domain, Recipient, RecipientIndex};
 use crate::queue::notification::Action;
 use crate::queue::{self, RecipientOutcome as Verdict};
 use crate::report::{Ending, Fact};
+use crate::route::NextHop;
 use crate::smtp::client::fault::{Cause, RecipientOutcome};
 use crate::smtp::client::job::{BodyEnd, BodyFacts, BodyOctets, Job, JobId, Notifies, Outcome};
 use crate::spool::message::{SegmentSource, StoredMessage};
@@ -289,6 +290,12 @@ impl Common {
             })
             .collect();
         self.done(now, active.job.queue_id, &delivered);
+        let next_hop = self.queue.next_hop(active.job.destination);
+        if let Some(NextHop::Hold { .. }) = next_hop {
+            // A drain is long and its line is slow: what a site has taken must not go
+            // once more because this process was killed.
+            self.log.write_notes();
+        }
         active.verdicts.sort_unstable_by_key(|(index, _)| *index);
         self.queue.outcome(now, active.job.id, &active.verdicts);
         reading

@@ -20,18 +20,20 @@
 //! # Invariants
 //! - Each asker has exactly one answer, at the latest after [`PATIENCE`].
 //! - A release during a drain of the same mail starts nothing: it joins.
-//! - What is remembered of strangers is bounded by `REMEMBERED_MAX`.
+//! - What is remembered of strangers is bounded (`limit`).
 //!
 //! What it does not do: it sees no message and no password.
 
+mod limit;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use self::limit::{Limit, network_of};
 use crate::core::admin::{Reason, Released, Response};
 use crate::core::control::ControlOperation;
 use crate::core::{AdminRequestId, ConnectionId, CoreId, Notice};
@@ -51,16 +53,18 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 const CLIENT_BURST: u32 = 100;
 const CLIENT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Releases of one name in a row, and how soon one more: nobody's mail comes faster by
-/// asking more often.
+/// Releases of one name by one client in a row, and how soon one more: nobody's mail
+/// comes faster by asking more often. For each client, or a stranger could use up what a
+/// site needs, where everybody may ask.
 const NODE_BURST: u32 = 5;
 const NODE_PAUSE: Duration = Duration::from_secs(10);
 
-/// Clients and names that are remembered for that: some 8 MiB.
-const REMEMBERED_MAX: usize = 65_536;
-
 /// The shortest interval at which we try a site unasked.
 const EVERY_MIN: Duration = Duration::from_secs(10);
+
+/// Orders for one customer that wait for the end of its command; more become one for
+/// everything.
+const WAKING_ORDERS_MAX: usize = 64;
 
 /// The random part of that interval: sites with the same one do not stay in step.
 const EVERY_JITTER: f64 = 0.1;
@@ -164,10 +168,12 @@ pub(super) struct Desk {
     last: u64,
     questions: BTreeMap<ReleaseId, Question>,
     drains: HashMap<CustomerName, Drain>,
-    /// What is let go when the site's command has ended.
-    waking: HashMap<CustomerName, Arc<Order>>,
+    /// What is let go when the site's command has ended: each order once.
+    waking: HashMap<CustomerName, Vec<Arc<Order>>>,
     clients: Limit<IpAddr>,
-    nodes: Limit<(CustomerName, Extent)>,
+    nodes: Limit<(IpAddr, CustomerName, Extent)>,
+    /// Releases by a connection: who sends mail all day has not used up its ETRN.
+    connections: Limit<CustomerName>,
     /// When a customer's interval is over.
     due: BTreeSet<(Instant, CustomerName)>,
     random: Jitter,
@@ -186,6 +192,7 @@ impl Desk {
             waking: HashMap::new(),
             clients: Limit::new(CLIENT_BURST, CLIENT_PAUSE),
             nodes: Limit::new(NODE_BURST, NODE_PAUSE),
+            connections: Limit::new(NODE_BURST, NODE_PAUSE),
             due: BTreeSet::new(),
             random: Jitter::new(seed),
             open: true,
@@ -273,19 +280,21 @@ impl Desk {
         if !self.open {
             return Some(Answer::Unable);
         }
-        let client = match asker {
-            ReleaseAsker::Session { client, .. } | ReleaseAsker::Connection { client } => {
-                client.ip()
+        let allowed = match asker {
+            ReleaseAsker::Session { client, .. } => {
+                let client = network_of(client.ip());
+                let mut nodes = order
+                    .customers
+                    .iter()
+                    .map(|customer| (client, customer.clone(), order.extent.clone()));
+                self.clients.take(now, client) && nodes.all(|node| self.nodes.take(now, node))
             }
-            ReleaseAsker::Operator(_) | ReleaseAsker::Interval | ReleaseAsker::Awake => {
-                return None;
+            ReleaseAsker::Connection { .. } => {
+                let mut customers = order.customers.iter();
+                customers.all(|customer| self.connections.take(now, customer.clone()))
             }
+            ReleaseAsker::Operator(_) | ReleaseAsker::Interval | ReleaseAsker::Awake => true,
         };
-        let mut allowed = self.clients.take(now, network_of(client));
-        for customer in &order.customers {
-            let node = (customer.clone(), order.extent.clone());
-            allowed = allowed && self.nodes.take(now, node);
-        }
         (!allowed).then_some(Answer::TooOften)
     }
 
@@ -370,12 +379,23 @@ impl Desk {
             let Some(customer) = self.customers.by_name(name) else {
                 continue;
             };
-            // One that is running already serves this release too.
-            let order = Order {
+            let order = Arc::new(Order {
                 customers: vec![name.clone()],
                 ..(*question.order).clone()
-            };
-            if self.waking.insert(name.clone(), Arc::new(order)).is_none() {
+            });
+            // One that is running already serves this release too.
+            let waking = self.waking.entry(name.clone()).or_default();
+            let is_first = waking.is_empty();
+            if waking.len() >= WAKING_ORDERS_MAX {
+                let extent = Extent::Everything;
+                *waking = vec![Arc::new(Order {
+                    extent,
+                    ..(*order).clone()
+                })];
+            } else if !waking.contains(&order) {
+                waking.push(order);
+            }
+            if is_first {
                 out.push_back(ControlOperation::Wake {
                     customer: name.clone(),
                     command: customer.wake_command.clone(),
@@ -392,11 +412,15 @@ impl Desk {
         result: Result<(), String>,
         out: &mut Out,
     ) {
-        let Some(order) = self.waking.remove(customer) else {
+        let Some(orders) = self.waking.remove(customer) else {
             return;
         };
         match result {
-            Ok(()) => self.put(now, order, ReleaseAsker::Awake, Purpose::Release, out),
+            Ok(()) => {
+                for order in orders {
+                    self.put(now, order, ReleaseAsker::Awake, Purpose::Release, out);
+                }
+            }
             Err(why) => {
                 let contact = (self.customers.by_name(customer))
                     .and_then(|customer| customer.contact.as_ref())
@@ -543,49 +567,6 @@ impl std::fmt::Display for Order {
 
 fn interval(customer: &Customer) -> Option<Duration> {
     customer.release.every.map(|every| every.max(EVERY_MIN))
-}
-
-/// A client as it is counted: a site has 2^64 addresses of IPv6 to itself.
-fn network_of(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
-    }
-}
-
-/// So many in a row, and then one in each pause, for each key.
-struct Limit<K> {
-    burst: u32,
-    pause: Duration,
-    /// When all that was taken will have been paid for.
-    paid: HashMap<K, Instant, foldhash::fast::FixedState>,
-}
-
-impl<K: Hash + Eq> Limit<K> {
-    fn new(burst: u32, pause: Duration) -> Self {
-        Self {
-            burst,
-            pause,
-            paid: HashMap::default(),
-        }
-    }
-
-    fn take(&mut self, now: Instant, key: K) -> bool {
-        if self.paid.len() >= REMEMBERED_MAX && !self.paid.contains_key(&key) {
-            self.paid.retain(|_, paid| *paid > now);
-            if self.paid.len() >= REMEMBERED_MAX {
-                // So many at once are no customers of ours: everybody starts afresh.
-                self.paid.clear();
-            }
-        }
-        let paid = self.paid.entry(key).or_insert(now);
-        let from = (*paid).max(now);
-        if from.since(now) > self.pause * (self.burst - 1) {
-            return false;
-        }
-        *paid = from + self.pause;
-        true
-    }
 }
 
 #[cfg(test)]

@@ -181,6 +181,9 @@ impl Common {
             part.waiting.octets += waiting.octets;
             if self.queue.releases_of(customer) {
                 part.draining.push(customer.clone());
+            } else {
+                // There was nothing for who called; tomorrow its address is another's.
+                self.hosts.hung_up(customer);
             }
         }
         self.tell_control(ControlNotice::ReleasePart {

@@ -22,6 +22,7 @@ use crate::queue::notification::allowance::Allowance;
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::route::{NextHopRef, Protocol, TlsPolicy};
+use crate::spool::commit::Durability;
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use crate::spool::message::{SegmentSource, View};
 use crate::time::Now;
@@ -205,7 +206,7 @@ impl Bench {
                 segment,
                 offset,
                 octets,
-                ..
+                durability,
             } => {
                 let place = SegmentPlace {
                     log: LogId(0),
@@ -218,8 +219,8 @@ impl Bench {
                 let result = Ok(());
                 let written = Completion::Written { result, octets };
                 match self.disk {
-                    Disk::Answers => self.ready.push_back(written),
-                    Disk::Hangs => self.hung.push_back(written),
+                    Disk::Hangs if durability != Durability::None => self.hung.push_back(written),
+                    Disk::Answers | Disk::Hangs => self.ready.push_back(written),
                 }
             }
             Operation::Forget { segment } => {

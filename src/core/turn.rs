@@ -138,20 +138,16 @@ impl Round {
     }
 }
 
-/// Tells the control core how many messages would go.
+/// Tells the control core what would go.
 pub(super) fn say_what_is_held(
     common: &mut Common,
     turn: TurnNumber,
     customer: &CustomerName,
     domains: &[Domain],
 ) {
-    let messages = common.queue.on_offer(&selections(customer, domains));
+    let offer = common.queue.on_offer(&selections(customer, domains));
     let core = common.id;
-    common.tell_control(ControlNotice::Held {
-        turn,
-        core,
-        messages,
-    });
+    common.tell_control(ControlNotice::Held { turn, core, offer });
 }
 
 fn selections<'a>(customer: &'a CustomerName, domains: &'a [Domain]) -> Vec<Selection<'a>> {

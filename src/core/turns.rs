@@ -21,6 +21,7 @@ use hashbrown::HashMap;
 
 use crate::core::{ConnectionId, ControlNotice, CoreId, Notice, TurnNumber};
 use crate::mail::Domain;
+use crate::queue::Offer;
 use crate::route::CustomerName;
 use crate::time::Instant;
 
@@ -58,7 +59,8 @@ pub enum NoTurn {
     NothingWaiting,
     /// The data cores did not all answer: 451.
     Unknown,
-    /// Other connections of this customer have their turns: 450.
+    /// Other connections of this customer have their turns, or all that there is is on
+    /// its way over one: 450.
     Busy,
     /// It asks too often: 450.
     TooOften,
@@ -84,6 +86,8 @@ struct Asked {
     connection: ConnectionId,
     waiting_for: u8,
     holding: Vec<CoreId>,
+    /// Messages that are on some connection now.
+    in_flight: u64,
     until: Instant,
 }
 
@@ -144,6 +148,7 @@ impl Turns {
             connection,
             waiting_for: self.data_cores,
             holding: Vec::new(),
+            in_flight: 0,
             until: now + PATIENCE,
         };
         let running = Running {
@@ -178,7 +183,7 @@ impl Turns {
     }
 
     /// A core has said what it holds.
-    pub(super) fn held(&mut self, number: TurnNumber, core: CoreId, messages: u64) {
+    pub(super) fn held(&mut self, number: TurnNumber, core: CoreId, offer: Offer) {
         let Some(Running {
             asked: Some(asked), ..
         }) = self.running.get_mut(&number)
@@ -186,7 +191,8 @@ impl Turns {
             return;
         };
         asked.waiting_for -= 1;
-        if messages > 0 {
+        asked.in_flight += offer.in_flight;
+        if offer.messages > 0 {
             asked.holding.push(core);
         }
         if asked.waiting_for == 0 {
@@ -208,10 +214,14 @@ impl Turns {
             connection,
             waiting_for,
             mut holding,
-            ..
+            in_flight,
+            until: _,
         } = asked;
         let answer = if waiting_for > 0 {
             Err(NoTurn::Unknown)
+        } else if holding.is_empty() && in_flight > 0 {
+            // Perhaps on a line that is dead: "no mail" would send the site away for long.
+            Err(NoTurn::Busy)
         } else if holding.is_empty() {
             Err(NoTurn::NothingWaiting)
         } else {
@@ -276,11 +286,7 @@ impl Turns {
                 customer,
                 domains,
             } => self.wanted(now, core, connection, customer, domains),
-            ControlNotice::Held {
-                turn,
-                core,
-                messages,
-            } => self.held(turn, core, messages),
+            ControlNotice::Held { turn, core, offer } => self.held(turn, core, offer),
             ControlNotice::TurnOver { turn } => self.over(turn),
             other => return Some(other),
         }
@@ -303,6 +309,13 @@ mod tests {
         turns.take()
     }
 
+    fn offer(messages: u64) -> Offer {
+        Offer {
+            messages,
+            in_flight: 0,
+        }
+    }
+
     fn number(told: &[Tell]) -> TurnNumber {
         match told {
             [Tell::All(Notice::WhatIsHeld { turn, .. })] => *turn,
@@ -321,10 +334,10 @@ mod tests {
     fn the_connection_goes_where_mail_is_and_begins_at_home() {
         let mut turns = Turns::new(3);
         let turn = number(&wanted(&mut turns, at(1), 7));
-        turns.held(turn, CoreId(2), 5);
-        turns.held(turn, CoreId(0), 1);
+        turns.held(turn, CoreId(2), offer(5));
+        turns.held(turn, CoreId(0), offer(1));
         assert!(turns.take().is_empty());
-        turns.held(turn, CoreId(1), 1);
+        turns.held(turn, CoreId(1), offer(1));
         let told = turns.take();
         let expected = [CoreId(1), CoreId(0), CoreId(2)];
         assert_eq!(answer(&told).as_ref().expect("a turn").cores, expected);
@@ -335,7 +348,7 @@ mod tests {
     fn a_few_turns_at_a_time() {
         let mut turns = Turns::new(1);
         let turn = number(&wanted(&mut turns, at(1), 7));
-        turns.held(turn, CoreId(0), 1);
+        turns.held(turn, CoreId(0), offer(1));
         assert!(answer(&turns.take()).is_ok());
         for connection in 1..AT_A_TIME_MAX {
             number(&wanted(&mut turns, at(1), connection.into()));
@@ -348,11 +361,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_flight_is_not_nothing() {
+        let mut turns = Turns::new(2);
+        let turn = number(&wanted(&mut turns, at(1), 7));
+        turns.held(turn, CoreId(0), offer(0));
+        let in_flight = Offer {
+            messages: 0,
+            in_flight: 1,
+        };
+        turns.held(turn, CoreId(1), in_flight);
+        assert_eq!(answer(&turns.take()), &Err(NoTurn::Busy));
+    }
+
+    #[test]
     fn nothing_waiting_ends_the_turn() {
         let mut turns = Turns::new(2);
         let turn = number(&wanted(&mut turns, at(1), 7));
-        turns.held(turn, CoreId(0), 0);
-        turns.held(turn, CoreId(1), 0);
+        turns.held(turn, CoreId(0), offer(0));
+        turns.held(turn, CoreId(1), offer(0));
         assert_eq!(answer(&turns.take()), &Err(NoTurn::NothingWaiting));
         number(&wanted(&mut turns, at(2), 7));
     }
@@ -361,12 +387,12 @@ mod tests {
     fn a_core_that_hangs_is_no_reason_to_hang() {
         let mut turns = Turns::new(2);
         let turn = number(&wanted(&mut turns, at(1), 7));
-        turns.held(turn, CoreId(0), 3);
+        turns.held(turn, CoreId(0), offer(3));
         let deadline = turns.deadline().expect("it waits");
         turns.timer(deadline);
         assert_eq!(answer(&turns.take()), &Err(NoTurn::Unknown));
         // Too late.
-        turns.held(turn, CoreId(1), 3);
+        turns.held(turn, CoreId(1), offer(3));
         assert!(turns.take().is_empty());
         number(&wanted(&mut turns, deadline, 7));
     }
@@ -377,7 +403,7 @@ mod tests {
         let mut ask = |now| {
             let told = wanted(&mut turns, now, 1);
             if let [Tell::All(Notice::WhatIsHeld { turn, .. })] = told[..] {
-                turns.held(turn, CoreId(0), 0);
+                turns.held(turn, CoreId(0), offer(0));
                 turns.take();
                 return true;
             }
@@ -397,7 +423,7 @@ mod tests {
         for i in 0..REMEMBERED_MAX as u64 + 5 {
             let customer = format!("c{i}").parse().expect("a name");
             turns.wanted(at(i), CoreId(0), ConnectionId(i), customer, Arc::new([]));
-            turns.held(TurnNumber(i + 1), CoreId(0), 0);
+            turns.held(TurnNumber(i + 1), CoreId(0), offer(0));
         }
         assert!(turns.paces.len() < REMEMBERED_MAX);
     }

@@ -38,7 +38,7 @@ pub use index::{
 pub use permits::{CoreNumber, CoreSet, DestinationKey, Permits};
 pub use retry::Retry;
 pub use schedule::{
-    ConnectionFailure, ConnectionId, Job, JobId, NewMessage, NewRecipient, Output,
+    ConnectionFailure, ConnectionId, Job, JobId, NewMessage, NewRecipient, Offer, Output,
     RecipientOutcome, Schedule, Selection, Settings, Take, VisitId,
 };
 pub use sessions::Sessions;

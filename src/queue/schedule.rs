@@ -83,7 +83,7 @@ use line::Line;
 pub use link::LinkGate;
 pub use operator::{DestinationFacts, Filter, PAGE_SCAN_MAX, Page, Selection, Waiting};
 pub use output::{Output, ReleaseEnd};
-pub use visit::VisitId;
+pub use visit::{Offer, VisitId};
 
 /// Steps of bulk work between two inputs: about a millisecond.
 pub const PORTION: u32 = 2048;

@@ -5,9 +5,10 @@
 //! that somebody waits for is handed out as soon as nothing is in flight, so that
 //! the size of a batch follows the load by itself.
 //!
-//! What the machine relies on: the shell does one [`Output::Write`] at a time, in
-//! the order in which they are handed out, and answers each with [`Commit::written`];
-//! and a sync that succeeds covers every octet written to that file before.
+//! What the machine relies on: the shell does each [`Output::Write`] when it is handed
+//! out, and answers it with [`Commit::written`]; and a sync that succeeds covers every
+//! octet written to that file before. At most one is out, but for a write without a sync
+//! ([`Commit::write_riders`]) while one is being synced; that one is answered first.
 //!
 //! Invariants:
 //!
@@ -177,6 +178,8 @@ pub struct Commit {
     /// Waiting to be written, in order. Only the last takes more records.
     pending: VecDeque<Batch>,
     flight: Option<Flight>,
+    /// Written while `flight` is being synced; answered first.
+    ahead: Option<Flight>,
     pending_bytes: usize,
     /// The newest batch that has begun.
     newest: BatchNumber,
@@ -216,6 +219,7 @@ impl Commit {
             ready: VecDeque::new(),
             pending: VecDeque::new(),
             flight: None,
+            ahead: None,
             pending_bytes: 0,
             newest: BatchNumber::START,
             wanted: BatchNumber::START,
@@ -279,7 +283,7 @@ impl Commit {
             }
             let batch_number = batch.number;
             if urgency == Urgency::Rider {
-                batch.riders = Riders::Some;
+                batch.riders = batch.riders.max(Riders::Some);
                 self.riders_due.get_or_insert(now + RIDER_DELAY_MAX);
             }
             self.tail.offset += framed_bytes;
@@ -320,19 +324,24 @@ impl Commit {
         Ok(())
     }
 
+    /// Wants the riders appended so far in the page cache at once, also while a sync is
+    /// under way: there the end of this process does not lose them. It costs a system
+    /// call, and no sync.
+    pub fn write_riders(&mut self) {
+        if let Some(last) = self.pending.back_mut().filter(|b| b.riders != Riders::None) {
+            last.riders = Riders::Prompt;
+        }
+    }
+
     /// Wants everything appended so far on stable storage, without telling anybody:
     /// before a stop. Done when [`Commit::is_idle`]; may be called until then.
     pub fn flush(&mut self) {
         if self.fault.is_some() || self.newest == self.durable {
             return;
         }
-        // The sync in flight is all that it takes. Another batch behind it would have
-        // to be waited for again, for ever if this is called at every turn.
-        let in_flight = self.flight.as_ref();
-        if self.pending.is_empty() && in_flight.is_some_and(|f| f.durability != Durability::None) {
-            return;
-        }
-        // What is in flight with a sync is all there is: it is enough to wait.
+        // What is in flight with a sync is all there is: it is enough to wait. Another
+        // batch behind it would have to be waited for again, for ever if this is called at
+        // every turn.
         let under_way =
             |flight: &Flight| flight.number == self.newest && flight.durability != Durability::None;
         if self.flight.as_ref().is_some_and(under_way) {
@@ -348,9 +357,8 @@ impl Commit {
     pub fn timer(&mut self, now: Instant) {
         if self.riders_due.is_some_and(|due| due <= now) {
             self.riders_due = None;
-            if let Some(last) = self.pending.back() {
-                self.wanted = self.wanted.max(last.number);
-            }
+            // Some may be written already, and only to be synced.
+            self.flush();
         }
     }
 
@@ -398,6 +406,12 @@ impl Commit {
     #[must_use]
     pub fn segments_ahead(&self) -> Option<u32> {
         self.unasked.0.checked_sub(self.tail.segment.0 + 1)
+    }
+
+    /// Whether the segment that is being filled is there to be written to.
+    #[must_use]
+    pub fn has_segment(&self) -> bool {
+        self.ready.contains(&self.tail.segment)
     }
 
     /// Octets that may still be appended to the segment that is being filled.
@@ -453,14 +467,22 @@ impl Commit {
 
     /// The write that [`Output::Write`] asked for has ended. `bytes` is its buffer.
     pub fn written(&mut self, result: Result<(), WriteFault>, bytes: Vec<u8>) {
-        let flight = self.flight.take().expect("a write was handed out");
+        let flight = self.ahead.take().or_else(|| self.flight.take());
+        let flight = flight.expect("a write was handed out");
         self.pending_bytes -= flight.bytes;
         self.keep_buffer(bytes);
+        if self.fault.is_some() {
+            // A write ahead of it failed meanwhile.
+            let failed = |(ticket, _)| Output::Failed { ticket };
+            self.outputs.extend(flight.tickets.into_iter().map(failed));
+            return;
+        }
         if let Err(fault) = result {
             self.fail(fault, flight.tickets);
             return;
         }
-        self.written = flight.number;
+        // A write may have gone ahead of a sync that covers less.
+        self.written = self.written.max(flight.number);
         if flight.durability == Durability::None {
             assert!(flight.tickets.is_empty(), "a ticket waits for a sync");
         } else {
@@ -567,16 +589,22 @@ impl Commit {
     }
 
     fn next_write(&mut self) -> Option<Output> {
-        if self.flight.is_some() || self.fault.is_some() {
+        if self.fault.is_some() || self.ahead.is_some() {
             return None;
         }
+        if self.flight.is_some() {
+            return self.write_ahead();
+        }
         let front = self.pending.front()?;
-        let due = front.number <= self.wanted || front.bytes.len() >= WRITE_AHEAD_BYTES;
+        let wanted = front.number <= self.wanted;
+        let due =
+            wanted || front.riders == Riders::Prompt || front.bytes.len() >= WRITE_AHEAD_BYTES;
         if !due || self.ready.front() != Some(&front.segment) {
             return None;
         }
         let batch = self.pending.pop_front().expect("looked at above");
-        let must_sync = !batch.tickets.is_empty() || batch.riders == Riders::Some;
+        // Whoever waits for a sync has said so.
+        let must_sync = wanted && (!batch.tickets.is_empty() || batch.riders != Riders::None);
         let durability = if !must_sync {
             Durability::None
         } else if self.written == self.durable && !batch.bytes.is_empty() {
@@ -606,6 +634,45 @@ impl Commit {
         })
     }
 
+    /// Riders that are to be written at once, while a sync is under way. Only where their
+    /// batch is the last, and in the same segment: so the rule about the end of a segment
+    /// is none of its business. Who waits for a sync of that batch waits for the next.
+    fn write_ahead(&mut self) -> Option<Output> {
+        let flight = self.flight.as_ref()?;
+        let [batch] = self.pending.make_contiguous() else {
+            return None;
+        };
+        let same = batch.segment == flight.segment && !flight.ends_segment && !batch.ends_segment;
+        let syncs = flight.durability != Durability::None;
+        if !syncs || !same || batch.riders != Riders::Prompt {
+            return None;
+        }
+        let batch = self.pending.pop_front().expect("looked at above");
+        if batch.number <= self.wanted {
+            self.push_batch();
+            let next = self.pending.back_mut().expect("pushed above");
+            next.tickets = batch.tickets;
+            next.riders = Riders::Some;
+            self.wanted = next.number;
+        }
+        let bytes = batch.bytes.len();
+        self.ahead = Some(Flight {
+            number: batch.number,
+            segment: batch.segment,
+            end: Offset(batch.offset.0 + u32::try_from(bytes).expect("a batch lies in a segment")),
+            bytes,
+            durability: Durability::None,
+            tickets: Vec::new(),
+            ends_segment: false,
+        });
+        Some(Output::Write {
+            segment: batch.segment,
+            offset: batch.offset,
+            bytes: batch.bytes,
+            durability: Durability::None,
+        })
+    }
+
     fn fail(&mut self, fault: WriteFault, tickets: Vec<(Ticket, QueueId)>) {
         self.fault = Some(fault);
         self.riders_due = None;
@@ -613,7 +680,7 @@ impl Commit {
         for (ticket, _) in tickets.into_iter().chain(waiting) {
             self.outputs.push_back(Output::Failed { ticket });
         }
-        self.pending_bytes = 0;
+        self.pending_bytes = self.flight.as_ref().map_or(0, |flight| flight.bytes);
         self.outputs.push_back(Output::LogClosed { fault });
     }
 

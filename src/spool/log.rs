@@ -387,6 +387,13 @@ impl Log {
         self.commit.is_idle()
     }
 
+    /// What is appended now waits for a segment that is being prepared: so it is for some
+    /// milliseconds after a start. False where none can be had, which may take long.
+    #[must_use]
+    pub fn awaits_segment(&self) -> bool {
+        !self.commit.has_segment() && !self.asked.is_empty() && !self.preparation_fails()
+    }
+
     /// More waits for the disk than is good: take no more from the peers for now.
     #[must_use]
     pub fn is_full(&self) -> bool {

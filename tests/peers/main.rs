@@ -12,6 +12,7 @@ mod harness;
 
 mod chain;
 mod exim;
+mod held;
 mod opensmtpd;
 mod peer;
 mod postfix;

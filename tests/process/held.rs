@@ -317,8 +317,8 @@ fn a_crash_in_the_middle_of_a_drain() {
             .count();
         assert!((1..=2).contains(&copies), "number {i}: {copies} copies");
     }
-    // Done records ride on the next batch: what was finished a moment ago may go again.
-    assert!(mail.len() <= MESSAGES + 21, "{} copies", mail.len());
+    // The one at whose end the site was slow, and the one behind it.
+    assert!(mail.len() <= MESSAGES + 2, "{} copies", mail.len());
     relay.stop();
 }
 

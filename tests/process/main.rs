@@ -25,6 +25,7 @@ mod queue_tools;
 mod real_clients;
 mod recipients;
 mod relaying;
+mod release;
 mod site;
 mod smtp_sink;
 mod stop;

@@ -66,8 +66,8 @@ pub(crate) enum Health {
 #[derive(Debug)]
 pub(crate) struct Sync {
     inode: Inode,
-    /// Sectors that it makes stable.
-    sectors: Vec<usize>,
+    /// Sectors that it makes stable, each as it was when the sync began.
+    sectors: Vec<(usize, Vec<u8>)>,
 }
 
 /// How a life of the program ended, as the disk sees it.
@@ -279,11 +279,14 @@ impl Disk {
             });
         }
         open.frontier = end;
-        let sectors = match durability {
+        let sectors: Vec<usize> = match durability {
             Durability::None => return Ok(None),
             Durability::Range => sectors(end).collect(),
             Durability::File => file.dirty.iter().copied().collect(),
         };
+        let seen = |sector| file.cached[sector_range(sector, file.cached.len())].to_vec();
+        let sectors = sectors.into_iter().map(|sector| (sector, seen(sector)));
+        let sectors = sectors.collect();
         let inode = open.inode;
         Ok(Some(Sync { inode, sectors }))
     }
@@ -292,14 +295,17 @@ impl Disk {
     pub(crate) fn sync(&mut self, sync: &Sync) -> Result<(), WriteFault> {
         let fails = self.health == Health::Fails(WriteStep::Sync);
         let file = &mut self.files[sync.inode.0];
-        for &sector in &sync.sectors {
+        for (sector, seen) in &sync.sectors {
             // A sync that fails may have written anything.
             if fails && self.random.one_in(2) {
                 continue;
             }
-            let range = sector_range(sector, file.cached.len());
-            file.stable[range.clone()].copy_from_slice(&file.cached[range]);
-            file.dirty.remove(&sector);
+            let range = sector_range(*sector, file.cached.len());
+            // What was written while it ran it may have missed.
+            file.stable[range.clone()].copy_from_slice(seen);
+            if file.cached[range] == seen[..] {
+                file.dirty.remove(sector);
+            }
         }
         if fails {
             return Err(WriteFault {

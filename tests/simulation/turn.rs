@@ -37,6 +37,7 @@ use turnspool::smtp;
 use turnspool::smtp::auth::stored::Stored;
 use turnspool::smtp::auth::{Mechanism, Mechanisms, Password};
 use turnspool::smtp::settings::{AuthOffer, Role};
+use turnspool::spool::commit::Durability;
 use turnspool::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use turnspool::spool::message::{SegmentSource, View};
 use turnspool::time::{Instant, Now, WallTime};
@@ -493,7 +494,7 @@ impl World {
                 segment,
                 offset,
                 octets,
-                ..
+                durability,
             } => {
                 let place = SegmentPlace {
                     log: LogId(core as u8),
@@ -503,7 +504,11 @@ impl World {
                 bytes.resize(offset.0 as usize, 0);
                 bytes.extend_from_slice(&octets);
                 let result = Ok(());
-                self.writes[core].push_back(Completion::Written { result, octets });
+                let written = Completion::Written { result, octets };
+                match durability {
+                    Durability::None => self.ready[core].push_back(written),
+                    Durability::Range | Durability::File => self.writes[core].push_back(written),
+                }
             }
             Operation::Forget { segment } => {
                 self.spool.0.remove(&segment).expect("forgotten once");

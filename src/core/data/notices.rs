@@ -18,7 +18,7 @@ impl DataCore {
                 let random = &mut common.random;
                 (common.hosts).resolved(next_hop, answer, valid_until, random);
             }
-            Notice::SegmentReady { segment } => self.common.log.segment_ready(segment),
+            Notice::SegmentReady { segment } => self.common.segment_ready(segment),
             Notice::SegmentFailed { segment, why } => {
                 self.common.segment_failed(now, segment, why);
             }

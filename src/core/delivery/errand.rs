@@ -11,7 +11,7 @@ use crate::core::reception::Reception;
 use crate::core::turn::{Baton, Round};
 use crate::core::{ConnectionId, Endpoint, Host, Operation};
 use crate::queue::{self, DestinationId, VisitId};
-use crate::route::{Protocol, TlsPolicy};
+use crate::route::{NextHop, Protocol, TlsPolicy};
 use crate::smtp::client::Client;
 use crate::smtp::client::asking::Asked;
 use crate::smtp::client::auth::Login;
@@ -184,6 +184,18 @@ impl Delivery {
             core,
             baton,
         });
+    }
+
+    /// Whether what it takes away is held for a customer.
+    pub(super) fn takes_held_mail(&self, common: &Common) -> bool {
+        match &self.errand {
+            Errand::Ours { destination, .. } => {
+                let next_hop = common.queue.next_hop(*destination);
+                matches!(next_hop, Some(NextHop::Hold { .. }))
+            }
+            Errand::Call { .. } => false,
+            Errand::Turn { .. } => true,
+        }
     }
 
     pub(super) fn has_more_elsewhere(&self, common: &Common) -> bool {

@@ -1,3 +1,4 @@
+use super::limit::REMEMBERED_MAX;
 use super::*;
 use crate::route::customer::{DeliverTo, Quota, ReleaseRules, Retention};
 
@@ -49,11 +50,15 @@ impl Office {
     }
 
     fn etrn(&mut self, name: &str) {
+        self.etrn_of("192.0.2.1:1025", name);
+    }
+
+    fn etrn_of(&mut self, client: &str, name: &str) {
         let order = self.desk.named(name).unwrap();
         let asker = ReleaseAsker::Session {
             core: CoreId(1),
             connection: ConnectionId(9),
-            client: "192.0.2.1:1025".parse().unwrap(),
+            client: client.parse().unwrap(),
             user: None,
         };
         self.desk.ask(self.now, order, asker, &mut self.out);
@@ -209,6 +214,22 @@ fn who_asks_too_often_is_told_so() {
     // Another extent and another customer are other names.
     check("a.example", 5, 1);
     check("b", 5, 1);
+    // Neither a stranger nor the site's own connections use up what it may ask for.
+    for _ in 0..200 {
+        let (order, client) = (
+            office.desk.named("a").unwrap(),
+            "192.0.2.1:1".parse().unwrap(),
+        );
+        let asker = ReleaseAsker::Connection { client };
+        office.desk.ask(office.now, order, asker, &mut office.out);
+        office.etrn_of("203.0.113.9:1025", "a");
+    }
+    assert_eq!(office.asked().len(), 5 + 5);
+    office.pass(NODE_PAUSE);
+    office.out.clear();
+    office.etrn("a");
+    assert_eq!(office.asked().len(), 1);
+    assert_eq!(office.said().0, []);
 }
 
 #[test]
@@ -288,6 +309,24 @@ fn a_sleeping_site_is_woken_before_its_mail_is_let_go() {
     office.desk.woken(office.now, &name, why, &mut office.out);
     assert_eq!(office.asked(), []);
     assert!(office.said().1[0].contains("stays held until the next release"));
+    // All that is asked for while it runs is let go, each once.
+    for domain in ["x.a.example", "y.a.example", "x.a.example"] {
+        let order = Order {
+            customers: vec![name.clone()],
+            extent: Extent::Domain(domain.parse().unwrap()),
+            caller: None,
+        };
+        let asker = ReleaseAsker::Operator(AdminRequestId(4));
+        office.desk.ask(office.now, order, asker, &mut office.out);
+        let release = office.asked()[0].0;
+        office.part(0, release, 1, &[]);
+        office.part(1, release, 0, &[]);
+        office.out.clear();
+    }
+    office
+        .desk
+        .woken(office.now, &name, Ok(()), &mut office.out);
+    assert_eq!(office.asked().len(), 2);
     // Who asks by ETRN is awake.
     office.etrn("a");
     assert_eq!(office.asked()[0].1, Purpose::Release);

@@ -9,7 +9,7 @@ use crate::queue::destination::CONNECTIONS_FIRST;
 use crate::queue::index::{HoldState, ShareState};
 use crate::queue::index::{MessageFacts, Recipients};
 use crate::queue::retry::Retry;
-use crate::queue::{Entry, Gate, Policy};
+use crate::queue::{Entry, Gate, Offer, Policy};
 use spool_format::Told;
 
 mod link;
@@ -1648,7 +1648,7 @@ fn a_visit_takes_what_is_held_and_opens_no_gate() {
     let other = desk.enqueue(held(&["held-c.example"]));
     let customer = "c".parse().unwrap();
     let all = [Selection::Customer(&customer)];
-    assert_eq!(desk.schedule.on_offer(&all), 4);
+    assert_eq!(desk.schedule.on_offer(&all).messages, 4);
     let first = visit(
         &mut desk,
         &["held-a.example", "held-b.example", "held-a.example"],
@@ -1685,11 +1685,13 @@ fn what_a_visitor_puts_off_is_held_for_the_next() {
         };
         assert_eq!(job.queue_id, id);
         // In flight: nobody else is offered it.
-        assert_eq!(
-            desk.schedule
-                .on_offer(&[Selection::NextHop(to("held.example").as_ref())]),
-            0
-        );
+        let hop = to("held.example");
+        let expected = Offer {
+            messages: 0,
+            in_flight: 1,
+        };
+        let offer = desk.schedule.on_offer(&[Selection::NextHop(hop.as_ref())]);
+        assert_eq!(offer, expected);
         assert_eq!(desk.schedule.take_visiting(desk.now, visit), Take::Wait);
         desk.ends(&job, RecipientOutcome::Deferred);
         assert_eq!(desk.schedule.take_visiting(desk.now, visit), Take::Quit);
@@ -1712,6 +1714,10 @@ fn a_visit_that_breaks_off_gives_everything_back() {
     }
     let hop = to("held.example");
     let offer = [Selection::NextHop(hop.as_ref())];
+    let three = Offer {
+        messages: 3,
+        in_flight: 0,
+    };
     let visit = desk.schedule.begin_visit(desk.now, &offer);
     let Take::Job(first) = desk.schedule.take_visiting(desk.now, visit) else {
         panic!("there are three");
@@ -1721,10 +1727,10 @@ fn a_visit_that_breaks_off_gives_everything_back() {
         Take::Job(_)
     ));
     desk.schedule.end_visit(desk.now, visit);
-    assert_eq!(desk.schedule.on_offer(&offer), 3);
+    assert_eq!(desk.schedule.on_offer(&offer), three);
     // A late outcome does nothing.
     desk.ends(&first, RecipientOutcome::Delivered);
-    assert_eq!(desk.schedule.on_offer(&offer), 3);
+    assert_eq!(desk.schedule.on_offer(&offer), three);
     assert_eq!(desk.schedule.take_visiting(desk.now, visit), Take::Quit);
 }
 

@@ -24,6 +24,16 @@ use crate::time::Now;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct VisitId(pub(super) Handle);
 
+/// What there is for a visit. A message with recipients at several destinations counts
+/// at each; one that an operator stopped does not count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Offer {
+    /// Messages that it would be offered.
+    pub messages: u64,
+    /// Messages that are on some connection now, and come back if that one breaks.
+    pub in_flight: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Visit {
     /// In the order in which they are emptied.
@@ -34,14 +44,18 @@ pub(super) struct Visit {
 }
 
 impl Schedule {
-    /// How many messages a visit would be offered. A message with recipients at several
-    /// of the destinations counts at each.
+    /// What a visit would be offered.
     #[must_use]
-    pub fn on_offer(&self, selections: &[Selection<'_>]) -> u64 {
-        let ids = self.selected_once(selections);
-        ids.into_iter()
-            .map(|id| on_offer(&self.destinations[id]))
-            .sum()
+    pub fn on_offer(&self, selections: &[Selection<'_>]) -> Offer {
+        let mut offer = Offer::default();
+        for id in self.selected_once(selections) {
+            let destination = &self.destinations[id];
+            let messages = waiting(destination);
+            let stopped = destination.held.len() as u64;
+            offer.messages += messages;
+            offer.in_flight += u64::from(destination.shares) - messages - stopped;
+        }
+        offer
     }
 
     /// Begins a visit to all destinations of these selections. Mail that waits for the
@@ -182,7 +196,7 @@ fn first(destination: &mut Destination, index: &mut Index) -> Option<Turn> {
     Some(turn)
 }
 
-fn on_offer(destination: &Destination) -> u64 {
+fn waiting(destination: &Destination) -> u64 {
     let sets = [
         &destination.small,
         &destination.large,

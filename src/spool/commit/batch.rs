@@ -31,10 +31,13 @@ pub(super) struct Batch {
     pub(super) ends_segment: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What its riders want of a batch, the most urgent of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Riders {
     None,
     Some,
+    /// To be written as soon as nothing is in flight.
+    Prompt,
 }
 
 /// What [`Commit::written`] needs to know of the batch in flight.

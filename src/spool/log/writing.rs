@@ -405,6 +405,12 @@ impl Log {
         }
     }
 
+    /// Wants the records about messages that were made so far to outlive this process from
+    /// now on. They do not outlive the system before the next sync.
+    pub fn write_notes(&mut self) {
+        self.commit.write_riders();
+    }
+
     /// These recipients are finished; with [`Rest::Nobody`] the message is. Nothing
     /// happens if the message is not live.
     ///
