@@ -42,7 +42,7 @@ pub use checked::{
     ADMIN_SOCKET_NAME, Admin, Config, Cores, Customer, CustomerRelease, Delivery, DeliveryMode,
     Dns, DomainMailbox, Driver, LISTENER_DEFAULT, Limits, Link, ListenWhen, Listener, ListenerRole,
     ListenerTls, Log, LogDetail, LogFormat, LogTarget, Login, Mailbox, Relay, Retry, Route,
-    SPOOL_DIRECTORY_DEFAULT, Smarthost, SmarthostTls, Spool, Tls, Whose,
+    SPOOL_DIRECTORY_DEFAULT, Smarthost, SmarthostTls, Spool, Tls, WakeUp, Whose,
 };
 
 use reader::{Preset, Reader, Table};

@@ -421,7 +421,7 @@ impl Common {
     }
 
     /// Nobody is left to deliver to: the log may forget the message.
-    fn finish(&mut self, now: Now, queue_id: QueueId) {
+    pub(super) fn finish(&mut self, now: Now, queue_id: QueueId) {
         let _ = self.log.done(now, queue_id, &[], Rest::Nobody);
         self.report(Fact::Finished { queue_id });
     }

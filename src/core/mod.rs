@@ -84,6 +84,7 @@ pub mod settings;
 mod tests;
 pub mod turn;
 pub mod turns;
+pub mod wakeup;
 
 /// A data core. Its number is also the number of the log it writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

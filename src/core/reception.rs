@@ -18,6 +18,7 @@ use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::incoming::Incoming;
 use crate::core::turn::Turned;
+use crate::core::wakeup::Calls;
 use crate::core::{ConnectionId, Piece, login};
 use crate::mail::Envelope;
 use crate::report::Fact;
@@ -424,14 +425,18 @@ impl Reception {
                 return answer.map_or(Input::Later, Input::Released);
             }
             Some(Question::Recipient { recipient, .. }) => {
-                let domain = recipient.forward_path.address().domain_str();
+                let address = recipient.forward_path.address();
+                if common.settings.wakeup.has(address) {
+                    return Input::Answer(Verdict::Accept);
+                }
+                let domain = address.domain_str();
                 let rules = &common.settings.relay;
                 let relay = match self.turned.as_deref() {
                     Some(Turned::Taking(taking)) => taking.relay(domain),
                     _ => rules.may_relay(self.client(), self.relay_user(common), domain),
                 };
                 match relay {
-                    Relay::Relay(_) => match common.takes(recipient.forward_path.address()) {
+                    Relay::Relay(_) => match common.takes(address) {
                         Ok(()) => Verdict::Accept,
                         Err(refusal) => {
                             common.report(Fact::Refused {
@@ -478,9 +483,11 @@ impl Reception {
         &mut self,
         now: Now,
         common: &mut Common,
-        envelope: Envelope,
+        mut envelope: Envelope,
         expected: Option<u64>,
     ) -> Input<'static, Committed> {
+        let user = self.customer_user(common).map(UserName::as_str);
+        let calls = Calls::of(&mut envelope, &common.settings.wakeup, self.peer(), user);
         match Incoming::begin(
             now,
             &mut common.log,
@@ -488,7 +495,8 @@ impl Reception {
             expected,
             Some(self.client()),
         ) {
-            Ok(incoming) => {
+            Ok(mut incoming) => {
+                incoming.listen(calls);
                 common.taken_again();
                 let queue_id = incoming.queue_id();
                 self.incoming = Some(Box::new(incoming));

@@ -30,3 +30,4 @@ mod stop;
 mod tls;
 mod turn;
 mod urgency;
+mod wakeup;

@@ -24,6 +24,7 @@ use turnspool::core::data::{DataCore, Parts, Settings};
 use turnspool::core::online::{Online, Setup};
 use turnspool::core::settings::Tls;
 use turnspool::core::turn::Baton;
+use turnspool::core::wakeup::WakeUps;
 use turnspool::core::{
     Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
 };
@@ -210,6 +211,7 @@ fn settings(cores: u8) -> Settings {
         routes: routes.expect("routes"),
         customers: Arc::new(Customers::new(customers.clone()).expect("two customers")),
         recipients: Arc::default(),
+        wakeup: WakeUps::default(),
         smtp_client: Arc::clone(&client),
         lmtp_client: client,
         policies: Policies::default(),

@@ -11,6 +11,7 @@ use turnspool::core::control::{ControlCompletion, ControlCore};
 use turnspool::core::credentials::Credentials;
 use turnspool::core::data::{DataCore, Parts, Settings};
 use turnspool::core::settings::Tls;
+use turnspool::core::wakeup::WakeUps;
 use turnspool::core::{
     AdminRequestId, Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId,
     Notice, Operation, Piece, Unresolved, admin, maildir, restart,
@@ -255,6 +256,7 @@ impl World {
             policies: customers::counted(&plan.policies, &customers, &usage),
             customers,
             recipients: Arc::default(),
+            wakeup: WakeUps::default(),
             collectors: Vec::new(),
             smtp_client: Arc::clone(&client),
             lmtp_client: client,

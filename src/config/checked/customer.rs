@@ -51,6 +51,8 @@ pub struct Release {
     pub open: bool,
     /// Clients at these addresses.
     pub clients: Vec<Network>,
+    /// The secret of wake-up mail.
+    pub wakeup_secret: Option<SecretFile>,
     /// A session from one of them.
     pub on_connect: bool,
     /// By ourselves.
@@ -68,6 +70,8 @@ pub(super) fn build(written: &options::Customer, surroundings: &Surroundings) ->
             auth: *release.auth,
             open: *release.open,
             clients: release.clients.value.clone(),
+            wakeup_secret: (release.wakeup_secret_file.as_ref())
+                .map(|path| SecretFile::new(path, surroundings)),
             on_connect: *release.on_connect,
             every: match *release.every {
                 Every::Never => None,

@@ -11,7 +11,9 @@ mod site;
 pub use customer::{Customer, Quota, Release};
 pub use delivery::{Delivery, Dns, Retry, RouteRetry, RouteSection, SmarthostSection};
 pub use delivery::{DeliveryModeWord, SmarthostTls};
-pub use server::{Admin, Cores, Limits, ListenerSection, Log, LogDetail, Relay, SpoolSection, Tls};
+pub use server::{
+    Admin, Cores, Limits, ListenerSection, Log, LogDetail, Relay, SpoolSection, Tls, WakeUp,
+};
 pub use server::{ListenWhen, ListenerRole, ListenerTls, LogFormat};
 pub use site::{Action, BudgetPeriod, CollectKind, Existing, LinkKind, MailboxSource, Oversize};
 pub use site::{Budget, Collect, Dial, DomainMailbox, GoUp, HangUp, Link, Schedule};
@@ -60,6 +62,8 @@ section! {
         route: Vec<RouteSection> = none("no static routes");
         /// When a delivery that failed is tried again, and until when.
         retry: Retry = options();
+        /// Mail to ourselves that lets held mail go.
+        wakeup: WakeUp = options();
         /// Whom we hold mail for.
         customer: Vec<Customer> = none("no customers");
         /// How this site gets on line.
