@@ -65,7 +65,7 @@ section! {
         /// ETRN from these addresses without authentication.
         clients: Vec<Network> = none("no addresses");
         /// A file of mode 0600, or the name of a systemd credential: a wake-up mail (see
-        /// [wakeup]) that has what stands on its first line, 12 octets or more without
+        /// `[wakeup]`) that has what stands on its first line, 12 octets or more without
         /// a space, as a word of its Subject releases the mail wherever it comes from.
         wakeup_secret_file: Option<PathBuf> = unset("by source only, as ETRN");
         /// A session from one of these addresses, without any command.
