@@ -15,6 +15,7 @@ use super::surroundings::Surroundings;
 use super::users::UsersFile;
 use crate::link::collecting::Appointment;
 use crate::mail::{Address, Domain};
+use crate::queue::notification::Rules;
 use crate::route::{HostName, Network, Scope};
 
 mod customer;
@@ -57,6 +58,8 @@ pub struct Config {
     pub mailboxes: Vec<Mailbox>,
     /// When a delivery is tried again.
     pub retry: Retry,
+    /// How senders are told what becomes of their mail.
+    pub notify: Rules,
     /// How this site gets on line, in the order in which the links are wanted.
     pub links: Vec<Link>,
     /// When it does so of itself.
@@ -388,6 +391,11 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             .filter_map(|collect| mailbox::build(collect, surroundings))
             .collect(),
         retry: retry(&file.retry),
+        notify: Rules {
+            per_minute: *file.notify.per_minute,
+            postmaster: (*file.notify.postmaster).clone(),
+            whole_bytes_max: file.notify.whole_message_max.0,
+        },
         links: file
             .link
             .iter()

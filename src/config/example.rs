@@ -58,6 +58,7 @@ const RELAY: &[Section] = &[
     ),
     ("route.retry", &[]),
     ("retry", &[]),
+    ("notify", &[]),
     ("admin", &[("socket", "\"/run/turnspool/admin.sock\"")]),
     ("log", &[]),
     ("log.detail", &[]),

@@ -18,12 +18,14 @@ use crate::core::fetching::Fetch;
 use crate::core::hosts::HostCache;
 use crate::core::lending::Lending;
 use crate::core::maildir::Writings;
-use crate::core::notifying::Debts;
+use crate::core::notifying::{Debts, Telling};
 use crate::core::outbound::LinkShare;
 use crate::core::rerouting::Rerouting;
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
 use crate::mail::QueueId;
+use crate::queue::notification::allowance::Allowance;
+use crate::queue::notification::gathering::Gathering;
 use crate::queue::{
     self, CoreNumber, CoreSet, HostMemory, Recipients, Schedule, Sessions, Told, retry::Jitter,
 };
@@ -94,6 +96,9 @@ pub(super) struct Common {
     notifying: HashMap<QueueId, Unfinished>,
     /// Notifications that found no room.
     pub(super) debts: Debts,
+    /// Notifications that wait to be told with others.
+    pub(super) gathering: Gathering<Telling>,
+    pub(super) allowance: Arc<Allowance>,
     /// TLS towards hosts, with what can be resumed.
     pub(super) tls: tls::Clients,
     /// For octets that come under TLS.
@@ -132,6 +137,8 @@ pub struct Parts {
     pub settings: Arc<Settings>,
     /// How many sessions there are, on all cores.
     pub sessions: Arc<Sessions>,
+    /// How many notifications went to whom, on all cores.
+    pub allowance: Arc<Allowance>,
     /// The open log.
     pub log: Log,
     /// The queue, with what recovery found.
@@ -148,6 +155,7 @@ impl Common {
             id,
             settings,
             sessions,
+            allowance,
             log,
             queue,
             seed,
@@ -182,6 +190,8 @@ impl Common {
             bans: Bans::default(),
             notifying: HashMap::new(),
             debts: Debts::default(),
+            gathering: Gathering::default(),
+            allowance,
             full: false,
             link: LinkShare::default(),
             told_of_preparation: None,
@@ -209,6 +219,7 @@ impl Common {
             self.hosts.deadline(),
             self.rerouting.as_ref().map(Rerouting::deadline),
             self.debts.deadline(),
+            self.gathering.deadline(),
             self.outbound_deadline(),
             stop,
         ]
@@ -453,6 +464,7 @@ impl Common {
         if self.stop == Stop::No {
             self.stop = Stop::Until(deadline);
             self.queue.stop(now);
+            self.gathering.close();
         }
     }
 
@@ -474,7 +486,8 @@ impl Common {
 
     /// All connections are gone: once the log is quiet, the stop is done.
     pub(super) fn finish_stop(&mut self) {
-        if self.stop != Stop::Done && (self.log.is_idle() || self.log.fault().is_some()) {
+        let told = self.gathering.is_empty();
+        if self.stop != Stop::Done && (told && self.log.is_idle() || self.log.fault().is_some()) {
             self.stop = Stop::Done;
             self.operations.push_back(Operation::Stopped);
         }

@@ -346,6 +346,7 @@ impl DataCore {
     fn advance(&mut self, now: Now, spool: &impl SegmentSource) {
         self.common.timer(now);
         self.common.pay_debts(now, spool);
+        self.common.tell_gathered(now, spool);
         self.common.reroute(now, spool);
         self.follow(now, spool);
         if !self.common.stalled.is_empty() && !self.common.log.is_full() {

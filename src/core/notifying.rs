@@ -4,32 +4,30 @@
 //! is committed; a crash between the two repeats the attempt, and loses nothing.
 //! Where the notification of an expiry finds no room, it is owed: the message stays in
 //! the spool, and it is tried again until there is room.
+//!
+//! How many notifications an address gets, and what is told in one message, is in
+//! `merging`. What waits there is not committed either, and a crash loses no failure of
+//! it; of what is a courtesy (mail was delivered, or is late) it loses what waited.
+
+mod merging;
+mod quote;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use spool_format::{BodyForm, DoneField, Location, Outcome as DoneOutcome, RecipientNumber};
+use spool_format::{DoneField, Location, Outcome as DoneOutcome, RecipientNumber};
 
+pub(super) use self::merging::{Pending, Telling};
 use crate::core::NoHost;
-use crate::core::common::{Common, Waiting, numbers};
-use crate::core::incoming::Incoming;
-use crate::mail::{BodyKind, Domain, QueueId, RecipientIndex, Ret, ReversePath};
-use crate::queue::notification::{
-    self, Action, Diagnostic, Facts, HEADERS_BYTES_MAX, RecipientReport, Returned, Status,
-};
+use crate::core::common::{Common, numbers};
+use crate::mail::{Domain, QueueId, RecipientIndex};
+use crate::queue::notification::{Action, Status};
 use crate::queue::schedule::ExpiryReason;
 use crate::queue::{Recipients, Told as Late};
 use crate::report::{Ending, Fact};
 use crate::smtp::client::fault::RecipientOutcome;
-use crate::spool::message::{self, BodyFacts, ReadError, SegmentSource, StoredMessage};
+use crate::spool::message::{ReadError, SegmentSource, StoredMessage};
 use crate::time::{Instant, Now, WallTime};
-
-/// The largest message that is returned whole where the sender asks for it (RET=FULL).
-/// On a metered link a report must not cost more than the mail it tells of.
-const RETURNED_BYTES_MAX: u64 = 64 * 1024;
-
-/// Longest line that may stand in a notification (RFC 5322 §2.1.1).
-const LINE_BYTES_MAX: usize = 998;
 
 /// How long until owed notifications are tried again. Room comes from deliveries, and
 /// the disk is looked at each second.
@@ -37,9 +35,6 @@ const OWED_RETRY: Duration = Duration::from_secs(10);
 
 /// Owed notifications written in one turn: some milliseconds of a core.
 const OWED_PORTION: usize = 64;
-
-/// What a notification takes beside its text: envelope, frames, seal.
-const AROUND_BYTES: u64 = 2048;
 
 /// Recipients that were given up, and whose sender is still to be told.
 #[derive(Debug)]
@@ -62,15 +57,6 @@ impl Debts {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.retry_at
     }
-}
-
-/// A notification between its seal and its commit.
-#[derive(Debug)]
-pub(super) struct Pending {
-    /// The message it tells of.
-    about: QueueId,
-    /// What is written of that when it is committed.
-    done: Vec<DoneField>,
 }
 
 /// What the sender is told of a recipient.
@@ -294,8 +280,8 @@ impl Common {
         if self.debts.owed.is_empty() {
             let what = format!(
                 "the sender of message {queue_id} cannot be told that it has expired, for want \
-                 of room in the spool or since the log is closed; this and others stay in the \
-                 spool, and it is tried again every {} s",
+                 of room in the spool, since the log is closed or since too much is to be told; \
+                 this and others stay in the spool, and it is tried again every {} s",
                 OWED_RETRY.as_secs()
             );
             self.report(Fact::Trouble { what });
@@ -349,133 +335,6 @@ impl Common {
         }
     }
 
-    /// A notification is committed, or never will be.
-    pub(super) fn notified(&mut self, now: Now, pending: Pending, notification: Option<QueueId>) {
-        let Pending { about, done } = pending;
-        if let Some(notification) = notification {
-            self.counters.notifications += 1;
-            self.report(Fact::Notified {
-                queue_id: about,
-                notification,
-            });
-            self.done(now, about, &done);
-        }
-        self.notification_over(now, about);
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call for all that is to be told"
-    )]
-    fn tell(
-        &mut self,
-        now: Now,
-        spool: &impl SegmentSource,
-        about: &StoredMessage,
-        seal: Location,
-        action: Action,
-        retry_until: Option<WallTime>,
-        told: &[Told],
-        done: Vec<DoneField>,
-    ) -> bool {
-        let queue_id = about.queue_id;
-        let ReversePath::Address(to) = &about.envelope.sender.reverse_path else {
-            // Nobody is told of a notification's fate (RFC 5321 §4.5.5).
-            self.done(now, queue_id, &done);
-            return true;
-        };
-        let reports: Vec<_> = told
-            .iter()
-            .filter_map(|told| {
-                let recipient = about.envelope.recipients.get(told.index.0 as usize)?;
-                let reason = &told.reason;
-                Some(RecipientReport {
-                    recipient,
-                    action,
-                    status: reason.status,
-                    remote_mta: reason.host.as_ref(),
-                    diagnostic: Some(if reason.is_reply {
-                        Diagnostic::Smtp(&reason.text)
-                    } else {
-                        Diagnostic::Local(&reason.text)
-                    }),
-                    last_attempt: Some(now.wall),
-                    retry_until,
-                })
-            })
-            .collect();
-        let sender = &about.envelope.sender;
-        let facts = Facts {
-            to,
-            reporting_mta: &self.settings.hostname,
-            queue_id,
-            arrival: about.arrival,
-            now: now.wall,
-            envid: sender.envid.as_deref(),
-            priority: sender.priority,
-            require_tls: sender.require_tls,
-            seed: self.random.next_u64(),
-        };
-        let quote = quote(spool, seal, about);
-        let returned = match &quote {
-            Quote::Headers(octets) => Returned::Headers(octets),
-            Quote::Whole(_) if sender.smtputf8 => Returned::WholeUtf8,
-            Quote::Whole(_) if about.body.eight_bit => Returned::Whole {
-                body: BodyKind::EightBitMime,
-            },
-            Quote::Whole(_) => Returned::Whole {
-                body: BodyKind::SevenBit,
-            },
-        };
-        let Some(notification) = notification::write(&facts, &reports, returned) else {
-            // NOTIFY says that nobody wants to hear of it.
-            self.done(now, queue_id, &done);
-            return true;
-        };
-        let body = BodyFacts {
-            form: match quote {
-                Quote::Headers(_) => BodyForm::Plain,
-                Quote::Whole(_) => about.body.form,
-            },
-            ends_with_crlf: true,
-            eight_bit: notification.envelope.sender.body == BodyKind::EightBitMime,
-        };
-        let middle: &[u8] = match &quote {
-            Quote::Headers(_) => &[],
-            Quote::Whole(octets) => octets,
-        };
-        let parts = [
-            notification.before.as_slice(),
-            middle,
-            notification.after.as_slice(),
-        ];
-        let size: u64 = parts.iter().map(|part| part.len() as u64).sum();
-        let incoming = Incoming::begin_notification(
-            now,
-            &mut self.log,
-            notification.envelope,
-            size + AROUND_BYTES,
-        );
-        let Ok(mut incoming) = incoming else {
-            return false;
-        };
-        for part in parts {
-            if incoming.append(now, &mut self.log, part).is_err() {
-                incoming.abandon(&mut self.log);
-                return false;
-            }
-        }
-        let waiting = Waiting::Notification(Pending {
-            about: queue_id,
-            done,
-        });
-        if self.seal(now, incoming, body, waiting).is_err() {
-            return false;
-        }
-        self.notification_begun(queue_id);
-        true
-    }
-
     fn read(&mut self, spool: &impl SegmentSource, location: Location) -> Option<StoredMessage> {
         match StoredMessage::read(spool, location) {
             Ok(stored) => Some(stored),
@@ -497,46 +356,4 @@ fn told_all(recipients: &Recipients, reason: &Reason) -> Vec<Told> {
         reason: reason.clone(),
     };
     recipients.as_slice().iter().map(told).collect()
-}
-
-/// What is returned of a message.
-enum Quote {
-    /// Its header section.
-    Headers(Vec<u8>),
-    /// All of it, as it is stored.
-    Whole(Vec<u8>),
-}
-
-/// All of a message if its sender wants that and it is small and has lines that may
-/// stand in a notification, else its header section. `seal` is where `about` was read:
-/// since then it may have been carried forward, and its extents tell of the old copy.
-fn quote(spool: &impl SegmentSource, seal: Location, about: &StoredMessage) -> Quote {
-    let full = about.envelope.sender.ret == Some(Ret::Full)
-        && about.octets <= RETURNED_BYTES_MAX
-        && about.body.ends_with_crlf
-        && about.body.form != BodyForm::Raw;
-    let limit = if full {
-        RETURNED_BYTES_MAX as usize
-    } else {
-        HEADERS_BYTES_MAX
-    };
-    let mut octets = Vec::new();
-    for &extent in &about.extents {
-        let Ok(part) = message::body(spool, seal, extent) else {
-            break;
-        };
-        octets.extend_from_slice(&part[..part.len().min(limit - octets.len())]);
-        if octets.len() >= limit {
-            break;
-        }
-    }
-    let lines_fit = octets
-        .split(|&octet| octet == b'\n')
-        .all(|line| line.len() < LINE_BYTES_MAX);
-    if full && octets.len() as u64 == about.octets && lines_fit {
-        return Quote::Whole(octets);
-    }
-    let end = memchr::memmem::find(&octets, b"\r\n\r\n").map(|at| at + 2);
-    octets.truncate(end.unwrap_or(octets.len()));
-    Quote::Headers(octets)
 }

@@ -10,6 +10,7 @@ use crate::core::credentials::Credentials;
 use crate::core::wakeup::WakeUps;
 use crate::mail::Domain;
 use crate::queue::destination::Policies;
+use crate::queue::notification;
 use crate::route::recipients::RecipientLists;
 use crate::route::{self, Customers, Protocol, RelayRules, Routes, TlsStart};
 use crate::smtp;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub lmtp_client: Arc<smtp::client::settings::Settings>,
     /// When to try again, and how much at once.
     pub policies: Policies,
+    /// How senders are told what becomes of their mail.
+    pub notify: notification::Rules,
     /// Mailboxes that are collected.
     pub collectors: Vec<Arc<Collector>>,
     /// How many data cores there are; does not change before a restart.

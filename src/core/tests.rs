@@ -18,6 +18,7 @@ use super::{
 };
 use crate::config::{self, surroundings::Surroundings};
 use crate::mail::{Priority, QueueId, RecipientIndex};
+use crate::queue::notification::allowance::Allowance;
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::route::{NextHopRef, Protocol, TlsPolicy};
@@ -116,6 +117,7 @@ impl Bench {
             id: CoreId(0),
             settings: Arc::new(settings),
             sessions: Arc::new(Sessions::new(100, 100, 5)),
+            allowance: Arc::new(Allowance::new(5)),
             log: Log::new(identity, log_settings, 11, free_bytes),
             queue,
             seed: 13,

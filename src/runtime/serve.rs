@@ -29,6 +29,7 @@ use crate::core::online::Online;
 use crate::core::restart;
 use crate::core::settings::Settings;
 use crate::core::{CoreId, Door};
+use crate::queue::notification::allowance::Allowance;
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::route::TlsPolicy;
@@ -73,6 +74,7 @@ struct Ground {
     logs: Vec<LogId>,
     spool: SpoolUuid,
     sessions: Arc<Sessions>,
+    allowance: Arc<Allowance>,
     permits: Arc<Permits>,
     ledger: Ledger,
     recipients: Arc<Shelf>,
@@ -112,6 +114,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
             limits.sessions_per_client_max,
             random(),
         )),
+        allowance: Arc::new(Allowance::new(random())),
         permits: Arc::new(Permits::new(connections, random())),
         ledger,
         recipients,
@@ -258,6 +261,7 @@ impl Ground {
             id: core,
             settings: Arc::clone(&self.settings),
             sessions: Arc::clone(&self.sessions),
+            allowance: Arc::clone(&self.allowance),
             log,
             queue,
             seed: random(),

@@ -82,6 +82,7 @@ pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
         recipients: Arc::default(),
         wakeup: customers::wakeups(config)?,
         collectors: mailboxes::collectors(config),
+        notify: config.notify.clone(),
         data_cores: config.cores.data,
         idle: IDLE,
         credentials,

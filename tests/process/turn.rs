@@ -104,6 +104,8 @@ struct Site {
     stream: BufReader<Box<dyn Line>>,
     /// Text of EHLO behind the turn.
     extensions: &'static str,
+    /// MAIL and RCPT, as they came behind the turn.
+    envelope: Vec<String>,
 }
 
 impl Site {
@@ -111,6 +113,7 @@ impl Site {
         Self {
             stream: BufReader::new(line),
             extensions: "",
+            envelope: Vec::new(),
         }
     }
 
@@ -199,6 +202,10 @@ impl Site {
                     return subjects;
                 }
                 "" => return subjects,
+                "MAIL" | "RCPT" => {
+                    self.envelope.push(line.trim_end().to_owned());
+                    "250 ok\r\n".to_owned()
+                }
                 _ => "250 ok\r\n".to_owned(),
             };
             self.say(&reply);
@@ -440,5 +447,53 @@ fn tls_stays_over_the_turn() {
         site.expect("ATRN", 250);
         assert_eq!(sorted(site.take(usize::MAX)), sorted(expected), "{kind}");
         provider.relay.wait_until_empty();
+    }
+}
+
+/// RFC 3461 in a turned session: the wishes of the sender go on, or what they ask for is
+/// told by us.
+#[test]
+fn notifications_are_for_the_customer_or_for_us() {
+    for able in [true, false] {
+        let senders = Sink::new();
+        let route = format!(
+            "[[route]]\ndomain = \"sender.example\"\nnext_hop = \"smtp://{}\"\n",
+            senders.address()
+        );
+        let provider = Provider::start_with(1, "", &route);
+        let mut client = provider.relay.client();
+        client.hello();
+        client.send(
+            "<s@sender.example> RET=HDRS ENVID=turn",
+            &["<x@a.example> NOTIFY=SUCCESS ORCPT=rfc822;first@a.example"],
+            &message("wish", "held for the customer"),
+        );
+        let mut site = provider.call("branch");
+        site.extensions = if able { "250-DSN\r\n" } else { "" };
+        site.expect("ATRN", 250);
+        assert_eq!(site.take(usize::MAX), ["wish"]);
+        let envelope = site.envelope.join(" ");
+        for wish in [
+            "RET=HDRS",
+            "ENVID=turn",
+            "NOTIFY=SUCCESS",
+            "ORCPT=rfc822;first@a.example",
+        ] {
+            assert_eq!(envelope.contains(wish), able, "{wish} in {envelope}");
+        }
+        provider.relay.wait_until_empty();
+        if able {
+            assert_eq!(senders.count(), 0);
+            continue;
+        }
+        let notification = senders.wait_for_one();
+        let text = String::from_utf8_lossy(&notification.octets).into_owned();
+        for line in [
+            "Action: relayed\r\n",
+            "Original-Envelope-Id: turn\r\n",
+            "Original-Recipient: rfc822;first@a.example\r\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 }

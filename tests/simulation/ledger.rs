@@ -98,17 +98,27 @@ pub(crate) struct Ledger {
     pub(crate) disk_failed: bool,
     pub(crate) duplicates: u32,
     pub(crate) notifications: u32,
+    /// Of these: such that tell of several messages.
+    pub(crate) merged: u32,
     pub(crate) delivered: u32,
 }
 
 impl Ledger {
     /// Writes a message, to be sent by some client.
-    pub(crate) fn write(&mut self, random: &mut Random, octets_max: usize, domains: u64) -> usize {
+    /// `senders`: how many there are; 0: each message has its own.
+    pub(crate) fn write(
+        &mut self,
+        random: &mut Random,
+        octets_max: usize,
+        domains: u64,
+        senders: usize,
+    ) -> usize {
         let number = self.messages.len();
+        let who = number.checked_rem(senders).unwrap_or(number);
         let sender = if random.one_in(8) {
             String::new()
         } else {
-            format!("s{number}@sender.example")
+            format!("s{who}@sender.example")
         };
         let recipients = match random.below(6) {
             0..=3 => 1,
@@ -177,11 +187,13 @@ impl Ledger {
         let header = &octets[..header_end];
         let Some(number) = number_in(header) else {
             assert!(
-                memmem::find(header, b"multipart/report").is_some(),
+                memmem::find(octets, b"multipart/report").is_some(),
                 "something that nobody wrote was delivered: {}",
                 header.escape_ascii()
             );
             assert_eq!(from, "", "a notification has a null sender");
+            let merged = memmem::find(header, b"multipart/mixed").is_some();
+            self.merged += u32::from(merged);
             self.told(to, octets);
             return receipt;
         };

@@ -81,6 +81,7 @@ fn play(flavour: Flavour, test: &str) {
         total.delivered += summary.delivered;
         total.duplicates += summary.duplicates;
         total.notifications += summary.notifications;
+        total.merged += summary.merged;
         total.lives += summary.lives;
         total.segments_reused += summary.segments_reused;
         total.digest = total.digest.rotate_left(1) ^ summary.digest;
@@ -92,6 +93,10 @@ fn play(flavour: Flavour, test: &str) {
     );
     // A world in which nothing happens finds nothing.
     assert!(total.accepted > 0 && total.delivered > 0);
+    assert!(
+        flavour != Flavour::Peers || total.merged > 0,
+        "nothing is ever merged"
+    );
 }
 
 #[test]

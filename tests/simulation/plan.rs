@@ -55,6 +55,10 @@ pub(crate) struct Plan {
     pub(crate) policies: Policies,
     /// Releases of held mail before all is calm.
     pub(crate) releases: u32,
+    /// So few that they are merged, and few senders who are told.
+    pub(crate) notifications_per_minute: u32,
+    /// So many different ones; 0: each message has its own.
+    pub(crate) senders: usize,
     /// Mail for the first domain goes into Maildirs below this path.
     pub(crate) maildir: Option<&'static str>,
 }
@@ -108,6 +112,8 @@ impl Plan {
             _ => 1000,
         };
         let domains = random.between(1, 4);
+        // Of what is drawn already, as below.
+        let merging = (messages + octets_max).is_multiple_of(3);
         Self {
             flavour,
             messages,
@@ -142,6 +148,8 @@ impl Plan {
             } else {
                 0
             },
+            notifications_per_minute: if merging { 1 } else { 30 },
+            senders: if merging { 2 } else { 0 },
             // Of what is drawn already, so that a seed makes the rest of a world as before.
             maildir: match messages + octets_max + domains as usize {
                 _ if flavour == Flavour::Held => None,

@@ -29,6 +29,7 @@ use turnspool::core::{
     Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
 };
 use turnspool::mail::Domain;
+use turnspool::queue::notification::{self, allowance::Allowance};
 use turnspool::queue::{self, CoreNumber, Permits, Policies, Schedule, Sessions};
 use turnspool::report::Fact;
 use turnspool::route::customer::{Customer, Customers, DeliverTo, Quota, ReleaseRules, Retention};
@@ -207,6 +208,7 @@ fn settings(cores: u8) -> Settings {
         tls: Tls::default(),
         credentials,
         collectors: Vec::new(),
+        notify: notification::Rules::default(),
         relay,
         routes: routes.expect("routes"),
         customers: Arc::new(Customers::new(customers.clone()).expect("two customers")),
@@ -353,6 +355,7 @@ impl World {
         let count = random.between(1, 4) as u8;
         let settings = Arc::new(settings(count));
         let sessions = Arc::new(Sessions::new(1000, 1000, 1));
+        let allowance = Arc::new(Allowance::new(1));
         let permits = Arc::new(Permits::new(10, 5));
         let control = ControlCore::new(
             now_at(START_NANOS),
@@ -400,6 +403,7 @@ impl World {
                 id: CoreId(number),
                 settings: Arc::clone(&settings),
                 sessions: Arc::clone(&world.sessions),
+                allowance: Arc::clone(&allowance),
                 log: Log::new(identity, log_settings, 11, PLENTY),
                 queue: schedule,
                 seed: world.random.next(),

@@ -17,6 +17,7 @@ use turnspool::core::{
     Notice, Operation, Piece, Unresolved, admin, maildir, restart,
 };
 use turnspool::mail::{Domain, QueueId};
+use turnspool::queue::notification::{self, allowance::Allowance};
 use turnspool::queue::{self, CoreNumber, Permits, Schedule, Sessions};
 use turnspool::report::{Ending, Fact};
 use turnspool::route::{
@@ -154,6 +155,8 @@ pub(crate) struct Summary {
     pub(crate) delivered: u32,
     pub(crate) duplicates: u32,
     pub(crate) notifications: u32,
+    /// Of these: such that tell of several messages.
+    pub(crate) merged: u32,
     pub(crate) lives: u32,
     pub(crate) segments_reused: u32,
     /// Of everything that happened, in order.
@@ -258,6 +261,10 @@ impl World {
             recipients: Arc::default(),
             wakeup: WakeUps::default(),
             collectors: Vec::new(),
+            notify: notification::Rules {
+                per_minute: plan.notifications_per_minute,
+                ..notification::Rules::default()
+            },
             smtp_client: Arc::clone(&client),
             lmtp_client: client,
             data_cores: 1,
@@ -351,9 +358,12 @@ impl World {
         let mut share: Vec<VecDeque<usize>> = vec![VecDeque::new(); self.plan.clients];
         for _ in 0..self.plan.messages {
             let octets_max = self.plan.octets_max;
-            let message = self
-                .ledger
-                .write(&mut self.random, octets_max, self.plan.domains);
+            let message = self.ledger.write(
+                &mut self.random,
+                octets_max,
+                self.plan.domains,
+                self.plan.senders,
+            );
             let client = self.random.length(0, share.len() - 1);
             share[client].push_back(message);
         }
@@ -686,6 +696,7 @@ impl World {
             id: CoreId(0),
             settings: Arc::clone(&self.settings),
             sessions: Arc::new(Sessions::new(100, 100, self.random.next())),
+            allowance: Arc::new(Allowance::new(u64::from(self.life))),
             log,
             queue,
             seed: self.random.next(),
@@ -1491,6 +1502,7 @@ impl World {
         self.summary.delivered = self.ledger.delivered;
         self.summary.duplicates = self.ledger.duplicates;
         self.summary.notifications = self.ledger.notifications;
+        self.summary.merged = self.ledger.merged;
         self.summary
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::config::addresses::NextHop;
 use crate::config::declaration::{is, needed, none, section, unset, words};
+use crate::config::units::Bytes;
+use crate::mail::Address;
 use crate::route::{HostName, Scope};
 
 /// So many minutes.
@@ -170,5 +172,19 @@ section! {
         give_up: Duration = is(days(5)).within(minutes(1), days(365));
         /// When the sender is told that it is late, from arrival on. "0s": never.
         warn: Duration = is(hours(4)).within(Duration::ZERO, days(365));
+    }
+}
+
+section! {
+    /// How senders are told that their mail is late, or has failed.
+    pub struct NotifySection in "notify" {
+        /// How many of these messages one address gets in a minute. What is to be told
+        /// beyond that waits, and is told in one message.
+        per_minute: u32 = is(30).within(1, 1_000_000);
+        /// Who gets a copy of what senders are told of failures.
+        postmaster: Option<Address> = unset("nobody");
+        /// The largest message that is returned whole where its sender asks for that
+        /// (RET=FULL). Of others the header fields are returned. "0B": always those.
+        whole_message_max: Bytes = is(Bytes::kib(64)).within(Bytes(0), Bytes::mib(10));
     }
 }

@@ -9,7 +9,9 @@ mod server;
 mod site;
 
 pub use customer::{Customer, Quota, Release};
-pub use delivery::{Delivery, Dns, Retry, RouteRetry, RouteSection, SmarthostSection};
+pub use delivery::{
+    Delivery, Dns, NotifySection, Retry, RouteRetry, RouteSection, SmarthostSection,
+};
 pub use delivery::{DeliveryModeWord, SmarthostTls};
 pub use server::{
     Admin, Cores, Limits, ListenerSection, Log, LogDetail, Relay, SpoolSection, Tls, WakeUp,
@@ -62,6 +64,8 @@ section! {
         route: Vec<RouteSection> = none("no static routes");
         /// When a delivery that failed is tried again, and until when.
         retry: Retry = options();
+        /// How senders are told that their mail is late, or has failed.
+        notify: NotifySection = options();
         /// Mail to ourselves that lets held mail go.
         wakeup: WakeUp = options();
         /// Whom we hold mail for.

@@ -16,6 +16,7 @@ use crate::core::{Completion, ConnectionId, ControlNotice, CoreId, Notice, Opera
 use crate::pop3::Login;
 use crate::pop3::mailbox::Large;
 use crate::pop3::memory::UIDL_TAG;
+use crate::queue::notification::allowance::Allowance;
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use crate::spool::message::{self, StoredMessage};
@@ -293,6 +294,7 @@ fn core(settings: &Arc<Settings>, log: Log, now: Now) -> DataCore {
         id: CoreId(0),
         settings: Arc::clone(settings),
         sessions: Arc::new(Sessions::new(100, 100, 5)),
+        allowance: Arc::new(Allowance::new(5)),
         log,
         queue: Schedule::new(queue_settings, permits, now),
         seed: 13,

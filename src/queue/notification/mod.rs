@@ -14,19 +14,37 @@
 //! - ASCII, whatever it tells of, unless the sender's own address is not (then it
 //!   must go by SMTPUTF8 anyway), or the message that is returned has 8-bit octets.
 //!
-//! What it does not do: it does not decide when mail is late or has failed, how many
-//! notifications one sender may get, or whether the postmaster gets a copy.
+//! # Many at once
+//!
+//! One address gets so many notifications in a minute ([`Rules::per_minute`], counted
+//! by [`allowance`]); what goes beyond that waits ([`gathering`]) and is told in one message
+//! ([`digest`]). A report must be about one message (RFC 3464 §2.1: the fields of
+//! `message/delivery-status` tell of one envelope), so reports are not mixed into one:
+//! each stays a whole message of its own, and these stand in a `multipart/digest`
+//! (RFC 2046 §5.1.5) behind a text for people. What walks through the parts of a
+//! message, as programs that read reports do, finds each with its own envelope id.
+//!
+//! The action "expanded" (RFC 3464 §2.3.3) is never reported: it is about aliases that
+//! lead to several addresses, and there are none here.
+//!
+//! What it does not do: it does not decide when mail is late or has failed.
 
+pub mod allowance;
+pub mod gathering;
 mod mime;
 
-use std::fmt;
+mod action;
+mod digest;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+pub use self::action::{Action, Status};
+pub use self::digest::{Report, digest};
 use self::mime::{Alphabet, Encoding, field, from_xtext, paragraph};
 use crate::mail::{
-    Address, BodyKind, Domain, Envelope, ForwardPath, Notify, Priority, QueueId, Recipient,
-    ReversePath, Sender,
+    Address, BodyKind, Domain, Envelope, ForwardPath, Priority, QueueId, Recipient, ReversePath,
+    Sender,
 };
 use crate::time::WallTime;
 
@@ -36,99 +54,25 @@ pub const HEADERS_BYTES_MAX: usize = 64 * 1024;
 /// Most recipients named in the part for people; the part for programs names all.
 pub const NAMED_RECIPIENTS_MAX: usize = 50;
 
-/// What is reported of a recipient (RFC 3464 §2.3.3).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Action {
-    /// Given up.
-    Failed,
-    /// Not yet delivered; it goes on.
-    Delayed,
-    /// Handed to a host that will not report.
-    Relayed,
-    /// In the mailbox.
-    Delivered,
+/// What the operator decides about notifications.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// How many one address gets in a minute; what goes beyond is merged.
+    pub per_minute: u32,
+    /// Who gets a copy of each notification of a failure.
+    pub postmaster: Option<Address>,
+    /// The largest message, in octets, that is returned whole where its sender asks
+    /// for that (RET=FULL).
+    pub whole_bytes_max: u64,
 }
 
-impl Action {
-    const ALL: [Self; 4] = [Self::Failed, Self::Delayed, Self::Relayed, Self::Delivered];
-
-    /// As in the Action field.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Failed => "failed",
-            Self::Delayed => "delayed",
-            Self::Relayed => "relayed",
-            Self::Delivered => "delivered",
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            per_minute: 30,
+            postmaster: None,
+            whole_bytes_max: 64 * 1024,
         }
-    }
-
-    /// Whether the sender wants to hear of it (RFC 3461 §4.1, §5.2).
-    #[must_use]
-    pub const fn is_wanted(self, notify: Notify) -> bool {
-        match self {
-            Self::Failed => notify.failure(),
-            Self::Delayed => notify.delay(),
-            Self::Relayed | Self::Delivered => notify.success(),
-        }
-    }
-
-    const fn subject(self) -> &'static str {
-        match self {
-            Self::Failed => "Your message could not be delivered",
-            Self::Delayed => "Your message is delayed",
-            Self::Relayed => "Your message was passed on",
-            Self::Delivered => "Your message was delivered",
-        }
-    }
-
-    const fn paragraph(self) -> &'static str {
-        match self {
-            Self::Failed => {
-                "Your message could not be delivered to the following recipients. It will not \
-                 be tried again. The reason stands below each address."
-            }
-            Self::Delayed => {
-                "Your message has not yet been delivered to the following recipients. You need \
-                 not send it again: delivery is still being tried, and you will be told if it \
-                 fails for good."
-            }
-            Self::Relayed => {
-                "Your message was passed on for the following recipients to a mail system that \
-                 does not confirm deliveries. You will hear no more of it unless it fails."
-            }
-            Self::Delivered => "Your message was delivered to the following recipients.",
-        }
-    }
-}
-
-/// A status code (RFC 3463 §2).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Status {
-    class: u8,
-    subject: u16,
-    detail: u16,
-}
-
-impl Status {
-    /// `None` if the class is not 2, 4 or 5, or a part has more than three digits.
-    #[must_use]
-    pub const fn new(class: u8, subject: u16, detail: u16) -> Option<Self> {
-        if matches!(class, 2 | 4 | 5) && subject <= 999 && detail <= 999 {
-            Some(Self {
-                class,
-                subject,
-                detail,
-            })
-        } else {
-            None
-        }
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
     }
 }
 
@@ -160,11 +104,25 @@ pub struct RecipientReport<'a> {
     pub retry_until: Option<WallTime>,
 }
 
+/// Who reads a notification.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reader<'a> {
+    /// The sender of the message.
+    Sender,
+    /// The postmaster gets a copy of what this sender is told.
+    Postmaster {
+        /// The reverse-path of the message.
+        sender: &'a Address,
+    },
+}
+
 /// What there is to say of the message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Facts<'a> {
-    /// Its reverse-path: who is told.
+    /// Who is told: the reverse-path of the message, or the postmaster.
     pub to: &'a Address,
+    /// Which of the two.
+    pub reader: Reader<'a>,
     /// Our host name.
     pub reporting_mta: &'a Domain,
     /// The number by which we can find it again.
@@ -303,7 +261,12 @@ fn header_section(
         &format!("Mail Delivery System <MAILER-DAEMON@{host}>"),
     );
     line("To", &format!("<{}>", facts.to));
-    line("Subject", worst.subject());
+    match facts.reader {
+        Reader::Sender => line("Subject", worst.subject()),
+        Reader::Postmaster { .. } => {
+            line("Subject", &format!("Copy of: {}", worst.subject()));
+        }
+    }
     line(
         "Message-ID",
         &format!("<{}.{:016x}.report@{host}>", facts.queue_id, facts.seed),
@@ -333,7 +296,15 @@ fn shown(host: &str) -> String {
 fn for_people(facts: &Facts<'_>, reports: &[&RecipientReport<'_>]) -> String {
     let mut out = String::new();
     let host = facts.reporting_mta;
-    let greeting = format!("This is the mail system at {host}, about the message that you sent.");
+    let greeting = match facts.reader {
+        Reader::Sender => {
+            format!("This is the mail system at {host}, about the message that you sent.")
+        }
+        Reader::Postmaster { sender } => format!(
+            "This is the mail system at {host}. You get this as its postmaster: it is a copy of \
+             what {sender} was told about a message. Nobody expects an answer."
+        ),
+    };
     paragraph(&mut out, "", &greeting);
     for action in Action::ALL {
         let of_action = || reports.iter().filter(|report| report.action == action);

@@ -1,6 +1,7 @@
 //! By our own rules, by Python's email package, and by texts that try to break out.
 
 use super::*;
+use crate::mail::Notify;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
@@ -19,6 +20,7 @@ fn recipient(path: &str, notify: Notify, orcpt: Option<&str>) -> Recipient {
 fn facts<'a>(to: &'a Address, host: &'a Domain) -> Facts<'a> {
     Facts {
         to,
+        reader: Reader::Sender,
         reporting_mta: host,
         queue_id: QueueId::new(3, 7),
         arrival: WallTime::from_millis(1_795_351_597_250),
@@ -314,10 +316,14 @@ else:
 print("returned", ascii(str(inner["Subject"])))
 "#;
 
-/// `None` where there is no Python.
 fn read_by_python(octets: &[u8]) -> Option<String> {
+    run_python(READER, octets)
+}
+
+/// What a script prints of them. `None` where there is no Python.
+fn run_python(script: &str, octets: &[u8]) -> Option<String> {
     let spawned = Command::new("python3")
-        .args(["-X", "utf8", "-c", READER])
+        .args(["-X", "utf8", "-c", script])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn();
@@ -381,4 +387,182 @@ returned SUBJECT
     let message = b"Subject: A test\r\n\r\nHello\r\n".as_slice();
     let whole = [&whole.before, message, &whole.after].concat();
     check(&whole, "message/rfc822", "'A test'");
+}
+
+/// Reports of each action, about three messages of one sender.
+fn reports_of_three(to: &Address) -> Vec<Report> {
+    let host: Domain = "relay.example".parse().unwrap();
+    let success = Notify::On {
+        success: true,
+        failure: true,
+        delay: true,
+    };
+    let who = recipient("b@y.example", success, Some("rfc822;b+2Bc@y.example"));
+    let actions = [Action::Failed, Action::Delayed, Action::Relayed];
+    let report_of = |(number, action)| {
+        let mut facts = facts(to, &host);
+        let envid = format!("envelope-{number}");
+        facts.envid = Some(&envid);
+        facts.queue_id = QueueId::new(3, number);
+        facts.seed = 0xFEED_5EED + number;
+        facts.priority = Priority::new(number as i8);
+        let headers = format!("From: a@x.example\r\nSubject: Test {number}\r\n");
+        let reports = [report(&who, action, &host)];
+        let returned = Returned::Headers(headers.as_bytes());
+        Report {
+            action,
+            notification: write(&facts, &reports, returned).expect("it is wanted"),
+        }
+    };
+    (1..).zip(actions).map(report_of).collect()
+}
+
+/// What each part is, outermost first, and of each report what it tells, by Python.
+const DIGEST_READER: &str = r#"
+import sys, email, email.policy
+message = email.message_from_bytes(sys.stdin.buffer.read(), policy=email.policy.default)
+assert message["Date"].datetime is not None
+def walk(part, depth):
+    assert not part.defects, part.defects
+    print("  " * depth + part.get_content_type())
+    if part.get_content_type() in ("message/delivery-status", "message/global-delivery-status"):
+        for block in part.get_payload():
+            for name in ["Original-Envelope-Id", "Final-Recipient", "Action"]:
+                if name in block:
+                    print("  " * depth + name, str(block[name]).strip())
+    elif part.is_multipart():
+        for inner in part.get_payload():
+            walk(inner, depth + 1)
+walk(message, 0)
+"#;
+
+/// The same as Python and as the crate `mail-parser` see it.
+#[test]
+fn many_in_one() {
+    let host: Domain = "relay.example".parse().unwrap();
+    for (to, kind) in [
+        ("a@x.example", "message/rfc822"),
+        ("\u{e4}@x.example", "message/global"),
+    ] {
+        let to = address(to);
+        let reports = reports_of_three(&to);
+        let now = WallTime::from_millis(1_795_371_597_250);
+        let got = digest(&to, &host, now, 0xD16E57, &reports);
+        check_form(&got);
+        assert_eq!(got.envelope.recipients, [Recipient::new(ForwardPath(to))]);
+        assert_eq!(got.envelope.sender.priority, Priority::new(3));
+        let mut expected = "multipart/mixed\n  text/plain\n  multipart/digest\n".to_owned();
+        let status = match kind {
+            "message/rfc822" => "message/delivery-status",
+            _ => "message/global-delivery-status",
+        };
+        for (number, action) in [(1, "failed"), (2, "delayed"), (3, "relayed")] {
+            expected += &format!(
+                "    {kind}\n      multipart/report\n        text/plain\n        {status}\n\
+                 \x20       Original-Envelope-Id envelope-{number}\n\
+                 \x20       Final-Recipient rfc822;b@y.example\n        Action {action}\n\
+                 \x20       text/rfc822-headers\n"
+            );
+        }
+        if kind == "message/rfc822"
+            && let Some(read) = run_python(DIGEST_READER, &got.before)
+        {
+            assert_eq!(read, expected);
+        }
+        let message = mail_parser::MessageParser::default().parse(&got.before);
+        let message = message.expect("a message");
+        assert_eq!(message.subject(), Some("3 reports about mail"));
+        let inner: Vec<_> = message
+            .parts
+            .iter()
+            .filter_map(|part| part.message())
+            .collect();
+        assert_eq!(inner.len(), 3, "{kind}");
+        for (inner, number) in inner.into_iter().zip(1..) {
+            check_report(
+                inner,
+                &format!("Original-Envelope-Id: envelope-{number}\r\n"),
+            );
+        }
+    }
+}
+
+/// That it is a delivery report with three parts, the second of which says `text`.
+fn check_report(message: &mail_parser::Message<'_>, text: &str) {
+    use mail_parser::MimeHeaders as _;
+    let kind = message.content_type().expect("a type");
+    assert_eq!(
+        (kind.ctype(), kind.subtype()),
+        ("multipart", Some("report"))
+    );
+    assert_eq!(kind.attribute("report-type"), Some("delivery-status"));
+    let mail_parser::PartType::Multipart(parts) = &message.parts[0].body else {
+        panic!("{:?}", message.parts[0].body);
+    };
+    assert_eq!(parts.len(), 3);
+    let status = &message.parts[parts[1] as usize];
+    let octets = status.contents();
+    assert!(
+        memchr::memmem::find(octets, text.as_bytes()).is_some(),
+        "{text} in {}",
+        octets.escape_ascii()
+    );
+}
+
+/// As in the test with Python, by another parser.
+#[test]
+fn the_crate_mail_parser_reads_it() {
+    let host: Domain = "relay.example".parse().unwrap();
+    for (to, action) in [
+        ("a@x.example", Action::Failed),
+        ("a@x.example", Action::Delayed),
+        ("a@x.example", Action::Relayed),
+        ("a@x.example", Action::Delivered),
+        ("\u{e4}@x.example", Action::Failed),
+    ] {
+        let to = address(to);
+        let on = Notify::On {
+            success: true,
+            failure: true,
+            delay: true,
+        };
+        let who = recipient("b@y.example", on, Some("rfc822;b+2Bc@y.example"));
+        let reports = [report(&who, action, &host)];
+        let message = b"Subject: A test\r\n\r\nHello\r\n".as_slice();
+        let body = BodyKind::SevenBit;
+        let whole = write(&facts(&to, &host), &reports, Returned::Whole { body }).unwrap();
+        let headers = write(&facts(&to, &host), &reports, Returned::Headers(HEADERS)).unwrap();
+        for octets in [
+            [&whole.before, message, &whole.after].concat(),
+            headers.before,
+        ] {
+            let parsed = mail_parser::MessageParser::default().parse(&octets);
+            let parsed = parsed.expect("a message");
+            check_report(&parsed, &format!("Action: {}\r\n", action.word()));
+            check_report(&parsed, "Original-Recipient: rfc822;b+c@y.example\r\n");
+        }
+    }
+}
+
+/// The postmaster is told who was told, and answers nobody.
+#[test]
+fn a_copy_for_the_postmaster() {
+    let host: Domain = "relay.example".parse().unwrap();
+    let (to, sender) = (address("postmaster@relay.example"), address("a@x.example"));
+    let who = recipient("b@y.example", Notify::Unspecified, None);
+    let mut facts = facts(&to, &host);
+    facts.reader = Reader::Postmaster { sender: &sender };
+    let reports = [report(&who, Action::Failed, &host)];
+    let got = write(&facts, &reports, Returned::Headers(HEADERS)).unwrap();
+    check_form(&got);
+    assert_eq!(got.envelope.recipients, [Recipient::new(ForwardPath(to))]);
+    let text = String::from_utf8(got.before).unwrap();
+    for part in [
+        "To: <postmaster@relay.example>\r\n",
+        "Subject: Copy of: Your message could not be delivered\r\n",
+        "what a@x.example was told",
+        "Action: failed\r\n",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
 }
