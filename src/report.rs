@@ -146,10 +146,12 @@ pub enum Fact {
         /// What went wrong, if something did.
         trouble: Option<String>,
     },
-    /// Mail was fetched from a provider by ATRN, or was not.
-    Fetched {
-        /// What came of it, and what happens next.
-        what: String,
+    /// Mail that a collector has set in motion is no longer waited for.
+    Awaited {
+        /// The collector's name.
+        collector: String,
+        /// Why not.
+        awaited: collecting::Awaited,
     },
     /// A session ended otherwise than by QUIT.
     SessionEnded {
@@ -407,7 +409,9 @@ impl fmt::Display for Fact {
                     None => Ok(()),
                 }
             }
-            Self::Fetched { what } => write!(f, "fetching mail by ATRN: {}", Escaped(what)),
+            Self::Awaited { collector, awaited } => {
+                write!(f, "collector {}: {awaited}", Escaped(collector))
+            }
             Self::SessionEnded { peer, why } => write!(f, "{peer}: {}", Escaped(why)),
             Self::Refused { peer, reply, what } => {
                 write!(f, "{peer}: {} answered {}", Escaped(what), Escaped(reply))

@@ -9,7 +9,8 @@ use super::text::escaped;
 use super::{Exit, Failure, Global, print_json};
 use crate::core::admin::{self, Command, Response};
 
-/// Collects mailboxes now, and waits until that is done.
+/// Runs collectors now, and waits until that is done. Mail that an ETRN, a message or a
+/// program has set in motion may come later.
 #[derive(Debug, Args)]
 pub(super) struct Collect {
     /// The collector's name, as in the configuration or the log; all without one
@@ -34,15 +35,25 @@ impl Collect {
         if global.json {
             print_json(out, &collected)?;
         } else {
-            for outcome in &collected.mailboxes {
-                let tally = outcome.tally;
-                writeln!(out, "{}: {tally}", escaped(&outcome.name))?;
+            for outcome in &collected.collectors {
+                write!(out, "{}:", escaped(&outcome.name))?;
+                match (&outcome.tally, &outcome.said) {
+                    (None, None) if outcome.failure.is_some() => {}
+                    (None, None) => write!(out, " done")?,
+                    (tally, said) => {
+                        let said = said.iter().map(|said| escaped(said).to_string());
+                        let tally = tally.iter().map(ToString::to_string);
+                        let words: Vec<_> = said.chain(tally).collect();
+                        write!(out, " {}", words.join("; "))?;
+                    }
+                }
+                writeln!(out)?;
                 if let Some(why) = &outcome.failure {
                     writeln!(out, "    not to its end: {}", escaped(why))?;
                 }
             }
         }
-        let failed = (collected.mailboxes.iter()).any(|outcome| outcome.failure.is_some());
+        let failed = (collected.collectors.iter()).any(|outcome| outcome.failure.is_some());
         Ok(if failed { Exit::TryLater } else { Exit::Done })
     }
 }

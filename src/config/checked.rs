@@ -18,11 +18,14 @@ use crate::mail::{Address, Domain};
 use crate::queue::notification::Rules;
 use crate::route::{HostName, Network, Scope};
 
+mod collector;
 mod customer;
 mod mailbox;
 mod site;
 
 pub use super::options::{ListenWhen, ListenerRole, ListenerTls, LogFormat, SmarthostTls};
+pub(super) use collector::name as collector_name;
+pub use collector::{Collector, Means, Provider};
 pub use customer::{Customer, Release as CustomerRelease};
 pub use mailbox::{DomainMailbox, Mailbox, Whose};
 pub use site::{Driver, Link};
@@ -54,8 +57,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Whom mail is held for; no two with a name, queue, user or domain in common.
     pub customers: Vec<Customer>,
-    /// Mailboxes that are collected; no two with one name or account.
-    pub mailboxes: Vec<Mailbox>,
+    /// How this site gets its own mail; no two with one name or account.
+    pub collectors: Vec<Collector>,
     /// When a delivery is tried again.
     pub retry: Retry,
     /// How senders are told what becomes of their mail.
@@ -387,8 +390,8 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
         customers: (file.customer.iter())
             .map(|written| customer::build(written, surroundings))
             .collect(),
-        mailboxes: (file.collect.iter())
-            .filter_map(|collect| mailbox::build(collect, surroundings))
+        collectors: (file.collect.iter())
+            .filter_map(|collect| collector::build(collect, surroundings))
             .collect(),
         retry: retry(&file.retry),
         notify: Rules {

@@ -488,9 +488,9 @@ fn contradictions() {
 /// Sections that are refused as a whole are read and checked all the same.
 #[test]
 fn what_is_not_built_is_refused_and_checked() {
-    let text = "[[collect]]\nkind = \"etrn\"\nserver = \"spool.example:25\"";
+    let text = "[[collect]]\nkind = \"wakeup\"\nkeep = \"1d\"";
     let report = parse(text).unwrap_err();
-    let expected = ["2:8: collect.kind"];
+    let expected = ["2:8: collect.kind", "3:8: collect.keep"];
     let mut found = places(text);
     found.dedup();
     assert_eq!(found, expected, "{report}");
@@ -498,6 +498,53 @@ fn what_is_not_built_is_refused_and_checked() {
         report.findings[0].what.contains(unsupported::SENTENCE),
         "{report}"
     );
+}
+
+#[test]
+fn contradictions_of_a_collector() {
+    let check_collect = |lines: &str, place: &str, what: &str, instead: &str| {
+        check(&format!("[[collect]]\n{lines}"), place, what, instead);
+    };
+    let etrn = "kind = \"etrn\"\nserver = \"spool.example\"\n";
+    check_collect(
+        "kind = \"etrn\"\nnames = [\"a.example\"]",
+        "2:8: collect.kind",
+        "needs a server",
+        "host:port",
+    );
+    check_collect(etrn, "2:8: collect.kind", "needs names", "branch.example");
+    check_collect(
+        &format!("{etrn}names = [\"a.example\", \"a b\"]"),
+        "4:9: collect.names",
+        "\"a b\" cannot be asked for",
+        "#queue",
+    );
+    check_collect(
+        "kind = \"command\"",
+        "2:8: collect.kind",
+        "needs a program",
+        "command = [",
+    );
+    check_collect(
+        "kind = \"command\"\ncommand = [\"/bin/true\"]\nserver = \"a.example\"",
+        "4:10: collect.server",
+        "is for kinds \"etrn\", \"atrn\", \"pop3\" only",
+        "remove it",
+    );
+    let names = "names = [\"a.example\"]\n";
+    check_collect(
+        &format!("{etrn}{names}keep = \"1d\""),
+        "5:8: collect.keep",
+        "is for kind \"pop3\" only",
+        "remove it",
+    );
+    check_collect(
+        &format!("{etrn}{names}[[collect]]\n{etrn}{names}"),
+        "6:8: collect.kind",
+        "has a namesake",
+        "its own `name`",
+    );
+    assert!(parse(&format!("[[collect]]\n{etrn}{names}")).is_ok());
 }
 
 #[test]

@@ -32,10 +32,7 @@ const fn row(option: &'static str, value: &'static str, instead: &'static str) -
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    row("collect.kind", "etrn", "ask for it by other means, or collect a mailbox by pop3"),
-    row("collect.kind", "atrn", "ask for it by other means, or collect a mailbox by pop3"),
     row("collect.kind", "wakeup", "ask for it by other means, or collect a mailbox by pop3"),
-    row("collect.kind", "command", "run the program by other means"),
     row("admin.web", ANY, "use the commands `turnspool queue` and the admin socket"),
     row("log.to", "journald", "write \"stderr\": under systemd that is the journal"),
 ];
@@ -110,7 +107,7 @@ mod tests {
     #[test]
     fn patterns_match() {
         assert!(advice("route.next_hop", Some("smtp://127.0.0.1")).is_none());
-        assert!(advice("collect.kind", Some("etrn")).is_some());
+        assert!(advice("collect.kind", Some("wakeup")).is_some());
         assert!(advice("collect.kind", Some("pop3")).is_none());
         assert!(advice("customer.recipients_file", None).is_none());
         assert!(advice("delivery.mode", None).is_none());

@@ -745,10 +745,11 @@ mod tests {
                 octets: 6,
             }),
             Response::Collected(Collected {
-                mailboxes: vec![CollectOutcome {
+                collectors: vec![CollectOutcome {
                     name: "isp".to_owned(),
-                    account: "branch@pop.isp.example".to_owned(),
-                    tally: crate::report::collecting::Tally::default(),
+                    place: "branch@pop.isp.example".to_owned(),
+                    tally: Some(crate::report::collecting::Tally::default()),
+                    said: None,
                     failure: Some("the mailbox cannot be had now".to_owned()),
                 }],
             }),

@@ -5,7 +5,7 @@ use crate::core::Endpoint;
 use crate::core::common::{Common, WantedConnection};
 use crate::core::delivery::errand::Errand;
 use crate::core::delivery::{Candidates, Delivery};
-use crate::core::fetching::{self, Fetch};
+use crate::core::fetching::Called;
 use crate::core::turn::Round;
 use crate::queue::{self, ConnectionFailure, DestinationId, VisitId};
 use crate::report::Fact;
@@ -62,17 +62,8 @@ pub(super) enum Aftermath {
         /// Whether the operator is told.
         telling: Telling,
     },
-    /// A provider that we called gave us no mail.
-    CallFailed {
-        /// What was wanted.
-        fetch: Box<Fetch>,
-        /// Other hosts of the provider.
-        candidates: Candidates,
-        /// How far it reaches.
-        error: SessionError,
-        /// For the operator.
-        why: String,
-    },
+    /// A provider that we called has said what it had to say.
+    Called(Called),
     /// A customer's turn is over.
     TurnOver {
         /// Whose.
@@ -146,13 +137,17 @@ impl Delivery {
                 destination,
                 candidates,
             } => (connection, destination, candidates),
-            Errand::Call { fetch, candidates } => {
-                return Aftermath::CallFailed {
+            Errand::Call {
+                fetch,
+                candidates,
+                asked,
+            } => {
+                return Aftermath::Called(Called {
                     fetch,
                     candidates,
-                    error: self.failure.unwrap_or(SessionError::Aborted),
-                    why: why.unwrap_or_default(),
-                };
+                    asked,
+                    failure: self.failure.zip(why),
+                });
             }
             Errand::Turn { round, visit } => {
                 return Aftermath::TurnOver {
@@ -265,14 +260,7 @@ impl Common {
                 };
                 self.hosts.try_next(wanted);
             }
-            Aftermath::CallFailed {
-                fetch,
-                candidates,
-                error,
-                why,
-            } => {
-                fetching::failed(self, fetch, candidates, &error, why);
-            }
+            Aftermath::Called(called) => called.over(self),
             Aftermath::TurnOver {
                 round,
                 visit,

@@ -13,6 +13,7 @@
 //!   never will be: the next run of the account sees what this one has left.
 //! - What is deleted on the server is committed here.
 
+mod ending;
 mod storing;
 
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use self::storing::Current;
-use crate::core::collector::{Collector, Next, Order, Run};
+use crate::core::collector::{Behind, Next, Order, Run};
 use crate::core::common::Common;
 use crate::core::deadlines::Entry as Deadline;
 use crate::core::flow::{Appetite, Flow, NoSpool};
@@ -103,7 +104,10 @@ impl Collection {
         common: &mut Common,
     ) -> Result<Self, Run> {
         let Some(address) = order.addresses.pop_front() else {
-            return Err(not_begun(&order.collector, "the server has no address"));
+            return Err(Run::failed(
+                order.run,
+                "the server has no address".to_owned(),
+            ));
         };
         common.counters.connections_out += 1;
         common.operations.push_back(Operation::Connect {
@@ -172,8 +176,10 @@ impl Collection {
             return Aftermath::TryNext(self.order);
         }
         Aftermath::Over(Run {
-            account: self.order.collector.account.clone(),
+            id: self.order.run,
             tally: self.tally,
+            said: None,
+            behind: Behind::Nothing,
             failure: failure.map(|failure| (failure.next, failure.why)),
         })
     }
@@ -292,24 +298,10 @@ impl Collection {
         self.say(now, common, Input::Timer);
     }
 
-    /// The server is to stop: what is coming is taken, nothing else is begun.
-    pub(super) fn stop(&mut self, now: Now, common: &mut Common) {
-        if self.ended.is_none() && (!self.listed || !self.tasks.is_empty()) {
-            self.ended = Some(Err(Failure {
-                next: Next::Usual,
-                why: "the server is stopping".to_owned(),
-                connecting: false,
-            }));
-        }
-        self.tasks.clear();
-        self.quitting = true;
-        self.say(now, common, Input::Stop);
-    }
-
-    /// Patience has ended.
-    pub(super) fn abort(&mut self, common: &mut Common) {
-        self.drop_incoming(common);
-        self.flow.abort(&mut common.operations);
+    /// Whether it ends when the link does.
+    pub(super) fn is_over_link(&self, common: &Common) -> bool {
+        let link = &common.settings.policies.link;
+        link.address(self.address.ip())
     }
 
     /// The log takes octets again.
@@ -538,29 +530,6 @@ impl Collection {
         common.report(Fact::Trouble { what });
     }
 
-    fn give_up(&mut self, common: &mut Common, why: String) {
-        self.drop_incoming(common);
-        self.tasks.clear();
-        self.tally.deleted = 0;
-        if self.ended.is_none() {
-            self.ended = Some(Err(Failure {
-                next: Next::Usual,
-                why,
-                connecting: false,
-            }));
-        }
-        // Without QUIT the server deletes nothing, and nothing more has to be paid for.
-        self.flow.abort(&mut common.operations);
-    }
-
-    fn drop_incoming(&mut self, common: &mut Common) {
-        let current = std::mem::replace(&mut self.current, Current::None);
-        if let Current::Storing(storing) = current {
-            common.counters.messages_abandoned += 1;
-            storing.incoming.abandon(&mut common.log);
-        }
-    }
-
     fn settle(&mut self, now: Now, common: &mut Common) {
         // What was told to the session meanwhile.
         self.outputs(now, common, &[]);
@@ -579,15 +548,6 @@ impl Collection {
         if self.flow.is_closed() {
             self.drop_incoming(common);
         }
-    }
-}
-
-/// A run that never began.
-pub(super) fn not_begun(collector: &Collector, why: &str) -> Run {
-    Run {
-        account: collector.account.clone(),
-        tally: Tally::default(),
-        failure: Some((Next::Usual, why.to_owned())),
     }
 }
 

@@ -1,5 +1,8 @@
-//! What a collector of kind pop3 is, and what is said about a run of it between the
-//! cores.
+//! What a collector is, and what is said about a run of it between the cores.
+//!
+//! A collector is a way in which this site gets its own mail: it takes it away from a
+//! mailbox (POP3) or from a provider over one connection (ATRN), or it sets something in
+//! motion after which the mail comes by itself (ETRN, a wake-up message, a program).
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -7,18 +10,100 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::CoreId;
+use crate::core::{CoreId, Host};
+use crate::link::collecting::CollectKind;
 use crate::pop3::mailbox::{Large, Policy};
 use crate::pop3::memory::Account;
 use crate::pop3::recipients::Rules;
 use crate::pop3::{self, Login};
 use crate::report::collecting::Tally;
-use crate::route::HostName;
+use crate::route::{HostName, HostTls};
+use crate::smtp::client::asking::Ask;
+
+/// A collector, as the operator wants it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Collector {
+    /// For logs and commands. No two have the same.
+    pub name: Box<str>,
+    /// Runs of itself, if it does.
+    pub every: Option<Duration>,
+    /// How it gets where it has to.
+    pub way: Way,
+    /// How long to wait for the mail that it has set in motion.
+    pub wait: Duration,
+    /// By what.
+    pub means: Means,
+}
+
+/// How a collector gets where it has to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Way {
+    /// It needs no link.
+    Near,
+    /// It runs while a link is up.
+    OverLink,
+}
+
+/// By what a collector gets mail.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Means {
+    /// POP3.
+    Mailbox(Arc<PopMailbox>),
+    /// ETRN or ATRN.
+    Provider(Provider),
+    /// A program with its arguments. Never empty.
+    Command(Vec<String>),
+}
+
+impl Means {
+    /// As the schedule names it.
+    #[must_use]
+    pub const fn kind(&self) -> CollectKind {
+        match self {
+            Self::Mailbox(_) => CollectKind::Pop3,
+            Self::Provider(Provider {
+                ask: Ask::Turn(_), ..
+            }) => CollectKind::Atrn,
+            Self::Provider(Provider {
+                ask: Ask::Release(_),
+                ..
+            }) => CollectKind::Etrn,
+            Self::Command(_) => CollectKind::Command,
+        }
+    }
+
+    /// From where or by what, for the operator.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            Self::Mailbox(mailbox) => mailbox.account.as_str().to_owned(),
+            Self::Provider(provider) => {
+                let hosts = provider.servers.iter();
+                let hosts: Vec<_> = hosts.map(|(host, port)| format!("{host}:{port}")).collect();
+                hosts.join(", ")
+            }
+            Self::Command(words) => words[0].clone(),
+        }
+    }
+}
+
+/// A provider who holds our mail.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Provider {
+    /// Its servers with their ports, in the order in which they are tried. Never empty.
+    pub servers: Vec<(HostName, u16)>,
+    /// How TLS is used.
+    pub tls: HostTls,
+    /// User name, and where the password is. Read at each run.
+    pub login: Option<(Box<str>, PathBuf)>,
+    /// What is asked for.
+    pub ask: Ask,
+}
 
 /// A mailbox that is collected, as the operator wants it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Collector {
-    /// For logs and commands.
+pub struct PopMailbox {
+    /// The collector's name.
     pub name: Box<str>,
     /// Under which it is remembered.
     pub account: Account,
@@ -38,32 +123,40 @@ pub struct Collector {
     pub rules: Rules,
     /// How long a Message-ID is remembered for a recipient; zero: not at all.
     pub duplicates: Duration,
-    /// Runs of itself, if it does.
-    pub every: Option<Duration>,
 }
 
-impl Collector {
-    /// The data core that collects it, always the same: what is remembered of the
-    /// mailbox is in its log.
-    #[must_use]
-    pub fn home(account: &Account, data_cores: u8) -> CoreId {
-        // FNV-1a: the same in each process and version.
-        let hash = account
-            .as_str()
-            .bytes()
-            .fold(0x811c_9dc5_u32, |hash, octet| {
-                (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193)
-            });
-        let core = hash % u32::from(data_cores.max(1));
-        CoreId(u8::try_from(core).expect("below the number of cores"))
-    }
+/// The data core that sees to a mailbox or provider, always the same for a name: what is
+/// remembered of a mailbox is in that core's log.
+#[must_use]
+pub fn home(name: &str, data_cores: u8) -> CoreId {
+    // FNV-1a: the same in each process and version.
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, octet| {
+        (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193)
+    });
+    let core = hash % u32::from(data_cores.max(1));
+    CoreId(u8::try_from(core).expect("below the number of cores"))
 }
 
-/// One run that a data core is to make.
+/// A run of a collector, given by the control core and never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RunId(pub u64);
+
+/// What a run needs from outside, read and looked up.
+#[derive(Clone, Debug)]
+pub enum Prepared {
+    /// The addresses of a POP3 server in their order, and with what we log in.
+    Mailbox(Vec<SocketAddr>, Login),
+    /// The hosts of a provider, each with how we log in there.
+    Provider(Vec<Host>),
+}
+
+/// One run over a mailbox that a data core is to make.
 #[derive(Clone, Debug)]
 pub struct Order {
+    /// To be answered with.
+    pub run: RunId,
     /// Of what.
-    pub collector: Arc<Collector>,
+    pub collector: Arc<PopMailbox>,
     /// The server's addresses, in the order in which they are to be tried.
     pub addresses: VecDeque<SocketAddr>,
     /// With which we log in.
@@ -81,13 +174,54 @@ pub enum Next {
     LoginRefused,
 }
 
+/// Whether mail comes behind a run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Behind {
+    /// None: it is here, or there is none.
+    Nothing,
+    /// There may be some.
+    Perhaps,
+    /// It was announced.
+    Announced,
+}
+
 /// How a run went.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Run {
-    /// Of what.
-    pub account: Account,
+    /// Which.
+    pub id: RunId,
     /// What was done.
     pub tally: Tally,
+    /// What a provider said, for the operator.
+    pub said: Option<String>,
+    /// What it has set in motion.
+    pub behind: Behind,
     /// Why it did not end in good order, and what follows.
     pub failure: Option<(Next, String)>,
+}
+
+impl Run {
+    /// Something was set in motion.
+    #[must_use]
+    pub const fn begun(id: RunId) -> Self {
+        Self {
+            id,
+            tally: Tally::NOTHING,
+            said: None,
+            behind: Behind::Perhaps,
+            failure: None,
+        }
+    }
+
+    /// One that never came to anything.
+    #[must_use]
+    pub fn failed(id: RunId, why: String) -> Self {
+        Self {
+            id,
+            tally: Tally::default(),
+            said: None,
+            behind: Behind::Nothing,
+            failure: Some((Next::Usual, why)),
+        }
+    }
 }

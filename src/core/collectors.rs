@@ -1,30 +1,39 @@
-//! When mailboxes are collected, as a machine: at intervals, and when somebody asks.
+//! When collectors run, as a machine: at intervals, by the schedule, when a link comes
+//! up, and when somebody asks.
 //!
-//! A part of the control core. It has the password read and the server's name looked
-//! up, hands the order to the data core that is the mailbox's home, and hears how the
-//! run went.
+//! A part of the control core. It has a password read and a server's name looked up,
+//! hands the order to the data core that is the collector's home or has the program
+//! run, and hears how that went.
 //!
 //! Invariants:
 //!
-//! - A mailbox has one run at a time. Who asks for another meanwhile gets the outcome of
-//!   the one that is under way.
+//! - A collector has one run at a time. Who asks for another meanwhile gets the outcome
+//!   of the one that is under way.
+//! - One whose way leads over a link runs only while one is up. When it is due
+//!   otherwise, it asks for a link and stands ready until one is there.
+//! - While one runs over the link, or mail that it has set in motion is awaited, the link
+//!   has work. That ends when the sessions that came after it was begun are over, when
+//!   none came in time, or with the link.
 //! - Every question gets one answer, when the last of its runs is over.
 //!
-//! What it does not do: it opens no connection, and does not know what is in a mailbox.
+//! What it does not do: it opens no connection, dials nothing, and does not know what is
+//! in a mailbox.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::admin::{self, CollectOutcome, Reason, Response};
-use crate::core::collector::{Collector, Next, Order, Run};
+use crate::core::collector::{
+    Behind, Collector, Means, Next, Order, Prepared, Run, RunId, Way, home,
+};
 use crate::core::control::ControlOperation;
+use crate::core::fetching::Fetch;
 use crate::core::{AdminRequestId, CoreId, Notice};
-use crate::pop3::Login;
+use crate::link::collecting::Collect;
 use crate::pop3::mailbox::Large;
 use crate::report::Fact;
-use crate::report::collecting::{Collected, Tally};
+use crate::report::collecting::{Announced, Awaited, Collected, Tally};
 use crate::time::{Instant, Now};
 
 /// Longest pause after the server has refused name and password again and again. Often
@@ -32,7 +41,11 @@ use crate::time::{Instant, Now};
 /// is locked for it.
 const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(4 * 3600);
 
-/// Which mailboxes.
+/// Longest time for which one run keeps the link up: an evening's mail over a slow line.
+/// One that hangs must not keep it open for ever.
+pub const RUN_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Which collectors the operator means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Which<'a> {
     /// All.
@@ -41,42 +54,90 @@ pub enum Which<'a> {
     Named(&'a str),
 }
 
+/// How it stands with the links of this host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Line {
+    /// One is up, or none is needed.
+    Up,
+    /// None is up.
+    Down,
+}
+
+/// Sessions of clients that came over a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Visitors {
+    /// Those that are there now.
+    pub open: u64,
+    /// All that came since the start.
+    pub total: u64,
+}
+
 /// What is to be done.
 #[derive(Debug)]
 pub enum Output {
     /// Read the password and look up the server; answer with [`Collectors::prepared`].
-    Prepare(Arc<Collector>),
-    /// Hand this to a data core; its run comes back by [`Collectors::collected`].
+    Prepare(RunId, Arc<Collector>),
+    /// Hand this to a data core; its run comes back by [`Collectors::over`].
     Order(CoreId, Box<Order>),
+    /// And this.
+    Fetch(CoreId, Box<Fetch>),
+    /// Run the program of a collector.
+    Command(RunId, Arc<Collector>),
+    /// A link is wanted, since something is due.
+    WantLink,
+    /// A link is wanted by the operator: now, or [`Collectors::no_link`].
+    BringUp,
     /// Answer the operator.
     Answer(AdminRequestId, Response),
     /// Tell the operator.
     Report(Fact),
 }
 
-impl From<Output> for ControlOperation {
-    fn from(output: Output) -> Self {
-        match output {
-            Output::Prepare(collector) => Self::PrepareCollecting(collector),
-            Output::Order(core, order) => Self::Tell {
+impl Output {
+    /// As an operation, but for what is wanted of a link.
+    pub(super) fn operation(self) -> Option<ControlOperation> {
+        Some(match self {
+            Self::Prepare(run, collector) => ControlOperation::PrepareCollecting { run, collector },
+            Self::Command(run, collector) => ControlOperation::RunCommand { run, collector },
+            Self::Order(core, order) => ControlOperation::Tell {
                 core,
                 notice: Notice::Collect(order),
             },
-            Output::Answer(request, response) => Self::Answer { request, response },
-            Output::Report(fact) => Self::Report(fact),
-        }
+            Self::Fetch(core, fetch) => ControlOperation::Tell {
+                core,
+                notice: Notice::Fetch(fetch),
+            },
+            Self::Answer(request, response) => ControlOperation::Answer { request, response },
+            Self::Report(fact) => ControlOperation::Report(fact),
+            Self::WantLink | Self::BringUp => return None,
+        })
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Rests,
+    /// It runs as soon as a link is up.
+    StandsReady(Large),
     /// It runs, or is being prepared.
-    Runs(Large),
+    Runs {
+        run: RunId,
+        large: Large,
+        /// It keeps the link up until then.
+        until: Instant,
+        /// Who had come before.
+        visitors: u64,
+    },
+    /// Mail may come until then.
+    Awaits {
+        behind: Behind,
+        until: Instant,
+        visitors: u64,
+    },
 }
 
 #[derive(Debug)]
-struct Mailbox {
+struct Entry {
     collector: Arc<Collector>,
     state: State,
     next_at: Option<Instant>,
@@ -96,8 +157,11 @@ struct Question {
 #[derive(Debug)]
 pub struct Collectors {
     data_cores: u8,
-    all: Vec<Mailbox>,
+    all: Vec<Entry>,
     questions: Vec<Question>,
+    line: Line,
+    visitors: Visitors,
+    last_run: RunId,
     outputs: VecDeque<Output>,
     stopping: bool,
 }
@@ -110,6 +174,9 @@ impl Collectors {
             data_cores,
             all: Vec::new(),
             questions: Vec::new(),
+            line: Line::Down,
+            visitors: Visitors::default(),
+            last_run: RunId(0),
             outputs: VecDeque::new(),
             stopping: false,
         }
@@ -121,55 +188,67 @@ impl Collectors {
         for collector in collectors {
             let known = before
                 .iter()
-                .position(|mailbox| mailbox.collector.account == collector.account);
-            let mailbox = match known.map(|index| before.swap_remove(index)) {
-                Some(mailbox) => Mailbox {
+                .position(|entry| is_the_same(&entry.collector, collector));
+            let known = known.map(|index| before.swap_remove(index));
+            if let Some(entry) = &known {
+                let names = self.questions.iter_mut().flat_map(|q| &mut q.waiting);
+                for name in names.filter(|name| **name == entry.collector.name) {
+                    name.clone_from(&collector.name);
+                }
+            }
+            let entry = match known {
+                Some(entry) => Entry {
                     next_at: (collector.every)
-                        .map(|every| mailbox.next_at.unwrap_or(now.instant + every))
+                        .map(|every| entry.next_at.unwrap_or(now.instant + every))
                         .map(|at| at.min(now.instant + collector.every.unwrap_or_default())),
                     collector: Arc::clone(collector),
                     // The password may be another one now.
                     refused: 0,
-                    state: mailbox.state,
+                    state: entry.state,
                 },
-                None => Mailbox {
+                None => Entry {
                     next_at: collector.every.map(|_| now.instant),
                     collector: Arc::clone(collector),
                     state: State::Rests,
                     refused: 0,
                 },
             };
-            self.all.push(mailbox);
+            self.all.push(entry);
         }
         // Nobody is told any more of those that are gone.
         for gone in before {
-            let why = "it is no longer configured; its session goes on";
-            self.outcome(&gone.collector, Tally::default(), Some(why.to_owned()));
+            let why = "it is no longer configured; what it has begun goes on";
+            let run = Run::failed(RunId(0), why.to_owned());
+            self.outcome(&gone.collector, &run);
         }
     }
 
-    /// Somebody wants a run, and its outcome.
-    pub fn ask(&mut self, request: AdminRequestId, which: Which<'_>, large: Large) {
+    /// The operator wants a run, and its outcome.
+    pub fn ask(&mut self, now: Now, request: AdminRequestId, which: Which<'_>, large: Large) {
         let wanted: Vec<usize> = self
             .all
             .iter()
             .enumerate()
-            .filter(|(_, mailbox)| match which {
+            .filter(|(_, entry)| match which {
                 Which::All => true,
-                Which::Named(name) => *mailbox.collector.name == *name,
+                Which::Named(name) => *entry.collector.name == *name,
             })
             .map(|(index, _)| index)
             .collect();
+        let runs_small = |&index: &usize| {
+            let entry = &self.all[index];
+            let small = Large::Left;
+            matches!(entry.state, State::Runs { large, .. } if large == small)
+                && matches!(entry.collector.means, Means::Mailbox(_))
+        };
         let refusal = if wanted.is_empty() {
             Some(match which {
-                Which::All => (Reason::NotFound, "no mailbox is configured in [[collect]]"),
+                Which::All => (Reason::NotFound, "nothing is configured in [[collect]]"),
                 Which::Named(_) => (Reason::NotFound, "no collector has this name"),
             })
         } else if self.stopping {
             Some((Reason::Later, "the server is stopping"))
-        } else if large == Large::Collected
-            && (wanted.iter()).any(|&index| self.all[index].state == State::Runs(Large::Left))
-        {
+        } else if large == Large::Collected && wanted.iter().any(runs_small) {
             let why = "it runs already, without large messages; try again when it is done";
             Some((Reason::Later, why))
         } else {
@@ -188,116 +267,266 @@ impl Collectors {
             outcomes: Vec::new(),
         });
         for index in wanted {
-            self.start(index, large);
+            if self.start(now, index, large) == Started::StandsReady {
+                self.outputs.push_back(Output::BringUp);
+            }
         }
     }
 
+    /// The schedule wants these, or a link has come up. Those that need it run only while
+    /// it is.
+    pub fn run(&mut self, now: Now, which: &[Collect]) {
+        for index in 0..self.all.len() {
+            let kind = self.all[index].collector.means.kind();
+            if which.iter().any(|collect| collect.includes(kind)) && self.may_run(index) {
+                self.start(now, index, Large::Left);
+            }
+        }
+    }
+
+    /// How it stands with the links, and who came over them.
+    pub fn line(&mut self, now: Now, line: Line, visitors: Visitors) {
+        self.visitors = visitors;
+        let came_up = std::mem::replace(&mut self.line, line) != line && line == Line::Up;
+        for index in 0..self.all.len() {
+            match self.all[index].state {
+                State::StandsReady(large) if came_up => {
+                    self.all[index].state = State::Rests;
+                    self.start(now, index, large);
+                }
+                State::Awaits { visitors: seen, .. } => {
+                    if line == Line::Down {
+                        self.awaited(index, Awaited::LinkGone);
+                    } else if visitors.total > seen && visitors.open == 0 {
+                        self.awaited(index, Awaited::Came);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// No link will come up for the operator's questions.
+    pub fn no_link(&mut self, why: &str) {
+        for index in 0..self.all.len() {
+            let entry = &mut self.all[index];
+            let name = &entry.collector.name;
+            let asked = (self.questions.iter()).any(|question| question.waiting.contains(name));
+            if asked && matches!(entry.state, State::StandsReady(_)) {
+                entry.state = State::Rests;
+                let collector = Arc::clone(&entry.collector);
+                let run = Run::failed(RunId(0), format!("no link is up: {why}"));
+                self.outcome(&collector, &run);
+            }
+        }
+    }
+
+    /// Whether the operator waits for a link.
+    #[must_use]
+    pub fn is_asked_for_link(&self) -> bool {
+        let stands = |entry: &&Entry| matches!(entry.state, State::StandsReady(_));
+        self.all.iter().filter(stands).any(|entry| {
+            let name = &entry.collector.name;
+            (self.questions.iter()).any(|question| question.waiting.contains(name))
+        })
+    }
+
     /// The password was read and the server's name looked up, or that failed.
-    pub fn prepared(
-        &mut self,
-        now: Now,
-        collector: &Arc<Collector>,
-        result: Result<(Vec<SocketAddr>, Login), String>,
-    ) {
-        // It may be gone from the configuration.
-        let Some(mailbox) = (self.all.iter()).find(|other| other.collector == *collector) else {
-            return self.over(
-                now,
-                &failed(collector, "the configuration was changed".to_owned()),
-            );
-        };
-        let State::Runs(large) = mailbox.state else {
+    pub fn prepared(&mut self, now: Now, run: RunId, result: Result<Prepared, String>) {
+        let Some((index, large)) = self.running(run) else {
             return;
         };
-        match result {
-            Ok((addresses, login)) if !self.stopping => {
+        let collector = &self.all[index].collector;
+        let core = |name: &str| home(name, self.data_cores);
+        let result = match result {
+            Ok(_) if self.stopping => Err("the server is stopping".to_owned()),
+            Ok(_) if self.line == Line::Down && collector.way == Way::OverLink => {
+                Err("the link is gone".to_owned())
+            }
+            result => result,
+        };
+        let output = match (result, &collector.means) {
+            (Ok(Prepared::Mailbox(addresses, login)), Means::Mailbox(mailbox)) => {
                 let order = Order {
-                    collector: Arc::clone(collector),
+                    run,
+                    collector: Arc::clone(mailbox),
                     addresses: addresses.into(),
                     login,
                     large,
                 };
-                let home = Collector::home(&collector.account, self.data_cores);
-                self.outputs.push_back(Output::Order(home, Box::new(order)));
+                Output::Order(core(mailbox.account.as_str()), Box::new(order))
             }
-            Ok(_) => self.over(now, &failed(collector, "the server is stopping".to_owned())),
-            Err(why) => self.over(now, &failed(collector, why)),
-        }
+            (Ok(Prepared::Provider(hosts)), Means::Provider(provider)) => {
+                let fetch = Fetch {
+                    number: run,
+                    hosts,
+                    ask: provider.ask.clone(),
+                };
+                Output::Fetch(core(&collector.name), Box::new(fetch))
+            }
+            (Ok(_), _) => unreachable!("what was asked for was prepared"),
+            (Err(why), _) => return self.over(now, &Run::failed(run, why)),
+        };
+        self.outputs.push_back(output);
     }
 
     /// A run is over.
-    pub fn collected(&mut self, now: Now, run: &Run) {
-        self.over(now, run);
+    pub fn over(&mut self, now: Now, run: &Run) {
+        let Some((index, _)) = self.running(run.id) else {
+            return;
+        };
+        let entry = &mut self.all[index];
+        let State::Runs { visitors, .. } = entry.state else {
+            unreachable!("it was looked at");
+        };
+        let collector = Arc::clone(&entry.collector);
+        let awaits = run.behind != Behind::Nothing
+            && collector.way == Way::OverLink
+            && self.line == Line::Up
+            && !collector.wait.is_zero();
+        entry.state = if awaits {
+            State::Awaits {
+                behind: run.behind,
+                until: now.instant + collector.wait,
+                visitors,
+            }
+        } else {
+            State::Rests
+        };
+        let refused = matches!(run.failure, Some((Next::LoginRefused, _)));
+        entry.refused = if refused { entry.refused + 1 } else { 0 };
+        entry.next_at = collector.every.map(|every| {
+            let doubled = every.saturating_mul(1 << entry.refused.min(16));
+            now.instant + doubled.min(REFUSED_PAUSE_MAX.max(every))
+        });
+        let next_in = entry.next_at.map(|at| at.since(now.instant));
+        self.outputs
+            .push_back(Output::Report(Fact::Collected(Collected {
+                collector: collector.name.to_string(),
+                place: collector.means.place(),
+                tally: shows_tally(&collector, run).then_some(run.tally),
+                said: run.said.clone(),
+                awaits: awaits.then_some(collector.wait),
+                failure: run.failure.as_ref().map(|(_, why)| why.clone()),
+                next_in,
+            })));
+        self.outcome(&collector, run);
     }
 
-    /// Begins what is due.
+    /// Begins what is due, and waits for nothing for ever.
     pub fn timer(&mut self, now: Now) {
         for index in 0..self.all.len() {
-            if self.all[index].next_at.is_some_and(|at| at <= now.instant) {
-                let mailbox = &mut self.all[index];
-                mailbox.next_at = mailbox.collector.every.map(|every| now.instant + every);
-                self.start(index, Large::Left);
+            let entry = &mut self.all[index];
+            if let State::Awaits { until, behind, .. } = entry.state
+                && until <= now.instant
+            {
+                let wait = entry.collector.wait;
+                let announced = match behind {
+                    Behind::Announced => Announced::Yes,
+                    Behind::Perhaps | Behind::Nothing => Announced::Perhaps,
+                };
+                self.awaited(index, Awaited::Nobody { wait, announced });
+            }
+            let entry = &mut self.all[index];
+            if !self.stopping && entry.next_at.is_some_and(|at| at <= now.instant) {
+                entry.next_at = entry.collector.every.map(|every| now.instant + every);
+                if self.start(now, index, Large::Left) == Started::StandsReady {
+                    self.outputs.push_back(Output::WantLink);
+                }
             }
         }
     }
 
-    /// When [`Collectors::timer`] is due.
+    /// When [`Collectors::timer`] is due. That a run has taken too long is not among it:
+    /// the control core looks each second.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        if self.stopping {
-            return None;
-        }
-        self.all.iter().filter_map(|mailbox| mailbox.next_at).min()
+        let due = (self.all.iter())
+            .filter(|_| !self.stopping)
+            .filter_map(|entry| entry.next_at);
+        let ends = self.all.iter().filter_map(|entry| match entry.state {
+            State::Awaits { until, .. } => Some(until),
+            _ => None,
+        });
+        due.chain(ends).min()
     }
 
-    /// The server is to stop: nothing is begun any more.
+    /// Whether a link has work.
+    #[must_use]
+    pub fn is_busy(&self, now: Now) -> bool {
+        let over_link = |entry: &&Entry| entry.collector.way == Way::OverLink;
+        let mut all = self.all.iter().filter(over_link);
+        all.any(|entry| match entry.state {
+            State::Runs { until, .. } | State::Awaits { until, .. } => until > now.instant,
+            State::Rests | State::StandsReady(_) => false,
+        })
+    }
+
+    /// The server is to stop: nothing is begun any more, and nothing waited for.
     pub fn stop(&mut self) {
         self.stopping = true;
+        self.no_link("the server is stopping");
+        for entry in &mut self.all {
+            if let State::Awaits { .. } | State::StandsReady(_) = entry.state {
+                entry.state = State::Rests;
+            }
+        }
     }
 
     /// What is to be done next.
-    pub fn outputs(&mut self) -> impl Iterator<Item = Output> {
-        self.outputs.drain(..)
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
     }
 
-    fn start(&mut self, index: usize, large: Large) {
-        let mailbox = &mut self.all[index];
-        if mailbox.state == State::Rests && !self.stopping {
-            mailbox.state = State::Runs(large);
-            let collector = Arc::clone(&mailbox.collector);
-            self.outputs.push_back(Output::Prepare(collector));
+    fn may_run(&self, index: usize) -> bool {
+        self.line == Line::Up || self.all[index].collector.way == Way::Near
+    }
+
+    fn start(&mut self, now: Now, index: usize, large: Large) -> Started {
+        let may_run = self.may_run(index);
+        let entry = &mut self.all[index];
+        if self.stopping || matches!(entry.state, State::Runs { .. }) {
+            return Started::Runs;
         }
+        if !may_run {
+            entry.state = State::StandsReady(large);
+            return Started::StandsReady;
+        }
+        self.last_run.0 += 1;
+        let run = self.last_run;
+        entry.state = State::Runs {
+            run,
+            large,
+            until: now.instant + RUN_PATIENCE,
+            visitors: self.visitors.total,
+        };
+        let collector = Arc::clone(&entry.collector);
+        self.outputs.push_back(match collector.means {
+            Means::Mailbox(_) | Means::Provider(_) => Output::Prepare(run, collector),
+            Means::Command(_) => Output::Command(run, collector),
+        });
+        Started::Runs
     }
 
-    fn over(&mut self, now: Now, run: &Run) {
-        let index = (self.all.iter()).position(|mailbox| mailbox.collector.account == run.account);
-        let Some(index) = index else {
-            return;
-        };
-        let mailbox = &mut self.all[index];
-        mailbox.state = State::Rests;
-        let refused = matches!(run.failure, Some((Next::LoginRefused, _)));
-        mailbox.refused = if refused { mailbox.refused + 1 } else { 0 };
-        mailbox.next_at = mailbox.collector.every.map(|every| {
-            let doubled = every.saturating_mul(1 << mailbox.refused.min(16));
-            now.instant + doubled.min(REFUSED_PAUSE_MAX.max(every))
-        });
-        let collector = Arc::clone(&mailbox.collector);
-        let next_in = mailbox.next_at.map(|at| at.since(now.instant));
-        let why = run.failure.as_ref().map(|(_, why)| why.clone());
-        let account = collector.account.as_str().to_owned();
+    /// It may be gone from the configuration.
+    fn running(&self, wanted: RunId) -> Option<(usize, Large)> {
+        (self.all.iter().enumerate()).find_map(|(index, entry)| match entry.state {
+            State::Runs { run, large, .. } if run == wanted => Some((index, large)),
+            _ => None,
+        })
+    }
+
+    /// Mail is no longer waited for.
+    fn awaited(&mut self, index: usize, awaited: Awaited) {
+        let entry = &mut self.all[index];
+        entry.state = State::Rests;
+        let collector = entry.collector.name.to_string();
         self.outputs
-            .push_back(Output::Report(Fact::Collected(Collected {
-                account,
-                tally: run.tally,
-                failure: why.clone(),
-                next_in,
-            })));
-        self.outcome(&collector, run.tally, why);
+            .push_back(Output::Report(Fact::Awaited { collector, awaited }));
     }
 
     /// Tells whoever has asked.
-    fn outcome(&mut self, collector: &Collector, tally: Tally, failure: Option<String>) {
+    fn outcome(&mut self, collector: &Collector, run: &Run) {
         let mut index = 0;
         while let Some(question) = self.questions.get_mut(index) {
             let name = question
@@ -308,15 +537,16 @@ impl Collectors {
                 question.waiting.swap_remove(name);
                 question.outcomes.push(CollectOutcome {
                     name: collector.name.to_string(),
-                    account: collector.account.as_str().to_owned(),
-                    tally,
-                    failure: failure.clone(),
+                    place: collector.means.place(),
+                    tally: shows_tally(collector, run).then_some(run.tally),
+                    said: run.said.clone(),
+                    failure: run.failure.as_ref().map(|(_, why)| why.clone()),
                 });
             }
             if question.waiting.is_empty() {
                 let question = self.questions.swap_remove(index);
-                let mailboxes = question.outcomes;
-                let response = Response::Collected(admin::Collected { mailboxes });
+                let collectors = question.outcomes;
+                let response = Response::Collected(admin::Collected { collectors });
                 let answer = Output::Answer(question.request, response);
                 self.outputs.push_back(answer);
             } else {
@@ -326,10 +556,26 @@ impl Collectors {
     }
 }
 
-fn failed(collector: &Collector, why: String) -> Run {
-    Run {
-        account: collector.account.clone(),
-        tally: Tally::default(),
-        failure: Some((Next::Usual, why)),
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Started {
+    Runs,
+    StandsReady,
+}
+
+/// Whether two are one and the same to what was begun: a mailbox by its account, others
+/// by their name.
+fn is_the_same(one: &Collector, other: &Collector) -> bool {
+    match (&one.means, &other.means) {
+        (Means::Mailbox(one), Means::Mailbox(other)) => one.account == other.account,
+        (Means::Mailbox(_), _) | (_, Means::Mailbox(_)) => false,
+        _ => one.name == other.name,
     }
 }
+
+/// What only sets something in motion counts nothing.
+fn shows_tally(collector: &Collector, run: &Run) -> bool {
+    matches!(collector.means, Means::Mailbox(_)) || run.tally != Tally::default()
+}
+
+#[cfg(test)]
+mod tests;

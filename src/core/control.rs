@@ -13,6 +13,7 @@
 //! What it does not do: it never sees a message, and no message waits for it but
 //! one whose next hop must be looked up.
 
+mod collecting;
 mod operation;
 mod questions;
 mod stop;
@@ -25,7 +26,7 @@ use hashbrown::HashMap;
 
 use crate::core::admin::{Command, Reason, Response};
 use crate::core::bans::{self, Client, Guessers};
-use crate::core::collector::Collector;
+use crate::core::collector::{Collector, Run};
 use crate::core::collectors::Collectors;
 use crate::core::computing::{Asker, Computing, Next, Worked};
 use crate::core::online::Online;
@@ -133,7 +134,7 @@ impl ControlCore {
         }
     }
 
-    /// These mailboxes are collected, from the start on.
+    /// These collectors run, from the start on.
     pub fn collect(&mut self, now: Now, collectors: &[Arc<Collector>]) {
         self.collectors.configure(now, collectors);
     }
@@ -142,9 +143,6 @@ impl ControlCore {
     pub fn handle(&mut self, now: Now, completion: ControlCompletion) {
         match completion {
             ControlCompletion::Link { link, event } => self.online.event(now, link, event),
-            ControlCompletion::Collected { collector, result } => {
-                self.online.collected(now, collector, result);
-            }
             ControlCompletion::Notice(notice) => {
                 if let Some(notice) = self.turns.notice(now.instant, notice) {
                     self.notice(now, notice);
@@ -218,8 +216,15 @@ impl ControlCore {
             ControlCompletion::DiskSpace { free_bytes } => {
                 self.tell_all(&Notice::DiskSpace { free_bytes });
             }
-            ControlCompletion::CollectingPrepared { collector, result } => {
-                self.collectors.prepared(now, &collector, result);
+            ControlCompletion::CollectingPrepared { run, result } => {
+                self.collectors.prepared(now, run, result);
+            }
+            ControlCompletion::CommandRan { run, result } => {
+                let run = match result {
+                    Ok(()) => Run::begun(run),
+                    Err(why) => Run::failed(run, why),
+                };
+                self.collectors.over(now, &run);
             }
             ControlCompletion::Configuration(loaded) => self.configured(now, loaded),
             ControlCompletion::Admin { request, command } => self.ask(now, request, command),
@@ -231,8 +236,6 @@ impl ControlCore {
             ControlCompletion::Timer => {}
         }
         self.look_at_the_clock(now);
-        self.operations
-            .extend(self.collectors.outputs().map(Into::into));
     }
 
     /// What is to be done next.
@@ -312,13 +315,11 @@ impl ControlCore {
                 connection,
                 mail,
             }),
-            ControlNotice::Collected(run) => self.collectors.collected(now, &run),
+            ControlNotice::Collected(run) => self.collectors.over(now, &run),
             ControlNotice::Outbound { core, number, work } => {
                 self.online.outbound(now, core, number, work);
             }
             ControlNotice::AdminAnswer { request, response } => self.part(request, response),
-            // Who is to hear of it comes with the schedule of fetches.
-            ControlNotice::Fetched { .. } => {}
             ControlNotice::TurnWanted { .. }
             | ControlNotice::Held { .. }
             | ControlNotice::TurnOver { .. } => unreachable!("they are for `turns`"),
@@ -452,6 +453,7 @@ impl ControlCore {
             self.leave(now, false);
         }
         self.online.timer(now);
+        self.collect_over_links(now);
         self.operations
             .extend(std::iter::from_fn(|| self.online.poll()));
         if let Stop::HangingUp { clean, deadline } = self.stop

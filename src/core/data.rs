@@ -224,23 +224,35 @@ impl DataCore {
                 admitted,
                 over_link,
             }) => {
-                self.common.link.sessions -= u64::from(over_link);
-                if let Some(admitted) = admitted {
-                    self.common.sessions.leave(admitted);
+                match admitted {
+                    Some(admitted) => {
+                        if over_link {
+                            self.common.link.sessions -= 1;
+                            self.common.visitor_came_or_went(now);
+                        }
+                        self.common.sessions.leave(admitted);
+                    }
+                    None => self.common.link.fetches -= u64::from(over_link),
                 }
                 reception.over(&mut self.common);
             }
             Some(Connection::Delivery(delivery)) => {
+                let fetched = delivery.is_call() && delivery.is_over_link(&self.common);
+                self.common.link.fetches -= u64::from(fetched);
                 if let Some(left) = delivery.host_left() {
                     self.common.host_left(now.instant, &left);
                 }
                 let aftermath = delivery.aftermath();
                 self.common.delivery_over(now, aftermath);
             }
-            Some(Connection::Collection(collection)) => match collection.aftermath() {
-                collection::Aftermath::Over(run) => self.collected(run),
-                collection::Aftermath::TryNext(order) => self.collect(now, order),
-            },
+            Some(Connection::Collection(collection)) => {
+                let fetched = collection.is_over_link(&self.common);
+                self.common.link.fetches -= u64::from(fetched);
+                match collection.aftermath() {
+                    collection::Aftermath::Over(run) => self.collected(run),
+                    collection::Aftermath::TryNext(order) => self.collect(now, order),
+                }
+            }
             Some(Connection::TurnedAway(_)) | None => {}
         }
     }
@@ -267,7 +279,11 @@ impl DataCore {
                 let mut reception = Box::new(Reception::new(id, peer, settings, start, now));
                 reception.begin(now, common, start);
                 let over_link = common.settings.policies.link.address(peer.ip());
-                common.link.sessions += u64::from(over_link);
+                if over_link {
+                    common.link.sessions += 1;
+                    common.link.visitors += 1;
+                    common.visitor_came_or_went(now);
+                }
                 self.connections.insert(
                     id,
                     Connection::Reception {

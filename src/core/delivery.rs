@@ -451,6 +451,11 @@ impl Delivery {
                     }
                 }
                 Output::Turned(from) => self.provided = Some(from),
+                Output::Asked(answer) => {
+                    if let Errand::Call { asked, .. } = &mut self.errand {
+                        asked.push(answer);
+                    }
+                }
                 Output::Derive(derivation) => {
                     let Derivation {
                         password,

@@ -1,77 +1,57 @@
-//! Fetching our mail from a provider by ATRN (RFC 2645): the site's side on a data core.
+//! Asking a provider for our mail: the site's side on a data core, by ATRN (RFC 2645) and
+//! by ETRN (RFC 1985).
 //!
-//! The control core says when and where ([`Fetch`]). The connection begins as a
+//! The control core says when, where and what ([`Fetch`]). The connection begins as a
 //! delivery that has nothing to deliver: connecting, STARTTLS, AUTH and its failures are
-//! the same. When the provider has said 250 it is a reception: mail goes the usual way
-//! into the log, and is acknowledged when it is committed.
+//! the same. Behind ETRN that is all: the mail comes by other connections. When the
+//! provider has said 250 to ATRN it is a reception: mail goes the usual way into the log,
+//! and is acknowledged when it is committed.
 //!
-//! What the provider may send: mail for exactly the domains that were asked for, to
-//! their routes. It is no relay client, whatever its address is.
+//! What the provider may send after ATRN: mail for exactly the domains that were asked
+//! for, to their routes. It is no relay client, whatever its address is.
 //!
-//! Invariant: each [`Fetch`] is answered by one [`Fetched`].
+//! Invariant: each [`Fetch`] is answered by one [`Run`].
 
-use std::sync::Arc;
-
+use crate::core::collector::{Behind, Next, Run, RunId};
 use crate::core::common::Common;
 use crate::core::delivery::Candidates;
 use crate::core::{ControlNotice, Host};
 use crate::mail::Domain;
-use crate::report::Fact;
+use crate::report::collecting::Tally;
 use crate::route::{RelayReason, Verdict};
+use crate::smtp::client::asking::{Ask, Asked, Said};
 use crate::smtp::client::fault::{Reach, SessionError};
-use crate::smtp::client::settings::Settings;
-use crate::smtp::turn::{self, Call, FromProvider, Refused};
+use crate::smtp::turn::{self, FromProvider, Refused};
 
-/// A fetch of the control core, to be answered with.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct FetchNumber(pub u64);
-
-/// Fetch mail from a provider.
+/// Ask a provider for our mail.
 #[derive(Clone, Debug)]
 pub struct Fetch {
     /// To be answered with.
-    pub number: FetchNumber,
+    pub number: RunId,
     /// The provider's hosts, in the order in which they are to be tried, each with how we
     /// log in there.
     pub hosts: Vec<Host>,
-    /// How we speak to it: our name, whether TLS is needed.
-    pub settings: Arc<Settings>,
-    /// The domains whose mail we want.
-    pub call: Call,
-}
-
-/// What a fetch came to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Fetched {
-    /// The provider gave us what it had.
-    Taken {
-        /// Messages that are committed.
-        messages: u64,
-        /// If the connection broke off, why. What was not acknowledged comes again.
-        trouble: Option<String>,
-    },
-    /// It had none.
-    NothingWaiting,
-    /// Not now: 450, 451, or no session could be had.
-    Later(String),
-    /// Not to us, or not so: nothing changes that but the operator.
-    Never(String),
+    /// By what, and for what.
+    pub ask: Ask,
 }
 
 /// A provider is sending us mail.
 pub(super) struct Taking {
-    number: FetchNumber,
+    number: RunId,
     from: FromProvider,
-    messages: u64,
+    tally: Tally,
+    /// Octets of the message that is being committed.
+    coming: u64,
     trouble: Option<String>,
 }
 
 impl Taking {
-    pub(super) const fn new(number: FetchNumber, from: FromProvider) -> Self {
+    pub(super) fn new(number: RunId, from: FromProvider) -> Self {
         Self {
             number,
             from,
-            messages: 0,
+            tally: Tally::default(),
+            coming: 0,
             trouble: None,
         }
     }
@@ -86,9 +66,15 @@ impl Taking {
         }
     }
 
-    /// A message is committed.
+    /// A message of so many octets is being committed.
+    pub(super) const fn takes(&mut self, octets: u64) {
+        self.coming = octets;
+    }
+
+    /// It is.
     pub(super) const fn took_one(&mut self) {
-        self.messages += 1;
+        self.tally.collected += 1;
+        self.tally.octets += self.coming;
     }
 
     /// The connection broke off.
@@ -98,58 +84,108 @@ impl Taking {
 
     /// The session is over.
     pub(super) fn over(self, common: &mut Common) {
-        let fetched = Fetched::Taken {
-            messages: self.messages,
-            trouble: self.trouble,
+        let why = |why| format!("the connection broke off ({why})");
+        tell(
+            common,
+            Run {
+                id: self.number,
+                tally: self.tally,
+                said: None,
+                behind: Behind::Nothing,
+                failure: self.trouble.map(|trouble| (Next::Usual, why(trouble))),
+            },
+        );
+    }
+}
+
+/// What came of a call that did not turn.
+pub(super) struct Called {
+    pub(super) fetch: Box<Fetch>,
+    /// Other hosts of the provider.
+    pub(super) candidates: Candidates,
+    /// What was said to ETRN, name by name.
+    pub(super) asked: Vec<Asked>,
+    /// Why the session failed, if it did, and the same for the operator.
+    pub(super) failure: Option<(SessionError, String)>,
+}
+
+impl Called {
+    /// It is over: another host of the provider is tried, if that may help.
+    pub(super) fn over(self, common: &mut Common) {
+        let Self {
+            fetch,
+            candidates,
+            asked,
+            failure,
+        } = self;
+        let refused = failure.as_ref().and_then(|(error, _)| turn::refused(error));
+        let host = failure
+            .as_ref()
+            .is_some_and(|(error, _)| error.reach() == Reach::Host);
+        if host && refused.is_none() && asked.is_empty() && !candidates.is_empty() {
+            common.provider_calls.push_back((fetch, candidates));
+            return;
+        }
+        let said: Vec<_> = (asked.iter())
+            .map(|asked| format!("{}: {}", asked.node, asked.reply))
+            .collect();
+        let mut run = Run {
+            id: fetch.number,
+            tally: Tally::default(),
+            said: (!said.is_empty()).then(|| said.join("; ")),
+            behind: behind(&asked),
+            failure: None,
         };
-        report(common, self.number, fetched);
+        match (refused, failure) {
+            (Some(Refused::NothingWaiting), _) => run.said = Some("there is no mail".to_owned()),
+            (Some(Refused::Never), Some((_, why))) => {
+                let why = format!("{why}; look at the credentials and the domains");
+                run.failure = Some((Next::Usual, why));
+            }
+            (_, Some((error, why))) => {
+                let next = if error.is_about_login() {
+                    Next::LoginRefused
+                } else {
+                    Next::Usual
+                };
+                run.failure = Some((next, why));
+            }
+            (_, None) => run.failure = not_released(&asked).map(|why| (Next::Usual, why)),
+        }
+        tell(common, run);
     }
 }
 
-/// The session failed before the roles turned: another host of the provider is tried, if
-/// that may help.
-pub(super) fn failed(
-    common: &mut Common,
-    fetch: Box<Fetch>,
-    candidates: Candidates,
-    error: &SessionError,
-    why: String,
-) {
-    let refused = turn::refused(error);
-    if error.reach() == Reach::Host && refused.is_none() && !candidates.is_empty() {
-        common.provider_calls.push_back((fetch, candidates));
-        return;
-    }
-    let fetched = match refused {
-        Some(Refused::NothingWaiting) => Fetched::NothingWaiting,
-        Some(Refused::Never) => Fetched::Never(why),
-        Some(Refused::Later) | None => Fetched::Later(why),
-    };
-    report(common, fetch.number, fetched);
+/// Whether mail comes of what was said.
+fn behind(asked: &[Asked]) -> Behind {
+    let each = asked.iter().map(|asked| match asked.said {
+        Said::Pending => Behind::Announced,
+        Said::Looking => Behind::Perhaps,
+        Said::Nothing | Said::Later | Said::Never => Behind::Nothing,
+    });
+    each.max().unwrap_or(Behind::Nothing)
 }
 
-/// The fetch could not even begin.
-pub(super) fn not_begun(common: &mut Common, number: FetchNumber, why: &str) {
-    report(common, number, Fetched::Later(why.to_owned()));
+/// What was refused, for the operator.
+fn not_released(asked: &[Asked]) -> Option<String> {
+    let names = |said: Said| {
+        let refused = asked.iter().filter(|asked| asked.said == said);
+        let names: Vec<_> = refused.map(|asked| asked.node.to_string()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let later = names(Said::Later).map(|names| format!("not now: {names}"));
+    let never = names(Said::Never).map(|names| {
+        format!("not for us: {names}; look at the names, and at who may ask for them there")
+    });
+    let both: Vec<_> = [later, never].into_iter().flatten().collect();
+    (!both.is_empty()).then(|| both.join("; "))
 }
 
-fn report(common: &mut Common, number: FetchNumber, fetched: Fetched) {
-    let what = match &fetched {
-        Fetched::Taken {
-            messages,
-            trouble: None,
-        } => format!("{messages} messages came"),
-        Fetched::Taken {
-            messages,
-            trouble: Some(why),
-        } => format!(
-            "{messages} messages came, then the connection broke off ({why}); what was not \
-             acknowledged comes with the next fetch"
-        ),
-        Fetched::NothingWaiting => "there is no mail".to_owned(),
-        Fetched::Later(why) => format!("{why}; it is tried again"),
-        Fetched::Never(why) => format!("{why}; look at the credentials and the domains"),
-    };
-    common.report(Fact::Fetched { what });
-    common.tell_control(ControlNotice::Fetched { number, fetched });
+/// It could not even begin.
+pub(super) fn not_begun(common: &mut Common, number: RunId, why: &str) {
+    tell(common, Run::failed(number, why.to_owned()));
+}
+
+fn tell(common: &mut Common, run: Run) {
+    common.tell_control(ControlNotice::Collected(Box::new(run)));
 }

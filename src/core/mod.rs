@@ -338,7 +338,7 @@ pub enum Notice {
         /// Yes, or why not.
         answer: Result<turns::Turn, turns::NoTurn>,
     },
-    /// Fetch our mail from a provider by ATRN. Answered by [`ControlNotice::Fetched`].
+    /// Ask a provider for our mail. Answered by [`ControlNotice::Collected`].
     Fetch(Box<fetching::Fetch>),
     /// A message was written into Maildirs. The answer to
     /// [`ControlNotice::WriteMaildir`].
@@ -465,13 +465,6 @@ pub enum ControlNotice {
         /// Which.
         turn: TurnNumber,
     },
-    /// The answer to [`Notice::Fetch`].
-    Fetched {
-        /// To which.
-        number: fetching::FetchNumber,
-        /// What it came to.
-        fetched: fetching::Fetched,
-    },
     /// Write a message into Maildirs; answer when it is there for good.
     WriteMaildir {
         /// For whom.
@@ -527,7 +520,8 @@ pub enum ControlNotice {
         /// Who.
         client: Client,
     },
-    /// A mailbox was collected, or could not be.
+    /// The run of a collector is over. The answer to [`Notice::Collect`] and
+    /// [`Notice::Fetch`].
     Collected(Box<collector::Run>),
     /// A data core has finished its graceful stop.
     Stopped {

@@ -1,5 +1,5 @@
-//! How this site is on line: its links, its schedule, its collectors, and the listeners
-//! that are open for as long as it is.
+//! How this site is on line: its links, its schedule, and the listeners that are open for
+//! as long as it is.
 //!
 //! Part of the control core. What the machines of [`crate::link`] want becomes
 //! operations of the shell and notices to the data cores; what the data cores tell of the
@@ -19,14 +19,15 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::core::collectors::{Line, Visitors};
 use crate::core::control::ControlOperation;
 use crate::core::{CoreId, Door, LinkNotice, ListenerId, Notice};
 use crate::link::LinkId;
 use crate::link::calendar::Calendar;
-use crate::link::collecting::{
-    Appointment, Collect, CollectKind, Collected, CollectorId, Collectors,
+use crate::link::collecting::{Appointment, Collect};
+use crate::link::controller::{
+    Controller, DialFailure, Order, Output, Presence, Settings, WALL_CHECK,
 };
-use crate::link::controller::{Controller, DialFailure, Output, Presence, Settings, WALL_CHECK};
 use crate::link::outing::Memory;
 use crate::link::work::{Reason, Work};
 use crate::report::{Fact, LinkFact};
@@ -69,8 +70,6 @@ pub struct Setup {
     pub rows: Vec<Appointment>,
     /// The zone of its times.
     pub zone: TimeZone,
-    /// The collectors, in the order of the configuration.
-    pub collectors: Vec<CollectKind>,
     /// The listeners, in the order of the configuration.
     pub listeners: Vec<OpenWhen>,
 }
@@ -83,7 +82,6 @@ impl Setup {
             links: Vec::new(),
             rows: Vec::new(),
             zone: TimeZone::UTC,
-            collectors: Vec::new(),
             listeners: Vec::new(),
         }
     }
@@ -134,7 +132,10 @@ pub struct Online {
     rows: Vec<Appointment>,
     /// What is due up to here was done.
     looked_until: WallTime,
-    collectors: Collectors,
+    /// A collector runs, or mail that one has set in motion is awaited.
+    occupied: bool,
+    /// What is to be collected now.
+    wanted: Vec<Collect>,
     /// What the schedule wants collected when the link is there.
     pending: Vec<Collect>,
     listeners: Vec<(OpenWhen, Door)>,
@@ -154,7 +155,6 @@ impl Online {
             links,
             rows,
             zone,
-            collectors,
             listeners,
         } = setup;
         let calendar_rows = rows.iter().map(|row| row.row.clone()).collect();
@@ -167,7 +167,8 @@ impl Online {
             calendar: Calendar::new(calendar_rows, zone),
             rows,
             looked_until: now.wall,
-            collectors: Collectors::new(collectors),
+            occupied: false,
+            wanted: Vec::new(),
             pending: Vec::new(),
             listeners: listeners
                 .into_iter()
@@ -210,21 +211,73 @@ impl Online {
         self.follow(now);
     }
 
-    /// A collector has ended.
-    pub fn collected(
-        &mut self,
-        now: Now,
-        collector: CollectorId,
-        result: Result<Collected, String>,
-    ) {
-        self.collectors.ended(now, collector, &result);
-        let fact = LinkFact::Collected {
-            collector: collector.0,
-            failed: result.err(),
-        };
-        let link = self.name_of_up();
-        self.report(link, fact);
+    /// What is to be collected now: the schedule says so, or a link has come up.
+    pub fn wanted(&mut self) -> Vec<Collect> {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// Whether what needs a link can go. A host without one is always on line.
+    #[must_use]
+    pub fn line(&self) -> Line {
+        if self.links.is_empty() || self.is_up() {
+            Line::Up
+        } else {
+            Line::Down
+        }
+    }
+
+    /// Sessions of clients that came over a link.
+    #[must_use]
+    pub fn visitors(&self) -> Visitors {
+        let work = self.work();
+        Visitors {
+            open: work.sessions,
+            total: work.visitors,
+        }
+    }
+
+    /// Whether something beyond mail needs the link: a collector.
+    pub fn occupied(&mut self, now: Now, occupied: bool) {
+        if self.occupied != occupied {
+            self.occupied = occupied;
+            self.follow(now);
+        }
+    }
+
+    /// A collector is due: a reason for each link to come up, in their order.
+    pub fn collector_is_due(&mut self, now: Now) {
+        for link in &mut self.links {
+            link.controller.collector_is_due(now);
+        }
         self.follow(now);
+    }
+
+    /// The operator wants a collector to run: the first link that we can dial comes up.
+    ///
+    /// # Errors
+    /// Why none does.
+    pub fn bring_up(&mut self, now: Now) -> Result<(), String> {
+        if self.line() == Line::Up {
+            return Ok(());
+        }
+        let mut refused = None;
+        for link in &mut self.links {
+            match link.controller.order(now, Order::Up) {
+                Ok(()) => {
+                    refused = None;
+                    break;
+                }
+                Err(why) => refused = Some(format!("link {}: {why}", link.name)),
+            }
+        }
+        self.follow(now);
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Whether there is hope for a link: one is being dialled or will be.
+    #[must_use]
+    pub fn is_coming(&self, now: Now) -> bool {
+        (self.links.iter()).any(|link| link.controller.is_coming(now))
     }
 
     /// The server stops.
@@ -279,7 +332,6 @@ impl Online {
         links
             .chain(next.map(|next| wall(next.at)))
             .chain(edge.map(wall))
-            .chain(self.collectors.deadline())
             .min()
     }
 
@@ -313,13 +365,18 @@ impl Online {
                 for link in &mut self.links {
                     link.controller.occasion(now, until);
                 }
-                self.pending.extend(&row.collect);
             }
-            if self.is_up() {
+            if self.line() == Line::Up {
                 if row.send && self.gate == LinkNotice::Open {
                     self.tell(LinkNotice::Open);
                 }
-                self.collect(now, &row.collect);
+                self.wanted.extend(&row.collect);
+            } else if row.may_dial {
+                for collect in &row.collect {
+                    if !self.pending.contains(collect) {
+                        self.pending.push(*collect);
+                    }
+                }
             }
         }
     }
@@ -328,11 +385,10 @@ impl Online {
     fn follow(&mut self, now: Now) {
         self.now = now;
         loop {
-            let occupied = self.collectors.is_busy(now);
             let mut served = false;
             for place in 0..self.links.len() {
                 let controller = &mut self.links[place].controller;
-                controller.occupied(now, occupied);
+                controller.occupied(now, self.occupied);
                 controller.standby(now, served);
                 served |= controller.is_up() || controller.is_able(now);
             }
@@ -398,21 +454,9 @@ impl Online {
         }
         let pending = std::mem::take(&mut self.pending);
         if reason == Reason::Schedule {
-            self.collect(now, &pending);
+            self.wanted.extend(pending);
         } else {
-            self.collect(now, &[Collect::All]);
-        }
-    }
-
-    fn collect(&mut self, now: Now, which: &[Collect]) {
-        for collector in self.collectors.run(now, which) {
-            let link = self.name_of_up();
-            let fact = LinkFact::Collecting {
-                collector: collector.0,
-            };
-            self.report(link, fact);
-            self.operations
-                .push_back(ControlOperation::RunCollector { collector });
+            self.wanted.push(Collect::All);
         }
     }
 
@@ -420,7 +464,7 @@ impl Online {
     fn let_go(&mut self, now: Now) -> bool {
         let seen = self.cores.iter().all(|core| core.number == self.number);
         let work = self.work();
-        let quiet = seen && work.in_flight == 0 && work.sessions == 0;
+        let quiet = seen && work.in_flight == 0 && work.sessions == 0 && work.fetches == 0;
         let mut moved = false;
         if quiet || self.is_up() {
             for link in &mut self.links {
@@ -465,13 +509,6 @@ impl Online {
     fn report(&mut self, link: String, fact: LinkFact) {
         self.operations
             .push_back(ControlOperation::Report(Fact::Link { link, fact }));
-    }
-
-    /// The link that is up, for a line about what goes over it.
-    fn name_of_up(&self) -> String {
-        let up = self.links.iter().find(|link| link.controller.is_up());
-        up.or(self.links.first())
-            .map_or_else(String::new, |link| link.name.clone())
     }
 }
 

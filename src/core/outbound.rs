@@ -23,6 +23,10 @@ pub(super) struct LinkShare {
     number: u32,
     /// Sessions of clients that came over the link.
     pub(super) sessions: u64,
+    /// All those since the start.
+    pub(super) visitors: u64,
+    /// Connections of ours over the link by which mail is fetched or asked for.
+    pub(super) fetches: u64,
     told: Option<(u32, Work)>,
     /// Something may have changed.
     stale: bool,
@@ -32,6 +36,13 @@ pub(super) struct LinkShare {
 impl Common {
     pub(super) fn has_link(&self) -> bool {
         self.settings.policies.link != NeedsLink::Nothing
+    }
+
+    /// A session that came over the link has begun or ended. That is told at once:
+    /// collectors wait for the one that they have set in motion, and must not take one
+    /// that came before for it.
+    pub(super) const fn visitor_came_or_went(&mut self, now: Now) {
+        self.link.not_before = now.instant;
     }
 
     /// Something has happened.
@@ -61,6 +72,8 @@ impl Common {
             waiting_octets: outbound.waiting_octets,
             in_flight: outbound.in_flight,
             sessions: self.link.sessions,
+            visitors: self.link.visitors,
+            fetches: self.link.fetches,
             sent: outbound.sent,
             sent_octets: outbound.sent_octets,
         };

@@ -261,6 +261,9 @@ impl Reception {
 
     /// Patience has ended.
     pub(super) fn abort(&mut self, common: &mut Common) {
+        if let Some(Turned::Taking(taking)) = self.turned.as_deref_mut() {
+            taking.broke_off("it was cut off");
+        }
         self.drop_incoming(common);
         self.flow.abort(&mut common.operations);
     }
@@ -376,6 +379,9 @@ impl Reception {
                         continue;
                     };
                     let waiting = Waiting::Reception(self.flow.connection());
+                    if let Some(Turned::Taking(taking)) = self.turned.as_deref_mut() {
+                        taking.takes(facts.octets);
+                    }
                     match common.seal(now, *incoming, body_facts(&facts), waiting) {
                         // The commit takes a while: what was said before goes out.
                         Ok(()) => self.session.handle(now, Input::Later),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hashbrown::HashSet;
 use spool_format::NoteField;
 
-use crate::core::collector::Collector;
+use crate::core::collector::PopMailbox;
 use crate::core::common::Common;
 use crate::pop3::memory::{
     Account, DUPLICATES_TAG, Identity, Known, UIDL_TAG, duplicate_key, time_of_value,
@@ -49,7 +49,7 @@ impl Common {
     pub(super) fn forget_gone(
         &mut self,
         now: Now,
-        collector: &Collector,
+        collector: &PopMailbox,
         known: &BTreeMap<Identity, Known>,
         entries: &[Entry],
     ) {
@@ -87,7 +87,7 @@ impl Common {
     pub(super) fn without_duplicates(
         &self,
         now: WallTime,
-        collector: &Collector,
+        collector: &PopMailbox,
         addressing: &mut Addressing,
     ) -> Vec<Box<[u8]>> {
         let mut keys = Vec::new();

@@ -3,7 +3,7 @@
 use spool_format::{LiveMessage, LogId, NoteField, Recovered};
 
 use crate::core::CoreId;
-use crate::core::collector::Collector;
+use crate::core::collector;
 use crate::core::settings::Settings;
 use crate::mail::{DeliverBy, DeliverByMode, Priority, QueueId, RecipientIndex};
 use crate::pop3::memory::{DUPLICATES_TAG, UIDL_TAG, account_of_key};
@@ -44,7 +44,8 @@ pub fn adopt_notes(
         if !of_mailbox || owned.contains(&note.at.log) {
             continue;
         }
-        let home = account_of_key(&note.key).map(|account| Collector::home(&account, data_cores));
+        let home =
+            account_of_key(&note.key).map(|account| collector::home(account.as_str(), data_cores));
         if home == Some(core) && note.value.is_some() {
             // A log that takes nothing takes no message either.
             let _ = log.note(

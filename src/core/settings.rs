@@ -48,7 +48,7 @@ pub struct Settings {
     pub policies: Policies,
     /// How senders are told what becomes of their mail.
     pub notify: notification::Rules,
-    /// Mailboxes that are collected.
+    /// How this site gets its own mail.
     pub collectors: Vec<Arc<Collector>>,
     /// How many data cores there are; does not change before a restart.
     pub data_cores: u8,

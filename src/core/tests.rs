@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use spool_format::{Epoch, Location, LogId, Offset, SegmentId, SegmentPlace, SpoolUuid};
 
+use super::collector::Run;
 use super::data::{DataCore, Parts, Settings};
-use super::fetching::Fetched;
 use super::{
     Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId, Notice, Operation,
     Piece,
@@ -64,7 +64,7 @@ struct Bench {
     facts: Vec<Fact>,
     stopped: bool,
     /// What fetches came to.
-    fetched: Vec<Fetched>,
+    fetched: Vec<Run>,
     /// Connections to providers.
     provider_connects: Vec<(ConnectionId, Endpoint)>,
     /// The address that every next hop has; none is ever found without.
@@ -239,8 +239,8 @@ impl Bench {
             }
             Operation::Report(fact) => self.facts.push(fact),
             Operation::Stopped => self.stopped = true,
-            Operation::TellControl(ControlNotice::Fetched { fetched, .. }) => {
-                self.fetched.push(fetched);
+            Operation::TellControl(ControlNotice::Collected(run)) => {
+                self.fetched.push(*run);
             }
             Operation::Receive { .. } | Operation::TellControl(_) => {}
             Operation::Connect { connection, to, .. } => {

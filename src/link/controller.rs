@@ -228,6 +228,18 @@ impl Controller {
         self.act(now);
     }
 
+    /// A collector is due that runs while a link is up. Unlike the schedule it does not
+    /// stand against the operator's word.
+    pub fn collector_is_due(&mut self, now: Now) {
+        if !self.held_down && !matches!(self.state, State::Up(_)) {
+            self.wish = self.wish.or(Some(Wish {
+                reason: Reason::Collector,
+                until: None,
+            }));
+        }
+        self.act(now);
+    }
+
     /// The operator says.
     ///
     /// # Errors
@@ -368,7 +380,8 @@ impl Controller {
 
     /// Another link has come up, which serves the schedule's reason for this one too.
     pub fn relieved(&mut self, now: Now) {
-        self.wish = self.wish.filter(|wish| wish.reason != Reason::Schedule);
+        let served = |wish: &Wish| matches!(wish.reason, Reason::Schedule | Reason::Collector);
+        self.wish = self.wish.filter(|wish| !served(wish));
         self.act(now);
     }
 
@@ -421,6 +434,17 @@ impl Controller {
             && (now.instant >= self.not_before
                 || !matches!(self.state, State::Down | State::Pausing { .. }))
             && !self.budget.left_for_next(now.wall).is_spent()
+    }
+
+    /// Whether it is up, or will be without anything more that happens.
+    #[must_use]
+    pub fn is_coming(&self, now: Now) -> bool {
+        match self.state {
+            State::Up(_) | State::Dialling { .. } | State::Pausing { .. } => true,
+            State::Down | State::Finishing { .. } | State::HangingUp { .. } => {
+                self.reason(now).is_some() && !self.budget.left_for_next(now.wall).is_spent()
+            }
+        }
     }
 
     /// What the operator decides about it.

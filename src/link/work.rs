@@ -25,6 +25,10 @@ pub struct Work {
     pub in_flight: u64,
     /// Sessions of clients that came over the link.
     pub sessions: u64,
+    /// All those since the start.
+    pub visitors: u64,
+    /// Sessions of ours over the link in which mail is fetched or asked for.
+    pub fetches: u64,
     /// Messages that went over the link since the start.
     pub sent: u64,
     /// Octets of those.
@@ -44,6 +48,8 @@ impl Work {
             waiting_octets: self.waiting_octets + other.waiting_octets,
             in_flight: self.in_flight + other.in_flight,
             sessions: self.sessions + other.sessions,
+            visitors: self.visitors + other.visitors,
+            fetches: self.fetches + other.fetches,
             sent: self.sent + other.sent,
             sent_octets: self.sent_octets + other.sent_octets,
         }
@@ -52,7 +58,7 @@ impl Work {
     /// Whether something goes over the link, or is about to.
     #[must_use]
     pub const fn is_under_way(&self) -> bool {
-        self.ready > 0 || self.in_flight > 0 || self.sessions > 0
+        self.ready > 0 || self.in_flight > 0 || self.sessions > 0 || self.fetches > 0
     }
 }
 
@@ -82,6 +88,8 @@ pub enum Reason {
     Priority(i8),
     /// A row of the schedule.
     Schedule,
+    /// A collector is due.
+    Collector,
     /// The operator.
     ByHand,
     /// It was there: somebody else opened it, or it is always there.
@@ -97,6 +105,7 @@ impl std::fmt::Display for Reason {
             Self::Age(age) => write!(f, "the oldest message has waited {} s", age.as_secs()),
             Self::Priority(priority) => write!(f, "a message of priority {priority} is there"),
             Self::Schedule => write!(f, "by schedule"),
+            Self::Collector => write!(f, "a collector is due"),
             Self::ByHand => write!(f, "by the operator"),
             Self::WasThere => write!(f, "it was there"),
         }

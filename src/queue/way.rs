@@ -26,14 +26,20 @@ impl NeedsLink {
     pub fn next_hop(&self, next_hop: &NextHop) -> bool {
         match (self, next_hop) {
             (Self::Nothing, _) => false,
-            (_, NextHop::Host(host)) => match &host.host {
-                HostName::Address(address) => self.address(*address),
-                HostName::Name(_) => true,
-                HostName::Socket(_) => false,
-            },
+            (_, NextHop::Host(host)) => self.host(&host.host),
             (_, NextHop::Smarthost(_) | NextHop::Mx(_)) => true,
             // Held mail goes to a site of ours when it calls.
             (_, NextHop::Hold { .. } | NextHop::Discard | NextHop::Maildir(_)) => false,
+        }
+    }
+
+    /// Whether this host is reached over the link.
+    #[must_use]
+    pub fn host(&self, host: &HostName) -> bool {
+        match host {
+            HostName::Address(address) => self.address(*address),
+            HostName::Name(_) => *self != Self::Nothing,
+            HostName::Socket(_) => false,
         }
     }
 

@@ -26,6 +26,19 @@ pub struct Tally {
     pub left: u32,
 }
 
+impl Tally {
+    /// Of a run that did nothing.
+    pub const NOTHING: Self = Self {
+        collected: 0,
+        octets: 0,
+        duplicates: 0,
+        noticed: 0,
+        deleted: 0,
+        kept: 0,
+        left: 0,
+    };
+}
+
 /// As a part of a sentence. What is nothing is not mentioned.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,10 +60,16 @@ impl fmt::Display for Tally {
 /// A run of a collector is over.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Collected {
-    /// `user@host`.
-    pub account: String,
-    /// What was done.
-    pub tally: Tally,
+    /// Its name.
+    pub collector: String,
+    /// The mailbox, the provider's servers, or the program.
+    pub place: String,
+    /// What was done, where messages came.
+    pub tally: Option<Tally>,
+    /// What the provider said.
+    pub said: Option<String>,
+    /// The link stays up so long for the mail that comes of it.
+    pub awaits: Option<Duration>,
     /// Why it did not end in good order.
     pub failure: Option<String>,
     /// When it is done again of itself, if it is.
@@ -68,7 +87,22 @@ impl Collected {
 
 impl fmt::Display for Collected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mailbox {}: {}", Escaped(&self.account), self.tally)?;
+        let (name, place) = (Escaped(&self.collector), Escaped(&self.place));
+        if self.collector == self.place {
+            write!(f, "collector {name}: ")?;
+        } else {
+            write!(f, "collector {name} ({place}): ")?;
+        }
+        match (self.tally, &self.said, &self.failure) {
+            (Some(tally), None, _) => write!(f, "{tally}")?,
+            (Some(tally), Some(said), _) => write!(f, "{}; {tally}", Escaped(said))?,
+            (None, Some(said), _) => write!(f, "{}", Escaped(said))?,
+            (None, None, None) => f.write_str("done")?,
+            (None, None, Some(_)) => f.write_str("nothing came of it")?,
+        }
+        if let Some(wait) = self.awaits {
+            write!(f, "; its mail is awaited for {} s", wait.as_secs())?;
+        }
         let Some(why) = &self.failure else {
             return Ok(());
         };
@@ -76,6 +110,65 @@ impl fmt::Display for Collected {
         match self.next_in {
             Some(next_in) => write!(f, "in {} s", next_in.as_secs()),
             None => write!(f, "with the next run"),
+        }
+    }
+}
+
+/// How the wait for mail has ended that a collector had set in motion.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Awaited {
+    /// Sessions came, and are over.
+    Came,
+    /// None came in this time.
+    Nobody {
+        /// How long it was waited for.
+        wait: Duration,
+        /// Whether there was mail.
+        announced: Announced,
+    },
+    /// The link has gone before.
+    LinkGone,
+}
+
+/// What a provider says of the mail that it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Announced {
+    /// There is some.
+    Yes,
+    /// There may be some.
+    Perhaps,
+}
+
+impl Awaited {
+    /// Whether something is not as it should be.
+    pub(super) const fn is_trouble(self) -> bool {
+        matches!(
+            self,
+            Self::Nobody {
+                announced: Announced::Yes,
+                ..
+            }
+        )
+    }
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Came => f.write_str("the provider has called, and is done"),
+            Self::Nobody { wait, announced } => {
+                write!(f, "nobody has called within {} s", wait.as_secs())?;
+                f.write_str(match announced {
+                    Announced::Yes => {
+                        ", although there is mail; look whether the provider can reach this \
+                         host; it is asked again with the next run"
+                    }
+                    Announced::Perhaps => ": there seems to be no mail",
+                })
+            }
+            Self::LinkGone => f.write_str(
+                "the link has gone before the provider called; asked again with the next run",
+            ),
         }
     }
 }

@@ -80,18 +80,6 @@ pub enum LinkFact {
         /// Why not, and until when.
         why: String,
     },
-    /// A collector was started.
-    Collecting {
-        /// Its number.
-        collector: u16,
-    },
-    /// A collector has ended.
-    Collected {
-        /// Its number.
-        collector: u16,
-        /// Why it failed, if it did.
-        failed: Option<String>,
-    },
 }
 
 impl LinkFact {
@@ -106,9 +94,6 @@ impl LinkFact {
             Self::Down { .. } => "link-down",
             Self::HangUpFailed { .. } => "link-hang-up-failed",
             Self::NotDialled { .. } => "link-not-dialled",
-            Self::Collecting { .. } => "collecting",
-            Self::Collected { failed: None, .. } => "collected",
-            Self::Collected { .. } => "collect-failed",
         }
     }
 
@@ -116,14 +101,9 @@ impl LinkFact {
     #[must_use]
     pub const fn level(&self) -> Level {
         match self {
-            Self::Finishing { .. } | Self::Collecting { .. } => Level::Detail,
-            Self::Dialling { .. }
-            | Self::Up { .. }
-            | Self::Down { .. }
-            | Self::Collected { failed: None, .. } => Level::Info,
-            Self::DialFailed { .. } | Self::NotDialled { .. } | Self::Collected { .. } => {
-                Level::Warning
-            }
+            Self::Finishing { .. } => Level::Detail,
+            Self::Dialling { .. } | Self::Up { .. } | Self::Down { .. } => Level::Info,
+            Self::DialFailed { .. } | Self::NotDialled { .. } => Level::Warning,
             // It may cost money by the minute.
             Self::HangUpFailed { .. } => Level::Error,
         }
@@ -188,19 +168,6 @@ impl fmt::Display for LinkFact {
                 again_in.as_secs()
             ),
             Self::NotDialled { why } => write!(f, "not dialled: {}", Escaped(why)),
-            Self::Collecting { collector } => write!(f, "collector {collector} runs"),
-            Self::Collected {
-                collector,
-                failed: None,
-            } => write!(f, "collector {collector} is done"),
-            Self::Collected {
-                collector,
-                failed: Some(why),
-            } => write!(
-                f,
-                "collector {collector} failed: {}; it runs again with the next occasion",
-                Escaped(why)
-            ),
         }
     }
 }

@@ -19,7 +19,7 @@ impl Fact {
             Self::TurnedAway { .. } => "client-turned-away",
             Self::Turned { .. } => "turned",
             Self::TurnOver { .. } => "turn-over",
-            Self::Fetched { .. } => "fetched",
+            Self::Awaited { .. } => "awaited",
             Self::SessionEnded { .. } => "session-ended",
             Self::Refused { .. } => "refused",
             Self::LoggedIn { .. } => "authenticated",
@@ -69,6 +69,8 @@ impl Fact {
     pub const fn level(&self) -> Level {
         match self {
             Self::Link { fact, .. } => fact.level(),
+            Self::Awaited { awaited, .. } if awaited.is_trouble() => Level::Warning,
+            Self::Awaited { .. } => Level::Info,
             Self::Finished { .. } => Level::Detail,
             Self::Started { .. }
             | Self::Recovered { .. }
@@ -79,7 +81,6 @@ impl Fact {
             | Self::Collected(Collected { failure: None, .. })
             | Self::Turned { .. }
             | Self::TurnOver { trouble: None, .. }
-            | Self::Fetched { .. }
             | Self::SessionEnded { .. }
             | Self::Recipient { .. }
             | Self::Notified { .. }

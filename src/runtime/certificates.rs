@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::time_provider::DefaultTimeProvider;
 
 use crate::config::certificate::{self, KeyPair};
-use crate::config::{Config, DeliveryMode, ListenerTls, Mailbox, Smarthost, SmarthostTls};
+use crate::config::{Config, DeliveryMode, ListenerTls, Means, Smarthost, SmarthostTls};
 use crate::core::settings::Tls;
 use crate::report::Fact;
 use crate::time::WallTime;
@@ -47,10 +47,14 @@ pub fn load(config: &Config, now: WallTime) -> Result<(Tls, Vec<Fact>), String> 
     let identities = own_certificates(config)
         .map(|pair| identity(pair, "the smarthost may not know us by it"))
         .collect::<Result<Vec<_>, _>>()?;
-    // A mailbox's server is shown a password, and so it is always checked.
-    let mailbox = |mailbox: &Mailbox| mailbox.tls != ListenerTls::None;
-    let verifies = smarthosts(config).any(|host| host.tls == SmarthostTls::Verified)
-        || config.mailboxes.iter().any(mailbox);
+    // Where we get our mail we show a password, and so it is always checked.
+    let mut means = config.collectors.iter().map(|collector| &collector.means);
+    let collects = means.any(|means| match means {
+        Means::Mailbox(mailbox) => mailbox.tls != ListenerTls::None,
+        Means::Provider(provider) => provider.tls != ListenerTls::None,
+        Means::Command(_) => false,
+    });
+    let verifies = smarthosts(config).any(|host| host.tls == SmarthostTls::Verified) || collects;
     let authorities = if verifies { authorities()? } else { Vec::new() };
     let client = ClientSettings::new(authorities, identities, Arc::new(DefaultTimeProvider));
     Ok((Tls { server, client }, facts))

@@ -336,7 +336,7 @@ impl Control {
                     control.turn(ControlCompletion::Computed { asker, worked });
                 });
             }
-            ControlOperation::PrepareCollecting(collector) => {
+            ControlOperation::PrepareCollecting { run, collector } => {
                 let control = self.clone();
                 let dns = Rc::clone(&self.0.borrow().dns);
                 tokio::task::spawn_local(async move {
@@ -344,10 +344,17 @@ impl Control {
                     let result = tokio::time::timeout(RESOLVE_TIMEOUT, prepared)
                         .await
                         .unwrap_or_else(|_| {
-                            let host = &collector.host;
-                            Err(format!("looking up {host} took too long"))
+                            let place = collector.means.place();
+                            Err(format!("looking up {place} took too long"))
                         });
-                    control.turn(ControlCompletion::CollectingPrepared { collector, result });
+                    control.turn(ControlCompletion::CollectingPrepared { run, result });
+                });
+            }
+            ControlOperation::RunCommand { run, collector } => {
+                let control = self.clone();
+                tokio::task::spawn_local(async move {
+                    let result = collecting::run(&collector).await;
+                    control.turn(ControlCompletion::CommandRan { run, result });
                 });
             }
             ControlOperation::LookAtRecipients { look } => {
@@ -401,10 +408,6 @@ impl Control {
                     );
                     return Some(ControlCompletion::Trouble { what });
                 }
-            }
-            ControlOperation::RunCollector { collector } => {
-                let result = Err("collecting is not supported by this version".to_owned());
-                return Some(ControlCompletion::Collected { collector, result });
             }
             ControlOperation::Report(fact) => report_control(&fact),
             ControlOperation::Exit { clean } => {

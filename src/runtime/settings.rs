@@ -81,7 +81,7 @@ pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
         customers,
         recipients: Arc::default(),
         wakeup: customers::wakeups(config)?,
-        collectors: mailboxes::collectors(config),
+        collectors: site::collectors(config),
         notify: config.notify.clone(),
         data_cores: config.cores.data,
         idle: IDLE,

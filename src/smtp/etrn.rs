@@ -1,4 +1,5 @@
-//! ETRN (RFC 1985): what a client may ask for, and what it is answered.
+//! ETRN (RFC 1985): what a client may ask for, and what it is answered. How we ask as a
+//! client is in [`client::asking`](super::client::asking).
 //!
 //! Relies on nothing. The name that comes is parsed here into something that can be
 //! compared and nothing else: it never becomes a path, a query or a command.
@@ -24,8 +25,8 @@ pub enum Node {
     Domain(Domain),
     /// `ETRN @branch.example`: for this domain and every name below it.
     Below(Domain),
-    /// `ETRN #branch`: a queue, by a name of the server's own. Lower case, of the
-    /// characters that a name of a customer has.
+    /// `ETRN #branch`: a queue, by a name of the server's own, of the characters that a
+    /// name of a customer has. In lower case where a client asked.
     Queue(Box<str>),
 }
 
@@ -65,6 +66,19 @@ pub enum Answer {
     NotAllowed,
     /// Not before AUTH, whether the name exists or not.
     AuthRequired,
+}
+
+/// What an operator wants to ask a provider for. The name of a queue stays as it is
+/// written: the provider's server knows its own.
+///
+/// # Errors
+/// ETRN has no such argument.
+pub fn wanted(text: &str) -> Result<Node, SyntaxError> {
+    let node = node(text.as_bytes())?;
+    Ok(match (node, text.strip_prefix('#')) {
+        (Node::Queue(_), Some(name)) => Node::Queue(name.into()),
+        (node, _) => node,
+    })
 }
 
 /// The argument of ETRN.

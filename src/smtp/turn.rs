@@ -116,12 +116,6 @@ impl Call {
         &self.domains
     }
 
-    /// A client session that calls, once it is connected.
-    #[must_use]
-    pub fn client(self, settings: Arc<settings::Settings>, now: Now) -> Client {
-        Client::calling(settings, self, now)
-    }
-
     /// The command.
     pub(in crate::smtp) fn write(&self, out: &mut Vec<u8>) {
         let mut before: &[u8] = b"ATRN ";

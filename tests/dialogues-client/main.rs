@@ -24,10 +24,12 @@ use std::time::Duration;
 use turnspool::mail::{BodyForm, Notify, Recipient, RecipientIndex, Ret, Sender};
 use turnspool::smtp::auth::scram::Salted;
 use turnspool::smtp::auth::{Nonce, Password};
+use turnspool::smtp::client::asking::{Ask, Asked};
 use turnspool::smtp::client::auth::{Credentials, Derivation, Login};
 use turnspool::smtp::client::job::{BodyEnd, BodyFacts, BodyOctets, Job, JobId, Piece, Transfer};
 use turnspool::smtp::client::settings::{ClearPassword, Protocol, Settings, TlsPolicy, Use};
 use turnspool::smtp::client::{Channel, Client, Input, Output};
+use turnspool::smtp::etrn;
 use turnspool::time::Now;
 
 /// How the server's octets are cut.
@@ -48,6 +50,7 @@ enum Line {
 /// The session with its shell and core.
 struct Play {
     settings: Settings,
+    ask: Option<Ask>,
     login: Option<Login>,
     client: Option<Client>,
     now: Now,
@@ -66,6 +69,7 @@ impl Play {
     fn new() -> Self {
         Self {
             settings: Settings::new("me.example".parse().expect("a domain")),
+            ask: None,
             login: None,
             client: None,
             now: Now::default(),
@@ -81,9 +85,13 @@ impl Play {
 
     fn handle(&mut self, input: Input<'_>) {
         let now = self.now;
-        let (settings, login) = (&self.settings, &self.login);
+        let (settings, ask, login) = (&self.settings, &self.ask, &self.login);
         let client = self.client.get_or_insert_with(|| {
-            let client = Client::new(Arc::new(settings.clone()), now);
+            let settings = Arc::new(settings.clone());
+            let client = match ask {
+                None => Client::new(settings, now),
+                Some(ask) => Client::asking(settings, ask.clone(), now),
+            };
             match login {
                 None => client,
                 Some(login) => client.with_login(login.clone()),
@@ -135,6 +143,9 @@ impl Play {
                     error.permanence()
                 )),
                 Output::Turned(_) => self.facts.push("turned".to_owned()),
+                Output::Asked(Asked { node, said, reply }) => {
+                    self.facts.push(format!("{node} {said:?}: {reply}"));
+                }
                 Output::Close => {
                     self.facts.push("close".to_owned());
                     assert_eq!(self.client.as_ref().unwrap().deadline(), None);
@@ -241,6 +252,12 @@ impl Play {
         let settings = &mut self.settings;
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         match name {
+            "etrn" => {
+                let nodes = value
+                    .split(',')
+                    .map(|name| etrn::wanted(name).expect("a name"));
+                self.ask = Some(Ask::Release(nodes.collect()));
+            }
             "lmtp" => settings.protocol = Protocol::Lmtp,
             "no-pipelining" => settings.pipelining = Use::Never,
             "no-chunking" => settings.chunking = Use::Never,

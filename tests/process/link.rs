@@ -14,12 +14,12 @@ use crate::harness::{Client, Relay, Setup, Sink, eventually, place};
 
 /// A line that is up while a file is there, with the programs that make it so, and a list
 /// of what they did.
-struct Line {
+pub(crate) struct Line {
     directory: TempDir,
 }
 
 impl Line {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let line = Self {
             directory: tempfile::tempdir().expect("a directory"),
         };
@@ -29,11 +29,11 @@ impl Line {
         line
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn program(&self, name: &str, what: &str) {
+    pub(crate) fn program(&self, name: &str, what: &str) {
         let directory = self.directory.path().display();
         let path = self.path(name);
         // Not in place: a program that runs cannot be written.
@@ -44,13 +44,13 @@ impl Line {
     }
 
     /// What its programs did so far.
-    fn done(&self) -> Vec<String> {
+    pub(crate) fn done(&self) -> Vec<String> {
         let text = fs::read_to_string(self.path("done")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
     /// A `[[link]]` by these programs.
-    fn link(&self, name: &str, more: &str) -> String {
+    pub(crate) fn link(&self, name: &str, more: &str) -> String {
         let path = |name| self.path(name).display().to_string();
         format!(
             "[[link]]\nname = \"{name}\"\nkind = \"command\"\nup = [\"{}\"]\ndown = [\"{}\"]\n\

@@ -210,7 +210,7 @@ fn site(server: &Dovecot, address: SocketAddr, sink: &Sink, lines: &str) -> Setu
 fn collect(relay: &Relay, arguments: &[&str]) -> serde_json::Value {
     let arguments = [&["collect"], arguments].concat();
     let outcomes = relay.facts(&arguments);
-    let outcome = outcomes[0]["mailboxes"][0].clone();
+    let outcome = outcomes[0]["collectors"][0].clone();
     assert!(outcome["failure"].is_null(), "{outcomes:?}");
     outcome
 }

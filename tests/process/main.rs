@@ -25,6 +25,7 @@ mod queue_tools;
 mod real_clients;
 mod recipients;
 mod relaying;
+mod site;
 mod smtp_sink;
 mod stop;
 mod tls;

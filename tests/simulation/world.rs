@@ -1352,8 +1352,7 @@ impl World {
             }
             ControlNotice::TurnWanted { .. }
             | ControlNotice::Held { .. }
-            | ControlNotice::TurnOver { .. }
-            | ControlNotice::Fetched { .. } => panic!("nobody calls here"),
+            | ControlNotice::TurnOver { .. } => panic!("nobody calls here"),
             ControlNotice::Collected(_) => panic!("nobody is told to collect"),
             ControlNotice::Stopped { .. } => panic!("the shell says this, not the core"),
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{ListenerTls, Login, SecretFile, Surroundings};
-use crate::config::options::{self, CollectKind, MailboxSource, Oversize};
+use crate::config::options::{self, MailboxSource, Oversize};
 use crate::mail::{Address, Domain};
 use crate::route::HostName;
 
@@ -30,8 +30,6 @@ pub struct Mailbox {
     pub size_max: Option<u64>,
     /// What is done then.
     pub oversize: Oversize,
-    /// Runs of itself.
-    pub every: Option<Duration>,
 }
 
 /// Whose mailbox it is.
@@ -69,11 +67,8 @@ const POP3_PORT: u16 = 110;
 /// POP3 with TLS from the first octet (RFC 8314 §3.2).
 const POP3S_PORT: u16 = 995;
 
-/// `None` for other kinds, and for what a check has refused.
+/// `None` for what a check has refused.
 pub(super) fn build(collect: &options::Collect, surroundings: &Surroundings) -> Option<Mailbox> {
-    if *collect.kind != CollectKind::Pop3 {
-        return None;
-    }
     let server = collect.server.as_ref()?;
     let user = collect.user.as_ref()?;
     let whose = match (&*collect.recipient, &*collect.domain_mailbox) {
@@ -94,9 +89,8 @@ pub(super) fn build(collect: &options::Collect, surroundings: &Surroundings) -> 
         ListenerTls::Implicit => POP3S_PORT,
         ListenerTls::None | ListenerTls::StartTls => POP3_PORT,
     };
-    let name = (*collect.name).clone();
     Some(Mailbox {
-        name: name.unwrap_or_else(|| format!("{user}@{}", server.host)),
+        name: super::collector_name(collect),
         host: server.host.clone(),
         port: server.port.unwrap_or(port),
         tls: *collect.tls,
@@ -113,7 +107,6 @@ pub(super) fn build(collect: &options::Collect, surroundings: &Surroundings) -> 
         keep: *collect.keep,
         size_max: collect.size_max.map(|size| size.0),
         oversize: *collect.oversize,
-        every: *collect.every,
     })
 }
 
@@ -157,7 +150,9 @@ mod tests {
         let lines = "recipient = \"anna@branch.example\"\ntls = \"implicit\"\n\
                      aliases = [\"info@branch.example = anna@branch.example\"]\n";
         let config = parse(&format!("{LOGIN}{lines}")).expect("it is right");
-        let mailbox = &config.mailboxes[0];
+        let config::Means::Mailbox(mailbox) = &config.collectors[0].means else {
+            panic!("it is one");
+        };
         assert_eq!(mailbox.name, "branch@pop.isp.example");
         assert_eq!(mailbox.port, POP3S_PORT);
         assert_eq!(mailbox.keep, Duration::ZERO);

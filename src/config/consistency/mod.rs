@@ -59,7 +59,7 @@ pub(super) fn check(
     for collect in &**file.collect {
         checks.collect(collect);
     }
-    checks.mailboxes(&file.collect);
+    checks.collectors(&file.collect);
     for row in &**file.schedule {
         checks.schedule(row);
     }

@@ -3,8 +3,12 @@
 use std::collections::HashSet;
 
 use super::Checks;
+use crate::config::checked::collector_name;
 use crate::config::options::{Collect, CollectKind, Link, LinkKind, Schedule};
 use crate::config::units::TimeOfDay;
+use crate::mail::Domain;
+use crate::smtp::etrn;
+use crate::smtp::turn::Call;
 
 impl Checks<'_> {
     pub(super) fn link(&mut self, link: &Link) {
@@ -87,25 +91,28 @@ impl Checks<'_> {
 
     pub(super) fn collect(&mut self, collect: &Collect) {
         self.login("collect", &collect.user, &collect.password_file);
+        self.program("collect.command", &collect.command);
         let kind = *collect.kind;
-        let needs_server = kind != CollectKind::Command;
-        if needs_server && collect.server.is_none() && collect.server.is_sound() {
-            let instead = "add `server = \"host:port\"`";
-            self.wrong("collect.kind", &collect.kind, "needs a server", instead);
+        let needs = match kind {
+            CollectKind::Command if collect.command.is_empty() && collect.command.is_sound() => {
+                Some(("needs a program", "add `command = [\"/path/of/program\"]`"))
+            }
+            CollectKind::Command => None,
+            _ if collect.server.is_none() && collect.server.is_sound() => {
+                Some(("needs a server", "add `server = \"host:port\"`"))
+            }
+            _ => None,
+        };
+        if let Some((what, instead)) = needs {
+            self.wrong("collect.kind", &collect.kind, what, instead);
         }
         let needs_login = matches!(kind, CollectKind::Pop3 | CollectKind::Atrn);
         if needs_login && collect.user.is_none() && collect.user.is_sound() {
             let instead = "add `user` and `password_file`";
             self.wrong("collect.kind", &collect.kind, "needs a user", instead);
         }
-        if kind == CollectKind::Etrn && collect.names.is_empty() && collect.names.is_sound() {
-            let instead = "add `names = [\"branch.example\"]`";
-            self.wrong(
-                "collect.kind",
-                &collect.kind,
-                "needs names to ask for",
-                instead,
-            );
+        if matches!(kind, CollectKind::Etrn | CollectKind::Atrn) && collect.names.is_sound() {
+            self.asked_names(collect);
         }
         let written = (
             collect.recipient.is_some(),
@@ -139,45 +146,104 @@ impl Checks<'_> {
             let instead = "write the domains that the mailbox holds mail for";
             self.wrong(option, &mailbox.domains, "is empty", instead);
         }
-        if kind != CollectKind::Pop3 {
-            let instead = "remove it, or write `kind = \"pop3\"`";
-            let what = "is for kind \"pop3\" only";
-            let mailbox = [
-                ("collect.domain_mailbox", collect.domain_mailbox.place()),
-                ("collect.recipient", collect.recipient.place()),
-                ("collect.aliases", collect.aliases.place()),
-                ("collect.every", collect.every.place()),
-                ("collect.keep", collect.keep.place()),
-                ("collect.size_max", collect.size_max.place()),
-                ("collect.oversize", collect.oversize.place()),
-            ];
-            for (option, place) in mailbox {
-                if place.is_some() && collect.kind.is_sound() {
-                    self.wrong_at(option, place, what, instead);
+        let kinds_of = |option: &str| -> &[CollectKind] {
+            match option {
+                "server" | "tls" | "user" | "password_file" => {
+                    &[CollectKind::Etrn, CollectKind::Atrn, CollectKind::Pop3]
                 }
+                "names" | "fallback" => &[CollectKind::Etrn, CollectKind::Atrn],
+                "command" => &[CollectKind::Command],
+                "wait" => &[CollectKind::Etrn, CollectKind::Command],
+                _ => &[CollectKind::Pop3],
+            }
+        };
+        let written = [
+            ("server", collect.server.place()),
+            ("fallback", collect.fallback.place()),
+            ("names", collect.names.place()),
+            ("command", collect.command.place()),
+            ("wait", collect.wait.place()),
+            ("tls", collect.tls.place()),
+            ("user", collect.user.place()),
+            ("domain_mailbox", collect.domain_mailbox.place()),
+            ("recipient", collect.recipient.place()),
+            ("aliases", collect.aliases.place()),
+            ("keep", collect.keep.place()),
+            ("size_max", collect.size_max.place()),
+            ("oversize", collect.oversize.place()),
+        ];
+        for (option, place) in written {
+            let kinds = kinds_of(option);
+            if place.is_some() && collect.kind.is_sound() && !kinds.contains(&kind) {
+                let words: Vec<_> = kinds
+                    .iter()
+                    .map(|kind| format!("{:?}", kind.as_str()))
+                    .collect();
+                let what = match &words[..] {
+                    [one] => format!("is for kind {one} only"),
+                    several => format!("is for kinds {} only", several.join(", ")),
+                };
+                let instead = "remove it, or write another `kind`";
+                self.wrong_at(&format!("collect.{option}"), place, what, instead);
             }
         }
     }
 
-    /// Two mailboxes with one name cannot be told apart by the operator, two with one
-    /// account not by what is remembered of them.
-    pub(super) fn mailboxes(&mut self, collectors: &[Collect]) {
+    /// What a provider is asked for.
+    fn asked_names(&mut self, collect: &Collect) {
+        let names = &collect.names;
+        if names.is_empty() {
+            let instead = "add `names = [\"branch.example\"]`";
+            let what = "needs names to ask for";
+            return self.wrong("collect.kind", &collect.kind, what, instead);
+        }
+        let etrn = *collect.kind == CollectKind::Etrn;
+        let is_name = |name: &str| match etrn {
+            true => etrn::wanted(name).is_ok(),
+            false => name.parse::<Domain>().is_ok(),
+        };
+        if let Some(name) = names.iter().find(|name| !is_name(name)) {
+            let instead = if etrn {
+                "write a domain, an @domain or a #queue"
+            } else {
+                "write a domain; atrn knows no @domains and no #queues"
+            };
+            let what = format!("{name:?} cannot be asked for");
+            return self.wrong("collect.names", names, what, instead);
+        }
+        let domains: Vec<Domain> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        if !etrn && let Err(error) = Call::new(domains) {
+            let instead = "write two [[collect]] with some of the names each";
+            self.wrong("collect.names", names, error.to_string(), instead);
+        }
+    }
+
+    /// Two collectors with one name cannot be told apart by the operator, two mailboxes
+    /// with one account not by what is remembered of them.
+    pub(super) fn collectors(&mut self, collectors: &[Collect]) {
         let mut names = HashSet::new();
         let mut accounts = HashSet::new();
         for collect in collectors {
-            let (Some(user), Some(server)) = (&*collect.user, &*collect.server) else {
+            if !collect.kind.is_sound() {
                 continue;
+            }
+            let account = match (&*collect.user, &*collect.server) {
+                (Some(user), Some(server)) if *collect.kind == CollectKind::Pop3 => {
+                    Some(format!("{user}@{}", server.host).to_ascii_lowercase())
+                }
+                _ => None,
             };
-            if *collect.kind != CollectKind::Pop3 {
-                continue;
+            if !names.insert(collector_name(collect).to_ascii_lowercase()) {
+                let instead = "give each its own `name`";
+                match collect.name.is_some() {
+                    true => self.wrong("collect.name", &collect.name, "is here twice", instead),
+                    false => {
+                        let what = "has a namesake";
+                        self.wrong("collect.kind", &collect.kind, what, instead);
+                    }
+                }
             }
-            let account = format!("{user}@{}", server.host).to_ascii_lowercase();
-            let name = collect.name.as_ref().unwrap_or(&account).clone();
-            if !names.insert(name) {
-                let instead = "give each its own name";
-                self.wrong("collect.name", &collect.name, "is here twice", instead);
-            }
-            if !accounts.insert(account) {
+            if account.is_some_and(|account| !accounts.insert(account)) {
                 let what = "is collected twice from this server";
                 self.wrong("collect.user", &collect.user, what, "remove one of the two");
             }

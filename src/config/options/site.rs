@@ -197,15 +197,26 @@ section! {
     /// How this site gets its own mail.
     pub struct Collect in "collect" {
         /// A name for logs and commands.
-        name: Option<String> = unset("user@host of the server");
+        name: Option<String> = unset("user@host of the server, or the kind");
         /// "etrn", "atrn", "wakeup", "pop3", or "command".
         kind: CollectKind = needed();
-        /// The provider's server.
+        /// The provider's server. Without a port: 25 for etrn, 366 for atrn, 110 or 995
+        /// for pop3.
         server: Option<HostPort> = unset("none");
-        /// For etrn and atrn: domains, @domains or #queues.
-        names: Vec<String> = none("all that the provider has for us");
-        /// How long to wait for the mail that comes.
-        wait: Duration = is(seconds(60)).within(seconds(1), DAY);
+        /// For etrn and atrn: servers that are asked when that one does not talk to us,
+        /// in this order.
+        fallback: Vec<HostPort> = none("none");
+        /// For etrn and atrn: what is asked for. Domains; for etrn also @domains (with
+        /// all names below) and #queues. After atrn the provider may send mail for these
+        /// and nothing else.
+        names: Vec<String> = none("none");
+        /// For kind "command": the program, with its arguments. It is run without a
+        /// shell, finds the collector's name in TURNSPOOL_COLLECTOR, and may take an
+        /// hour.
+        command: Vec<String> = none("none");
+        /// How long the link stays up for mail that the provider sends after an etrn or
+        /// a command. When sessions have come and are over it is waited no longer.
+        wait: Duration = is(seconds(60)).within(Duration::ZERO, DAY);
         /// TLS towards the server: "none", "starttls" or "implicit". Its certificate is
         /// checked against the authorities that this system trusts.
         tls: ListenerTls = is(ListenerTls::None);
@@ -220,7 +231,9 @@ section! {
         domain_mailbox: Option<DomainMailbox> = unset("the mailbox of one user");
         /// Addresses that are another's: "info@branch.example = anna@branch.example".
         aliases: Vec<AddressPair> = none("none");
-        /// How often a mailbox is collected by itself, whatever the schedule says.
+        /// How often it is done by itself, whatever the schedule says. With a link: it is
+        /// brought up for it. Each time that a link comes up it is done anyway, unless
+        /// the schedule has brought it up for something else.
         every: Option<Duration> = unset("only by schedule and command").within(Some(seconds(10)), Some(DAY * 7));
         /// How long messages stay on the server after they are here.
         keep: Duration = is(Duration::ZERO).within(Duration::ZERO, DAY * 365);

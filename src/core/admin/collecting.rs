@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::collecting::Tally;
 
-/// Which mailboxes are collected.
+/// Which collectors run.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Collect {
     /// The collector's name; all, if none is named.
@@ -18,8 +18,8 @@ pub struct Collect {
 /// How the runs of collectors went.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Collected {
-    /// Each mailbox, in the order in which they were done.
-    pub mailboxes: Vec<CollectOutcome>,
+    /// Each collector, in the order in which they were done.
+    pub collectors: Vec<CollectOutcome>,
 }
 
 /// How a run of a collector went.
@@ -27,11 +27,14 @@ pub struct Collected {
 pub struct CollectOutcome {
     /// The collector's name.
     pub name: String,
-    /// The mailbox, `user@host`.
-    pub account: String,
-    /// What was done.
+    /// The mailbox, `user@host`; the provider's servers; or the program.
+    pub place: String,
+    /// What was done, where messages came.
     #[serde(flatten)]
-    pub tally: Tally,
+    pub tally: Option<Tally>,
+    /// What the provider said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
     /// Why it did not end in good order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,

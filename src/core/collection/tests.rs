@@ -10,7 +10,7 @@ use std::time::Duration;
 use spool_format::{LogId, NoteFact, SegmentPlace, SpoolUuid};
 
 use crate::config::{self, surroundings::Surroundings};
-use crate::core::collector::{Collector, Order, Run};
+use crate::core::collector::{Means, Order, PopMailbox, Run, RunId};
 use crate::core::data::{DataCore, Parts, Settings};
 use crate::core::{Completion, ConnectionId, ControlNotice, CoreId, Notice, Operation, Piece};
 use crate::pop3::Login;
@@ -329,13 +329,17 @@ impl World {
         }
     }
 
-    fn collector(&self) -> &Arc<Collector> {
-        &self.settings.collectors[0]
+    fn collector(&self) -> &Arc<PopMailbox> {
+        let Means::Mailbox(mailbox) = &self.settings.collectors[0].means else {
+            panic!("it is one");
+        };
+        mailbox
     }
 
     /// One run, until it is over.
     fn collect(&mut self, cut: Cut) -> Ended {
         let order = Order {
+            run: RunId(7),
             collector: Arc::clone(self.collector()),
             addresses: ["127.0.0.1:110".parse().expect("an address")].into(),
             login: Login::new("branch", "secret").expect("a login"),

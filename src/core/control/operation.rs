@@ -1,22 +1,19 @@
 //! Everything that the control core does to the world, and everything that happens to it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::admin::{Command, Response};
-use crate::core::collector::Collector;
+use crate::core::collector::{Collector, Prepared, RunId};
 use crate::core::computing::{Asker, Work, Worked};
 use crate::core::data::Settings;
 use crate::core::online::{LinkEvent, LinkOperation};
 pub use crate::core::recipients::{Found, LookNumber};
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Host, Notice, Unresolved, maildir};
 use crate::link::LinkId;
-use crate::link::collecting::{Collected, CollectorId};
 use crate::link::outing::Memory;
-use crate::pop3::Login;
 use crate::queue;
 use crate::report::Fact;
 use crate::route::{CustomerName, NextHop};
@@ -71,8 +68,20 @@ pub enum ControlOperation {
         /// What, and where to.
         mail: maildir::Mail,
     },
-    /// Read the password of a mailbox, and look up its server.
-    PrepareCollecting(Arc<Collector>),
+    /// Read the password of a collector, and look up its server.
+    PrepareCollecting {
+        /// To be answered with.
+        run: RunId,
+        /// Of what.
+        collector: Arc<Collector>,
+    },
+    /// Run the program of a collector.
+    RunCommand {
+        /// To be answered with.
+        run: RunId,
+        /// Whose; told to the program in its environment.
+        collector: Arc<Collector>,
+    },
     /// Look which files of recipients have changed, and read those.
     LookAtRecipients {
         /// To answer with.
@@ -114,11 +123,6 @@ pub enum ControlOperation {
     KeepLinks {
         /// All of them.
         memories: Vec<(String, Memory)>,
-    },
-    /// Run a collector, once. Answered by [`ControlCompletion::Collected`].
-    RunCollector {
-        /// Which.
-        collector: CollectorId,
     },
     /// Tell the operator.
     Report(Fact),
@@ -203,10 +207,17 @@ pub enum ControlCompletion {
     },
     /// The outcome of [`ControlOperation::PrepareCollecting`].
     CollectingPrepared {
-        /// Of what.
-        collector: Arc<Collector>,
-        /// Addresses in the order in which they are to be tried, and with what we log in.
-        result: Result<(Vec<SocketAddr>, Login), String>,
+        /// Of which run.
+        run: RunId,
+        /// What it needs.
+        result: Result<Prepared, String>,
+    },
+    /// The outcome of [`ControlOperation::RunCommand`].
+    CommandRan {
+        /// Of which run.
+        run: RunId,
+        /// Why it did not work.
+        result: Result<(), String>,
     },
     /// The outcome of [`ControlOperation::LoadConfiguration`].
     Configuration(Result<Reconfigured, String>),
@@ -223,13 +234,6 @@ pub enum ControlCompletion {
         link: LinkId,
         /// What.
         event: LinkEvent,
-    },
-    /// The outcome of [`ControlOperation::RunCollector`].
-    Collected {
-        /// Which.
-        collector: CollectorId,
-        /// How long to wait for what comes of it, or why it failed.
-        result: Result<Collected, String>,
     },
     /// SIGTERM or SIGINT.
     StopRequested,

@@ -27,7 +27,7 @@ impl ControlCore {
             }
             Command::Collect(Collect { name, large }) => {
                 let which = name.as_deref().map_or(Which::All, Which::Named);
-                self.collectors.ask(request, which, Large::from(large));
+                self.collectors.ask(now, request, which, Large::from(large));
             }
             Command::Link(command) => {
                 let response = self.online.ask(now, &command);

@@ -2,7 +2,7 @@
 
 use super::{Connection, DataCore};
 use crate::core::ControlNotice;
-use crate::core::collection::{self, Collection};
+use crate::core::collection::Collection;
 use crate::core::collector::{Order, Run};
 use crate::time::Now;
 
@@ -21,11 +21,13 @@ impl DataCore {
             None
         };
         if let Some(why) = refusal {
-            return self.collected(collection::not_begun(&order.collector, why));
+            return self.collected(Run::failed(order.run, why.to_owned()));
         }
         let id = self.admit();
         match Collection::begin(id, order, now, &mut self.common) {
             Ok(collection) => {
+                let over_link = collection.is_over_link(&self.common);
+                self.common.link.fetches += u64::from(over_link);
                 let connection = Connection::Collection(Box::new(collection));
                 self.connections.insert(id, connection);
                 self.look_after(now, id);

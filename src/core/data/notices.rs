@@ -28,8 +28,10 @@ impl DataCore {
             Notice::PermitWanted { key } => self.common.queue.permit_wanted(now, key),
             Notice::Link { number, link } => {
                 self.common.link_notice(now, number, link);
-                if link == LinkNotice::Cut {
-                    self.cut_off(now, spool);
+                match link {
+                    LinkNotice::Open => {}
+                    LinkNotice::Shut => self.finish_what_comes(now),
+                    LinkNotice::Cut => self.cut_off(now, spool),
                 }
             }
             Notice::Listen { listener, door } => {
@@ -97,11 +99,30 @@ impl DataCore {
                 for id in self.connection_ids() {
                     self.with(now, id, |connection, common| match connection {
                         Connection::Reception { reception, .. } => reception.stop(now, common),
-                        Connection::Collection(collection) => collection.stop(now, common),
+                        Connection::Collection(collection) => {
+                            collection.stop(now, common, "the server is stopping");
+                        }
                         Connection::Delivery(_) | Connection::TurnedAway(_) => {}
                     });
                 }
             }
+        }
+    }
+
+    /// Ends what brings mail over a link that is to go, behind the message that is coming.
+    fn finish_what_comes(&mut self, now: Now) {
+        for id in self.connection_ids() {
+            self.with(now, id, |connection, common| match connection {
+                Connection::Reception {
+                    reception,
+                    over_link: true,
+                    ..
+                } => reception.stop(now, common),
+                Connection::Collection(collection) if collection.is_over_link(common) => {
+                    collection.stop(now, common, "the link is to go");
+                }
+                _ => {}
+            });
         }
     }
 
@@ -117,6 +138,9 @@ impl DataCore {
                     over_link: true,
                     ..
                 } => reception.abort(common),
+                Connection::Collection(collection) if collection.is_over_link(common) => {
+                    collection.cut_off(common);
+                }
                 _ => {}
             });
         }

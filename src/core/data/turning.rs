@@ -68,7 +68,6 @@ impl DataCore {
         };
         let common = &mut self.common;
         let over_link = delivery.is_over_link(common);
-        common.link.sessions += u64::from(over_link);
         let mut reception = delivery.into_reception(now, common);
         if common.is_stopping() {
             reception.stop(now, common);
@@ -93,6 +92,8 @@ impl DataCore {
         let id = self.admit();
         match Delivery::call(id, fetch, candidates, now, &mut self.common) {
             Some(delivery) => {
+                let over_link = delivery.is_over_link(&self.common);
+                self.common.link.fetches += u64::from(over_link);
                 self.connections
                     .insert(id, Connection::Delivery(Box::new(delivery)));
                 self.look_after(now, id);

@@ -13,6 +13,7 @@ use crate::core::{ConnectionId, Endpoint, Host, Operation};
 use crate::queue::{self, DestinationId, VisitId};
 use crate::route::{Protocol, TlsPolicy};
 use crate::smtp::client::Client;
+use crate::smtp::client::asking::Asked;
 use crate::smtp::client::auth::Login;
 use crate::smtp::server::PeerFacts;
 use crate::smtp::turn::ToCustomer;
@@ -34,6 +35,8 @@ pub(in crate::core) enum Errand {
         fetch: Box<Fetch>,
         /// What is left to try if this host does not talk to us.
         candidates: Candidates,
+        /// What it said to ETRN so far.
+        asked: Vec<Asked>,
     },
     /// That of a customer who called.
     Turn {
@@ -116,11 +119,20 @@ impl Delivery {
             to: endpoint.clone(),
             from: None,
         });
-        let settings = Arc::clone(&fetch.settings);
-        let client = fetch.call.clone().client(settings, now);
+        let settings = common.settings.client(host.protocol, host.tls.policy);
+        let client = Client::asking(settings, fetch.ask.clone(), now);
         let client = log_in(client, &host, common);
-        let errand = Errand::Call { fetch, candidates };
+        let errand = Errand::Call {
+            fetch,
+            candidates,
+            asked: Vec::new(),
+        };
         Some(Self::with(errand, client, Flow::new(id), host, endpoint))
+    }
+
+    /// Whether we call a provider.
+    pub(in crate::core) const fn is_call(&self) -> bool {
+        matches!(self.errand, Errand::Call { .. })
     }
 
     /// Whether the provider that was called is about to send our mail.

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::{InputEnd, Reception};
+use crate::core::collector::RunId;
 use crate::core::common::Common;
-use crate::core::fetching::{FetchNumber, Taking};
+use crate::core::fetching::Taking;
 use crate::core::flow::Flow;
 use crate::core::turn::{self, Turned};
 use crate::core::turns::{NoTurn, Turn};
@@ -22,7 +23,7 @@ impl Reception {
     /// A provider that we have called is about to send us mail.
     pub(in crate::core) fn turned(
         flow: Flow,
-        number: FetchNumber,
+        number: RunId,
         from: FromProvider,
         provider: PeerFacts,
         now: Now,

@@ -1,15 +1,17 @@
-//! Our mail from a provider by ATRN, on a core without sockets: the provider is what the
-//! test says.
+//! Our mail from a provider by ATRN and ETRN, on a core without sockets: the provider is
+//! what the test says.
 
 use std::sync::Arc;
 
 use super::{Bench, PLENTY};
-use crate::core::fetching::{Fetch, FetchNumber, Fetched};
+use crate::core::collector::{Behind, Run, RunId};
+use crate::core::fetching::Fetch;
 use crate::core::{Completion, ConnectionId, Endpoint, Host, Notice};
 use crate::mail::Domain;
 use crate::report::Fact;
 use crate::route::{Protocol, TlsPolicy};
-use crate::smtp::client::settings::Settings;
+use crate::smtp::client::asking::Ask;
+use crate::smtp::etrn;
 use crate::smtp::turn::Call;
 
 fn provider(port: u16) -> Host {
@@ -25,16 +27,19 @@ fn provider(port: u16) -> Host {
 
 /// A core that was told to collect from providers at these ports.
 fn fetching(ports: &[u16]) -> Bench {
-    let mut bench = Bench::new(PLENTY);
     let domains: Box<[Domain]> = ["a.example", "b.example"]
         .iter()
         .map(|name| name.parse().unwrap())
         .collect();
+    calling(ports, Ask::Turn(Call::new(domains).unwrap()))
+}
+
+fn calling(ports: &[u16], ask: Ask) -> Bench {
+    let mut bench = Bench::new(PLENTY);
     let fetch = Fetch {
-        number: FetchNumber(7),
+        number: RunId(7),
         hosts: ports.iter().map(|port| provider(*port)).collect(),
-        settings: Arc::new(Settings::new("site.example".parse().unwrap())),
-        call: Call::new(domains).unwrap(),
+        ask,
     };
     bench.give(Completion::Notice(Notice::Fetch(Box::new(fetch))));
     bench
@@ -87,11 +92,12 @@ fn mail_for_the_domains_that_were_asked_for_is_taken() {
     // The hello, the sender, one of ours, two that were not asked for, DATA, the message.
     let expected = ["250", "250", "250", "550", "550", "354", "250", "221"];
     assert_eq!(codes, expected, "{said}");
-    let taken = Fetched::Taken {
-        messages: 1,
-        trouble: None,
+    let [run] = &bench.fetched[..] else {
+        panic!("{:?}", bench.fetched);
     };
-    assert_eq!(bench.fetched, [taken]);
+    assert_eq!((run.id, run.tally.collected), (RunId(7), 1));
+    assert!(run.tally.octets > 20, "{run:?}");
+    assert_eq!((run.behind, &run.failure), (Behind::Nothing, &None));
     let accepted = bench.count(|fact| matches!(fact, Fact::Accepted { .. }));
     assert_eq!(accepted, 1);
     assert!(bench.closed.contains(&provider));
@@ -105,15 +111,14 @@ fn a_provider_that_breaks_off_is_told_of() {
         connection: provider,
         why: "reset".to_owned(),
     });
-    let taken = Fetched::Taken {
-        messages: 0,
-        trouble: Some("reset".to_owned()),
+    let [run] = &bench.fetched[..] else {
+        panic!("{:?}", bench.fetched);
     };
-    assert_eq!(bench.fetched, [taken]);
+    assert!(failure(run).contains("reset"), "{run:?}");
 }
 
 /// What a fetch comes to whose ATRN is answered so.
-fn answered(reply: &str) -> Fetched {
+fn answered(reply: &str) -> Run {
     let mut bench = fetching(&[366, 367]);
     let connection = connected(&mut bench);
     bench.receive(connection, b"220 provider.example\r\n");
@@ -125,15 +130,60 @@ fn answered(reply: &str) -> Fetched {
     bench.fetched.remove(0)
 }
 
+fn failure(run: &Run) -> &str {
+    run.failure.as_ref().map_or("", |(_, why)| why)
+}
+
 #[test]
 fn what_is_no_250_is_told_as_what_it_is() {
+    let none = answered("453 You have no mail\r\n");
+    assert_eq!(none.failure, None);
+    assert_eq!(none.said.as_deref(), Some("there is no mail"));
+    assert!(failure(&answered("451 not now\r\n")).contains("not now"));
+    assert!(failure(&answered("450 busy\r\n")).contains("busy"));
+    assert!(failure(&answered("530 who?\r\n")).contains("look at the credentials"));
+}
+
+/// What an ETRN of two names comes to.
+fn released(replies: [&str; 2]) -> Run {
+    let nodes = ["a.example", "#queue"].map(|name| etrn::wanted(name).unwrap());
+    let mut bench = calling(&[25, 26], Ask::Release(Arc::new(nodes)));
+    let connection = connected(&mut bench);
+    bench.receive(connection, b"220 provider.example\r\n");
+    bench.receive(connection, b"250 ETRN\r\n");
+    for (reply, line) in replies
+        .iter()
+        .zip(["ETRN a.example\r\n", "ETRN #queue\r\n"])
+    {
+        assert!(bench.said(connection).ends_with(line));
+        assert!(bench.fetched.is_empty(), "it is not over");
+        bench.receive(connection, reply.as_bytes());
+    }
+    assert!(bench.said(connection).ends_with("QUIT\r\n"));
+    bench.receive(connection, b"221 bye\r\n");
+    assert!(bench.provider_connects.is_empty(), "that is an answer");
+    assert_eq!(bench.fetched.len(), 1);
+    bench.fetched.remove(0)
+}
+
+#[test]
+fn each_name_is_asked_for_and_its_answer_told() {
+    let some = released(["253 2 pending messages\r\n", "251 none\r\n"]);
+    assert_eq!((some.behind, &some.failure), (Behind::Announced, &None));
+    let said = some.said.unwrap();
+    assert_eq!(said, "a.example: 253 2 pending messages; #queue: 251 none");
     assert_eq!(
-        answered("453 You have no mail\r\n"),
-        Fetched::NothingWaiting
+        released(["250 ok\r\n", "251 none\r\n"]).behind,
+        Behind::Perhaps
     );
-    assert!(matches!(answered("451 not now\r\n"), Fetched::Later(_)));
-    assert!(matches!(answered("450 busy\r\n"), Fetched::Later(_)));
-    assert!(matches!(answered("530 who?\r\n"), Fetched::Never(_)));
+    let none = released(["251 none\r\n", "251 none\r\n"]);
+    assert_eq!((none.behind, none.failure), (Behind::Nothing, None));
+    // A "no" to one of them does not stand in the way of the other.
+    let half = released(["459 who?\r\n", "252 coming\r\n"]);
+    assert_eq!(half.behind, Behind::Announced);
+    assert!(failure(&half).contains("not for us: a.example"), "{half:?}");
+    let later = released(["252 coming\r\n", "458 busy\r\n"]);
+    assert!(failure(&later).contains("not now: #queue"), "{later:?}");
 }
 
 #[test]
@@ -147,5 +197,6 @@ fn a_host_that_cannot_be_reached_is_passed_over() {
         bench.give(Completion::Connected { connection, result });
     }
     assert!(bench.provider_connects.is_empty());
-    assert!(matches!(bench.fetched[..], [Fetched::Later(_)]));
+    assert_eq!(bench.fetched.len(), 1);
+    assert!(failure(&bench.fetched[0]).contains("connecting failed"));
 }

@@ -403,7 +403,10 @@ impl Controller {
         }));
         self.enter(now, State::Down);
         if up.ours && was_lost && was_up {
-            if matches!(up.reason, Reason::Schedule | Reason::ByHand) {
+            if matches!(
+                up.reason,
+                Reason::Schedule | Reason::Collector | Reason::ByHand
+            ) {
                 self.wish = self.wish.or(Some(Wish {
                     reason: up.reason,
                     until: up.until,
@@ -450,9 +453,9 @@ impl Controller {
         if over {
             self.tries = 0;
             self.not_before = now.instant + series_pause;
-            if self.by_hand() {
-                self.wish = None;
-            }
+            // A collector is due again some time.
+            let is_over = |wish: &Wish| matches!(wish.reason, Reason::ByHand | Reason::Collector);
+            self.wish = self.wish.filter(|wish| !is_over(wish));
             self.enter(now, State::Down);
         } else {
             let until = now.instant + pause;

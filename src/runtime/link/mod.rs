@@ -29,7 +29,7 @@ mod interfaces;
 pub mod memory;
 mod network_manager;
 mod pppd;
-mod program;
+pub(in crate::runtime) mod program;
 
 use command::Command;
 use interfaces::Interfaces;

@@ -18,14 +18,14 @@ const TERM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a program ended, and what it said last.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) status: ExitStatus,
+pub(in crate::runtime) struct Ended {
+    pub(in crate::runtime) status: ExitStatus,
     pub(super) last_words: String,
 }
 
 impl Ended {
     /// The sentence for a failure.
-    pub(super) fn sentence(&self, program: &str) -> String {
+    pub(in crate::runtime) fn sentence(&self, program: &str) -> String {
         let status = match self.status.code() {
             Some(code) => format!("exit code {code}"),
             None => self.status.to_string(),
@@ -85,8 +85,20 @@ impl Drop for Group {
     }
 }
 
+/// Where a program finds others, if it is not given our environment.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a program finds in its environment.
+#[derive(Clone, Copy)]
+pub(in crate::runtime) enum Environment<'a> {
+    /// What we have.
+    Ours,
+    /// A path, and these variables.
+    Only(&'a [(&'a str, &'a str)]),
+}
+
 /// What a program reads on its standard input.
-pub(super) enum Input {
+pub(in crate::runtime) enum Input {
     Nothing,
     /// These octets, then the end.
     Octets(Vec<u8>),
@@ -97,6 +109,15 @@ pub(super) enum Input {
 /// # Errors
 /// It is not there, or may not be run.
 pub(super) fn start(words: &[String], input: &Input, keeps: Option<i32>) -> io::Result<Group> {
+    start_with(words, Environment::Ours, input, keeps)
+}
+
+fn start_with(
+    words: &[String],
+    environment: Environment<'_>,
+    input: &Input,
+    keeps: Option<i32>,
+) -> io::Result<Group> {
     let (program, arguments) = words
         .split_first()
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -111,6 +132,10 @@ pub(super) fn start(words: &[String], input: &Input, keeps: Option<i32>) -> io::
         .stderr(Stdio::piped())
         .current_dir("/")
         .process_group(0);
+    if let Environment::Only(variables) = environment {
+        command.env_clear().env("PATH", PATH);
+        command.envs(variables.iter().copied());
+    }
     hand_over_nothing(&mut command, keeps);
     let child = command.spawn()?;
     let group = child
@@ -154,8 +179,21 @@ fn hand_over_nothing(command: &mut Command, keeps: Option<i32>) {
 /// # Errors
 /// A sentence: it could not be started, or took too long.
 pub(super) async fn run(words: &[String], input: Input, limit: Duration) -> Result<Ended, String> {
+    run_with(words, Environment::Ours, input, limit).await
+}
+
+/// The same with an environment.
+///
+/// # Errors
+/// A sentence: it could not be started, or took too long.
+pub(in crate::runtime) async fn run_with(
+    words: &[String],
+    environment: Environment<'_>,
+    input: Input,
+    limit: Duration,
+) -> Result<Ended, String> {
     let program = words.first().cloned().unwrap_or_default();
-    let mut group = start(words, &input, None)
+    let mut group = start_with(words, environment, &input, None)
         .map_err(|error| format!("{program} could not be started: {error}"))?;
     let child = group.child();
     let stdin = child.stdin.take();

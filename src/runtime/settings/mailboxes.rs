@@ -5,23 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::options::{MailboxSource, Oversize as OversizeWord};
-use crate::config::{Config, ListenerTls, Mailbox, Whose};
-use crate::core::collector::Collector;
+use crate::config::{ListenerTls, Mailbox, Whose};
+use crate::core::collector::PopMailbox;
 use crate::pop3::mailbox::{Oversize, Policy};
 use crate::pop3::memory::Account;
 use crate::pop3::recipients::{self, DomainRules, Occurrence, Rules, Source};
 use crate::pop3::settings::{Settings, Tls};
 
-/// The collectors of kind pop3, in the order of the configuration.
-pub(super) fn collectors(config: &Config) -> Vec<Arc<Collector>> {
-    let bytes_max = config.limits.message_bytes_max;
-    let collectors = config.mailboxes.iter();
-    collectors
-        .map(|mailbox| Arc::new(collector(mailbox, bytes_max)))
-        .collect()
-}
-
-fn collector(mailbox: &Mailbox, message_bytes_max: u64) -> Collector {
+pub(super) fn mailbox(mailbox: &Mailbox, message_bytes_max: u64) -> PopMailbox {
     let tls = match mailbox.tls {
         ListenerTls::None => Tls::None,
         ListenerTls::StartTls => Tls::Stls,
@@ -31,7 +22,7 @@ fn collector(mailbox: &Mailbox, message_bytes_max: u64) -> Collector {
         Whose::User(_) => Duration::ZERO,
         Whose::Domain(domain) => domain.duplicates,
     };
-    Collector {
+    PopMailbox {
         name: mailbox.name.as_str().into(),
         account: Account::new(&mailbox.login.user, &mailbox.host.to_string()),
         host: mailbox.host.clone(),
@@ -51,7 +42,6 @@ fn collector(mailbox: &Mailbox, message_bytes_max: u64) -> Collector {
         },
         rules: rules(mailbox),
         duplicates,
-        every: mailbox.every,
     }
 }
 

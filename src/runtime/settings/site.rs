@@ -1,14 +1,18 @@
-//! The site's side: links and schedule, from the checked configuration to the machines.
+//! The site's side: links, schedule and collectors, from the checked configuration to the
+//! machines.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use crate::config::{Config, ListenWhen};
+use super::mailboxes;
+use crate::config::{self, Config, ListenWhen, ListenerTls};
+use crate::core::collector::{Collector, Means, Provider, Way};
 use crate::core::online::{LinkSetup, OpenWhen, Setup};
 use crate::link::outing::Memory;
 use crate::queue::way::NeedsLink;
-use crate::route::Network;
+use crate::route::{HostTls, Network, TlsPolicy, TlsStart};
 
 /// What the control core needs. `memories` are those of the links that had these names.
 #[must_use]
@@ -27,8 +31,62 @@ pub fn online(config: &Config, mut memories: BTreeMap<String, Memory>, zone: Tim
         links: links.collect(),
         rows: config.schedule.clone(),
         zone,
-        collectors: Vec::new(),
         listeners: listeners.collect(),
+    }
+}
+
+/// The collectors, in the order of the configuration.
+pub(super) fn collectors(config: &Config) -> Vec<Arc<Collector>> {
+    let link = needs_link(config);
+    let collectors = config.collectors.iter().map(|written| {
+        let over_link = match &written.means {
+            config::Means::Mailbox(mailbox) => link.host(&mailbox.host),
+            config::Means::Provider(provider) => {
+                provider.servers.iter().any(|(host, _)| link.host(host))
+            }
+            config::Means::Command(_) => link != NeedsLink::Nothing,
+        };
+        Arc::new(Collector {
+            name: written.name.as_str().into(),
+            every: written.every,
+            way: if over_link { Way::OverLink } else { Way::Near },
+            wait: written.wait,
+            means: means(config, &written.means),
+        })
+    });
+    collectors.collect()
+}
+
+fn means(config: &Config, means: &config::Means) -> Means {
+    match means {
+        config::Means::Mailbox(mailbox) => {
+            let bytes_max = config.limits.message_bytes_max;
+            Means::Mailbox(Arc::new(mailboxes::mailbox(mailbox, bytes_max)))
+        }
+        config::Means::Provider(provider) => Means::Provider(Provider {
+            servers: provider.servers.clone(),
+            tls: provider_tls(provider.tls),
+            login: (provider.login.as_ref()).map(|login| {
+                let path = login.password_file.path().to_owned();
+                (login.user.as_str().into(), path)
+            }),
+            ask: provider.ask.clone(),
+        }),
+        config::Means::Command(words) => Means::Command(words.clone()),
+    }
+}
+
+/// Who sends a password or takes mail by this connection wants to know who is there.
+fn provider_tls(tls: ListenerTls) -> HostTls {
+    let (policy, start) = match tls {
+        ListenerTls::None => (TlsPolicy::None, TlsStart::Command),
+        ListenerTls::StartTls => (TlsPolicy::Verified, TlsStart::Command),
+        ListenerTls::Implicit => (TlsPolicy::Verified, TlsStart::Connection),
+    };
+    HostTls {
+        policy,
+        start,
+        certificate: None,
     }
 }
 

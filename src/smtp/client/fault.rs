@@ -124,6 +124,7 @@ impl SessionError {
                 | Stage::StartTls
                 | Stage::Handshake
                 | Stage::Auth
+                | Stage::Release
                 | Stage::Turn => Reach::Host,
                 Stage::Reset
                 | Stage::Mail

@@ -26,9 +26,11 @@
 //! and decides nothing about the next attempt: it says who is at fault and how far
 //! that reaches ([`fault`]).
 
+pub mod asking;
 pub mod auth;
 pub mod capabilities;
 mod commands;
+mod ending;
 mod exchange;
 pub mod fault;
 mod fitness;
@@ -47,6 +49,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use self::asking::{Ask, Asked};
 use self::auth::{Derivation, Login};
 use self::capabilities::Capabilities;
 use self::commands::Hello;
@@ -57,7 +60,8 @@ use self::settings::{Protocol, Settings, TlsPolicy};
 use self::stage::Stage;
 use self::wire::Wire;
 use super::answer::{Answer, Class, Reader};
-use super::turn::{Call, FromProvider};
+use super::etrn::Node;
+use super::turn::FromProvider;
 use crate::smtp::auth::scram::Salted;
 use crate::time::{Instant, Now};
 
@@ -121,6 +125,8 @@ pub enum Output {
     /// ATRN was answered with 250: the roles turn (RFC 2645 §5.3). The connection is
     /// this one's now, and nothing comes after.
     Turned(FromProvider),
+    /// What the provider said to ETRN of one name.
+    Asked(Asked),
     /// Close the connection. Nothing comes after.
     Close,
 }
@@ -135,6 +141,8 @@ enum State {
     Handshake,
     Auth(Capabilities, auth::Exchange),
     Mail(Box<Exchange>),
+    /// ETRN was said of the name at this place.
+    Asking(Arc<[Node]>, usize),
     /// ATRN was said.
     Turn,
     /// It was answered with 250.
@@ -158,7 +166,7 @@ pub struct Client {
 struct Session {
     settings: Arc<Settings>,
     /// Ask for mail, instead of delivering some.
-    call: Option<Call>,
+    ask: Option<Ask>,
     /// Boxed: most hosts do not want to know who we are.
     login: Option<Box<Login>>,
     state: State,
@@ -178,7 +186,7 @@ impl Client {
             held: Vec::new(),
             session: Session {
                 settings,
-                call: None,
+                ask: None,
                 login: None,
                 state: State::Connecting,
                 channel: Channel::Clear,
@@ -334,6 +342,7 @@ impl Session {
             State::StartTls(_) => Stage::StartTls,
             State::Handshake => Stage::Handshake,
             State::Auth(..) => Stage::Auth,
+            State::Asking(..) => Stage::Release,
             State::Turn | State::Turned(_) => Stage::Turn,
             State::Mail(exchange) => match exchange.stage() {
                 Stage::Quit => Stage::Quit,
@@ -451,8 +460,9 @@ impl Session {
                 Class::Intermediate => self.fail(now, out_of_order(reply())),
             },
             State::Auth(peer, exchange) => self.auth_answered(now, peer, exchange, answer),
-            State::Turn => match (class, self.call.take()) {
-                (Class::Positive, Some(call)) if answer.code.value() == 250 => {
+            State::Asking(nodes, place) => self.asked(now, nodes, place, answer),
+            State::Turn => match (class, self.ask.take()) {
+                (Class::Positive, Some(Ask::Turn(call))) if answer.code.value() == 250 => {
                     self.state = State::Turned(FromProvider::new(call));
                 }
                 (Class::Positive | Class::Intermediate, _) => {
@@ -474,11 +484,18 @@ impl Session {
     }
 
     fn begin_mail(&mut self, now: Now, peer: Capabilities) {
-        if let Some(call) = &self.call {
-            self.wire.command(|out| call.write(out));
-            self.since = now.instant;
-            self.state = State::Turn;
-            return;
+        match &self.ask {
+            Some(Ask::Turn(call)) => {
+                self.wire.command(|out| call.write(out));
+                self.since = now.instant;
+                self.state = State::Turn;
+                return;
+            }
+            Some(Ask::Release(nodes)) => {
+                let nodes = Arc::clone(nodes);
+                return self.ask_for(now, nodes, 0);
+            }
+            None => {}
         }
         let exchange = Exchange::new(peer, self.channel, &self.settings);
         self.state = State::Mail(Box::new(exchange));
@@ -516,6 +533,7 @@ impl Session {
             | State::StartTls(_)
             | State::Handshake
             | State::Auth(..)
+            | State::Asking(..)
             | State::Turn
             | State::Turned(_) => self.close(),
             State::Quit | State::Over => {}
@@ -548,53 +566,5 @@ impl Session {
     fn lost(&mut self, now: Now) {
         let stage = self.stage();
         self.fail(now, SessionError::Lost { stage });
-    }
-
-    /// The connection is of no more use. Behind QUIT that harms nobody.
-    fn fail(&mut self, now: Now, error: SessionError) {
-        let quitting = match &self.state {
-            State::Quit => true,
-            State::Mail(exchange) => exchange.stage() == Stage::Quit,
-            _ => false,
-        };
-        if !quitting {
-            self.report(now, error);
-        }
-        self.close();
-    }
-
-    /// The host talks sense, but we have nothing to say to it: QUIT, so that its log
-    /// shows no lost connection (RFC 5321 §4.1.1.10).
-    fn fail_politely(&mut self, now: Now, error: SessionError) {
-        self.report(now, error);
-        self.wire.command(|out| out.extend_from_slice(b"QUIT\r\n"));
-        self.since = now.instant;
-        self.state = State::Quit;
-    }
-
-    /// Ends the jobs.
-    fn report(&mut self, now: Now, error: SessionError) {
-        self.withdraw_want();
-        if let State::Mail(exchange) = std::mem::replace(&mut self.state, State::Over) {
-            let mut hands = Hands {
-                settings: &self.settings,
-                wire: &mut self.wire,
-                facts: &mut self.facts,
-                now,
-            };
-            exchange.fail(&error, &mut hands);
-        }
-        self.facts.push_back(Output::SessionFailed(error));
-    }
-
-    fn withdraw_want(&mut self) {
-        self.facts.retain(|fact| *fact != Output::Want);
-    }
-
-    /// The session ends as it should.
-    fn close(&mut self) {
-        self.withdraw_want();
-        self.state = State::Over;
-        self.facts.push_back(Output::Close);
     }
 }

@@ -1,19 +1,21 @@
 //! Between the hello and what the session is for: STARTTLS, and ATRN where it asks for
-//! mail instead of delivering some (RFC 2645). AUTH is in `login`.
+//! mail instead of delivering some (RFC 2645). AUTH is in `login`, ETRN in `asking`.
 
 use std::sync::Arc;
 
+use super::asking::Ask;
 use super::capabilities::Capabilities;
 use super::settings::{Settings, TlsPolicy};
 use super::{Channel, Client, Output, Session, SessionError, Stage, State};
-use crate::smtp::turn::Call;
 use crate::time::Now;
 
 impl Client {
-    /// A session that asks for mail. See [`Call::client`].
-    pub(in crate::smtp) fn calling(settings: Arc<Settings>, call: Call, now: Now) -> Self {
+    /// A session that asks a provider for our mail, once it is connected, and delivers
+    /// none.
+    #[must_use]
+    pub fn asking(settings: Arc<Settings>, ask: Ask, now: Now) -> Self {
         let mut client = Self::new(settings, now);
-        client.session.call = Some(call);
+        client.session.ask = Some(ask);
         client
     }
 }

@@ -18,6 +18,8 @@ pub enum Stage {
     Handshake,
     /// A reply in the AUTH exchange.
     Auth,
+    /// The reply to ETRN.
+    Release,
     /// The reply to ATRN.
     Turn,
     /// The reply to RSET.
@@ -40,13 +42,14 @@ pub enum Stage {
 
 impl Stage {
     /// All, for tables and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Connect,
         Self::Greeting,
         Self::Hello,
         Self::StartTls,
         Self::Handshake,
         Self::Auth,
+        Self::Release,
         Self::Turn,
         Self::Reset,
         Self::Mail,
@@ -68,6 +71,7 @@ impl Stage {
             Self::StartTls => "waiting for the reply to STARTTLS",
             Self::Handshake => "negotiating TLS",
             Self::Auth => "authenticating",
+            Self::Release => "waiting for the reply to ETRN",
             Self::Turn => "waiting for the reply to ATRN",
             Self::Reset => "waiting for the reply to RSET",
             Self::Mail => "waiting for the reply to MAIL",
@@ -88,6 +92,7 @@ impl Stage {
             Self::Hello => "our hello",
             Self::StartTls | Self::Handshake => "STARTTLS",
             Self::Auth => "AUTH",
+            Self::Release => "ETRN",
             Self::Turn => "ATRN",
             Self::Reset => "RSET",
             Self::Mail => "MAIL",
@@ -122,7 +127,7 @@ pub struct Timeouts {
     pub auth: Duration,
     /// RFC 2645 §7 asks for 10 minutes or more: the provider looks for mail meanwhile.
     pub turn: Duration,
-    /// §4.5.3.2.2: 5 minutes. Also for RSET.
+    /// §4.5.3.2.2: 5 minutes. Also for RSET and ETRN.
     pub mail: Duration,
     /// §4.5.3.2.3: 5 minutes.
     pub rcpt: Duration,
@@ -170,7 +175,7 @@ impl Timeouts {
             Stage::StartTls | Stage::Handshake => self.tls,
             Stage::Auth => self.auth,
             Stage::Turn => self.turn,
-            Stage::Reset | Stage::Mail => self.mail,
+            Stage::Release | Stage::Reset | Stage::Mail => self.mail,
             Stage::Rcpt => self.rcpt,
             Stage::Data => self.data,
             Stage::Sending => self.sending,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Call, CallError, FromProvider, Refused, ToCustomer, refused};
 use crate::mail::{Domain, QueueId, Receipt};
 use crate::smtp::auth::{Nonces, Password};
+use crate::smtp::client::asking::Ask;
 use crate::smtp::client::auth::{Credentials, Login};
 use crate::smtp::client::fault::SessionError;
 use crate::smtp::client::settings::{ClearPassword, Settings, TlsPolicy};
@@ -61,12 +62,11 @@ impl Caller {
             user: "c".parse().unwrap(),
             password: Password::new("secret".into()).unwrap(),
         };
-        let mut client = call(names)
-            .client(Arc::new(settings()), now)
-            .with_login(Login {
-                credentials: Arc::new(credentials),
-                nonce: Nonces::new([7; 32]).fresh(),
-            });
+        let ask = Ask::Turn(call(names));
+        let mut client = Client::asking(Arc::new(settings()), ask, now).with_login(Login {
+            credentials: Arc::new(credentials),
+            nonce: Nonces::new([7; 32]).fresh(),
+        });
         client.handle(now, Input::Connected(Channel::Clear));
         Self {
             client,

@@ -95,7 +95,7 @@ impl Core {
                     assert!(self.open.is_empty(), "outcomes come before the failure");
                     self.failed = Some(error);
                 }
-                Output::Turned(_) => panic!("nobody called"),
+                Output::Turned(_) | Output::Asked(_) => panic!("nobody called"),
                 Output::Close => self.closed = true,
             }
         }
