@@ -20,18 +20,20 @@
 //! # Invariants
 //! - Each asker has exactly one answer, at the latest after [`PATIENCE`].
 //! - A release during a drain of the same mail starts nothing: it joins.
-//! - What is remembered of strangers is bounded by `REMEMBERED_MAX`.
+//! - What is remembered of strangers is bounded by `limit::REMEMBERED_MAX`.
 //!
 //! What it does not do: it sees no message and no password.
 
+mod limit;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use self::limit::{Limit, network_of};
 use crate::core::admin::{Reason, Released, Response};
 use crate::core::control::ControlOperation;
 use crate::core::{AdminRequestId, ConnectionId, CoreId, Notice};
@@ -55,9 +57,6 @@ const CLIENT_PAUSE: Duration = Duration::from_secs(1);
 /// asking more often.
 const NODE_BURST: u32 = 5;
 const NODE_PAUSE: Duration = Duration::from_secs(10);
-
-/// Clients and names that are remembered for that: some 8 MiB.
-const REMEMBERED_MAX: usize = 65_536;
 
 /// The shortest interval at which we try a site unasked.
 const EVERY_MIN: Duration = Duration::from_secs(10);
@@ -576,49 +575,6 @@ impl std::fmt::Display for Order {
 
 fn interval(customer: &Customer) -> Option<Duration> {
     customer.release.every.map(|every| every.max(EVERY_MIN))
-}
-
-/// A client as it is counted: a site has 2^64 addresses of IPv6 to itself.
-fn network_of(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
-    }
-}
-
-/// So many in a row, and then one in each pause, for each key.
-struct Limit<K> {
-    burst: u32,
-    pause: Duration,
-    /// When all that was taken will have been paid for.
-    paid: HashMap<K, Instant, foldhash::fast::FixedState>,
-}
-
-impl<K: Hash + Eq> Limit<K> {
-    fn new(burst: u32, pause: Duration) -> Self {
-        Self {
-            burst,
-            pause,
-            paid: HashMap::default(),
-        }
-    }
-
-    fn take(&mut self, now: Instant, key: K) -> bool {
-        if self.paid.len() >= REMEMBERED_MAX && !self.paid.contains_key(&key) {
-            self.paid.retain(|_, paid| *paid > now);
-            if self.paid.len() >= REMEMBERED_MAX {
-                // So many at once are no customers of ours: everybody starts afresh.
-                self.paid.clear();
-            }
-        }
-        let paid = self.paid.entry(key).or_insert(now);
-        let from = (*paid).max(now);
-        if from.since(now) > self.pause * (self.burst - 1) {
-            return false;
-        }
-        *paid = from + self.pause;
-        true
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod harness;
 
 mod auth;
 mod bad_hosts;
+mod callahead;
 mod exchangers;
 mod fixture;
 mod held;

@@ -246,6 +246,7 @@ fn customer((name, domains): &(&str, &[&str])) -> Customer {
             messages: PLENTY,
         },
         recipients_file: None,
+        call_ahead: false,
         contact: None,
         wake_command: Vec::new(),
     }

@@ -1312,6 +1312,9 @@ impl World {
     fn told(&mut self, notice: ControlNotice) {
         match notice {
             ControlNotice::Outbound { .. } => panic!("there is no link"),
+            ControlNotice::RecipientWanted { .. } | ControlNotice::SiteSaid { .. } => {
+                panic!("nobody is asked about recipients")
+            }
             ControlNotice::Resolve { core, next_hop } => {
                 assert_eq!(core, CoreId(0));
                 let answer = self.resolve(&next_hop);

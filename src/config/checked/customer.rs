@@ -36,6 +36,8 @@ pub struct Customer {
     pub quota_messages: u32,
     /// The customer's addresses.
     pub recipients_file: Option<PathBuf>,
+    /// Its host is asked about each recipient.
+    pub call_ahead: bool,
     /// Whom to ask.
     pub contact: Option<Address>,
     /// A program with its arguments; empty: none.
@@ -89,6 +91,7 @@ pub(super) fn build(written: &options::Customer, surroundings: &Surroundings) ->
         quota_bytes: written.quota.bytes.0,
         quota_messages: *written.quota.messages,
         recipients_file: (*written.recipients_file).clone(),
+        call_ahead: *written.call_ahead,
         contact: (*written.contact).clone(),
         wake_command: written.wake_command.value.clone(),
     }

@@ -117,6 +117,19 @@ impl Checks<'_> {
                 );
             }
         }
+        if *customer.call_ahead {
+            let (option, place) = ("customer.call_ahead", &customer.call_ahead);
+            if *customer.deliver_to == DeliverTo::Caller {
+                let what = "nobody knows where the customer's host is before it calls";
+                let instead = "write its address in `deliver_to`, or a `recipients_file`";
+                self.wrong(option, place, what, instead);
+            }
+            if customer.recipients_file.is_some() {
+                let what = "the list says already which recipients there are";
+                let instead = "write either `recipients_file` or `call_ahead`";
+                self.wrong(option, place, what, instead);
+            }
+        }
         self.program("customer.wake_command", &customer.wake_command);
     }
 }

@@ -1,3 +1,4 @@
+use super::limit::REMEMBERED_MAX;
 use super::*;
 use crate::route::customer::{DeliverTo, Quota, ReleaseRules, Retention};
 
@@ -24,6 +25,7 @@ fn customer(name: &str, every: Option<Duration>, wake: &[&str]) -> Customer {
             messages: 1,
         },
         recipients_file: None,
+        call_ahead: false,
         contact: None,
         wake_command: wake.iter().map(|&word| word.to_owned()).collect(),
     }

@@ -84,6 +84,7 @@ fn customer(written: &config::Customer) -> Customer {
             messages: u64::from(written.quota_messages),
         },
         recipients_file: written.recipients_file.clone(),
+        call_ahead: written.call_ahead,
         contact: written.contact.clone(),
         wake_command: written.wake_command.clone(),
     }
