@@ -51,7 +51,7 @@ pub enum Ending {
     Deferred,
     /// Not ever.
     Failed,
-    /// Thrown away by route.
+    /// Thrown away: by route, or mail to ourselves.
     Discarded,
 }
 
@@ -473,7 +473,7 @@ impl fmt::Display for Fact {
                     Ending::Delivered => write!(f, "delivered")?,
                     Ending::Deferred => write!(f, "deferred")?,
                     Ending::Failed => write!(f, "failed")?,
-                    Ending::Discarded => write!(f, "discarded by route")?,
+                    Ending::Discarded => write!(f, "discarded")?,
                 }
                 // Who was given up for want of a host has none.
                 if !host.is_empty() {

@@ -14,7 +14,7 @@ use super::secret::SecretFile;
 use super::surroundings::Surroundings;
 use super::users::UsersFile;
 use crate::link::collecting::Appointment;
-use crate::mail::Domain;
+use crate::mail::{Address, Domain};
 use crate::queue::notification::Rules;
 use crate::route::{HostName, Network, Scope};
 
@@ -47,6 +47,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Who may send, and to where.
     pub relay: Relay,
+    /// See `[wakeup]`.
+    pub wakeup: WakeUp,
     /// How names are resolved.
     pub dns: Dns,
     /// How mail leaves.
@@ -141,6 +143,15 @@ pub struct Relay {
     pub domains: Vec<Scope>,
     /// Users who may authenticate and relay.
     pub users_file: Option<UsersFile>,
+}
+
+/// See `[wakeup]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WakeUp {
+    /// Where wake-up mail goes.
+    pub address: Option<Address>,
+    /// Where `null` is nobody.
+    pub null_at: Vec<Domain>,
 }
 
 /// See `[dns]`.
@@ -364,6 +375,10 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             domains: file.relay.domains.value.clone(),
             users_file: (file.relay.users_file.as_ref())
                 .map(|path| UsersFile::new(path, surroundings)),
+        },
+        wakeup: WakeUp {
+            address: (*file.wakeup.address).clone(),
+            null_at: file.wakeup.null_at.value.clone(),
         },
         dns: Dns {
             servers: file.dns.servers.value.clone(),

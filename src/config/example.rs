@@ -91,6 +91,7 @@ const BACKUP_SPOOL: &[Section] = &[
         &[("domain", "\"customer.example\""), ("next_hop", "\"hold\"")],
     ),
     ("retry", &[]),
+    ("wakeup", &[]),
     (
         "customer",
         &[

@@ -43,7 +43,7 @@ pub use checked::{
     DeliveryMode, Dns, DomainMailbox, Driver, LISTENER_DEFAULT, Limits, Link, ListenWhen, Listener,
     ListenerRole, ListenerTls, Log, LogDetail, LogFormat, LogTarget, Login, Mailbox, Means,
     Provider, Relay, Retry, Route, SPOOL_DIRECTORY_DEFAULT, Smarthost, SmarthostLogin,
-    SmarthostTls, Spool, Tls, Whose,
+    SmarthostTls, Spool, Tls, WakeUp, Whose,
 };
 
 use reader::{Preset, Reader, Table};

@@ -1,12 +1,13 @@
 //! What is to be done when a delivery is over: whether another host is tried, or the
 //! same in clear, and how far a failure reaches.
 
-use crate::core::Endpoint;
+use crate::core::asking::Asking;
 use crate::core::common::{Common, WantedConnection};
 use crate::core::delivery::errand::Errand;
 use crate::core::delivery::{Candidates, Delivery};
 use crate::core::fetching::Called;
 use crate::core::turn::Round;
+use crate::core::{Endpoint, Host};
 use crate::queue::{self, ConnectionFailure, DestinationId, VisitId};
 use crate::report::Fact;
 use crate::route::{TlsPolicy, TlsStart};
@@ -64,6 +65,17 @@ pub(super) enum Aftermath {
     },
     /// A provider that we called has said what it had to say.
     Called(Called),
+    /// A site was asked about recipients, or could not be.
+    Asked {
+        /// What was wanted, and said.
+        asking: Box<Asking>,
+        /// Other hosts of the site.
+        candidates: Candidates,
+        /// What went wrong, and that for the operator.
+        failure: Option<(SessionError, String)>,
+        /// Who was asked.
+        host: (Host, Endpoint),
+    },
     /// A customer's turn is over.
     TurnOver {
         /// Whose.
@@ -148,6 +160,14 @@ impl Delivery {
                     asked,
                     failure: self.failure.zip(why),
                 });
+            }
+            Errand::Ask { asking, candidates } => {
+                return Aftermath::Asked {
+                    asking,
+                    candidates,
+                    failure: self.failure.zip(why),
+                    host: (self.host, self.endpoint),
+                };
             }
             Errand::Turn { round, visit } => {
                 return Aftermath::TurnOver {
@@ -261,6 +281,12 @@ impl Common {
                 self.hosts.try_next(wanted);
             }
             Aftermath::Called(called) => called.over(self),
+            Aftermath::Asked {
+                asking,
+                candidates,
+                failure,
+                host,
+            } => self.asked(now, *asking, candidates, failure, host),
             Aftermath::TurnOver {
                 round,
                 visit,

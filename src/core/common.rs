@@ -11,6 +11,7 @@ use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
 use self::commits::Uncommitted;
 pub(super) use self::commits::{Settled, Waiting};
+use crate::core::asking::Asking;
 use crate::core::bans::Bans;
 use crate::core::counters::Counters;
 use crate::core::delivery::Candidates;
@@ -83,6 +84,8 @@ pub(super) struct Common {
     pub(super) writings: Writings,
     /// Deliveries to be told something by the schedule.
     pub(super) calls: VecDeque<(ConnectionId, Call)>,
+    /// Sites to be asked, with where they may be.
+    pub(super) asks: VecDeque<(Asking, Candidates)>,
     /// Providers to be called, with where they may be.
     pub(super) provider_calls: VecDeque<(Box<Fetch>, Candidates)>,
     uncommitted: HashMap<Ticket, Uncommitted>,
@@ -185,6 +188,7 @@ impl Common {
             deliveries: HashMap::new(),
             writings: Writings::new(),
             calls: VecDeque::new(),
+            asks: VecDeque::new(),
             provider_calls: VecDeque::new(),
             uncommitted: HashMap::new(),
             last_ticket: 0,
@@ -438,7 +442,7 @@ impl Common {
     }
 
     /// Nobody is left to deliver to: the log may forget the message.
-    fn finish(&mut self, now: Now, queue_id: QueueId) {
+    pub(super) fn finish(&mut self, now: Now, queue_id: QueueId) {
         let _ = self.log.done(now, queue_id, &[], Rest::Nobody);
         self.report(Fact::Finished { queue_id });
     }

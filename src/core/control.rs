@@ -26,6 +26,7 @@ use hashbrown::HashMap;
 
 use crate::core::admin::{Command, Reason, Response};
 use crate::core::bans::{self, Client, Guessers};
+use crate::core::callahead::{self, CallAhead};
 use crate::core::collector::{Collector, Run};
 use crate::core::collectors::Collectors;
 use crate::core::computing::{Asker, Computing, Next, Worked};
@@ -98,6 +99,7 @@ pub struct ControlCore {
     guessers: Guessers,
     collectors: Collectors,
     recipients: Watch,
+    call_ahead: CallAhead,
     stop: Stop,
     operations: VecDeque<ControlOperation>,
 }
@@ -129,6 +131,7 @@ impl ControlCore {
             guessers: Guessers::default(),
             collectors: Collectors::new(data_cores),
             recipients,
+            call_ahead: CallAhead::default(),
             stop: Stop::No,
             operations: VecDeque::new(),
         }
@@ -158,6 +161,7 @@ impl ControlCore {
                 answer,
                 valid_for,
             } => {
+                self.call_ahead.resolved(now.instant, &next_hop, &answer);
                 let valid_until = now.instant + valid_for;
                 for core in self.resolving.remove(&next_hop).unwrap_or_default() {
                     let (next_hop, answer) = (next_hop.clone(), answer.clone());
@@ -236,6 +240,7 @@ impl ControlCore {
             ControlCompletion::Timer => {}
         }
         self.look_at_the_clock(now);
+        self.call_sites();
     }
 
     /// What is to be done next.
@@ -260,6 +265,7 @@ impl ControlCore {
             .chain(self.computing.deadline())
             .chain(self.collectors.deadline())
             .chain(self.recipients.deadline())
+            .chain(self.call_ahead.deadline())
             .chain(self.online.deadline())
             .min()
     }
@@ -270,13 +276,22 @@ impl ControlCore {
                 let next = self.computing.ask(now.instant, asker, work);
                 self.compute(next);
             }
+            ControlNotice::RecipientWanted {
+                core,
+                connection,
+                customer,
+                address,
+            } => (self.call_ahead).ask(now.instant, core, connection, customer, address),
+            ControlNotice::SiteSaid { number, said } => {
+                self.call_ahead.said(now.instant, number, said);
+            }
             ControlNotice::LoginFailed { client } => self.login_failed(now, client),
             ControlNotice::Resolve { core, next_hop } => {
-                let askers = self.resolving.entry(next_hop.clone()).or_default();
-                if askers.is_empty() {
-                    self.operations
-                        .push_back(ControlOperation::Resolve { next_hop });
-                }
+                let askers = (self.resolving.entry(next_hop.clone())).or_insert_with(|| {
+                    let operation = ControlOperation::Resolve { next_hop };
+                    self.operations.push_back(operation);
+                    Vec::new()
+                });
                 if !askers.contains(&core) {
                     askers.push(core);
                 }
@@ -363,6 +378,39 @@ impl ControlCore {
         }
     }
 
+    /// Does what call-ahead wants.
+    fn call_sites(&mut self) {
+        while let Some(output) = self.call_ahead.poll() {
+            match output {
+                callahead::Output::Answer {
+                    core,
+                    connection,
+                    existence,
+                } => self.tell(
+                    core,
+                    Notice::RecipientAnswer {
+                        connection,
+                        existence,
+                    },
+                ),
+                callahead::Output::Resolve { next_hop } => {
+                    if !self.resolving.contains_key(&next_hop) {
+                        // No core waits for it.
+                        self.resolving.insert(next_hop.clone(), Vec::new());
+                        self.operations
+                            .push_back(ControlOperation::Resolve { next_hop });
+                    }
+                }
+                callahead::Output::Ask { core, ask } => {
+                    self.tell(core, Notice::Ask(Box::new(ask)));
+                }
+                callahead::Output::Report(fact) => {
+                    self.operations.push_back(ControlOperation::Report(fact));
+                }
+            }
+        }
+    }
+
     fn compute(&mut self, next: Option<Next>) {
         match next {
             Some(Next::Begin(asker, work)) => {
@@ -419,6 +467,7 @@ impl ControlCore {
 
     fn look_at_the_clock(&mut self, now: Now) {
         self.desk.timer(now, &mut self.operations);
+        self.call_ahead.timer(now.instant);
         if let Some(look) = self.recipients.timer(now.instant) {
             let operation = ControlOperation::LookAtRecipients { look };
             self.operations.push_back(operation);

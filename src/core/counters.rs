@@ -34,6 +34,8 @@ counters! {
     recipients_refused,
     /// Of those, recipients that their customer's list does not have.
     recipients_unknown,
+    /// Recipients of which the site was asked, or what it had said before was looked up.
+    recipients_asked,
     /// Recipients that were told to come back since their customer's quota is reached.
     recipients_over_quota,
     /// Messages that were committed and answered 250.

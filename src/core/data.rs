@@ -404,6 +404,10 @@ impl DataCore {
                 moved = true;
                 self.call(now, fetch, candidates);
             }
+            while let Some((asking, candidates)) = self.common.asks.pop_front() {
+                moved = true;
+                self.ask(now, asking, candidates);
+            }
             while let Some((id, call)) = self.common.calls.pop_front() {
                 moved = true;
                 self.with(now, id, |connection, common| {

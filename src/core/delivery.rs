@@ -181,10 +181,12 @@ impl Delivery {
     pub(super) fn is_over_link(&self, common: &Common) -> bool {
         match &self.errand {
             Errand::Ours { destination, .. } => common.queue.needs_link(*destination),
-            Errand::Call { .. } | Errand::Turn { .. } => match &self.endpoint {
-                Endpoint::Tcp(peer) => common.settings.policies.link.address(peer.ip()),
-                Endpoint::Unix(_) => false,
-            },
+            Errand::Call { .. } | Errand::Ask { .. } | Errand::Turn { .. } => {
+                match &self.endpoint {
+                    Endpoint::Tcp(peer) => common.settings.policies.link.address(peer.ip()),
+                    Endpoint::Unix(_) => false,
+                }
+            }
         }
     }
 
@@ -411,6 +413,10 @@ impl Delivery {
                 Output::Send(pieces) => self.pieces.extend(pieces),
                 Output::Want => self.feed(now, common, spool),
                 Output::Outcome(outcome) => {
+                    if let Errand::Ask { asking, .. } = &mut self.errand {
+                        asking.take(&outcome);
+                        continue;
+                    }
                     let index = self.jobs.iter().position(|active| active.id == outcome.job);
                     let index = index.expect("an outcome is for a job that was handed over");
                     let host = HostText {
@@ -507,9 +513,15 @@ impl Delivery {
             self.hunger = Hunger::Waiting;
             return;
         }
+        if let Errand::Ask { asking, .. } = &mut self.errand
+            && let Some(job) = asking.job()
+        {
+            self.client.handle(now, Input::Deliver(job));
+            return;
+        }
         loop {
             let take = match &self.errand {
-                Errand::Call { .. } => Take::Quit,
+                Errand::Call { .. } | Errand::Ask { .. } => Take::Quit,
                 Errand::Ours { connection, .. } => common.queue.take(now, *connection),
                 Errand::Turn { visit, .. } => common.queue.take_visiting(now, *visit),
             };

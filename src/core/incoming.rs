@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use spool_format::{NoteField, SessionFields};
 
+use crate::core::wakeup::Calls;
 use crate::mail::{Envelope, QueueId};
 use crate::spool::commit::Ticket;
 use crate::spool::log::{Log, OpenMessage, Refused, Sealed};
@@ -27,6 +28,7 @@ pub(super) struct Incoming {
     arrival: WallTime,
     client: Option<Box<str>>,
     gathered: Vec<u8>,
+    calls: Option<Box<Calls>>,
 }
 
 /// A message that was sealed, with what the queue needs of it.
@@ -40,6 +42,8 @@ pub(super) struct Arrived {
     pub(super) arrival: WallTime,
     /// Who brought it.
     pub(super) client: Option<Box<str>>,
+    /// What of it was for addresses of our own.
+    pub(super) calls: Option<Box<Calls>>,
 }
 
 impl Incoming {
@@ -69,6 +73,7 @@ impl Incoming {
             arrival: now.wall,
             client,
             gathered: Vec::new(),
+            calls: None,
         })
     }
 
@@ -92,7 +97,13 @@ impl Incoming {
             arrival: now.wall,
             client: None,
             gathered: Vec::new(),
+            calls: None,
         })
+    }
+
+    /// The same message is also for addresses of our own.
+    pub(super) fn listen(&mut self, calls: Option<Box<Calls>>) {
+        self.calls = calls;
     }
 
     /// Its name.
@@ -105,6 +116,9 @@ impl Incoming {
     /// # Errors
     /// There is no room for so much, or the log is closed. Abandon it then.
     pub(super) fn append(&mut self, now: Now, log: &mut Log, octets: &[u8]) -> Result<(), Refused> {
+        if let Some(calls) = &mut self.calls {
+            calls.read(octets);
+        }
         if self.gathered.len() + octets.len() < GATHERED_BYTES_MAX {
             self.gathered.extend_from_slice(octets);
             return Ok(());
@@ -137,6 +151,7 @@ impl Incoming {
             envelope,
             arrival,
             client,
+            calls,
             ..
         } = self;
         Ok(Arrived {
@@ -144,6 +159,7 @@ impl Incoming {
             envelope,
             arrival,
             client,
+            calls,
         })
     }
 

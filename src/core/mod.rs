@@ -29,7 +29,7 @@ use crate::core::bans::Client;
 use crate::core::computing::{Asker, Work, Worked};
 use crate::core::release::{Order, Part, Purpose, ReleaseAsker, ReleaseId};
 use crate::link;
-use crate::mail::Domain;
+use crate::mail::{Address, Domain};
 use crate::queue;
 use crate::queue::permits::DestinationKey;
 use crate::queue::schedule::{Offer, ReleaseEnd, Waiting};
@@ -45,7 +45,9 @@ use crate::time::Instant;
 
 pub mod admin;
 mod aftermath;
+mod asking;
 pub mod bans;
+pub mod callahead;
 mod collection;
 pub mod collector;
 pub mod collectors;
@@ -85,6 +87,7 @@ pub mod summoning;
 mod tests;
 pub mod turn;
 pub mod turns;
+pub mod wakeup;
 
 /// A data core. Its number is also the number of the log it writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -391,6 +394,15 @@ pub enum Notice {
     Summon(Box<summoning::Summons>),
     /// A new configuration is in force for what begins from now on.
     Configured(Arc<crate::core::data::Settings>),
+    /// Ask a site about recipients. Answered by [`ControlNotice::SiteSaid`].
+    Ask(Box<callahead::Ask>),
+    /// The answer to [`ControlNotice::RecipientWanted`].
+    RecipientAnswer {
+        /// Whose.
+        connection: ConnectionId,
+        /// Whether there is one.
+        existence: callahead::Existence,
+    },
     /// Lists of recipients have changed.
     Recipients(Arc<RecipientLists>),
     /// Finish what is in flight, take nothing new; at the deadline, stop.
@@ -509,6 +521,24 @@ pub enum ControlNotice {
         end: ReleaseEnd,
         /// What is held there now.
         left: Waiting,
+    },
+    /// A session wants to know whether the site has a recipient.
+    RecipientWanted {
+        /// Where.
+        core: CoreId,
+        /// To answer with.
+        connection: ConnectionId,
+        /// Whose site.
+        customer: CustomerName,
+        /// Who.
+        address: Address,
+    },
+    /// The answer to [`Notice::Ask`].
+    SiteSaid {
+        /// To which.
+        number: callahead::AskNumber,
+        /// What was said.
+        said: callahead::Said,
     },
     /// Something that takes too long for a data core is to be computed.
     Compute {

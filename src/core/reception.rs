@@ -5,6 +5,7 @@
 //! What it hands out of a body goes straight into the log's batch; a message that
 //! was begun is sealed or dropped, never forgotten.
 
+mod recipients;
 mod turning;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,13 +19,13 @@ use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::incoming::Incoming;
 use crate::core::turn::Turned;
+use crate::core::wakeup::Calls;
 use crate::core::{ConnectionId, Piece, login};
 use crate::mail::Envelope;
 use crate::report::Fact;
-use crate::route::{TlsStart, Verdict as Relay};
+use crate::route::TlsStart;
 use crate::smtp::data::MessageFacts;
 use crate::smtp::etrn::Answer;
-use crate::smtp::reply::Refusal;
 use crate::smtp::server::{Input, NotTaken, Output, PeerFacts, Question, Session, Verdict};
 use crate::smtp::trace::TlsFacts;
 use crate::spool::commit::Committed;
@@ -32,14 +33,6 @@ use crate::spool::log::Refused;
 use crate::spool::message::BodyFacts;
 use crate::time::{Instant, Now};
 use crate::user::UserName;
-
-/// RFC 5321 §7.1: we are no relay for strangers.
-const RELAY_DENIED: Refusal = Refusal::new(
-    550,
-    7,
-    1,
-    "Relaying denied: not a domain of ours, and you are not listed",
-);
 
 /// How long a client may take for the handshake of TLS: some round trips of a slow line.
 /// Who needs longer is no mail client, and keeps a place among the sessions.
@@ -430,35 +423,10 @@ impl Reception {
                 return answer.map_or(Input::Later, Input::Released);
             }
             Some(Question::Recipient { recipient, .. }) => {
-                let domain = recipient.forward_path.address().domain_str();
-                let rules = &common.settings.relay;
-                let relay = match self.turned.as_deref() {
-                    Some(Turned::Taking(taking)) => taking.relay(domain),
-                    _ => rules.may_relay(self.client(), self.relay_user(common), domain),
-                };
-                match relay {
-                    Relay::Relay(_) => match common.takes(recipient.forward_path.address()) {
-                        Ok(()) => Verdict::Accept,
-                        Err(refusal) => {
-                            common.report(Fact::Refused {
-                                peer: self.peer(),
-                                reply: refusal.reply().text().to_owned(),
-                                what: format!("RCPT TO:{}", recipient.forward_path),
-                            });
-                            Verdict::Refuse(refusal)
-                        }
-                    },
-                    Relay::Refuse => {
-                        common.counters.recipients_refused += 1;
-                        let what = format!("RCPT TO:{}", recipient.forward_path);
-                        let reply = RELAY_DENIED.reply().text().to_owned();
-                        common.report(Fact::Refused {
-                            peer: self.peer(),
-                            reply,
-                            what,
-                        });
-                        Verdict::Refuse(RELAY_DENIED)
-                    }
+                let path = &recipient.forward_path;
+                match self.judge_recipient(common, path) {
+                    Some(verdict) => verdict,
+                    None => return Input::Later,
                 }
             }
         })
@@ -484,9 +452,11 @@ impl Reception {
         &mut self,
         now: Now,
         common: &mut Common,
-        envelope: Envelope,
+        mut envelope: Envelope,
         expected: Option<u64>,
     ) -> Input<'static, Committed> {
+        let user = self.customer_user(common).map(UserName::as_str);
+        let calls = Calls::of(&mut envelope, &common.settings.wakeup, self.peer(), user);
         match Incoming::begin(
             now,
             &mut common.log,
@@ -494,7 +464,8 @@ impl Reception {
             expected,
             Some(self.client()),
         ) {
-            Ok(incoming) => {
+            Ok(mut incoming) => {
+                incoming.listen(calls);
                 common.taken_again();
                 let queue_id = incoming.queue_id();
                 self.incoming = Some(Box::new(incoming));

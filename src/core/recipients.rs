@@ -11,11 +11,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::callahead::Existence;
 use crate::core::common::Common;
 use crate::mail::Address;
 use crate::report::Fact;
-use crate::route::Customers;
-use crate::route::recipients::RecipientLists;
+use crate::route::recipients::{RecipientLists, is_postmaster};
+use crate::route::{CustomerName, Customers};
 use crate::smtp::reply::Refusal;
 use crate::time::Instant;
 
@@ -26,18 +27,57 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 /// RFC 3463 §3.2: no such mailbox.
 const UNKNOWN: Refusal = Refusal::new(550, 1, 1, "no such recipient here");
 
+/// Whether a recipient is taken.
+pub(super) enum Taking {
+    /// It is.
+    Yes,
+    /// This customer's site decides.
+    Ask(CustomerName),
+}
+
 impl Common {
     /// Whether mail for this address is to be taken, as far as its customer decides.
     ///
     /// # Errors
     /// The refusal.
-    pub(super) fn takes(&mut self, address: &Address) -> Result<(), Refusal> {
-        self.recipient_exists(address).inspect_err(|_| {
-            self.counters.recipients_refused += 1;
-            self.counters.recipients_unknown += 1;
-        })?;
+    pub(super) fn takes(&mut self, address: &Address) -> Result<Taking, Refusal> {
+        self.recipient_exists(address)
+            .inspect_err(|_| self.count_unknown())?;
+        self.has_room(address)?;
+        let customer = self.settings.customers.by_domain(address.domain_str());
+        Ok(match customer {
+            Some(customer) if customer.call_ahead && !is_postmaster(address) => {
+                Taking::Ask(customer.name.clone())
+            }
+            _ => Taking::Yes,
+        })
+    }
+
+    /// The same when the site has been asked.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) fn takes_now(
+        &mut self,
+        address: &Address,
+        existence: Existence,
+    ) -> Result<(), Refusal> {
+        if existence == Existence::Unknown {
+            self.count_unknown();
+            return Err(UNKNOWN);
+        }
+        // Others may have filled it meanwhile.
+        self.has_room(address)
+    }
+
+    fn has_room(&mut self, address: &Address) -> Result<(), Refusal> {
         (self.room_for(address.domain_str()))
             .inspect_err(|_| self.counters.recipients_over_quota += 1)
+    }
+
+    const fn count_unknown(&mut self) {
+        self.counters.recipients_refused += 1;
+        self.counters.recipients_unknown += 1;
     }
 
     /// Whether mail for this address is to be taken, by the list of its customer.

@@ -2,8 +2,8 @@
 //! A part of the control core.
 //!
 //! # How a release goes
-//! 1. Somebody asks: a session by ETRN (its data core has looked who may ask for what), a
-//!    connection from a customer's address, the customer's interval, the operator.
+//! 1. Somebody asks: a session by ETRN or by wake-up mail (its data core has looked who may
+//!    ask for what), a connection from a customer's address, the customer's interval, the operator.
 //! 2. The desk tells every data core. Each lets go what it holds, says at once how much
 //!    that is, and drains it over connections of its own, within the permits that all
 //!    cores share for the site.
@@ -123,12 +123,30 @@ pub enum ReleaseAsker {
         /// From where.
         client: SocketAddr,
     },
+    /// A message to our address for that.
+    WakeUp {
+        /// From where.
+        client: SocketAddr,
+        /// As whom, if it authenticated.
+        user: Option<Box<str>>,
+        /// Why it may.
+        proof: Proof,
+    },
     /// The operator.
     Operator(AdminRequestId),
     /// The interval of the customer.
     Interval,
     /// The command that woke the site, asked for by one of the last two.
     Awake,
+}
+
+/// Why a wake-up mail is believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proof {
+    /// As ETRN would be.
+    Source,
+    /// It has the customer's secret.
+    Secret,
 }
 
 /// One data core's part of an answer.
@@ -281,7 +299,7 @@ impl Desk {
             return Some(Answer::Unable);
         }
         let allowed = match asker {
-            ReleaseAsker::Session { client, .. } => {
+            ReleaseAsker::Session { client, .. } | ReleaseAsker::WakeUp { client, .. } => {
                 let client = network_of(client.ip());
                 let mut nodes = order
                     .customers
@@ -498,6 +516,18 @@ impl Desk {
                 Some(user) => (format!("ETRN of {user} at {client}"), false),
                 None => (format!("ETRN of {client}"), false),
             },
+            ReleaseAsker::WakeUp {
+                client,
+                user,
+                proof,
+            } => {
+                let by = match (proof, user) {
+                    (Proof::Secret, _) => format!("wake-up mail of {client} with the secret"),
+                    (Proof::Source, Some(user)) => format!("wake-up mail of {user} at {client}"),
+                    (Proof::Source, None) => format!("wake-up mail of {client}"),
+                };
+                (by, false)
+            }
             ReleaseAsker::Connection { client } => (format!("connection of {client}"), false),
             ReleaseAsker::Operator(_) => ("the operator".to_owned(), false),
             ReleaseAsker::Interval => ("interval".to_owned(), answer == Answer::Nothing),
@@ -544,7 +574,10 @@ impl Desk {
                     response,
                 });
             }
-            ReleaseAsker::Connection { .. } | ReleaseAsker::Interval | ReleaseAsker::Awake => {}
+            ReleaseAsker::Connection { .. }
+            | ReleaseAsker::WakeUp { .. }
+            | ReleaseAsker::Interval
+            | ReleaseAsker::Awake => {}
         }
     }
 }

@@ -26,7 +26,29 @@ pub(super) fn order(
     caller: Caller<'_>,
     node: &Node,
 ) -> Result<Order, Answer> {
-    let may = |customer: &&Arc<Customer>| customer.may_release(caller);
+    let refused = || {
+        if caller.user.is_none() && customers.have_users() {
+            Answer::AuthRequired
+        } else {
+            Answer::NotAllowed
+        }
+    };
+    let (found, extent) =
+        find(customers, node, |customer| customer.may_release(caller)).ok_or_else(refused)?;
+    Ok(Order {
+        customers: found,
+        extent,
+        caller: caller.user.map(|_| caller.address),
+    })
+}
+
+/// Whose mail a name means, of those who `may`, and how much of it. None: nobody's.
+pub(super) fn find(
+    customers: &Customers,
+    node: &Node,
+    may: impl Fn(&Customer) -> bool,
+) -> Option<(Vec<CustomerName>, Extent)> {
+    let may = |customer: &&Arc<Customer>| may(customer);
     let (found, extent) = match node {
         Node::Domain(domain) => {
             let found = customers.by_domain(domain.as_str()).filter(may);
@@ -44,18 +66,8 @@ pub(super) fn order(
             (Vec::from_iter(found), Extent::Everything)
         }
     };
-    if found.is_empty() {
-        return Err(if caller.user.is_none() && customers.have_users() {
-            Answer::AuthRequired
-        } else {
-            Answer::NotAllowed
-        });
-    }
-    Ok(Order {
-        customers: found.into_iter().map(|c| c.name.clone()).collect(),
-        extent,
-        caller: caller.user.map(|_| caller.address),
-    })
+    let names: Vec<_> = found.into_iter().map(|c| c.name.clone()).collect();
+    (!names.is_empty()).then_some((names, extent))
 }
 
 fn selection<'a>(customer: &'a CustomerName, extent: &'a Extent) -> Selection<'a> {

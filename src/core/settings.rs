@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::core::ListenerId;
 use crate::core::collector::Collector;
 use crate::core::credentials::Credentials;
+use crate::core::wakeup::WakeUps;
 use crate::mail::Domain;
 use crate::queue::destination::Policies;
 use crate::queue::notification;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub customers: Arc<Customers>,
     /// Which addresses those have that gave us a list, when this was made.
     pub recipients: Arc<RecipientLists>,
+    /// Addresses of our own.
+    pub wakeup: WakeUps,
     /// How we speak SMTP to a next hop.
     pub smtp_client: Arc<smtp::client::settings::Settings>,
     /// How we speak LMTP to a next hop.

@@ -104,6 +104,8 @@ pub struct Customer {
     pub quota: Quota,
     /// The file with its addresses; `None`: every address is taken.
     pub recipients_file: Option<PathBuf>,
+    /// Its host is asked about each recipient.
+    pub call_ahead: bool,
     /// Whom the operator asks about it.
     pub contact: Option<Address>,
     /// A program with its arguments that brings the site on line. Empty: none.
@@ -311,6 +313,7 @@ mod tests {
                 messages: 1,
             },
             recipients_file: None,
+            call_ahead: false,
             contact: None,
             wake_command: Vec::new(),
         }

@@ -110,7 +110,7 @@ impl RecipientList {
         let name = name_of(address.local_part());
         let name = name.as_bytes();
         let base = (name.iter().position(|b| *b == TAG)).filter(|at| *at > 0);
-        name.eq_ignore_ascii_case(POSTMASTER)
+        is_postmaster(address)
             || self.has_key(name, domain)
             || base.is_some_and(|at| self.has_key(&name[..at], domain))
             || self.has_key(name, b"")
@@ -124,6 +124,13 @@ impl RecipientList {
             .find(hash(&key), |span| span.of(&self.keys) == &key[..])
             .is_some()
     }
+}
+
+/// Whether it is the address that everybody has.
+#[must_use]
+pub fn is_postmaster(address: &Address) -> bool {
+    let name = name_of(address.local_part());
+    name.as_bytes().eq_ignore_ascii_case(POSTMASTER)
 }
 
 /// All lists, by their customers. Who is not in it takes every address.

@@ -80,6 +80,7 @@ pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
         lmtp_client: Arc::new(lmtp_client),
         customers,
         recipients: Arc::default(),
+        wakeup: customers::wakeups(config)?,
         collectors: site::collectors(config),
         notify: config.notify.clone(),
         data_cores: config.cores.data,

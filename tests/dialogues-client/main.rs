@@ -27,7 +27,9 @@ use turnspool::smtp::auth::{Nonce, Password};
 use turnspool::smtp::client::asking::{Ask, Asked};
 use turnspool::smtp::client::auth::{Credentials, Derivation, Login};
 use turnspool::smtp::client::job::{BodyEnd, BodyFacts, BodyOctets, Job, JobId, Piece, Transfer};
-use turnspool::smtp::client::settings::{ClearPassword, Protocol, Settings, TlsPolicy, Use};
+use turnspool::smtp::client::settings::{
+    ClearPassword, Protocol, Purpose, Settings, TlsPolicy, Use,
+};
 use turnspool::smtp::client::{Channel, Client, Input, Output};
 use turnspool::smtp::etrn;
 use turnspool::time::Now;
@@ -258,6 +260,7 @@ impl Play {
                     .map(|name| etrn::wanted(name).expect("a name"));
                 self.ask = Some(Ask::Release(nodes.collect()));
             }
+            "asks" => settings.purpose = Purpose::Ask,
             "lmtp" => settings.protocol = Protocol::Lmtp,
             "no-pipelining" => settings.pipelining = Use::Never,
             "no-chunking" => settings.chunking = Use::Never,

@@ -6,6 +6,7 @@ mod harness;
 
 mod auth;
 mod bad_hosts;
+mod callahead;
 mod exchangers;
 mod fixture;
 mod held;
@@ -32,3 +33,4 @@ mod stop;
 mod tls;
 mod turn;
 mod urgency;
+mod wakeup;

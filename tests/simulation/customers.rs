@@ -36,6 +36,7 @@ pub(crate) fn customers(domains: u64) -> Arc<Customers> {
             messages: u64::MAX,
         },
         recipients_file: None,
+        call_ahead: false,
         contact: None,
         wake_command: Vec::new(),
     };

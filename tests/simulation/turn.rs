@@ -24,6 +24,7 @@ use turnspool::core::data::{DataCore, Parts, Settings};
 use turnspool::core::online::{Online, Setup};
 use turnspool::core::settings::Tls;
 use turnspool::core::turn::Baton;
+use turnspool::core::wakeup::WakeUps;
 use turnspool::core::{
     Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
 };
@@ -213,6 +214,7 @@ fn settings(cores: u8) -> Settings {
         routes: routes.expect("routes"),
         customers: Arc::new(Customers::new(customers.clone()).expect("two customers")),
         recipients: Arc::default(),
+        wakeup: WakeUps::default(),
         smtp_client: Arc::clone(&client),
         lmtp_client: client,
         policies: Policies::default(),
@@ -245,6 +247,7 @@ fn customer((name, domains): &(&str, &[&str])) -> Customer {
             messages: PLENTY,
         },
         recipients_file: None,
+        call_ahead: false,
         contact: None,
         wake_command: Vec::new(),
     }

@@ -11,6 +11,7 @@ use turnspool::core::control::{ControlCompletion, ControlCore};
 use turnspool::core::credentials::Credentials;
 use turnspool::core::data::{DataCore, Parts, Settings};
 use turnspool::core::settings::Tls;
+use turnspool::core::wakeup::WakeUps;
 use turnspool::core::{
     AdminRequestId, Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId,
     Notice, Operation, Piece, Unresolved, admin, maildir, restart,
@@ -258,6 +259,7 @@ impl World {
             policies: customers::counted(&plan.policies, &customers, &usage),
             customers,
             recipients: Arc::default(),
+            wakeup: WakeUps::default(),
             collectors: Vec::new(),
             notify: notification::Rules {
                 per_minute: plan.notifications_per_minute,
@@ -1321,6 +1323,9 @@ impl World {
     fn told(&mut self, notice: ControlNotice) {
         match notice {
             ControlNotice::Outbound { .. } => panic!("there is no link"),
+            ControlNotice::RecipientWanted { .. } | ControlNotice::SiteSaid { .. } => {
+                panic!("nobody is asked about recipients")
+            }
             ControlNotice::Resolve { core, next_hop } => {
                 assert_eq!(core, CoreId(0));
                 let answer = self.resolve(&next_hop);

@@ -36,6 +36,8 @@ pub struct Customer {
     pub quota_messages: u32,
     /// The customer's addresses.
     pub recipients_file: Option<PathBuf>,
+    /// Its host is asked about each recipient.
+    pub call_ahead: bool,
     /// Whom to ask.
     pub contact: Option<Address>,
     /// A program with its arguments; empty: none.
@@ -51,6 +53,8 @@ pub struct Release {
     pub open: bool,
     /// Clients at these addresses.
     pub clients: Vec<Network>,
+    /// The secret of wake-up mail.
+    pub wakeup_secret: Option<SecretFile>,
     /// A session from one of them.
     pub on_connect: bool,
     /// By ourselves.
@@ -68,6 +72,8 @@ pub(super) fn build(written: &options::Customer, surroundings: &Surroundings) ->
             auth: *release.auth,
             open: *release.open,
             clients: release.clients.value.clone(),
+            wakeup_secret: (release.wakeup_secret_file.as_ref())
+                .map(|path| SecretFile::new(path, surroundings)),
             on_connect: *release.on_connect,
             every: match *release.every {
                 Every::Never => None,
@@ -85,6 +91,7 @@ pub(super) fn build(written: &options::Customer, surroundings: &Surroundings) ->
         quota_bytes: written.quota.bytes.0,
         quota_messages: *written.quota.messages,
         recipients_file: (*written.recipients_file).clone(),
+        call_ahead: *written.call_ahead,
         contact: (*written.contact).clone(),
         wake_command: written.wake_command.value.clone(),
     }

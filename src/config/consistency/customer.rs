@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use super::Checks;
 use crate::config::addresses::DeliverTo;
-use crate::config::options::{Customer, File};
+use crate::config::options::{Customer, File, WakeUp};
 use crate::config::retention::Retention;
+use crate::config::secret;
 use crate::config::units::Every;
 use crate::route::{CustomerName, Network, Scope};
 
@@ -15,7 +16,7 @@ impl Checks<'_> {
         let mut domains: HashMap<&Scope, &CustomerName> = HashMap::new();
         let mut queues: HashMap<&CustomerName, &CustomerName> = HashMap::new();
         for customer in &**file.customer {
-            self.customer(customer);
+            self.customer(customer, &file.wakeup);
             for domain in &**customer.domains {
                 if let Some(other) = domains.insert(domain, &customer.name) {
                     let what = format!("{domain} belongs to \"{other}\" already");
@@ -53,7 +54,7 @@ impl Checks<'_> {
         }
     }
 
-    fn customer(&mut self, customer: &Customer) {
+    fn customer(&mut self, customer: &Customer, wakeup: &WakeUp) {
         let release = &customer.release;
         self.login("customer", &customer.user, &customer.password_file);
         if customer.domains.is_empty() && customer.domains.is_sound() {
@@ -96,6 +97,38 @@ impl Checks<'_> {
             let what = format!("{network} would let anybody release the queue");
             let instead = "list the customer's own addresses";
             self.wrong("customer.release.clients", &release.clients, what, instead);
+        }
+        if let Some(path) = &*release.wakeup_secret_file {
+            let option = "customer.release.wakeup_secret_file";
+            let file = &release.wakeup_secret_file;
+            if let Err((what, instead)) = secret::check(path, self.surroundings) {
+                self.wrong(option, file, what, instead);
+            } else if *customer.deliver_to == DeliverTo::Caller {
+                let what = "the mail goes to the caller, and who writes has not called";
+                let instead = "write the address of the customer's host in `deliver_to`";
+                self.wrong(option, file, what, instead);
+            } else if wakeup.address.is_none() && wakeup.null_at.is_empty() {
+                let instead = "add `address` to [wakeup]";
+                self.wrong(
+                    option,
+                    file,
+                    "there is no address for wake-up mail",
+                    instead,
+                );
+            }
+        }
+        if *customer.call_ahead {
+            let (option, place) = ("customer.call_ahead", &customer.call_ahead);
+            if *customer.deliver_to == DeliverTo::Caller {
+                let what = "nobody knows where the customer's host is before it calls";
+                let instead = "write its address in `deliver_to`, or a `recipients_file`";
+                self.wrong(option, place, what, instead);
+            }
+            if customer.recipients_file.is_some() {
+                let what = "the list says already which recipients there are";
+                let instead = "write either `recipients_file` or `call_ahead`";
+                self.wrong(option, place, what, instead);
+            }
         }
         self.program("customer.wake_command", &customer.wake_command);
     }

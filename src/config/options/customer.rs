@@ -47,6 +47,11 @@ section! {
         /// is always there. A change of the file holds within seconds, without a reload;
         /// while it has a fault, or is gone, what was read before holds.
         recipients_file: Option<PathBuf> = unset("every address is taken");
+        /// Whether the customer's host is asked about each recipient before it is taken, by
+        /// MAIL FROM:<> and RCPT. What it says is remembered, a yes for a day and a no for a
+        /// quarter of an hour, and longer for when it is away; then those are taken of which
+        /// nothing is known.
+        call_ahead: bool = is(false);
         /// Whom to ask about this customer. It is written to the log with what concerns
         /// the customer, and mail is never sent there by itself.
         contact: Option<Address> = unset("nobody");
@@ -64,6 +69,10 @@ section! {
         open: bool = is(false);
         /// ETRN from these addresses without authentication.
         clients: Vec<Network> = none("no addresses");
+        /// A file of mode 0600, or the name of a systemd credential: a wake-up mail (see
+        /// `[wakeup]`) that has what stands on its first line, 12 octets or more without
+        /// a space, as a word of its Subject releases the mail wherever it comes from.
+        wakeup_secret_file: Option<PathBuf> = unset("by source only, as ETRN");
         /// A session from one of these addresses, without any command.
         on_connect: bool = is(false);
         /// And also an attempt every so often, or "never".

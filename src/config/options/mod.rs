@@ -13,7 +13,9 @@ pub use delivery::{
     Delivery, Dns, NotifySection, Retry, RouteRetry, RouteSection, SmarthostSection,
 };
 pub use delivery::{DeliveryModeWord, SmarthostAuth, SmarthostTls};
-pub use server::{Admin, Cores, Limits, ListenerSection, Log, LogDetail, Relay, SpoolSection, Tls};
+pub use server::{
+    Admin, Cores, Limits, ListenerSection, Log, LogDetail, Relay, SpoolSection, Tls, WakeUp,
+};
 pub use server::{ListenWhen, ListenerRole, ListenerTls, LogFormat};
 pub use site::{Action, BudgetPeriod, CollectKind, Existing, LinkKind, MailboxSource, Oversize};
 pub use site::{Budget, Collect, Dial, DomainMailbox, GoUp, HangUp, Link, Schedule};
@@ -64,6 +66,8 @@ section! {
         retry: Retry = options();
         /// How senders are told that their mail is late, or has failed.
         notify: NotifySection = options();
+        /// Mail to ourselves that lets held mail go.
+        wakeup: WakeUp = options();
         /// Whom we hold mail for.
         customer: Vec<Customer> = none("no customers");
         /// How this site gets on line.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::declaration::{is, needed, none, options, otherwise, section, unset, words};
 use crate::config::options::delivery::days;
 use crate::config::units::Bytes;
+use crate::mail::{Address, Domain};
 use crate::route::{Network, Scope};
 
 section! {
@@ -137,6 +138,20 @@ section! {
         /// Users who may authenticate and then send to anywhere: a file of mode 0600,
         /// or the name of a systemd credential. `turnspool user add FILE NAME` writes it.
         users_file: Option<PathBuf> = unset("nobody authenticates");
+    }
+}
+
+section! {
+    /// Mail to ourselves that lets held mail go. It is accepted, answered and thrown away,
+    /// whoever it is from; what it has released stands in the log.
+    pub struct WakeUp in "wakeup" {
+        /// Where it goes: to wakeup+branch.example@spool.isp.example it names the domain
+        /// (or #queue) itself, to wakeup@spool.isp.example the first word of the Subject
+        /// does. Who may is said by `release` of the customer.
+        address: Option<Address> = unset("no wake-up mail");
+        /// At these domains `null` is nobody: mail to null@ is thrown away, and mail to
+        /// null%branch.example@ is a wake-up mail for branch.example.
+        null_at: Vec<Domain> = none("nowhere");
     }
 }
 

@@ -86,6 +86,7 @@ impl Common {
             envelope,
             arrival,
             client,
+            calls,
         } = arrived;
         self.counters.messages_accepted += 1;
         self.counters.octets_accepted += sealed.octets;
@@ -114,7 +115,10 @@ impl Common {
                 not_before: sender.hold_until,
                 told: Told::NOTHING,
             });
-        self.queue.enqueue(now, &message, recipients);
+        let for_nobody = envelope.recipients.is_empty();
+        if !for_nobody {
+            self.queue.enqueue(now, &message, recipients);
+        }
         let recipients = envelope.recipients.len();
         self.report(Fact::Accepted {
             queue_id: sealed.queue_id,
@@ -123,6 +127,13 @@ impl Common {
             octets: sealed.octets,
             client: client.and_then(|client| client.parse().ok()),
         });
+        if let Some(calls) = calls {
+            self.wake_up(*calls, sealed.queue_id);
+        }
+        if for_nobody {
+            self.counters.messages_finished += 1;
+            self.finish(now, sealed.queue_id);
+        }
         Some(waiting)
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Connection, DataCore};
 use crate::core::turn::say_what_is_held;
-use crate::core::{ControlNotice, Door, LinkNotice, Notice, Operation, hosts};
+use crate::core::{ControlNotice, Door, LinkNotice, Notice, Operation, asking, hosts};
 use crate::spool::message::SegmentSource;
 use crate::time::Now;
 
@@ -94,6 +94,15 @@ impl DataCore {
             Notice::Collect(order) => self.collect(now, *order),
             Notice::Summon(summons) => self.common.summon(now, &summons),
             Notice::Configured(settings) => self.common.configure(now, settings),
+            Notice::Ask(ask) => asking::begin(&mut self.common, *ask),
+            Notice::RecipientAnswer {
+                connection,
+                existence,
+            } => self.with(now, connection, |connection, common| {
+                if let Connection::Reception { reception, .. } = connection {
+                    reception.recipient_answered(now, common, existence);
+                }
+            }),
             Notice::Recipients(lists) => self.common.recipients = lists,
             Notice::Stop { deadline } => {
                 self.common.stop(now, deadline);

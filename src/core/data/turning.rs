@@ -3,6 +3,7 @@
 
 use super::{Connection, DataCore};
 use crate::core::ConnectionId;
+use crate::core::asking::Asking;
 use crate::core::delivery::{Candidates, Delivery};
 use crate::core::fetching::{self, Fetch};
 use crate::core::turn::{Baton, Round, give_back};
@@ -99,6 +100,25 @@ impl DataCore {
                 self.look_after(now, id);
             }
             None => fetching::not_begun(&mut self.common, number, "the provider has no address"),
+        }
+    }
+
+    /// Asks a site about recipients.
+    pub(super) fn ask(&mut self, now: Now, asking: Asking, candidates: Candidates) {
+        let id = self.admit();
+        let begun = if self.common.is_stopping() {
+            Err((asking, "the server is stopping"))
+        } else {
+            Delivery::ask(id, asking, candidates, now, &mut self.common)
+                .map_err(|asking| (asking, "it has no address"))
+        };
+        match begun {
+            Ok(delivery) => {
+                self.connections
+                    .insert(id, Connection::Delivery(Box::new(delivery)));
+                self.look_after(now, id);
+            }
+            Err((asking, why)) => self.common.site_said(asking, Some(why.to_owned())),
         }
     }
 

@@ -1,9 +1,11 @@
 //! What a delivery is for, where that is not a destination of the queue: a customer who
-//! called gets what is held for it, or we call a provider for our own mail.
+//! called gets what is held for it, we call a provider for our own mail, or we ask a
+//! customer's host about recipients.
 
 use std::sync::Arc;
 
 use super::{Candidates, Delivery, Hunger};
+use crate::core::asking::{self, Asking};
 use crate::core::common::Common;
 use crate::core::fetching::Fetch;
 use crate::core::flow::{Appetite, Flow, NoSpool};
@@ -37,6 +39,12 @@ pub(in crate::core) enum Errand {
         candidates: Candidates,
         /// What it said to ETRN so far.
         asked: Vec<Asked>,
+    },
+    /// None: we ask a site about recipients.
+    Ask {
+        asking: Box<Asking>,
+        /// What is left to try if this host does not talk to us.
+        candidates: Candidates,
     },
     /// That of a customer who called.
     Turn {
@@ -135,6 +143,36 @@ impl Delivery {
         matches!(self.errand, Errand::Call { .. })
     }
 
+    /// Begins to ask a site. `Err` if it has no address.
+    pub(in crate::core) fn ask(
+        id: ConnectionId,
+        asking: Asking,
+        mut candidates: Candidates,
+        now: Now,
+        common: &mut Common,
+    ) -> Result<Self, Asking> {
+        let Some((host, endpoint)) = candidates.pop_front() else {
+            return Err(asking);
+        };
+        let policy = match host.tls.policy {
+            TlsPolicy::Opportunistic if common.hosts.is_in_clear(now.instant, &endpoint) => {
+                TlsPolicy::None
+            }
+            policy => policy,
+        };
+        common.counters.connections_out += 1;
+        common.operations.push_back(Operation::Connect {
+            connection: id,
+            to: endpoint.clone(),
+            from: None,
+        });
+        let settings = asking::settings(&common.settings.client(host.protocol, policy));
+        let client = log_in(Client::new(settings, now), &host, common);
+        let asking = Box::new(asking);
+        let errand = Errand::Ask { asking, candidates };
+        Ok(Self::with(errand, client, Flow::new(id), host, endpoint))
+    }
+
     /// Whether the provider that was called is about to send our mail.
     pub(in crate::core) const fn is_provided(&self) -> bool {
         self.provided.is_some()
@@ -200,7 +238,7 @@ impl Delivery {
 
     pub(super) fn has_more_elsewhere(&self, common: &Common) -> bool {
         match &self.errand {
-            Errand::Ours { .. } | Errand::Call { .. } => false,
+            Errand::Ours { .. } | Errand::Call { .. } | Errand::Ask { .. } => false,
             Errand::Turn { round, .. } => !round.ahead.is_empty() && !common.is_stopping(),
         }
     }

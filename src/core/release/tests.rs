@@ -25,6 +25,7 @@ fn customer(name: &str, every: Option<Duration>, wake: &[&str]) -> Customer {
             messages: 1,
         },
         recipients_file: None,
+        call_ahead: false,
         contact: None,
         wake_command: wake.iter().map(|&word| word.to_owned()).collect(),
     }
@@ -330,4 +331,41 @@ fn a_sleeping_site_is_woken_before_its_mail_is_let_go() {
     // Who asks by ETRN is awake.
     office.etrn("a");
     assert_eq!(office.asked()[0].1, Purpose::Release);
+}
+
+#[test]
+fn wake_up_mail_counts_with_etrn_and_is_told_in_the_log_only() {
+    let mut office = Office::new(vec![customer("a", None, &["/bin/dial"])]);
+    for _ in 0..4 {
+        office.etrn("a");
+    }
+    assert_eq!(office.asked().len(), 4);
+    let mail = |office: &mut Office, proof| {
+        let order = office.desk.named("a").unwrap();
+        let asker = ReleaseAsker::WakeUp {
+            client: "192.0.2.1:1025".parse().unwrap(),
+            user: None,
+            proof,
+        };
+        office.desk.ask(office.now, order, asker, &mut office.out);
+    };
+    mail(&mut office, Proof::Secret);
+    // Who writes is awake.
+    let [(release, Purpose::Release)] = office.asked()[..] else {
+        panic!("one question, to release")
+    };
+    office.part(0, release, 2, &[]);
+    office.part(1, release, 1, &[]);
+    let (answers, facts) = office.said();
+    assert_eq!((answers.len(), facts.len()), (0, 1));
+    let expected = "by wake-up mail of 192.0.2.1:1025 with the secret";
+    assert!(facts[0].contains(expected), "{facts:?}");
+    assert!(facts[0].contains("3 messages"), "{facts:?}");
+    mail(&mut office, Proof::Source);
+    assert_eq!(office.asked(), []);
+    let (answers, facts) = office.said();
+    assert!(
+        answers.is_empty() && facts[0].contains("asked too often"),
+        "{facts:?}"
+    );
 }

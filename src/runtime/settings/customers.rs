@@ -6,10 +6,12 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::config::{self, Config, addresses, retention};
+use crate::core::wakeup::{SECRET_BYTES_MIN, WakeUps};
 use crate::queue::destination::{Policy, RELEASE_FAILURES_MAX};
 use crate::queue::retry::Retry;
 use crate::route::customer::{Customer, Customers, DeliverTo, Quota, ReleaseRules, Retention};
 use crate::route::{self, CustomerName, Protocol, RouteError, TlsPolicy};
+use crate::smtp::auth::Password;
 
 /// The first pause after a released site could not be reached, and the longest. A site
 /// that asked is there or will be in a moment, and its line may be paid for by the
@@ -82,9 +84,40 @@ fn customer(written: &config::Customer) -> Customer {
             messages: u64::from(written.quota_messages),
         },
         recipients_file: written.recipients_file.clone(),
+        call_ahead: written.call_ahead,
         contact: written.contact.clone(),
         wake_command: written.wake_command.clone(),
     }
+}
+
+/// Addresses of our own, and the secrets of those who write there.
+///
+/// # Errors
+/// For the operator: which secret is no good. The secret is not in it.
+pub(super) fn wakeups(config: &Config) -> Result<WakeUps, String> {
+    let mut secrets = HashMap::default();
+    for customer in &config.customers {
+        let Some(file) = &customer.release.wakeup_secret else {
+            continue;
+        };
+        let wrong = |why: &dyn std::fmt::Display| {
+            let (name, path) = (&customer.name, file.path().display());
+            format!("customer \"{name}\": wakeup_secret_file: {path}: {why}")
+        };
+        let secret = file.read().map_err(|error| wrong(&error))?;
+        let text = secret.reveal();
+        if text.len() < SECRET_BYTES_MIN || text.contains(|c: char| c.is_ascii_whitespace()) {
+            let why = format!("a secret has {SECRET_BYTES_MIN} octets or more, and no space");
+            return Err(wrong(&why));
+        }
+        let secret = Password::new(text.to_owned()).map_err(|error| wrong(&error))?;
+        secrets.insert(customer.name.clone(), secret);
+    }
+    Ok(WakeUps {
+        address: config.wakeup.address.clone(),
+        null_at: config.wakeup.null_at.clone(),
+        secrets,
+    })
 }
 
 /// How the mail of each is treated, of which `connections` may go to a site at a time.

@@ -26,7 +26,7 @@ use super::commands;
 use super::fault::{Arrival, Cause, RecipientOutcome, SessionError};
 use super::fitness;
 use super::job::{BodyEnd, BodyFacts, Job, JobId, Notifies, Outcome, Piece, Remaining, Transfer};
-use super::settings::{Protocol, Settings, Use};
+use super::settings::{Protocol, Purpose, Settings, Use};
 use super::stage::Stage;
 use super::transaction::{
     ContentCommand, Next, OpenJob, Room, Slot, SlotState, Standing, Transaction,
@@ -316,6 +316,10 @@ impl Exchange {
                 };
                 Expected::Rcpt(slot)
             }
+            // No content follows: the last answer decides.
+            Next::Content if hands.settings.purpose == Purpose::Ask && newest.unanswered > 0 => {
+                return false;
+            }
             Next::Content if newest.unanswered == 0 && newest.accepted == 0 => {
                 // Nobody is left to send it to.
                 newest.next = Next::Nothing;
@@ -435,6 +439,10 @@ impl Exchange {
             Expected::Rcpt(slot) => {
                 if oldest.take_rcpt(slot, answer) == Room::Full {
                     self.recipients_max = self.recipients_max.min(oldest.accepted as usize);
+                }
+                if hands.settings.purpose == Purpose::Ask {
+                    // That was all that was wanted.
+                    oldest.deliver(&answer.reply());
                 }
                 if slot + 1 == oldest.slots.len() {
                     // At once, so that they are in the group behind this content.

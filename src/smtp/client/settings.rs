@@ -49,9 +49,22 @@ pub enum ClearPassword {
     Allow,
 }
 
+/// What a session is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Purpose {
+    /// Mail is to be delivered.
+    #[default]
+    Deliver,
+    /// Only the answers to RCPT are wanted: no content is sent, and who was accepted has
+    /// the outcome of one who was delivered to, with that answer.
+    Ask,
+}
+
 /// Everything a session is told at its start. Shared by all sessions of a route.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// What it is for.
+    pub purpose: Purpose,
     /// Our name in EHLO.
     pub hello_name: Domain,
     /// SMTP or LMTP.
@@ -90,6 +103,7 @@ impl Settings {
     pub fn new(hello_name: Domain) -> Self {
         const HUNDRED: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
         Self {
+            purpose: Purpose::Deliver,
             hello_name,
             protocol: Protocol::Smtp,
             tls: TlsPolicy::Opportunistic,
