@@ -6,6 +6,7 @@ mod harness;
 
 mod auth;
 mod bad_hosts;
+mod demo;
 mod exchangers;
 mod fixture;
 mod held;
