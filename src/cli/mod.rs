@@ -12,6 +12,7 @@ mod check;
 mod collect;
 mod completions;
 mod connection;
+mod demo;
 mod dns;
 mod example;
 mod link;
@@ -64,6 +65,11 @@ pub struct Global {
 enum Command {
     /// Runs the server until SIGTERM
     Serve(serve::Serve),
+    /// Shows a provider, a site and a slow line between them at work, on this machine
+    Demo(demo::Demo),
+    /// Steers the line of a demonstration
+    #[command(hide = true)]
+    DemoLine(demo::Sign),
     /// Checks a configuration file and prints everything that is wrong with it
     Check(check::Check),
     /// Prints a commented configuration file for a role
@@ -210,6 +216,8 @@ impl Command {
     fn run(&self, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
         match self {
             Self::Serve(command) => command.run(global),
+            Self::Demo(command) => command.run(global, out),
+            Self::DemoLine(command) => command.run(),
             Self::Check(command) => command.run(global, out),
             Self::Example(command) => command.run(out),
             Self::Queue(command) => command.run(global, out),

@@ -210,6 +210,8 @@ pub struct Schedule {
     sweeps: VecDeque<Sweep>,
     /// Shut until it is said that the link is up.
     link_gate: LinkGate,
+    /// When it was opened.
+    link_opened: Option<Instant>,
     /// Messages and octets that went over the link.
     sent_over_link: (u64, u64),
     /// Closed destinations whose mail goes elsewhere, each once.
@@ -246,6 +248,7 @@ impl Schedule {
             line: Line::default(),
             sweeps: VecDeque::new(),
             link_gate: LinkGate::Shut,
+            link_opened: None,
             sent_over_link: (0, 0),
             falling_back: VecDeque::new(),
             reclock_after: None,

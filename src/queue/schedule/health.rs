@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::link::LINK_SETTLES_PAUSE;
 use super::{Output, ReleaseEnd, Schedule};
 use crate::queue::destination::{CONNECTIONS_FIRST, Gate, Health};
 use crate::queue::index::DestinationId;
@@ -12,11 +13,19 @@ impl Schedule {
     /// How long something that has failed so often in a row rests, by the policy of a
     /// destination that found out.
     pub fn probe_pause(&mut self, destination: DestinationId, failures: u16) -> Duration {
-        let retry = match self.destinations.get(destination) {
-            Some(destination) => destination.policy.retry,
-            None => self.policies.default.retry,
+        let (retry, settles) = match self.destinations.get(destination) {
+            Some(destination) => (
+                destination.policy.retry,
+                self.settles(destination, self.now.instant),
+            ),
+            None => (self.policies.default.retry, false),
         };
-        retry.probe_pause(failures, &mut self.jitter)
+        let pause = retry.probe_pause(failures, &mut self.jitter);
+        if settles {
+            pause.min(LINK_SETTLES_PAUSE)
+        } else {
+            pause
+        }
     }
 
     /// The next hop takes mail.
@@ -73,7 +82,10 @@ impl Schedule {
         destination.failures = destination.failures.saturating_add(1);
         let failures = destination.failures;
         let retry = destination.policy.retry;
-        let pause = retry.probe_pause(failures, &mut self.jitter);
+        let pause = self.probe_pause(id, failures);
+        // It may be the link: such a try does not count for what has a number of them.
+        let settles = self.settles(&self.destinations[id], now.instant);
+        let destination = &mut self.destinations[id];
         destination.health = Health::Closed {
             until: now.instant + pause,
         };
@@ -82,7 +94,7 @@ impl Schedule {
             failures,
             until: now.wall + pause,
         });
-        if is_attempt_for_all && destination.policy.windows.is_none() {
+        if is_attempt_for_all && !settles && destination.policy.windows.is_none() {
             destination.failures_total = destination.failures_total.wrapping_add(1);
             if retry.tries().is_some() {
                 self.start_sweep(id);

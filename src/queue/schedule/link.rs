@@ -1,11 +1,19 @@
 //! The link of a site: what waits for it, what happens when it comes and goes.
 
+use std::time::Duration;
+
 use super::delivery::promote;
 use super::{ConnectionId, Schedule};
 use crate::queue::destination::{Destination, Gate, Health};
 use crate::queue::index::{DestinationId, Message, ShareSlot};
 use crate::queue::way::{Outbound, Way};
-use crate::time::Now;
+use crate::time::{Instant, Now};
+
+/// After a link has come up not everything behind it works at once: routes, name
+/// servers, a firewall that waits for the login. So long what fails is tried again soon.
+pub(super) const LINK_SETTLES: Duration = Duration::from_secs(30);
+/// Between two such tries. To hang up and dial again would take longer and cost more.
+pub(super) const LINK_SETTLES_PAUSE: Duration = Duration::from_secs(5);
 
 /// Whether mail may go over the link.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -21,6 +29,11 @@ impl Schedule {
     /// tries everything at once that waits for its time.
     pub fn link(&mut self, now: Now, gate: LinkGate) {
         self.begin(now);
+        self.link_opened = match (gate, self.link_gate) {
+            (LinkGate::Open, LinkGate::Open) => self.link_opened,
+            (LinkGate::Open, LinkGate::Shut) => Some(now.instant),
+            (LinkGate::Shut, _) => None,
+        };
         self.link_gate = gate;
         let ids: Vec<_> = self.destinations.iter().map(|(id, _)| id).collect();
         for id in ids {
@@ -61,10 +74,9 @@ impl Schedule {
             }
             sum.waiting += u64::from(destination.shares);
             sum.waiting_octets += destination.octets;
-            if let (Some(tally), false) = (
-                &destination.tally,
-                matches!(destination.health, Health::Closed { .. }),
-            ) {
+            let rests = matches!(destination.health, Health::Closed { .. })
+                && !self.settles(destination, self.now.instant);
+            if let (Some(tally), false) = (&destination.tally, rests) {
                 tally.count_into(&mut sum);
             }
         }
@@ -75,6 +87,12 @@ impl Schedule {
         let over_link = jobs.filter(|id| self.destinations[*id].way.needs_link());
         sum.in_flight = over_link.count() as u64;
         sum
+    }
+
+    /// The link to this destination has come up just now.
+    pub(super) fn settles(&self, destination: &Destination, now: Instant) -> bool {
+        let settling = |opened: Instant| now < opened + LINK_SETTLES;
+        destination.way == Way::Open && self.link_opened.is_some_and(settling)
     }
 
     /// A share has become ready.

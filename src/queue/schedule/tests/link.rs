@@ -1,6 +1,7 @@
 //! Mail that needs the link of a site.
 
 use super::*;
+use crate::queue::schedule::link::{LINK_SETTLES, LINK_SETTLES_PAUSE};
 use crate::queue::way::{NeedsLink, Outbound};
 
 /// A desk of a site: everything but loopback needs the link.
@@ -146,6 +147,7 @@ fn deferred_mail_is_no_reason_to_dial_before_its_time_and_goes_with_the_next_lin
 fn mail_for_a_closed_destination_is_no_reason_to_dial() {
     let mut desk = site(exponential());
     desk.schedule.link(desk.now, LinkGate::Open);
+    desk.pass_by(LINK_SETTLES);
     desk.enqueue(PLAIN);
     let connection = desk.connect();
     desk.schedule
@@ -172,4 +174,49 @@ fn many_that_become_due_together_are_counted_in_portions() {
     assert_eq!(desk.schedule.outbound().ready, 0);
     desk.pass_by(2 * MINUTE);
     assert_eq!(desk.schedule.outbound().ready, 1000);
+}
+
+/// The route, the DNS or the firewall may need a moment: to hang up for that and to dial
+/// again would cost more.
+#[test]
+fn what_fails_just_after_the_link_has_come_up_is_tried_again_soon_and_is_no_attempt() {
+    let retry = Retry::Fixed {
+        tries: 2,
+        every: 10 * MINUTE,
+        give_up: 2 * DAY,
+    };
+    let mut desk = site(retry);
+    desk.enqueue(PLAIN);
+    desk.schedule.link(desk.now, LinkGate::Open);
+    let connects = |said: Vec<Output>| -> Vec<ConnectionId> {
+        assert!(
+            !said.iter().any(|o| matches!(o, Output::Expired { .. })),
+            "{said:?}"
+        );
+        let connects = said.into_iter().filter_map(|output| match output {
+            Output::Connect { connection, .. } => Some(connection),
+            _ => None,
+        });
+        connects.collect()
+    };
+    let fail = |desk: &mut Desk, wanted: Vec<ConnectionId>| {
+        assert_eq!(wanted.len(), 1);
+        desk.schedule
+            .connection_failed(desk.now, wanted[0], ConnectionFailure::Unusable);
+    };
+    let mut wanted = desk.connects();
+    let opened = desk.now.instant;
+    let mut tries = 0;
+    while desk.now.instant < opened + LINK_SETTLES {
+        fail(&mut desk, wanted);
+        tries += 1;
+        assert_eq!(desk.schedule.outbound().ready, 1, "the link stays for it");
+        wanted = connects(desk.pass_by(LINK_SETTLES_PAUSE));
+    }
+    assert_eq!(tries, 6);
+    // Then it is the host, and the first of two tries.
+    fail(&mut desk, wanted);
+    assert_eq!(desk.schedule.outbound().ready, 0);
+    assert_eq!(connects(desk.pass_by(9 * MINUTE)), []);
+    assert_eq!(connects(desk.pass_by(MINUTE)).len(), 1);
 }
