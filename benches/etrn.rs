@@ -74,6 +74,7 @@ fn customer(number: usize) -> Customer {
             messages: u64::MAX,
         },
         recipients_file: None,
+        call_ahead: false,
         contact: None,
         wake_command: Vec::new(),
     }
@@ -95,6 +96,7 @@ fn settings(customers: Vec<Customer>) -> Settings {
         hostname,
         listeners: vec![Arc::new(mail)],
         listener_tls: vec![TlsStart::Command],
+        wakeup: turnspool::core::wakeup::WakeUps::default(),
         tls: Tls::default(),
         credentials: Credentials::default(),
         collectors: Vec::new(),
