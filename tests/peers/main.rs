@@ -11,6 +11,7 @@
 mod harness;
 
 mod chain;
+mod etrn;
 mod exim;
 mod held;
 mod opensmtpd;

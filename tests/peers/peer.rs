@@ -43,6 +43,8 @@ pub(crate) struct Wanted<'a> {
     /// It offers STARTTLS.
     pub(crate) tls_in: bool,
     pub(crate) tls_out: TlsOut,
+    /// It keeps mail for this domain until somebody asks for it.
+    pub(crate) held: Option<&'a str>,
     /// It takes mail from [`USER`] only.
     pub(crate) auth_in: bool,
     /// It says to our relay that it is [`USER`] with this password.
@@ -58,6 +60,7 @@ impl<'a> Wanted<'a> {
             onward,
             tls_in: false,
             tls_out: TlsOut::Never,
+            held: None,
             auth_in: false,
             auth_out: None,
         }

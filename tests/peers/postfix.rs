@@ -63,6 +63,11 @@ pub(crate) fn configure(root: &Root, wanted: &Wanted<'_>) -> String {
              smtp_sasl_password_maps = texthash:/etc/postfix/secrets\n",
         );
     }
+    if let Some(domain) = wanted.held {
+        lines.push_str(&format!(
+            "fast_flush_domains = {domain}\ndefer_transports = smtp\n"
+        ));
+    }
     let onward = wanted.onward.port();
     let configuration = format!(
         "compatibility_level = 3.6\nmaillog_file = /dev/stdout\n\
@@ -85,7 +90,7 @@ pub(crate) fn configure(root: &Root, wanted: &Wanted<'_>) -> String {
         "{listen} inet n - n - - smtpd\n\
          pickup unix n - n 60 1 pickup\ncleanup unix n - n - 0 cleanup\n\
          qmgr unix n - n 300 1 qmgr\nrewrite unix - - n - - trivial-rewrite\n\
-         bounce unix - - n - 0 bounce\ndefer unix - - n - 0 bounce\n\
+         bounce unix - - n - 0 bounce\nflush unix n - n 1000? 0 flush\ndefer unix - - n - 0 bounce\n\
          trace unix - - n - 0 bounce\nerror unix - - n - - error\n\
          retry unix - - n - - error\nsmtp unix - - n - - smtp\n\
          anvil unix - - n - 1 anvil\npostlog unix-dgram n - n - 1 postlogd\n\
