@@ -12,7 +12,7 @@ pub use customer::{Customer, Quota, Release};
 pub use delivery::{
     Delivery, Dns, NotifySection, Retry, RouteRetry, RouteSection, SmarthostSection,
 };
-pub use delivery::{DeliveryModeWord, SmarthostTls};
+pub use delivery::{DeliveryModeWord, SmarthostAuth, SmarthostTls};
 pub use server::{Admin, Cores, Limits, ListenerSection, Log, LogDetail, Relay, SpoolSection, Tls};
 pub use server::{ListenWhen, ListenerRole, ListenerTls, LogFormat};
 pub use site::{Action, BudgetPeriod, CollectKind, Existing, LinkKind, MailboxSource, Oversize};

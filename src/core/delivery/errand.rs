@@ -44,6 +44,8 @@ pub(in crate::core) enum Errand {
         /// As the schedule knows it.
         visit: VisitId,
     },
+    /// None any more: it says goodbye.
+    Leaving,
 }
 
 impl Delivery {
@@ -200,7 +202,7 @@ impl Delivery {
 
     pub(super) fn has_more_elsewhere(&self, common: &Common) -> bool {
         match &self.errand {
-            Errand::Ours { .. } | Errand::Call { .. } => false,
+            Errand::Ours { .. } | Errand::Call { .. } | Errand::Leaving => false,
             Errand::Turn { round, .. } => !round.ahead.is_empty() && !common.is_stopping(),
         }
     }
