@@ -195,7 +195,7 @@ impl Delivery {
                 let next_hop = common.queue.next_hop(*destination);
                 matches!(next_hop, Some(NextHop::Hold { .. }))
             }
-            Errand::Call { .. } => false,
+            Errand::Call { .. } | Errand::Leaving => false,
             Errand::Turn { .. } => true,
         }
     }
