@@ -5,6 +5,11 @@
 //! read once from summaries and once by scanning; both warm, since a disk's own speed is
 //! no question of ours, and what is counted is the time of the processor, since others
 //! may use the machine.
+//!
+//! Not in it: filing what was found into the queues. The program itself, with 920,701
+//! messages held for 10,000 customers in two logs, took 3.4 to 4.1 s from its start to its
+//! first greeting, on two processors with a load of 4.6: 1.5 to 1.8 s for reading the
+//! logs, about as long for the queues, one after the other. About a second is the goal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
