@@ -16,6 +16,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use zeroize::Zeroizing;
 
 use super::{Exit, Failure, shown, text};
+use crate::sasl;
 use crate::smtp::auth::Password;
 use crate::smtp::auth::stored::{Keep, Salts, Stored};
 use crate::smtp::auth::users::{FILE_BYTES_MAX, Users};
@@ -76,10 +77,12 @@ impl User {
 impl Add {
     fn run(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
         let user = name(&self.user)?;
+        prepared("the user name", user.as_str().as_bytes())?;
         let lock = Lock::take(&self.file)?;
         // What is wrong with the file is told before anybody types a password.
         let mut users = read(&self.file)?.unwrap_or_default();
         let password = read_password()?;
+        prepared("the password", password.reveal())?;
         let keep = if self.cram_md5 {
             Keep::Password
         } else {
@@ -148,6 +151,20 @@ impl List {
 fn name(text: &str) -> Result<UserName, Failure> {
     text.parse()
         .map_err(|error| Failure::new(Exit::Usage, format!("the user name: {error}")))
+}
+
+/// SCRAM wants names and passwords prepared (RFC 4013). What we cannot prepare would be
+/// refused to a client that prepares it.
+fn prepared(what: &str, text: &[u8]) -> Result<(), Failure> {
+    if sasl::is_prepared(text) {
+        return Ok(());
+    }
+    let what = format!(
+        "{what} has characters beyond ASCII, or control characters: clients write those in \
+         several ways (SASLprep, RFC 4013), which this program cannot tell to be the same; \
+         choose one in ASCII"
+    );
+    Err(Failure::new(Exit::Usage, what))
 }
 
 fn existing(path: &Path) -> Result<Users, Failure> {

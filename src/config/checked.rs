@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::addresses::NextHop;
 use super::certificate::KeyPair;
-use super::options::{self, DeliveryModeWord, File};
+use super::options::{self, DeliveryModeWord, File, SmarthostAuth};
 use super::secret::SecretFile;
 use super::surroundings::Surroundings;
 use super::users::UsersFile;
@@ -202,8 +202,20 @@ pub struct Smarthost {
     pub implicit_tls: bool,
     /// What we show.
     pub certificate: Option<KeyPair>,
-    /// User name and where the password is.
-    pub login: Option<Login>,
+    /// How it knows us.
+    pub login: Option<SmarthostLogin>,
+}
+
+/// How a smarthost knows us.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SmarthostLogin {
+    /// By user name and password.
+    Password(Login),
+    /// By the certificate that we show.
+    Certificate {
+        /// As whom we want to act, if not as the one whom the certificate names.
+        user: Option<String>,
+    },
 }
 
 /// A user name and where its password is.
@@ -460,12 +472,19 @@ fn delivery(delivery: &options::Delivery, surroundings: &Surroundings) -> Delive
                 certificate: (smarthost.certificate.as_ref())
                     .zip(smarthost.key.as_ref())
                     .map(|(certificate, key)| KeyPair::new(certificate, key, surroundings)),
-                login: (smarthost.user.as_ref())
-                    .zip(smarthost.password_file.as_ref())
-                    .map(|(user, path)| Login {
-                        user: user.clone(),
-                        password_file: SecretFile::new(path, surroundings),
+                login: match *smarthost.auth {
+                    SmarthostAuth::External => Some(SmarthostLogin::Certificate {
+                        user: smarthost.user.value.clone(),
                     }),
+                    SmarthostAuth::Password => (smarthost.user.as_ref())
+                        .zip(smarthost.password_file.as_ref())
+                        .map(|(user, path)| {
+                            SmarthostLogin::Password(Login {
+                                user: user.clone(),
+                                password_file: SecretFile::new(path, surroundings),
+                            })
+                        }),
+                },
             })
             .collect()
     };

@@ -38,12 +38,13 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+pub use checked::WakeUp;
 pub use checked::{
     ADMIN_SOCKET_NAME, Admin, Collector, Config, Cores, Customer, CustomerRelease, Delivery,
     DeliveryMode, Dns, DomainMailbox, Driver, LISTENER_DEFAULT, Limits, Link, ListenWhen, Listener,
     ListenerRole, ListenerTls, Log, LogDetail, LogFormat, LogTarget, Login, Mailbox, Means,
-    Provider, Relay, Retry, Route, SPOOL_DIRECTORY_DEFAULT, Smarthost, SmarthostTls, Spool, Tls,
-    WakeUp, Whose,
+    Provider, Relay, Retry, Route, SPOOL_DIRECTORY_DEFAULT, Smarthost, SmarthostLogin,
+    SmarthostTls, Spool, Tls, Whose,
 };
 
 use reader::{Preset, Reader, Table};

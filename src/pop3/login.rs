@@ -8,13 +8,13 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::{Digest as _, Md5};
 use zeroize::Zeroizing;
 
 use super::capabilities::Capabilities;
 use super::response::Status;
 use super::settings::Mechanism;
+use crate::sasl;
 
 /// User name and password. Shows no password, and wipes it when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -140,17 +140,14 @@ pub(super) fn start(
             let mut digest = Md5::new();
             digest.update(timestamp.unwrap_or_default());
             digest.update(login.password.as_bytes());
-            let digest = hex(&digest.finalize());
-            let user = login.user.as_bytes();
-            push(
-                &mut out,
-                &[b"APOP ", user, b" ", digest.as_bytes(), b"\r\n"],
-            );
+            push(&mut out, &[b"APOP ", login.user.as_bytes(), b" "]);
+            sasl::push_hex(&digest.finalize(), &mut out);
+            push(&mut out, &[b"\r\n"]);
             Exchange::Last
         }
         Method::Sasl(Mechanism::Plain) => {
-            let text = Zeroizing::new(format!("\0{}\0{}", login.user, *login.password));
-            let text = Zeroizing::new(STANDARD.encode(text.as_bytes()));
+            let text = sasl::plain(&login.user, login.password.as_bytes());
+            let text = Zeroizing::new(STANDARD.encode(&*text));
             push(&mut out, &[b"AUTH PLAIN ", text.as_bytes(), b"\r\n"]);
             Exchange::Last
         }
@@ -175,10 +172,8 @@ pub(super) fn answer(at: Exchange, status: &Status, login: &Login) -> Option<Ste
         (Exchange::Last, Status::Ok) => Some(Step::Done),
         (Exchange::Challenge, Status::Continue(challenge)) => {
             let challenge = STANDARD.decode(challenge).ok()?;
-            let mac = Hmac::<Md5>::new_from_slice(login.password.as_bytes());
-            let mac = mac.expect("HMAC takes any key").chain_update(challenge);
-            let digest = hex(&mac.finalize().into_bytes());
-            let text = STANDARD.encode(format!("{} {digest}", login.user));
+            let digest = sasl::cram_md5_digest(login.password.as_bytes(), &challenge);
+            let text = STANDARD.encode(sasl::cram_md5(&login.user, &digest));
             let mut out = Zeroizing::new(Vec::with_capacity(OUT_BYTES));
             push(&mut out, &[text.as_bytes(), b"\r\n"]);
             Some(Step::Send(out, Exchange::Last))
@@ -196,14 +191,6 @@ fn push_pass(out: &mut Vec<u8>, login: &Login) {
 
 fn push(out: &mut Vec<u8>, parts: &[&[u8]]) {
     parts.iter().for_each(|part| out.extend_from_slice(part));
-}
-
-fn hex(octets: &[u8]) -> String {
-    use std::fmt::Write as _;
-    octets.iter().fold(String::new(), |mut out, octet| {
-        write!(out, "{octet:02x}").expect("a String takes everything");
-        out
-    })
 }
 
 /// The timestamp of a greeting by which APOP is possible: `<…@…>`.

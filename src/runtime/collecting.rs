@@ -56,7 +56,7 @@ async fn prepare_provider(dns: &Dns, provider: &Provider) -> Result<Prepared, St
                 password_file: SecretFile::at(path.clone()),
             };
             let (user, password) = users::read(&login)?;
-            Some(Arc::new(Credentials { user, password }))
+            Some(Arc::new(Credentials::Password { user, password }))
         }
     };
     let mut hosts = Vec::new();

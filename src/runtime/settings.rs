@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
-    Config, DeliveryMode, Listener, ListenerRole, ListenerTls, Retry as RetryConfig, SmarthostTls,
-    addresses,
+    Config, DeliveryMode, Listener, ListenerRole, ListenerTls, Retry as RetryConfig,
+    SmarthostLogin, SmarthostTls, addresses,
 };
 use crate::core::credentials::Credentials;
 use crate::core::settings::{Settings, Tls};
@@ -105,10 +105,20 @@ pub fn smarthosts(config: &Config) -> Result<Vec<Vec<Smarthost>>, String> {
         .map(|smarthost| {
             let login = match &smarthost.login {
                 None => None,
-                Some(login) => {
+                Some(SmarthostLogin::Certificate { user }) => {
+                    let user = user.as_ref().map(|user| user.parse()).transpose();
+                    let user = user.map_err(|error| {
+                        format!("delivery.smarthost {}: user: {error}", smarthost.host)
+                    })?;
+                    Some(Arc::new(client::auth::Credentials::Certificate { user }))
+                }
+                Some(SmarthostLogin::Password(login)) => {
                     let (user, password) = users::read(login)
                         .map_err(|why| format!("delivery.smarthost {}: {why}", smarthost.host))?;
-                    Some(Arc::new(client::auth::Credentials { user, password }))
+                    Some(Arc::new(client::auth::Credentials::Password {
+                        user,
+                        password,
+                    }))
                 }
             };
             let host = route::Host {

@@ -271,10 +271,17 @@ impl Play {
                     _ => TlsPolicy::Opportunistic,
                 }
             }
+            "certificate" => {
+                let user = (!value.is_empty()).then(|| value.parse().expect("a user name"));
+                self.login = Some(Login {
+                    credentials: Arc::new(Credentials::Certificate { user }),
+                    nonce: Nonce([1; 18]),
+                });
+            }
             "user" => {
                 let password = Password::new("secret".to_owned());
                 self.login = Some(Login {
-                    credentials: Arc::new(Credentials {
+                    credentials: Arc::new(Credentials::Password {
                         user: value.parse().expect("a user name"),
                         password: password.expect("a password"),
                     }),

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::harness::message::message;
 use crate::harness::relay::{Finished, PROGRAM};
 use crate::harness::secure::{Certificates, Files};
 use crate::harness::{Client, Relay, Setup, Sink, eventually, place, skipped};
@@ -535,5 +536,131 @@ fn mail_goes_to_the_smarthost_that_knows_us() {
         // Its standard input ends.
         drop(child.stdin.take());
         child.wait().expect("it ends");
+    }
+}
+
+/// AUTH EXTERNAL at a smarthost, which is one of us: it lets in whom our certificate names.
+#[test]
+fn a_smarthost_knows_us_by_our_certificate() {
+    let sink = Sink::new();
+    let certificates = Certificates::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let setup = Setup::to(sink.address()).listener("role = \"submission\"\ntls = \"starttls\"");
+    let host = setup.address.ip().to_string();
+    let ours = certificates.issue("server", &[&host], |_| {});
+    let ca = certificates.authority();
+    let tls = format!("{}client_ca = \"{}\"\n", ours.section(), ca.display());
+    let mut smarthost = relay_with_users(setup.sections(&tls), directory.path());
+    for (name, good) in [("alice", true), ("mallory", false)] {
+        let files = certificates.issue(name, &[name], |_| {});
+        let lines = format!(
+            "tls = \"required\"\nauth = \"external\"\ncertificate = \"{}\"\nkey = \"{}\"",
+            files.certificate.display(),
+            files.key.display()
+        );
+        let mut relay = Setup::to(smarthost.address())
+            .smarthost_lines(&lines)
+            .start();
+        let mut client = relay.client();
+        client.send(
+            "<a@client.example>",
+            &["<b@post.example>"],
+            &message(name, "by certificate"),
+        );
+        if good {
+            let mail = sink.wait_for_one();
+            let text = String::from_utf8_lossy(&mail.octets);
+            assert!(text.contains("with ESMTPSA"), "{text}");
+            relay.wait_until_empty();
+        } else {
+            eventually("the operator is told", || {
+                relay.log().contains("in reply to AUTH: 535").then_some(())
+            });
+            assert_eq!(relay.queued().len(), 1, "the mail stays");
+        }
+        relay.stop();
+    }
+    assert_eq!(sink.count(), 1);
+    smarthost.stop();
+}
+
+/// Where TLS is not there, or nothing is said of it, nobody is shown anything.
+#[test]
+fn a_certificate_wants_tls() {
+    let certificates = Certificates::new();
+    let files = certificates.issue("alice", &["alice"], |_| {});
+    let lines = format!(
+        "auth = \"external\"\ncertificate = \"{}\"\nkey = \"{}\"",
+        files.certificate.display(),
+        files.key.display()
+    );
+    // One without STARTTLS.
+    let sink = Sink::offering(&["AUTH EXTERNAL"]);
+    let required = format!("tls = \"required\"\n{lines}");
+    let mut relay = Setup::to(sink.address()).smarthost_lines(&required).start();
+    let mut client = relay.client();
+    let mail = message("clear", "not in clear");
+    client.send("<a@client.example>", &["<b@post.example>"], &mail);
+    eventually("the operator is told", || {
+        let line = "TLS is required for this host, and it does not offer STARTTLS";
+        relay.log().contains(line).then_some(())
+    });
+    assert_eq!((sink.count(), relay.queued().len()), (0, 1));
+    relay.stop();
+    for tls in ["", "tls = \"none\"\n", "tls = \"opportunistic\"\n"] {
+        let setup = Setup::to(sink.address()).smarthost_lines(&format!("{tls}{lines}"));
+        let path = directory_with(&setup);
+        let finished = check(path.path());
+        assert_eq!(finished.code, Some(2), "{finished:?}");
+        let said = format!("{}{}", finished.stdout, finished.stderr);
+        assert!(
+            said.contains("needs TLS, in which the certificate is shown"),
+            "{said}"
+        );
+    }
+}
+
+/// A directory with the configuration of a relay in it.
+fn directory_with(setup: &Setup) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = setup.text(directory.path());
+    fs::write(directory.path().join("config.toml"), text).expect("a file of ours");
+    directory
+}
+
+/// What `turnspool check` says of it.
+fn check(directory: &Path) -> Finished {
+    let output = Command::new(PROGRAM)
+        .arg("check")
+        .arg(directory.join("config.toml"))
+        .output();
+    Finished::from(output.expect("it starts"))
+}
+
+/// SASLprep (RFC 4013) is not done, so what needs it is not taken.
+#[test]
+fn names_and_passwords_of_users_are_ascii() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("users");
+    for (name, password, what) in [
+        (
+            "k\u{e4}the",
+            "secret",
+            "the user name has characters beyond ASCII",
+        ),
+        (
+            "kate",
+            "p\u{e4}ss",
+            "the password has characters beyond ASCII",
+        ),
+    ] {
+        let finished = user(&["add", name], &file, password);
+        assert_eq!(finished.code, Some(2), "{finished:?}");
+        assert!(finished.stderr.contains(what), "{finished:?}");
+        assert!(
+            finished.stderr.contains("choose one in ASCII"),
+            "{finished:?}"
+        );
+        assert!(!file.exists(), "nothing was written");
     }
 }

@@ -1,7 +1,7 @@
 //! What belongs together of authentication.
 
 use super::Checks;
-use crate::config::options::{File, ListenerRole, SmarthostSection, SmarthostTls};
+use crate::config::options::{File, ListenerRole, SmarthostAuth, SmarthostSection, SmarthostTls};
 use crate::config::users::UsersFile;
 use crate::user::UserName;
 
@@ -16,11 +16,35 @@ impl Checks<'_> {
             let (what, instead) = (error.to_string(), "write the name as the host knows it");
             self.wrong(option, &smarthost.user, what, instead);
         }
-        if *smarthost.tls == SmarthostTls::Opportunistic && smarthost.tls.is_sound() {
+        let password = *smarthost.auth == SmarthostAuth::Password;
+        if password && *smarthost.tls == SmarthostTls::Opportunistic && smarthost.tls.is_sound() {
             let what = "the password could go to whoever answers: TLS is only tried";
             let instead = "write `tls = \"required\"` or \"verified\"; or \"none\" on a private \
                            line, where only mechanisms are used that keep the password off it";
             self.wrong(option, &smarthost.user, what, instead);
+        }
+    }
+
+    /// Whoever is to be known by a certificate shows one, and TLS in which it is shown.
+    pub(super) fn smarthost_external(&mut self, smarthost: &SmarthostSection) {
+        let option = "delivery.smarthost.auth";
+        if smarthost.certificate.is_none() && smarthost.certificate.is_sound() {
+            let what = "\"external\" needs a certificate by which the server knows us";
+            let instead = "add `certificate = \"…\"` and `key = \"…\"`";
+            self.wrong(option, &smarthost.auth, what, instead);
+        }
+        if let SmarthostTls::None | SmarthostTls::Opportunistic = *smarthost.tls
+            && smarthost.tls.is_sound()
+        {
+            let what = "\"external\" needs TLS, in which the certificate is shown";
+            let instead = "write `tls = \"required\"` or \"verified\"";
+            self.wrong(option, &smarthost.auth, what, instead);
+        }
+        if smarthost.password_file.is_some() {
+            let option = "delivery.smarthost.password_file";
+            let what = "is not used: `auth = \"external\"` shows the certificate instead";
+            let instead = "remove it, or write `auth = \"password\"`";
+            self.wrong(option, &smarthost.password_file, what, instead);
         }
     }
 

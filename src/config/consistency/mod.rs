@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use super::addresses::NextHop;
 use super::certificate::{self, Blamed, KeyPair};
 use super::options::{
-    Delivery, DeliveryModeWord, File, ListenWhen, ListenerTls, Retry, SmarthostSection,
-    SmarthostTls,
+    Delivery, DeliveryModeWord, File, ListenWhen, ListenerTls, Retry, SmarthostAuth,
+    SmarthostSection, SmarthostTls,
 };
 use super::reader::At;
 use super::report::{Place, Position, Trouble};
@@ -355,7 +355,12 @@ impl Checks<'_> {
         }
         for smarthost in &**delivery.smarthost {
             let section = "delivery.smarthost";
-            self.login(section, &smarthost.user, &smarthost.password_file);
+            match *smarthost.auth {
+                SmarthostAuth::External => self.smarthost_external(smarthost),
+                SmarthostAuth::Password => {
+                    self.login(section, &smarthost.user, &smarthost.password_file);
+                }
+            }
             self.smarthost_tls(smarthost);
             self.smarthost_user(smarthost);
         }

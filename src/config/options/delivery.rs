@@ -85,6 +85,16 @@ words! {
     }
 }
 
+words! {
+    /// How a server knows us.
+    pub enum SmarthostAuth, "a way to authenticate" {
+        /// By user and password_file, if they are given.
+        Password = "password",
+        /// By our certificate.
+        External = "external",
+    }
+}
+
 section! {
     /// A server that takes all our mail. Several are tried in their order.
     pub struct SmarthostSection in "delivery.smarthost" {
@@ -103,6 +113,10 @@ section! {
         /// The private key of that certificate, PEM, in a file of mode 0600, or the
         /// name of a systemd credential.
         key: Option<PathBuf> = unset("we show no certificate");
+        /// How we say who we are: "password" (by user and password_file, if they are
+        /// there) or "external": by our certificate (AUTH EXTERNAL). Then user is whom
+        /// we want to act as, if not the one whom the certificate names.
+        auth: SmarthostAuth = is(SmarthostAuth::Password);
         /// The user name, if it wants one. The strongest mechanism that it offers is
         /// used; without TLS only those that keep the password off the line.
         user: Option<String> = unset("no authentication");

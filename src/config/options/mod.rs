@@ -12,10 +12,9 @@ pub use customer::{Customer, Quota, Release};
 pub use delivery::{
     Delivery, Dns, NotifySection, Retry, RouteRetry, RouteSection, SmarthostSection,
 };
-pub use delivery::{DeliveryModeWord, SmarthostTls};
-pub use server::{
-    Admin, Cores, Limits, ListenerSection, Log, LogDetail, Relay, SpoolSection, Tls, WakeUp,
-};
+pub use delivery::{DeliveryModeWord, SmarthostAuth, SmarthostTls};
+pub use server::WakeUp;
+pub use server::{Admin, Cores, Limits, ListenerSection, Log, LogDetail, Relay, SpoolSection, Tls};
 pub use server::{ListenWhen, ListenerRole, ListenerTls, LogFormat};
 pub use site::{Action, BudgetPeriod, CollectKind, Existing, LinkKind, MailboxSource, Oversize};
 pub use site::{Budget, Collect, Dial, DomainMailbox, GoUp, HangUp, Link, Schedule};

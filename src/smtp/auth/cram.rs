@@ -1,28 +1,24 @@
-//! CRAM-MD5 (RFC 2195): the server sends a challenge, the client answers with its name
-//! and the HMAC-MD5 of the challenge, keyed with the password.
+//! CRAM-MD5 (RFC 2195) from the server's side: it sends a challenge, and reads the name
+//! and the HMAC-MD5 of the challenge, keyed with the password. What the client does is
+//! in [`sasl`].
 //!
-//! What is weak in MD5 does not touch HMAC. What is weak in the mechanism is that the
-//! server must know the password, and that who records an exchange can try passwords at
-//! leisure. RFC 2645 demands it of an ODMR provider, which is why it is here.
+//! RFC 2645 demands it of an ODMR provider, which is why it is here.
 
-use hmac::{Hmac, KeyInit, Mac};
-use md5::Md5;
 use subtle::ConstantTimeEq as _;
 
 use super::{Nonce, Password};
 use crate::mail::Domain;
+use crate::sasl;
+pub use crate::sasl::CramDigest as Digest;
 use crate::time::WallTime;
 use crate::user::UserName;
-
-/// What the client computes.
-pub type Digest = [u8; 16];
 
 /// A challenge of the form of a msg-id: unique, and not to be guessed.
 #[must_use]
 pub fn challenge(nonce: Nonce, time: WallTime, hostname: &Domain) -> Vec<u8> {
     use std::io::Write as _;
     let mut out = b"<".to_vec();
-    push_hex(&nonce.0, &mut out);
+    sasl::push_hex(&nonce.0, &mut out);
     let seconds = time.as_millis().div_euclid(1000);
     write!(out, ".{seconds}@{hostname}>").expect("a vector takes all");
     out
@@ -31,24 +27,13 @@ pub fn challenge(nonce: Nonce, time: WallTime, hostname: &Domain) -> Vec<u8> {
 /// What a client answers who has this password.
 #[must_use]
 pub fn digest(password: &Password, challenge: &[u8]) -> Digest {
-    let mac = Hmac::<Md5>::new_from_slice(password.reveal()).expect("HMAC takes any key");
-    mac.chain_update(challenge).finalize().into_bytes().into()
+    sasl::cram_md5_digest(password.reveal(), challenge)
 }
 
 /// Whether two digests are the same, in the same time whatever they are.
 #[must_use]
 pub fn is_equal(left: &Digest, right: &Digest) -> bool {
     left.ct_eq(right).into()
-}
-
-/// The client's response: name, space, digest in hexadecimal.
-#[must_use]
-pub fn response(user: &UserName, digest: &Digest) -> Vec<u8> {
-    let mut out = Vec::with_capacity(user.as_str().len() + 33);
-    out.extend_from_slice(user.as_str().as_bytes());
-    out.push(b' ');
-    push_hex(digest, &mut out);
-    out
 }
 
 /// The client's response, read. `None` if it is none; a name that is no [`UserName`]
@@ -68,14 +53,6 @@ pub fn parse_response(response: &[u8]) -> Option<(Option<UserName>, Digest)> {
     Some((user.and_then(|user| user.parse().ok()), digest))
 }
 
-fn push_hex(octets: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for octet in octets {
-        out.push(DIGITS[usize::from(octet >> 4)]);
-        out.push(DIGITS[usize::from(octet & 15)]);
-    }
-}
-
 /// RFC 2195 wants lower case; clients with upper case exist.
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit)
@@ -92,12 +69,7 @@ mod tests {
         let password = Password::new("tanstaaftanstaaf".to_owned()).unwrap();
         let challenge = b"<1896.697170952@postoffice.reston.mci.net>";
         let digest = digest(&password, challenge);
-        let response = response(&"tim".parse().unwrap(), &digest);
-        assert_eq!(
-            response.escape_ascii().to_string(),
-            "tim b913a602c7eda7a495b4e6e7334d3890"
-        );
-        let (user, parsed) = parse_response(&response).unwrap();
+        let (user, parsed) = parse_response(&sasl::cram_md5("tim", &digest)).unwrap();
         assert_eq!(user.unwrap().as_str(), "tim");
         assert!(is_equal(&parsed, &digest));
         assert!(!is_equal(&parsed, &[0; 16]));

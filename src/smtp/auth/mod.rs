@@ -1,9 +1,10 @@
 //! AUTH (RFC 4954): the SASL mechanisms (RFC 4422), for both sides.
 //!
 //! [`server`] is the exchange with a client that wants to be known, a machine inside
-//! the session. The mechanisms are beside it, each with what both sides need:
-//! [`cram`] (RFC 2195), [`scram`] (RFC 5802, RFC 7677); PLAIN (RFC 4616) and LOGIN
-//! are short enough to stand in the exchange. [`stored`] is what is kept of a password,
+//! the session. The mechanisms are beside it: [`cram`] (RFC 2195) and [`scram`]
+//! (RFC 5802, RFC 7677); PLAIN (RFC 4616) and LOGIN are short enough to stand in the
+//! exchange. What a client sends by PLAIN and CRAM-MD5 it sends by POP3, too, so that is
+//! in [`sasl`](crate::sasl). [`stored`] is what is kept of a password,
 //! [`users`] the file in which that stands.
 //!
 //! # What is relied on
@@ -16,7 +17,8 @@
 //! - Who may do what with a name: `route` decides that.
 //! - Whether a password is right: that takes tens of milliseconds of a CPU, on purpose.
 //!   The exchange asks; the core lets another thread find out ([`stored::Stored::verify`]).
-//! - SASLprep (RFC 4013): names and passwords are compared as they came.
+//! - SASLprep (RFC 4013): names and passwords are compared as they came, and new ones are
+//!   taken in ASCII only (see [`sasl`](crate::sasl)).
 //! - Channel binding (SCRAM-SHA-256-PLUS) and security layers.
 
 pub mod base64;

@@ -8,14 +8,21 @@
 //! Each state of an exchange is a variant. Deriving SCRAM's key takes a CPU longer than
 //! a core has time for: the exchange asks for it (`Step::Derive`).
 //!
-//! Not here: EXTERNAL, since we have no certificate to show as a client.
+//! EXTERNAL (RFC 4422 appendix A) is for a host that is to know us by the certificate
+//! that we have shown in TLS: then nothing else is tried, and nothing in clear.
+//!
+//! Names and passwords beyond ASCII do not go by SCRAM, which wants them prepared: see
+//! [`sasl`].
 
 use std::fmt;
 
+use super::Channel;
 use super::capabilities::Capabilities;
+use super::fault::SessionError;
+use crate::sasl;
 use crate::smtp::answer::{Answer, Class};
 use crate::smtp::auth::scram::{ClientChallenged, ClientWaits, Salted, ServerMust};
-use crate::smtp::auth::{Mechanism, Mechanisms, Nonce, Password, Response, base64, cram};
+use crate::smtp::auth::{Mechanism, Mechanisms, Nonce, Password, Response, base64};
 use crate::user::UserName;
 
 /// Longest command line with an initial response (RFC 4954 §4): beyond it the host is
@@ -24,11 +31,19 @@ const COMMAND_BYTES_MAX: usize = 512;
 
 /// Who we are to a host.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Credentials {
-    /// The name.
-    pub user: UserName,
-    /// The password. Shows nothing of itself.
-    pub password: Password,
+pub enum Credentials {
+    /// The host knows us by a password.
+    Password {
+        /// Our name.
+        user: UserName,
+        /// The password. Shows nothing of itself.
+        password: Password,
+    },
+    /// It knows us by our certificate.
+    Certificate {
+        /// As whom we want to act, if not as the one whom the certificate names.
+        user: Option<UserName>,
+    },
 }
 
 /// Who we are, and what this session needs to say so.
@@ -97,26 +112,60 @@ pub(super) enum Step {
 }
 
 /// The first line, by the best of the mechanisms that the host offers and that `allowed`
-/// has. `None` if there is none.
+/// has.
+///
+/// # Errors
+/// There is none.
 pub(super) fn start(
     peer: &Capabilities,
     allowed: Mechanisms,
     login: &Login,
-) -> Option<(Vec<u8>, Exchange)> {
-    let usable = |mechanism: &Mechanism| {
-        peer.mechanisms.contains(*mechanism) && allowed.contains(*mechanism)
+    channel: Channel,
+) -> Result<(Vec<u8>, Exchange), SessionError> {
+    let offered =
+        |mechanism: Mechanism| peer.mechanisms.contains(mechanism) && allowed.contains(mechanism);
+    let (user, password) = match &*login.credentials {
+        Credentials::Certificate { user } => {
+            if channel == Channel::Clear || !offered(Mechanism::External) {
+                return Err(SessionError::ExternalNotOffered { channel });
+            }
+            // RFC 4954 §4: an empty response is written as "=".
+            let mut line = b"AUTH EXTERNAL ".to_vec();
+            match user {
+                None => line.push(b'='),
+                Some(user) => base64::encode(user.as_str().as_bytes(), &mut line),
+            }
+            line.extend_from_slice(b"\r\n");
+            return Ok((line, Exchange::End));
+        }
+        Credentials::Password { user, password } => (user, password),
     };
-    let credentials = &login.credentials;
-    let mechanism = allowed.iter().find(usable)?;
+    let prepared =
+        sasl::is_prepared(user.as_str().as_bytes()) && sasl::is_prepared(password.reveal());
+    let usable = |mechanism: &Mechanism| match mechanism {
+        Mechanism::External => false,
+        Mechanism::ScramSha256 => prepared && offered(*mechanism),
+        Mechanism::Login | Mechanism::Plain | Mechanism::CramMd5 => offered(*mechanism),
+    };
+    let Some(mechanism) = allowed.iter().find(usable) else {
+        return Err(if offered(Mechanism::ScramSha256) {
+            SessionError::AuthNotAscii
+        } else {
+            SessionError::AuthNotOffered
+        });
+    };
     let (initial, next) = match mechanism {
-        Mechanism::Plain => (Some(plain(credentials)), Exchange::End),
-        Mechanism::Login => (None, Exchange::LoginName),
+        Mechanism::Plain => {
+            let message = sasl::plain(user.as_str(), password.reveal());
+            (Some(Response::new(message)), Exchange::End)
+        }
         Mechanism::CramMd5 => (None, Exchange::Cram),
         Mechanism::ScramSha256 => {
-            let (first, waits) = ClientWaits::begin(&credentials.user, login.nonce);
+            let (first, waits) = ClientWaits::begin(user, login.nonce);
+            let first = Response::new(first.into());
             (Some(first), Exchange::ScramFirst(waits))
         }
-        Mechanism::External => return None,
+        Mechanism::Login | Mechanism::External => (None, Exchange::LoginName),
     };
     let mut line = format!("AUTH {}", mechanism.name()).into_bytes();
     let next = match initial {
@@ -125,46 +174,49 @@ pub(super) fn start(
             base64::encode(&initial, &mut line);
             next
         }
-        Some(initial) => Exchange::Asked(Response::new(initial.into()), Box::new(next)),
+        Some(initial) => Exchange::Asked(initial, Box::new(next)),
         None => next,
     };
     line.extend_from_slice(b"\r\n");
-    Some((line, next))
+    Ok((line, next))
 }
 
 /// What follows.
 pub(super) fn answer(at: Exchange, answer: &Answer<'_>, login: &Login) -> Step {
-    let credentials = &login.credentials;
     let challenge = || {
         let text = answer.lines().next().unwrap_or_default();
         base64::decode(text.trim_ascii())
     };
-    match (answer.code.class(), at) {
-        (Class::Transient | Class::Permanent, _) => Step::Refused,
-        (Class::Positive, Exchange::End) => Step::Done,
-        (Class::Intermediate, Exchange::Asked(response, next)) => line(&response, *next),
-        (Class::Intermediate, Exchange::LoginName) => line(
-            credentials.user.as_str().as_bytes(),
-            Exchange::LoginPassword,
-        ),
-        (Class::Intermediate, Exchange::LoginPassword) => {
-            line(credentials.password.reveal(), Exchange::End)
+    match (answer.code.class(), at, &*login.credentials) {
+        (Class::Transient | Class::Permanent, _, _) => Step::Refused,
+        (Class::Positive, Exchange::End, _) => Step::Done,
+        (Class::Intermediate, Exchange::Asked(response, next), _) => line(&response, *next),
+        (Class::Intermediate, Exchange::LoginName, Credentials::Password { user, .. }) => {
+            line(user.as_str().as_bytes(), Exchange::LoginPassword)
         }
-        (Class::Intermediate, Exchange::Cram) => match challenge() {
-            None => Step::Untrusted(Mechanism::CramMd5),
-            Some(challenge) => {
-                let digest = cram::digest(&credentials.password, &challenge);
-                let response = cram::response(&credentials.user, &digest);
-                line(&response, Exchange::End)
+        (Class::Intermediate, Exchange::LoginPassword, Credentials::Password { password, .. }) => {
+            line(password.reveal(), Exchange::End)
+        }
+        (Class::Intermediate, Exchange::Cram, Credentials::Password { user, password }) => {
+            match challenge() {
+                None => Step::Untrusted(Mechanism::CramMd5),
+                Some(challenge) => {
+                    let digest = sasl::cram_md5_digest(password.reveal(), &challenge);
+                    line(&sasl::cram_md5(user.as_str(), &digest), Exchange::End)
+                }
             }
-        },
-        (Class::Intermediate, Exchange::ScramFirst(waits)) => {
+        }
+        (
+            Class::Intermediate,
+            Exchange::ScramFirst(waits),
+            Credentials::Password { password, .. },
+        ) => {
             let challenged = challenge().and_then(|message| waits.challenged(&message).ok());
             match challenged {
                 None => Step::Untrusted(Mechanism::ScramSha256),
                 Some(challenged) => {
                     let derivation = Derivation {
-                        password: credentials.password.clone(),
+                        password: password.clone(),
                         salt: challenged.salt().to_vec(),
                         iterations: challenged.iterations(),
                     };
@@ -174,7 +226,7 @@ pub(super) fn answer(at: Exchange, answer: &Answer<'_>, login: &Login) -> Step {
         }
         // Some put it into the 235, where RFC 4954 has no place for it; a 235 without it
         // is believed by nobody.
-        (Class::Intermediate | Class::Positive, Exchange::ScramProof(must)) => {
+        (Class::Intermediate | Class::Positive, Exchange::ScramProof(must), _) => {
             let accepted = challenge().is_some_and(|message| must.accepts(&message));
             match (accepted, answer.code.class()) {
                 (false, _) => Step::Untrusted(Mechanism::ScramSha256),
@@ -182,7 +234,7 @@ pub(super) fn answer(at: Exchange, answer: &Answer<'_>, login: &Login) -> Step {
                 (true, _) => line(b"", Exchange::End),
             }
         }
-        (Class::Intermediate | Class::Positive, _) => Step::OutOfOrder,
+        (Class::Intermediate | Class::Positive, _, _) => Step::OutOfOrder,
     }
 }
 
@@ -193,11 +245,6 @@ pub(super) fn derived(at: Exchange, salted: &Salted) -> Option<(Vec<u8>, Exchang
     };
     let (proof, must) = challenged.prove(salted);
     Some((encoded(&proof), Exchange::ScramProof(must)))
-}
-
-fn plain(credentials: &Credentials) -> Vec<u8> {
-    let Credentials { user, password } = credentials;
-    [b"\0", user.as_str().as_bytes(), b"\0", password.reveal()].concat()
 }
 
 fn line(response: &[u8], next: Exchange) -> Step {

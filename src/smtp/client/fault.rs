@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use super::Channel;
 use super::stage::Stage;
 use crate::smtp::answer::{AnswerError, Class, Enhanced, Reply};
 use crate::smtp::auth::Mechanism;
@@ -90,6 +91,15 @@ pub enum SessionError {
     TlsInjection,
     /// We have credentials and the host offers no mechanism that we may use them with.
     AuthNotOffered,
+    /// The host is to know us by our certificate, and it does not offer that, or there is
+    /// no TLS in which we could have shown it.
+    ExternalNotOffered {
+        /// Whether there was TLS.
+        channel: Channel,
+    },
+    /// Our name or password is not in ASCII, and the host offers only mechanisms that
+    /// take it in a form which we cannot make (RFC 4013).
+    AuthNotAscii,
     /// What the host said in the exchange is not what one says that knows the password.
     AuthUntrusted {
         /// By which mechanism.
@@ -108,6 +118,8 @@ impl SessionError {
             | Self::TlsFailed { .. }
             | Self::TlsInjection
             | Self::AuthNotOffered
+            | Self::ExternalNotOffered { .. }
+            | Self::AuthNotAscii
             | Self::AuthUntrusted { .. } => Reach::Host,
             Self::Aborted => Reach::Session,
             Self::Refused { stage, .. }
@@ -157,6 +169,8 @@ impl SessionError {
             | Self::TlsFailed { .. }
             | Self::TlsInjection
             | Self::AuthNotOffered
+            | Self::ExternalNotOffered { .. }
+            | Self::AuthNotAscii
             | Self::AuthUntrusted { .. }
             | Self::Aborted => false,
         }
@@ -185,6 +199,8 @@ impl SessionError {
             | Self::TlsFailed { .. }
             | Self::TlsInjection
             | Self::AuthNotOffered
+            | Self::ExternalNotOffered { .. }
+            | Self::AuthNotAscii
             | Self::AuthUntrusted { .. }
             | Self::Aborted => false,
         }
@@ -199,9 +215,11 @@ impl SessionError {
                 Class::Permanent => Permanence::Permanent,
                 _ => Permanence::Temporary,
             },
-            Self::TlsNotOffered | Self::AuthNotOffered | Self::AuthUntrusted { .. } => {
-                Permanence::Permanent
-            }
+            Self::TlsNotOffered
+            | Self::AuthNotOffered
+            | Self::ExternalNotOffered { .. }
+            | Self::AuthNotAscii
+            | Self::AuthUntrusted { .. } => Permanence::Permanent,
             _ => Permanence::Temporary,
         }
     }
@@ -222,7 +240,10 @@ impl SessionError {
     #[must_use]
     pub const fn is_about_login(&self) -> bool {
         match self {
-            Self::AuthNotOffered | Self::AuthUntrusted { .. } => true,
+            Self::AuthNotOffered
+            | Self::ExternalNotOffered { .. }
+            | Self::AuthNotAscii
+            | Self::AuthUntrusted { .. } => true,
             Self::Refused { stage, .. } => matches!(stage, Stage::Auth),
             _ => false,
         }
@@ -245,9 +266,11 @@ impl SessionError {
                 Enhanced::new(4, 5, 0)
             }
             Self::TlsNotOffered | Self::TlsFailed { .. } => Enhanced::new(4, 7, 10),
-            Self::TlsInjection | Self::AuthNotOffered | Self::AuthUntrusted { .. } => {
-                Enhanced::new(4, 7, 0)
-            }
+            Self::TlsInjection
+            | Self::AuthNotOffered
+            | Self::ExternalNotOffered { .. }
+            | Self::AuthNotAscii
+            | Self::AuthUntrusted { .. } => Enhanced::new(4, 7, 0),
         }
     }
 }
@@ -287,6 +310,24 @@ impl fmt::Display for SessionError {
             Self::AuthNotOffered => f.write_str(
                 "there is a user and password for this host, and it offers no way to use them \
                  (PLAIN and LOGIN are used only under TLS)",
+            ),
+            Self::ExternalNotOffered {
+                channel: Channel::Clear,
+            } => f.write_str(
+                "this host is to know us by our certificate (auth = \"external\"), and there is \
+                 no TLS in which to show it; set tls = \"required\", and see whether it offers \
+                 STARTTLS on this port",
+            ),
+            Self::ExternalNotOffered {
+                channel: Channel::Tls,
+            } => f.write_str(
+                "this host is to know us by our certificate (auth = \"external\"), and it does not \
+                 offer AUTH EXTERNAL: it may not know the authority of our certificate",
+            ),
+            Self::AuthNotAscii => f.write_str(
+                "our user name or password for this host has characters beyond ASCII, and the \
+                 host offers only mechanisms by which they cannot be sent (SASLprep, RFC 4013); \
+                 under TLS they go by PLAIN or LOGIN, or have the password changed",
             ),
             Self::AuthUntrusted { mechanism } => write!(
                 f,

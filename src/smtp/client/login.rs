@@ -23,12 +23,12 @@ impl Session {
             (Channel::Tls, _) | (_, ClearPassword::Allow) => all,
             (Channel::Clear, ClearPassword::Refuse) => all.without_passwords(),
         };
-        match auth::start(&peer, allowed, login) {
-            Some((line, exchange)) => {
+        match auth::start(&peer, allowed, login, self.channel) {
+            Ok((line, exchange)) => {
                 self.wire.command(|out| out.extend_from_slice(&line));
                 self.state = State::Auth(peer, exchange);
             }
-            None => self.fail_politely(now, SessionError::AuthNotOffered),
+            Err(error) => self.fail_politely(now, error),
         }
     }
 

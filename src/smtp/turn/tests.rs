@@ -58,7 +58,7 @@ struct Caller {
 impl Caller {
     fn new(names: &[&str]) -> Self {
         let now = Now::default();
-        let credentials = Credentials {
+        let credentials = Credentials::Password {
             user: "c".parse().unwrap(),
             password: Password::new("secret".into()).unwrap(),
         };
