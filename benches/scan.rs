@@ -16,6 +16,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use turnspool::mail::{QueueId, Receipt};
 use turnspool::smtp::data::{BareNewline, Framing, Scanned, Scanner};
+use turnspool::smtp::reply::Tls;
 use turnspool::smtp::server::{Input, Output, PeerFacts, Session, Verdict};
 use turnspool::smtp::settings::Settings;
 use turnspool::smtp::syntax::{self, Context, Utf8};
@@ -90,6 +91,7 @@ fn commands(c: &mut Criterion) {
         role: settings.role,
         offers: &settings.offers,
         utf8: Utf8::Refused,
+        tls: Tls::Absent,
         time: Now::default().wall,
     };
     let mut group = c.benchmark_group("parse");

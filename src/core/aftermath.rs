@@ -35,6 +35,8 @@ pub(super) enum Telling {
 
 /// What is left when a delivery is over.
 pub(super) enum Aftermath {
+    /// Nothing: all was seen to when it began to leave.
+    Left,
     /// It ended in good order.
     Closed(queue::ConnectionId),
     /// TLS with this host failed, and its mail may go in clear: the same once more.
@@ -132,8 +134,8 @@ impl Delivery {
         })
     }
 
-    /// What is to be done when it is over.
-    pub(super) fn aftermath(self) -> Aftermath {
+    /// What is to be done when it is over, or is leaving.
+    pub(super) fn aftermath(&mut self) -> Aftermath {
         assert!(
             self.jobs.is_empty(),
             "a session gives an outcome for every job"
@@ -143,7 +145,8 @@ impl Delivery {
             Some(why) => format!("{}: connecting failed: {why}", self.host()),
             None => format!("{}: {error}", self.host()),
         });
-        let (connection, destination, mut candidates) = match self.errand {
+        let errand = std::mem::replace(&mut self.errand, Errand::Leaving);
+        let (connection, destination, mut candidates) = match errand {
             Errand::Ours {
                 connection,
                 destination,
@@ -158,29 +161,30 @@ impl Delivery {
                     fetch,
                     candidates,
                     asked,
-                    failure: self.failure.zip(why),
+                    failure: self.failure.clone().zip(why),
                 });
             }
             Errand::Ask { asking, candidates } => {
                 return Aftermath::Asked {
                     asking,
                     candidates,
-                    failure: self.failure.zip(why),
-                    host: (self.host, self.endpoint),
+                    failure: self.failure.clone().zip(why),
+                    host: (self.host.clone(), self.endpoint.clone()),
                 };
             }
             Errand::Turn { round, visit } => {
                 return Aftermath::TurnOver {
                     round,
                     visit,
-                    trouble: self.failure.map(|error| error.to_string()),
+                    trouble: self.failure.as_ref().map(ToString::to_string),
                 };
             }
+            Errand::Leaving => return Aftermath::Left,
         };
-        let (Some(why), Some(error)) = (why, self.failure) else {
+        let (Some(why), Some(error)) = (why, &self.failure) else {
             return Aftermath::Closed(connection);
         };
-        let tls = match &error {
+        let tls = match error {
             SessionError::TlsFailed { .. }
             | SessionError::Lost {
                 stage: Stage::Handshake,
@@ -194,8 +198,8 @@ impl Delivery {
         let may_be_clear = self.host.tls.policy == TlsPolicy::Opportunistic
             && self.host.tls.start == TlsStart::Command;
         if !self.worked && tls == TlsFailure::Yes && may_be_clear {
-            let endpoint = self.endpoint;
-            candidates.push_front((self.host, endpoint.clone()));
+            let endpoint = self.endpoint.clone();
+            candidates.push_front((self.host.clone(), endpoint.clone()));
             return Aftermath::TryInClear {
                 connection,
                 candidates,
@@ -216,7 +220,7 @@ impl Delivery {
                 },
             };
         }
-        let how = match &error {
+        let how = match error {
             // It had waited for longer than the host likes: no sign that it is busy.
             SessionError::Closing {
                 stage: Stage::Idle, ..
@@ -238,6 +242,7 @@ impl Common {
     /// What follows from the end of a delivery.
     pub(super) fn delivery_over(&mut self, now: Now, aftermath: Aftermath) {
         match aftermath {
+            Aftermath::Left => {}
             Aftermath::Closed(connection) => {
                 self.deliveries.remove(&connection);
                 self.queue.connection_closed(now, connection);

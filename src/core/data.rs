@@ -195,6 +195,9 @@ impl DataCore {
             Connection::Delivery(delivery) if delivery.is_provided() => {
                 return self.provided(now, id);
             }
+            Connection::Delivery(delivery) if delivery.is_leaving() => {
+                Self::left(now, delivery, &mut self.common);
+            }
             _ => {}
         }
         let over = match connection {
@@ -236,14 +239,10 @@ impl DataCore {
                 }
                 reception.over(&mut self.common);
             }
-            Some(Connection::Delivery(delivery)) => {
+            Some(Connection::Delivery(mut delivery)) => {
                 let fetched = delivery.is_call() && delivery.is_over_link(&self.common);
                 self.common.link.fetches -= u64::from(fetched);
-                if let Some(left) = delivery.host_left() {
-                    self.common.host_left(now.instant, &left);
-                }
-                let aftermath = delivery.aftermath();
-                self.common.delivery_over(now, aftermath);
+                Self::left(now, &mut delivery, &mut self.common);
             }
             Some(Connection::Collection(collection)) => {
                 let fetched = collection.is_over_link(&self.common);
@@ -255,6 +254,15 @@ impl DataCore {
             }
             Some(Connection::TurnedAway(_)) | None => {}
         }
+    }
+
+    /// A delivery is over, but perhaps for its goodbye.
+    fn left(now: Now, delivery: &mut Delivery, common: &mut Common) {
+        if let Some(left) = delivery.host_left() {
+            common.host_left(now.instant, &left);
+        }
+        let aftermath = delivery.aftermath();
+        common.delivery_over(now, aftermath);
     }
 
     fn accepted(&mut self, now: Now, id: ConnectionId, listener: ListenerId, peer: SocketAddr) {

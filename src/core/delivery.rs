@@ -163,6 +163,16 @@ impl Delivery {
         self.flow.is_closed()
     }
 
+    /// The host is of no use, and is told so: it may take its time to answer QUIT, or never
+    /// answer. What the connection was for goes on at once.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.errand, Errand::Ours { .. })
+            && self.failure.is_some()
+            && !self.worked
+            && self.jobs.is_empty()
+            && !self.flow.is_closed()
+    }
+
     /// Where the deadline's entry is kept.
     pub(super) const fn entry(&mut self) -> &mut Entry {
         &mut self.entry
@@ -181,7 +191,7 @@ impl Delivery {
     pub(super) fn is_over_link(&self, common: &Common) -> bool {
         match &self.errand {
             Errand::Ours { destination, .. } => common.queue.needs_link(*destination),
-            Errand::Call { .. } | Errand::Ask { .. } | Errand::Turn { .. } => {
+            Errand::Call { .. } | Errand::Ask { .. } | Errand::Turn { .. } | Errand::Leaving => {
                 match &self.endpoint {
                     Endpoint::Tcp(peer) => common.settings.policies.link.address(peer.ip()),
                     Endpoint::Unix(_) => false,
@@ -514,7 +524,7 @@ impl Delivery {
         }
         loop {
             let take = match &self.errand {
-                Errand::Call { .. } | Errand::Ask { .. } => Take::Quit,
+                Errand::Call { .. } | Errand::Ask { .. } | Errand::Leaving => Take::Quit,
                 Errand::Ours { connection, .. } => common.queue.take(now, *connection),
                 Errand::Turn { visit, .. } => common.queue.take_visiting(now, *visit),
             };

@@ -1,6 +1,7 @@
 //! ESMTP parameters of MAIL and RCPT: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8
 //! (RFC 6531), RET, ENVID, NOTIFY and ORCPT (RFC 3461), MT-PRIORITY (RFC 6710), BY
-//! (RFC 2852), HOLDFOR and HOLDUNTIL (RFC 4865), AUTH (RFC 4954).
+//! (RFC 2852), HOLDFOR and HOLDUNTIL (RFC 4865), AUTH (RFC 4954), REQUIRETLS
+//! (RFC 8689).
 //!
 //! Each may come once. What is to be passed on unchanged is checked and kept as it
 //! came. A parameter that is not known, or not offered, is refused: taking it in
@@ -12,7 +13,7 @@ use crate::mail::{
     BodyKind, DeliverBy, DeliverByMode, ENVID_BYTES_MAX, Notify, ORCPT_BYTES_MAX, Priority,
     Recipient, Ret, Sender,
 };
-use crate::smtp::settings::Offers;
+use crate::smtp::reply::Tls;
 use crate::smtp::syntax::{Context, SyntaxError, decimal, text};
 use crate::time::WallTime;
 
@@ -29,7 +30,7 @@ pub(super) fn of_mail<'a>(
     let mut size = None;
     for parameter in parameters {
         let (keyword, value) = split_parameter(parameter);
-        let kind = MailKeyword::parse(keyword, context.offers)?;
+        let kind = MailKeyword::parse(keyword, context)?;
         seen.once(kind as u32)?;
         match kind {
             MailKeyword::Size => {
@@ -50,6 +51,10 @@ pub(super) fn of_mail<'a>(
             MailKeyword::SmtpUtf8 => match value {
                 None => sender.smtputf8 = true,
                 Some(_) => return Err(SyntaxError::Parameter("SMTPUTF8 has no value")),
+            },
+            MailKeyword::RequireTls => match value {
+                None => sender.require_tls = true,
+                Some(_) => return Err(SyntaxError::Parameter("REQUIRETLS has no value")),
             },
             MailKeyword::Ret => {
                 let ret = one_of(
@@ -196,11 +201,13 @@ enum MailKeyword {
     Auth = 1 << 7,
     HoldFor = 1 << 8,
     HoldUntil = 1 << 9,
+    RequireTls = 1 << 10,
 }
 
 impl MailKeyword {
-    fn parse(keyword: &[u8], offers: &Offers) -> Result<Self, SyntaxError> {
-        let table: [(&[u8], Self, bool); 10] = [
+    fn parse(keyword: &[u8], context: &Context<'_>) -> Result<Self, SyntaxError> {
+        let offers = context.offers;
+        let table: [(&[u8], Self, bool); 11] = [
             (b"SIZE", Self::Size, true),
             (b"BODY", Self::Body, true),
             (b"SMTPUTF8", Self::SmtpUtf8, true),
@@ -215,6 +222,7 @@ impl MailKeyword {
                 offers.future_release.is_some(),
             ),
             (b"AUTH", Self::Auth, offers.auth.is_some()),
+            (b"REQUIRETLS", Self::RequireTls, context.tls == Tls::Active),
         ];
         table
             .iter()

@@ -194,6 +194,10 @@ pub(crate) fn write_extensions(
     if settings.offers.start_tls && tls == Tls::Absent {
         out.extend_from_slice(b"\r\n250-STARTTLS");
     }
+    if tls == Tls::Active {
+        // RFC 8689 §4.1: only where the promise begins to hold.
+        out.extend_from_slice(b"\r\n250-REQUIRETLS");
+    }
     if settings.offers.etrn {
         out.extend_from_slice(b"\r\n250-ETRN");
     }
@@ -242,8 +246,10 @@ fn write_mechanisms(out: &mut Vec<u8>, mechanisms: Mechanisms) {
 
 /// Whether a session is under TLS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Tls {
+pub enum Tls {
+    /// In clear.
     Absent,
+    /// By STARTTLS, or from the start.
     Active,
 }
 

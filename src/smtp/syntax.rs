@@ -13,7 +13,7 @@ use crate::mail::{AddressError, Domain, ForwardPath, Recipient, ReversePath, Sen
 use crate::smtp::auth::{Mechanism, Response};
 use crate::smtp::etrn::{self, Node};
 use crate::smtp::parameter;
-use crate::smtp::reply::Refusal;
+use crate::smtp::reply::{Refusal, Tls};
 use crate::smtp::settings::{Offers, Role};
 use crate::smtp::trace::HelloName;
 use crate::time::WallTime;
@@ -91,6 +91,8 @@ pub struct Context<'a> {
     pub offers: &'a Offers,
     /// RFC 6531: whether the open transaction was begun with SMTPUTF8.
     pub utf8: Utf8,
+    /// Whether the session is under TLS: REQUIRETLS exists only then.
+    pub tls: Tls,
     /// What DELIVERBY counts from.
     pub time: WallTime,
 }
@@ -395,6 +397,7 @@ mod tests {
             role: Role::Mail,
             offers: &Offers::default(),
             utf8: Utf8::Refused,
+            tls: Tls::Absent,
             time: WallTime::EPOCH,
         };
         parse(line.as_bytes(), &context)

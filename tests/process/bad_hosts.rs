@@ -1,6 +1,9 @@
 //! Hosts that are broken, hostile, or something else altogether: for each a line in the
 //! log that says what it did, and its mail goes to the next host, or stays.
 
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpListener;
+
 use crate::harness::dns::NameServer;
 use crate::harness::message::{assert_identical, message};
 use crate::harness::place::EXCHANGER_PORT;
@@ -280,6 +283,38 @@ fn check(cases: Vec<Case>) {
     }
     relay.wait_until_empty();
     relay.stop();
+}
+
+/// A host that wants no mail and leaves our QUIT without an answer holds up nobody: the
+/// next one has the mail while the connection to the first still says goodbye.
+#[test]
+fn a_goodbye_without_an_answer_holds_up_nobody() {
+    let good = Sink::exchanger();
+    let dns = NameServer::new();
+    let address = place::next_exchanger();
+    let silent = TcpListener::bind(address).expect("the address is ours");
+    dns.mx("b.example", &[(10, "silent.example"), (20, "good.example")]);
+    dns.host("silent.example", &[address]);
+    dns.host("good.example", &[good.address()]);
+    let relay = Setup::mx(dns.address(), EXCHANGER_PORT)
+        .delivery(&format!(
+            "mx_port = {EXCHANGER_PORT}\nconnections_per_destination = 1"
+        ))
+        .start();
+    let text = message("no mail here", "text");
+    relay.client().send(SENDER, &["<b@b.example>"], &text);
+    let (mut stream, _) = silent.accept().expect("a connection");
+    stream
+        .write_all(b"554 no mail here\r\n")
+        .expect("it listens");
+    good.wait_for_one();
+    relay.wait_until_empty();
+    stream.set_nonblocking(true).expect("a socket");
+    let mut heard = [0; 100];
+    let length = stream.read(&mut heard).expect("something was said");
+    assert_eq!(&heard[..length], b"QUIT\r\n");
+    let error = stream.read(&mut heard).expect_err("it is still open");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
 }
 
 /// A name, the policy, what the host does on each connection, what the log says, and

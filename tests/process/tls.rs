@@ -632,3 +632,67 @@ fn an_idle_session_is_small() {
         "{grown} KiB for {counted} sessions"
     );
 }
+
+/// RFC 8689: mail with REQUIRETLS goes to no host in clear, whatever the policy of the
+/// route is, nor to one that does not promise to keep it; its sender hears of that, by the
+/// header fields alone. To one that does it goes, with the parameter.
+#[test]
+fn mail_that_requires_tls_never_goes_in_clear() {
+    let certificates = Certificates::new();
+    let senders = Sink::new();
+    let clear = Sink::new();
+    let promises_in_clear = Sink::offering(&["REQUIRETLS", "DSN"]);
+    let last = Sink::new();
+    let able = good_server(&certificates, &last);
+    let setup = Setup::new().listener("tls = \"starttls\"");
+    let ip = setup.address.ip().to_string();
+    let files = certificates.issue("first", &[&ip], |_| {});
+    let relay = setup
+        .route("client.example", senders.address())
+        .route("clear.example", clear.address())
+        .route("promise.example", promises_in_clear.address())
+        .route("able.example", able.relay.address())
+        .sections(&files.section())
+        .start();
+    // Where there is no TLS nobody is promised it.
+    let mut plain = relay.client();
+    assert!(!plain.hello().offers("REQUIRETLS"));
+    plain.expect("MAIL FROM:<a@client.example> REQUIRETLS", 555);
+    let config = certificates.client_config();
+    let mut client = SecureClient::start_tls(relay.address(), &config);
+    assert!(
+        client
+            .expect("EHLO client.example", 250)
+            .contains("REQUIRETLS")
+    );
+    client.expect("MAIL FROM:<a@client.example> REQUIRETLS=1", 501);
+    let mut send = |from: &str, domain: &str| {
+        client.expect(&format!("MAIL FROM:{from} REQUIRETLS RET=FULL"), 250);
+        client.expect(&format!("RCPT TO:<b@{domain}>"), 250);
+        client.expect("DATA", 354);
+        client.write(b"Subject: secret\r\n\r\nthe secret text\r\n.\r\n");
+        assert_eq!(client.reply().0, 250);
+    };
+    let failed = "the sender asked for TLS on the whole way";
+    let fails = |relay: &Relay, to: &str| {
+        eventually(&format!("{to} fails"), || {
+            let log = relay.log();
+            let mut lines = log.lines();
+            let of_it = lines.any(|line| line.contains(to) && line.contains(failed));
+            of_it.then_some(())
+        });
+    };
+    for domain in ["clear.example", "promise.example"] {
+        send("<a@client.example>", domain);
+        fails(&relay, &format!("b@{domain}"));
+    }
+    // It gets to the next hop with the parameter: that one refuses to go on in clear.
+    send("<a@client.example>", "able.example");
+    fails(&able.relay, "b@able.example");
+    // Who sent it has no TLS either, so the notifications, which tell of secrets, are lost.
+    relay.wait_until_empty();
+    able.relay.wait_until_empty();
+    for sink in [&clear, &promises_in_clear, &last, &senders] {
+        assert_eq!(sink.count(), 0);
+    }
+}

@@ -52,6 +52,8 @@ pub(in crate::core) enum Errand {
         /// As the schedule knows it.
         visit: VisitId,
     },
+    /// None any more: it says goodbye.
+    Leaving,
 }
 
 impl Delivery {
@@ -226,7 +228,9 @@ impl Delivery {
 
     pub(super) fn has_more_elsewhere(&self, common: &Common) -> bool {
         match &self.errand {
-            Errand::Ours { .. } | Errand::Call { .. } | Errand::Ask { .. } => false,
+            Errand::Ours { .. } | Errand::Call { .. } | Errand::Ask { .. } | Errand::Leaving => {
+                false
+            }
             Errand::Turn { round, .. } => !round.ahead.is_empty() && !common.is_stopping(),
         }
     }

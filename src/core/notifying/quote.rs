@@ -17,7 +17,8 @@ pub(super) enum Quote {
     Whole(Vec<u8>),
 }
 
-/// All of a message if its sender wants that, and it is no larger than `whole_bytes_max`
+/// All of a message if its sender wants that and did not want REQUIRETLS, with which RET
+/// does not count (RFC 8689 §5), and it is no larger than `whole_bytes_max`
 /// and has lines that may stand in a notification; else its header section. `seal` is
 /// where `about` was read: since then it may have been carried forward, and its extents
 /// tell of the old copy.
@@ -28,6 +29,7 @@ pub(super) fn quote(
     whole_bytes_max: u64,
 ) -> Quote {
     let full = about.envelope.sender.ret == Some(Ret::Full)
+        && !about.envelope.sender.require_tls
         && about.octets <= whole_bytes_max
         && about.body.ends_with_crlf
         && about.body.form != BodyForm::Raw;

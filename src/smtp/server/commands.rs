@@ -24,6 +24,7 @@ impl<R: Receipt> Session<R> {
             role: self.settings.role,
             offers: &self.settings.offers,
             utf8,
+            tls: self.tls(),
             time: self.now.wall,
         };
         match syntax::parse(line, &context) {
@@ -83,13 +84,17 @@ impl<R: Receipt> Session<R> {
         }
     }
 
+    fn tls(&self) -> Tls {
+        match self.peer.tls {
+            Some(_) => Tls::Active,
+            None => Tls::Absent,
+        }
+    }
+
     fn helloed(&mut self, name: HelloName, kind: HelloKind) {
         self.reset();
         self.hello = Some(Box::new(Hello { name, kind }));
-        let tls = match self.peer.tls {
-            Some(_) => Tls::Active,
-            None => Tls::Absent,
-        };
+        let tls = self.tls();
         let settings = Arc::clone(&self.settings);
         let mechanisms = offered(self);
         match kind {
