@@ -22,6 +22,7 @@
 //! What it does not do: it survives no restart, and it opens no connection.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use crate::core::{ConnectionId, CoreId, Host, Unresolved};
@@ -175,6 +176,8 @@ pub(super) struct CallAhead {
     sites: BTreeMap<CustomerName, Site>,
     /// Those with addresses that wait for a call.
     hungry: BTreeSet<CustomerName>,
+    /// The one of them that had its turn last.
+    turn: Option<CustomerName>,
     calls: BTreeMap<AskNumber, Call>,
     last: u64,
     outputs: VecDeque<Output>,
@@ -338,26 +341,22 @@ impl CallAhead {
         self.said(now, number, said);
     }
 
-    /// Begins as many calls as may be.
+    /// Begins as many calls as may be, site by site: one with many addresses, or a name that
+    /// comes early in the order, does not keep out the others.
     fn begin(&mut self, now: Instant) {
-        let mut from = None;
-        while self.calls.len() < CALLS_MAX {
-            // Each in its turn: one site with many addresses does not keep out the others.
-            let next = match &from {
-                None => self.hungry.first(),
-                Some(before) => self
-                    .hungry
-                    .range::<CustomerName, _>((
-                        std::ops::Bound::Excluded(before),
-                        std::ops::Bound::Unbounded,
-                    ))
-                    .next(),
-            };
-            let Some(customer) = next.cloned() else {
+        for _ in 0..self.hungry.len() {
+            if self.calls.len() >= CALLS_MAX {
+                return;
+            }
+            let behind = (self.turn.as_ref()).map_or(Bound::Unbounded, Bound::Excluded);
+            let mut next = self
+                .hungry
+                .range::<CustomerName, _>((behind, Bound::Unbounded));
+            let Some(customer) = next.next().or_else(|| self.hungry.first()).cloned() else {
                 return;
             };
             self.begin_one(now, &customer);
-            from = Some(customer);
+            self.turn = Some(customer);
         }
     }
 

@@ -200,6 +200,33 @@ fn what_is_remembered_is_limited_and_the_unknown_drive_out_nobody() {
     assert_eq!(calls.counts, [UNKNOWN_MAX - 1, 2]);
 }
 
+/// Each site with more than one call can take, more sites than there are calls: whoever had
+/// one goes behind the others.
+#[test]
+fn no_site_keeps_out_the_others() {
+    let mut office = Office::default();
+    for user in 0..2 * (CALLS_PER_SITE_MAX * ADDRESSES_PER_CALL_MAX) as u64 {
+        for customer in 0..40 {
+            office.ask(user, customer);
+        }
+    }
+    let mut served = BTreeSet::new();
+    for _ in 0..4 * CALLS_MAX {
+        office.resolve(&Ok(Vec::new()));
+        if office.asked.is_empty() {
+            break;
+        }
+        let ask = office.asked.remove(0);
+        served.insert(ask.addresses[0].domain());
+        let existences = vec![Existence::Exists; ask.addresses.len()];
+        office.say(ask.number, existences, None);
+        // What is served is asked for again, without end.
+        let user = 1_000_000 + office.last;
+        office.ask(user, 0);
+    }
+    assert_eq!(served.len(), 40);
+}
+
 /// Sites that answer, do not answer, go away and come back; sessions that ask; and a clock
 /// that jumps. Each asker has one answer in time, a "no" only of who was said to be none,
 /// and the limits hold.
