@@ -117,6 +117,12 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::UnhandledCriticalExtension => {
             "it has an extension that is not understood".to_owned()
         }
+        // The library has no name for it. `openssl req -x509` makes such ones.
+        CertificateError::Other(why) if why.to_string().contains("CaUsedAsEndEntity") => {
+            "it is that of an authority, made by itself and not for a server; with tls = \
+             \"required\" nobody checks it"
+                .to_owned()
+        }
         other => format!("{other}"),
     }
 }

@@ -424,6 +424,8 @@ fn bad_certificates_are_told_and_passed_over() {
     );
     check(&other, "it is for other.example, and not for 127.");
     check(&own, "its issuer is unknown");
+    let authority = |address: IpAddr| certificates.own_authority("authority", &address.to_string());
+    check(&authority, "it is that of an authority, made by itself");
 }
 
 #[test]

@@ -287,6 +287,12 @@ impl fmt::Display for SessionError {
                 write!(f, "the host ended the session while {stage}: {reply}")
             }
             Self::Lost { stage } => write!(f, "lost the connection while {stage}"),
+            Self::TimedOut {
+                stage: stage @ Stage::Greeting,
+            } => write!(
+                f,
+                "timed out while {stage}; perhaps TLS begins there before it (implicit_tls = true)"
+            ),
             Self::TimedOut { stage } => write!(f, "timed out while {stage}"),
             Self::Garbled { stage, error } => write!(f, "while {stage} came {error}"),
             Self::OutOfOrder { stage, reply } => {

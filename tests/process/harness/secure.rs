@@ -95,6 +95,16 @@ impl Certificates {
         self.write(file, &certificate.expect("a certificate").pem(), &key)
     }
 
+    /// What `openssl req -x509` makes: an authority of its own that a server shows.
+    pub(crate) fn own_authority(&self, file: &str, name: &str) -> Files {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        self.write(file, &certificate.pem(), &key)
+    }
+
     /// A certificate that nobody else vouches for.
     pub(crate) fn self_signed(&self, file: &str, name: &str) -> Files {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
