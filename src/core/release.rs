@@ -25,18 +25,20 @@
 //! What it does not do: it sees no message and no password.
 
 mod limit;
+mod order;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
 use self::limit::{Limit, network_of};
+pub use self::order::{Extent, Order, Proof, ReleaseAsker};
 use crate::core::admin::{Reason, Released, Response};
 use crate::core::control::ControlOperation;
-use crate::core::{AdminRequestId, ConnectionId, CoreId, Notice};
+use crate::core::{CoreId, Notice};
 use crate::mail::Domain;
 use crate::queue::retry::Jitter;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
@@ -73,28 +75,6 @@ const EVERY_JITTER: f64 = 0.1;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ReleaseId(pub u64);
 
-/// How much of what is held for a customer.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Extent {
-    /// This domain's.
-    Domain(Domain),
-    /// This domain's and that of all names below it.
-    Below(Domain),
-    /// All.
-    Everything,
-}
-
-/// What is to be released.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Order {
-    /// Whose. Never empty.
-    pub customers: Vec<CustomerName>,
-    /// How much of it.
-    pub extent: Extent,
-    /// Who called, for customers whose mail goes there. Has authenticated.
-    pub caller: Option<IpAddr>,
-}
-
 /// Whether a data core is to let go, or only to say what there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
@@ -102,51 +82,6 @@ pub enum Purpose {
     Count,
     /// Count and let go.
     Release,
-}
-
-/// Who asks.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ReleaseAsker {
-    /// A session, by ETRN.
-    Session {
-        /// On which core.
-        core: CoreId,
-        /// Which.
-        connection: ConnectionId,
-        /// From where.
-        client: SocketAddr,
-        /// As whom, if it authenticated.
-        user: Option<Box<str>>,
-    },
-    /// A connection from one of the customer's addresses.
-    Connection {
-        /// From where.
-        client: SocketAddr,
-    },
-    /// A message to our address for that.
-    WakeUp {
-        /// From where.
-        client: SocketAddr,
-        /// As whom, if it authenticated.
-        user: Option<Box<str>>,
-        /// Why it may.
-        proof: Proof,
-    },
-    /// The operator.
-    Operator(AdminRequestId),
-    /// The interval of the customer.
-    Interval,
-    /// The command that woke the site, asked for by one of the last two.
-    Awake,
-}
-
-/// Why a wake-up mail is believed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Proof {
-    /// As ETRN would be.
-    Source,
-    /// It has the customer's secret.
-    Secret,
 }
 
 /// One data core's part of an answer.
@@ -584,19 +519,6 @@ impl Desk {
 
 /// Where the desk leaves what is to be done.
 type Out = VecDeque<ControlOperation>;
-
-impl std::fmt::Display for Order {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (i, customer) in self.customers.iter().enumerate() {
-            write!(f, "{}{customer}", if i == 0 { "" } else { ", " })?;
-        }
-        match &self.extent {
-            Extent::Domain(domain) => write!(f, " ({domain})"),
-            Extent::Below(domain) => write!(f, " ({domain} and below)"),
-            Extent::Everything => Ok(()),
-        }
-    }
-}
 
 fn interval(customer: &Customer) -> Option<Duration> {
     customer.release.every.map(|every| every.max(EVERY_MIN))

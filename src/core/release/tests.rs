@@ -1,5 +1,6 @@
 use super::limit::REMEMBERED_MAX;
 use super::*;
+use crate::core::{AdminRequestId, ConnectionId};
 use crate::route::customer::{DeliverTo, Quota, ReleaseRules, Retention};
 
 const MINUTE: Duration = Duration::from_secs(60);
