@@ -9,7 +9,7 @@
 //! Not in it: filing what was found into the queues. The program itself, with a million
 //! messages held for 10,000 customers in two logs, took 3.0 to 3.8 s from its start to its
 //! first greeting, on an idle machine with two processors: 1.4 to 2.0 s for reading the
-//! logs side by side, then 0.8 s for the queues of each, one after the other. About a
+//! logs, then 0.8 s for the queues of each, all of it one after the other. About a
 //! second is the goal.
 
 use std::path::PathBuf;

@@ -25,7 +25,7 @@ pub const BAN: Duration = Duration::from_secs(15 * 60);
 /// they end by themselves.
 pub const CLIENTS_MAX: usize = 50_000;
 
-/// A client as a ban sees it: an IPv4 address, or the network of 64 bits that every
+/// A client as bans and limits see it: an IPv4 address, or the network of 64 bits that every
 /// IPv6 host has to itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Client(IpAddr);

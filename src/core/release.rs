@@ -28,15 +28,15 @@ mod limit;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use self::limit::{Limit, network_of};
+use self::limit::Limit;
 pub use self::order::{Extent, Order, Proof, ReleaseAsker};
 use crate::core::admin::{Reason, Released, Response};
+use crate::core::bans::Client;
 use crate::core::control::ControlOperation;
 use crate::core::{CoreId, Notice};
 use crate::mail::Domain;
@@ -123,8 +123,8 @@ pub(super) struct Desk {
     drains: HashMap<CustomerName, Drain>,
     /// What is let go when the site's command has ended: each order once.
     waking: HashMap<CustomerName, Vec<Arc<Order>>>,
-    clients: Limit<IpAddr>,
-    nodes: Limit<(IpAddr, CustomerName, Extent)>,
+    clients: Limit<Client>,
+    nodes: Limit<(Client, CustomerName, Extent)>,
     /// Releases by a connection: who sends mail all day has not used up its ETRN.
     connections: Limit<CustomerName>,
     /// When a customer's interval is over.
@@ -235,7 +235,7 @@ impl Desk {
         }
         let allowed = match asker {
             ReleaseAsker::Session { client, .. } | ReleaseAsker::WakeUp { client, .. } => {
-                let client = network_of(client.ip());
+                let client = Client::of(client.ip());
                 let mut nodes = order
                     .customers
                     .iter()

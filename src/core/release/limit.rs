@@ -4,7 +4,6 @@
 //! Invariant: what is remembered is bounded by [`REMEMBERED_MAX`] for each limit.
 
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -13,14 +12,6 @@ use crate::time::Instant;
 
 /// Clients and names that a limit remembers: some 8 MiB.
 pub(super) const REMEMBERED_MAX: usize = 65_536;
-
-/// A client as it is counted: a site has 2^64 addresses of IPv6 to itself.
-pub(super) fn network_of(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
-    }
-}
 
 /// So many in a row, and then one in each pause, for each key.
 pub(super) struct Limit<K> {

@@ -150,11 +150,9 @@ impl SessionError {
         }
     }
 
-    /// Whether the host would have done the same to any other client's message: it
-    /// could not be reached, or did not talk. What hangs on the route, as TLS and
-    /// credentials do, is not of that kind.
-    #[must_use]
-    pub const fn is_for_everybody(&self) -> bool {
+    /// Where in the session it happened. `None`: it is about TLS or our credentials, or it
+    /// was us.
+    const fn stage(&self) -> Option<Stage> {
         match self {
             Self::Refused { stage, .. }
             | Self::Closing { stage, .. }
@@ -162,9 +160,7 @@ impl SessionError {
             | Self::TimedOut { stage }
             | Self::Garbled { stage, .. }
             | Self::OutOfOrder { stage, .. }
-            | Self::TooMuch { stage } => {
-                matches!(stage, Stage::Connect | Stage::Greeting | Stage::Hello)
-            }
+            | Self::TooMuch { stage } => Some(*stage),
             Self::TlsNotOffered
             | Self::TlsFailed { .. }
             | Self::TlsInjection
@@ -172,38 +168,35 @@ impl SessionError {
             | Self::ExternalNotOffered { .. }
             | Self::AuthNotAscii
             | Self::AuthUntrusted { .. }
-            | Self::Aborted => false,
+            | Self::Aborted => None,
         }
+    }
+
+    /// Whether the host would have done the same to any other client's message: it
+    /// could not be reached, or did not talk. What hangs on the route, as TLS and
+    /// credentials do, is not of that kind.
+    #[must_use]
+    pub const fn is_for_everybody(&self) -> bool {
+        matches!(
+            self.stage(),
+            Some(Stage::Connect | Stage::Greeting | Stage::Hello)
+        )
     }
 
     /// Whether the host broke off, or stopped to make sense, in the middle of mail.
     #[must_use]
     pub const fn is_of_mail(&self) -> bool {
-        match self {
-            Self::Refused { stage, .. }
-            | Self::Closing { stage, .. }
-            | Self::Lost { stage }
-            | Self::TimedOut { stage }
-            | Self::Garbled { stage, .. }
-            | Self::OutOfOrder { stage, .. }
-            | Self::TooMuch { stage } => matches!(
-                stage,
+        matches!(
+            self.stage(),
+            Some(
                 Stage::Reset
                     | Stage::Mail
                     | Stage::Rcpt
                     | Stage::Data
                     | Stage::Sending
                     | Stage::End
-            ),
-            Self::TlsNotOffered
-            | Self::TlsFailed { .. }
-            | Self::TlsInjection
-            | Self::AuthNotOffered
-            | Self::ExternalNotOffered { .. }
-            | Self::AuthNotAscii
-            | Self::AuthUntrusted { .. }
-            | Self::Aborted => false,
-        }
+            )
+        )
     }
 
     /// Permanent where the host said so in as many words (5yz), or where our own
