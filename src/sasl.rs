@@ -1,16 +1,19 @@
 //! What a client sends in the SASL mechanisms that SMTP (RFC 4954) and POP3 (RFC 5034)
-//! have in common: PLAIN (RFC 4616) and CRAM-MD5 (RFC 2195), before base64. And which
-//! names and passwords the stricter mechanisms can take.
+//! have in common: PLAIN (RFC 4616) and CRAM-MD5 (RFC 2195), before base64. And the one
+//! form in which names and passwords are compared ([`prepare`]).
 //!
 //! What is weak in MD5 does not touch HMAC. What is weak in CRAM-MD5 is that the server
 //! must know the password, and that who records an exchange can try passwords at leisure.
 //!
-//! # What is not here
+//! # SASLprep (RFC 4013)
 //!
-//! SASLprep (RFC 4013), which SCRAM demands (RFC 5802 §2.2), maps characters beyond ASCII
-//! to one form by tables of Unicode 3.2, and this program has none. ASCII without control
-//! characters is its own prepared form, so that is what [`is_prepared`] lets pass; where
-//! the mechanism demands more, the rest is refused, never sent as it is.
+//! The same word can be typed in several ways: `ä` is one character or two. SCRAM
+//! demands that both sides bring it to one form (RFC 5802 §2.2), PLAIN that the server
+//! does (RFC 4616 §2). The tables, of Unicode 3.2, are those of the crate `stringprep`.
+//! What has no such form, because a character is newer or prohibited, is nothing that
+//! this program makes; where it is stored already, it is compared as it is.
+
+use std::borrow::Cow;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::Md5;
@@ -56,10 +59,30 @@ pub fn push_hex(octets: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Whether SASLprep would leave a name or password as it is, as far as we can tell.
+/// A name or password that SASLprep does not take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "SASLprep (RFC 4013) has no form of it: it has control characters, or ones that are newer \
+     than Unicode 3.2 (most emoji are), or mixes those that are written from the left with \
+     those from the right"
+)]
+pub struct NotPreparable;
+
+/// The form in which a name or password is compared (RFC 4013), never empty.
+///
+/// # Errors
+/// It has none.
+pub fn prepare(text: &str) -> Result<Cow<'_, str>, NotPreparable> {
+    match stringprep::saslprep(text) {
+        Ok(prepared) if !prepared.is_empty() => Ok(prepared),
+        Ok(_) | Err(_) => Err(NotPreparable),
+    }
+}
+
+/// Whether SASLprep leaves it as it is.
 #[must_use]
-pub fn is_prepared(text: &[u8]) -> bool {
-    text.iter().all(|octet| matches!(octet, b' '..=b'~'))
+pub fn is_prepared(text: &str) -> bool {
+    prepare(text).is_ok_and(|prepared| prepared == text)
 }
 
 #[cfg(test)]
@@ -79,18 +102,31 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_tables() {
-        let check = |text: &str, expected: bool| {
-            assert_eq!(is_prepared(text.as_bytes()), expected, "{text:?}");
+    fn what_is_prepared() {
+        let check = |text: &str, expected: Option<&str>| {
+            let prepared = prepare(text);
+            assert_eq!(prepared.as_deref().ok(), expected, "{text:?}");
+            assert_eq!(is_prepared(text), expected == Some(text), "{text:?}");
+            if let Some(prepared) = expected {
+                assert!(is_prepared(prepared), "{text:?}: once is enough");
+            }
         };
-        check("user", true);
-        check("a b~!", true);
-        // RFC 4013 §3: the soft hyphen goes, the ordinal indicator becomes a letter, the
-        // control character is prohibited. We know none of it.
-        check("I\u{ad}X", false);
-        check("\u{aa}", false);
-        check("\u{7}", false);
-        check("\u{7f}", false);
-        check("käthe", false);
+        // The examples of RFC 4013 §3.
+        check("I\u{ad}X", Some("IX"));
+        check("user", Some("user"));
+        check("USER", Some("USER"));
+        check("\u{aa}", Some("a"));
+        check("\u{2168}", Some("IX"));
+        check("\u{7}", None);
+        check("\u{627}1", None);
+        // What is typed in two ways.
+        check("ka\u{308}the", Some("k\u{e4}the"));
+        check("a\u{a0}b", Some("a b"));
+        check("a b~!", Some("a b~!"));
+        check("\u{7f}", None);
+        // Newer than its tables; nothing at all.
+        check("\u{1f600}", None);
+        check("\u{ad}", None);
+        check("", None);
     }
 }

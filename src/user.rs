@@ -1,17 +1,19 @@
 //! The name under which somebody authenticates (RFC 4954): a user of ours, a customer,
 //! or we ourselves at a smarthost.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::str::FromStr;
+
+use crate::sasl;
 
 /// Longest user name in octets: what every server takes (RFC 4616 §2).
 pub const USER_NAME_BYTES_MAX: usize = 255;
 
 /// A user name: 1 to [`USER_NAME_BYTES_MAX`] octets of UTF-8 without spaces and control
-/// characters. Two names are the same if their octets are.
-///
-/// Not here: SASLprep (RFC 4013). A name that is written in two ways is two names.
+/// characters. It is kept in the form of SASLprep (RFC 4013), so that it is the same name
+/// however it was typed. One that has no such form, and was stored by somebody else, is
+/// kept as it is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UserName(Box<str>);
 
@@ -32,12 +34,19 @@ impl FromStr for UserName {
     type Err = UserNameError;
 
     fn from_str(text: &str) -> Result<Self, UserNameError> {
-        let wrong = |c: char| c.is_whitespace() || c.is_control();
-        if text.is_empty() || text.len() > USER_NAME_BYTES_MAX || text.contains(wrong) {
+        if !is_name(text) {
             return Err(UserNameError);
         }
-        Ok(Self(text.into()))
+        Ok(Self(match sasl::prepare(text) {
+            Ok(Cow::Owned(prepared)) if is_name(&prepared) => prepared.into(),
+            _ => text.into(),
+        }))
     }
+}
+
+fn is_name(text: &str) -> bool {
+    let wrong = |c: char| c.is_whitespace() || c.is_control();
+    !text.is_empty() && text.len() <= USER_NAME_BYTES_MAX && !text.contains(wrong)
 }
 
 /// So that a table is searched with a text.
@@ -73,5 +82,21 @@ mod tests {
         check("a\tb", false);
         check("a\0", false);
         check("a\u{9b}b", false);
+    }
+
+    #[test]
+    fn a_name_has_one_form() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(text.parse::<UserName>().unwrap().as_str(), expected);
+        };
+        check("ka\u{308}the", "k\u{e4}the");
+        check("\u{2168}", "IX");
+        check("Branch", "Branch");
+        // No form, or one that is no name: as it is.
+        check("\u{1f600}", "\u{1f600}");
+        check("\u{ad}", "\u{ad}");
+        check("\u{a8}", "\u{a8}");
+        let long = "\u{fdfa}".repeat(USER_NAME_BYTES_MAX / 3);
+        check(&long, &long);
     }
 }

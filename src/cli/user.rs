@@ -77,12 +77,12 @@ impl User {
 impl Add {
     fn run(&self, out: &mut dyn Write) -> Result<Exit, Failure> {
         let user = name(&self.user)?;
-        prepared("the user name", user.as_str().as_bytes())?;
+        preparable("the user name", sasl::is_prepared(user.as_str()))?;
         let lock = Lock::take(&self.file)?;
         // What is wrong with the file is told before anybody types a password.
         let mut users = read(&self.file)?.unwrap_or_default();
         let password = read_password()?;
-        prepared("the password", password.reveal())?;
+        preparable("the password", password.prepared().is_some())?;
         let keep = if self.cram_md5 {
             Keep::Password
         } else {
@@ -153,17 +153,13 @@ fn name(text: &str) -> Result<UserName, Failure> {
         .map_err(|error| Failure::new(Exit::Usage, format!("the user name: {error}")))
 }
 
-/// SCRAM wants names and passwords prepared (RFC 4013). What we cannot prepare would be
-/// refused to a client that prepares it.
-fn prepared(what: &str, text: &[u8]) -> Result<(), Failure> {
-    if sasl::is_prepared(text) {
+/// SCRAM wants names and passwords prepared (RFC 4013). What has no such form would be
+/// refused by a client before it comes here.
+fn preparable(what: &str, it_is: bool) -> Result<(), Failure> {
+    if it_is {
         return Ok(());
     }
-    let what = format!(
-        "{what} has characters beyond ASCII, or control characters: clients write those in \
-         several ways (SASLprep, RFC 4013), which this program cannot tell to be the same; \
-         choose one in ASCII"
-    );
+    let what = format!("{what}: {}; choose another one", sasl::NotPreparable);
     Err(Failure::new(Exit::Usage, what))
 }
 

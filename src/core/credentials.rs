@@ -157,7 +157,11 @@ impl Credentials {
     ) -> bool {
         let stored = self.accounts.get(user).map(|account| &account.stored);
         match stored.and_then(|stored| stored.password()) {
-            Some(password) => cram::is_equal(&cram::digest(password, challenge), digest),
+            Some(password) => {
+                let is = |password: &_| cram::is_equal(&cram::digest(password, challenge), digest);
+                // Some clients prepare it (RFC 4013), others do not.
+                is(password) || password.prepared().is_some_and(|password| is(&password))
+            }
             None => {
                 // As long as for one that has a password, and never right.
                 let _ = cram::is_equal(&cram::digest(&self.nobodys(user), challenge), digest);
@@ -273,6 +277,12 @@ mod tests {
         check("branch", "Swordfish", false);
         check("alice", "b", false);
         check("nobody", "swordfish", false);
+        let typed = Credentials::new([shared("k\u{e4}the", "pa\u{308}ss")]).unwrap();
+        for (text, expected) in [("pa\u{308}ss", true), ("p\u{e4}ss", true), ("pass", false)] {
+            let digest = cram::digest(&password(text), b"<challenge>");
+            let got = typed.is_digest(&user("ka\u{308}the"), b"<challenge>", &digest);
+            assert_eq!(got, expected, "{text:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the session. The mechanisms are beside it: [`cram`] (RFC 2195) and [`scram`]
 //! (RFC 5802, RFC 7677); PLAIN (RFC 4616) and LOGIN are short enough to stand in the
 //! exchange. What a client sends by PLAIN and CRAM-MD5 it sends by POP3, too, so that is
-//! in [`sasl`](crate::sasl). [`stored`] is what is kept of a password,
+//! in [`sasl`]. [`stored`] is what is kept of a password,
 //! [`users`] the file in which that stands.
 //!
 //! # What is relied on
@@ -12,13 +12,15 @@
 //! Randomness comes from outside, as a [`Nonce`]: fresh for each exchange, and not to be
 //! guessed. Comparing secrets takes the same time wherever they differ.
 //!
+//! Names and passwords are compared in the form of SASLprep (RFC 4013, [`sasl`]): a name
+//! has it from where it is parsed on, a password where it is hashed
+//! ([`Password::prepared`]).
+//!
 //! # What is not here
 //!
 //! - Who may do what with a name: `route` decides that.
 //! - Whether a password is right: that takes tens of milliseconds of a CPU, on purpose.
 //!   The exchange asks; the core lets another thread find out ([`stored::Stored::verify`]).
-//! - SASLprep (RFC 4013): names and passwords are compared as they came, and new ones are
-//!   taken in ASCII only (see [`sasl`](crate::sasl)).
 //! - Channel binding (SCRAM-SHA-256-PLUS) and security layers.
 
 pub mod base64;
@@ -32,6 +34,8 @@ use std::fmt;
 use std::ops::Deref;
 
 use zeroize::Zeroizing;
+
+use crate::sasl;
 
 /// Longest password in octets. A line of an exchange holds 12,288 octets (RFC 4954 §4)
 /// for everything; nobody types a longer one.
@@ -173,6 +177,13 @@ impl Password {
         Self::new(text.to_owned())
     }
 
+    /// The form in which it is compared and hashed (RFC 4013). `None` if it has none.
+    #[must_use]
+    pub fn prepared(&self) -> Option<Self> {
+        let prepared = sasl::prepare(&self.0).ok()?;
+        Self::new(prepared.into_owned()).ok()
+    }
+
     /// The octets, for the place that hashes or sends them.
     #[must_use]
     pub fn reveal(&self) -> &[u8] {
@@ -291,6 +302,18 @@ mod tests {
             assert!(Password::new(wrong.to_owned()).is_err());
         }
         assert!(Password::from_octets(b"\xff").is_err());
+    }
+
+    #[test]
+    fn a_password_has_one_form() {
+        let password = |text: &str| Password::new(text.to_owned()).unwrap();
+        let two = password("pa\u{308}ss").prepared();
+        assert_eq!(two, Some(password("p\u{e4}ss")));
+        assert_eq!(password("a b").prepared(), Some(password("a b")));
+        assert_eq!(password("\u{7}").prepared(), None);
+        // What becomes too long by it has none.
+        let long = "\u{fdfa}".repeat(PASSWORD_BYTES_MAX / 3);
+        assert_eq!(password(&long).prepared(), None);
     }
 
     #[test]

@@ -55,9 +55,12 @@ fn xor(left: &Hash, right: &Hash) -> Zeroizing<Hash> {
 pub struct Salted(Zeroizing<Hash>);
 
 impl Salted {
-    /// PBKDF2: thousands of HMACs.
+    /// PBKDF2 of the prepared password: thousands of HMACs. One that has no prepared form
+    /// is taken as it is.
     #[must_use]
     pub fn derive(password: &Password, salt: &[u8], iterations: u32) -> Self {
+        let prepared = password.prepared();
+        let password = prepared.as_ref().unwrap_or(password);
         let mut salted = Zeroizing::new(Hash::default());
         pbkdf2::pbkdf2_hmac::<Sha256>(password.reveal(), salt, iterations, &mut *salted);
         Self(salted)

@@ -233,7 +233,7 @@ fn plain(message: &[u8]) -> Step {
         return Step::Wrong(None);
     };
     let authorize_as = (!authorize_as.is_empty()).then_some(authorize_as);
-    if authorize_as.is_some_and(|other| other != user.as_str().as_bytes()) {
+    if authorize_as.is_some_and(|other| name(other).as_ref() != Some(&user)) {
         // Nobody acts for another one here.
         return Step::Wrong(Some(user));
     }
@@ -255,7 +255,7 @@ fn name(octets: &[u8]) -> Option<UserName> {
 }
 
 fn is_same(authorize_as: Option<&str>, user: &UserName) -> bool {
-    authorize_as.is_none_or(|other| other == user.as_str())
+    authorize_as.is_none_or(|other| other.parse().as_ref() == Ok(user))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What is kept of a user's password.
 //!
 //! A password is kept as argon2id (for PLAIN and LOGIN) and as keys of SCRAM-SHA-256;
-//! from neither it can be read. Where CRAM-MD5 is wanted the password itself must be
-//! kept. One line of text holds them all, separated by spaces:
+//! from neither it can be read. Both are of the prepared password (RFC 4013). Where
+//! CRAM-MD5 is wanted the password itself must be kept, as it was typed: its clients do
+//! not agree on whether they prepare it. One line of text holds them all, separated by spaces:
 //!
 //! | begins with | is |
 //! |---|---|
@@ -94,8 +95,10 @@ impl Stored {
     /// Takes tens of milliseconds.
     #[must_use]
     pub fn new(password: &Password, keep: Keep, salts: &Salts) -> Self {
+        let prepared = password.prepared();
+        let hashed = prepared.as_ref().unwrap_or(password);
         let phc = argon2()
-            .hash_password_with_salt(password.reveal(), &salts.argon2)
+            .hash_password_with_salt(hashed.reveal(), &salts.argon2)
             .expect("a password and salt of these sizes can be hashed");
         Self {
             argon2: Some(phc.to_string().into()),
@@ -154,8 +157,21 @@ impl Stored {
 
     /// Whether this is the password of what is stored; `None` is a user that does not
     /// exist. Takes tens of milliseconds of a CPU and as many MiB, whatever is wrong.
+    ///
+    /// What is not prepared is tried as it is, too: what is stored may come from a program
+    /// that did not prepare it.
     #[must_use]
     pub fn verify(stored: Option<&Self>, password: &Password) -> bool {
+        match password.prepared() {
+            // Both always: the time tells nothing about what is stored.
+            Some(prepared) if prepared != *password => {
+                Self::is_it(stored, &prepared) | Self::is_it(stored, password)
+            }
+            Some(_) | None => Self::is_it(stored, password),
+        }
+    }
+
+    fn is_it(stored: Option<&Self>, password: &Password) -> bool {
         if let Some(phc) = stored.and_then(|stored| stored.argon2.as_deref()) {
             return PasswordHash::new(phc)
                 .is_ok_and(|hash| argon2().verify_password(password.reveal(), &hash).is_ok());
@@ -164,7 +180,10 @@ impl Stored {
             Some(Self {
                 shared: Some(shared),
                 ..
-            }) => shared.reveal().ct_eq(password.reveal()).into(),
+            }) => {
+                let is = |known: &Password| known.reveal().ct_eq(password.reveal()).into();
+                shared.prepared().is_some_and(|known| is(&known)) || is(shared)
+            }
             Some(Self {
                 scram: Some(keys), ..
             }) => keys.verify(password),
@@ -304,6 +323,31 @@ mod tests {
             &["SCRAM-SHA-256", "PLAIN", "LOGIN"],
         );
         assert!(!Stored::verify(None, &swordfish));
+    }
+
+    /// However it is typed, and whoever stored it.
+    #[test]
+    fn one_password_in_two_forms() {
+        let (one, two) = ("p\u{e4}ss", "pa\u{308}ss");
+        let unprepared = argon2()
+            .hash_password_with_salt(two.as_bytes(), &SALTS.argon2)
+            .unwrap();
+        for (stored, by_the_other) in [
+            (Stored::new(&password(one), Keep::Hashes, &SALTS), true),
+            (Stored::new(&password(two), Keep::Password, &SALTS), true),
+            (Stored::shared(password(two)), true),
+            (Stored::shared(password(one)), true),
+            // Its client goes on as before.
+            (Stored::parse(&unprepared.to_string()).unwrap(), false),
+        ] {
+            let verify = |text: &str| Stored::verify(Some(&stored), &password(text));
+            assert!(verify(two), "{stored:?}");
+            assert_eq!(verify(one), by_the_other, "{stored:?}");
+            assert!(!verify("pass"), "{stored:?}");
+        }
+        let keys = |text: &str| Keys::derive(&password(text), b"salt", scram::ITERATIONS_MIN);
+        assert_eq!(keys(one), keys(two));
+        assert!(!Stored::verify(None, &password(two)));
     }
 
     #[test]

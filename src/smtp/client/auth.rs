@@ -11,8 +11,9 @@
 //! EXTERNAL (RFC 4422 appendix A) is for a host that is to know us by the certificate
 //! that we have shown in TLS: then nothing else is tried, and nothing in clear.
 //!
-//! Names and passwords beyond ASCII do not go by SCRAM, which wants them prepared: see
-//! [`sasl`].
+//! SCRAM wants names and passwords prepared (RFC 4013, [`sasl`]): those that have no such
+//! form do not go by it. By the other mechanisms a password goes as it was written down,
+//! since it is the host that prepares it (RFC 4616 §2).
 
 use std::fmt;
 
@@ -140,8 +141,7 @@ pub(super) fn start(
         }
         Credentials::Password { user, password } => (user, password),
     };
-    let prepared =
-        sasl::is_prepared(user.as_str().as_bytes()) && sasl::is_prepared(password.reveal());
+    let prepared = sasl::is_prepared(user.as_str()) && password.prepared().is_some();
     let usable = |mechanism: &Mechanism| match mechanism {
         Mechanism::External => false,
         Mechanism::ScramSha256 => prepared && offered(*mechanism),
@@ -149,7 +149,7 @@ pub(super) fn start(
     };
     let Some(mechanism) = allowed.iter().find(usable) else {
         return Err(if offered(Mechanism::ScramSha256) {
-            SessionError::AuthNotAscii
+            SessionError::AuthNotPreparable
         } else {
             SessionError::AuthNotOffered
         });

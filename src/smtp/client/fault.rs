@@ -97,9 +97,9 @@ pub enum SessionError {
         /// Whether there was TLS.
         channel: Channel,
     },
-    /// Our name or password is not in ASCII, and the host offers only mechanisms that
-    /// take it in a form which we cannot make (RFC 4013).
-    AuthNotAscii,
+    /// Our name or password has no prepared form (RFC 4013), and the host offers only
+    /// mechanisms that want it.
+    AuthNotPreparable,
     /// What the host said in the exchange is not what one says that knows the password.
     AuthUntrusted {
         /// By which mechanism.
@@ -119,7 +119,7 @@ impl SessionError {
             | Self::TlsInjection
             | Self::AuthNotOffered
             | Self::ExternalNotOffered { .. }
-            | Self::AuthNotAscii
+            | Self::AuthNotPreparable
             | Self::AuthUntrusted { .. } => Reach::Host,
             Self::Aborted => Reach::Session,
             Self::Refused { stage, .. }
@@ -166,7 +166,7 @@ impl SessionError {
             | Self::TlsInjection
             | Self::AuthNotOffered
             | Self::ExternalNotOffered { .. }
-            | Self::AuthNotAscii
+            | Self::AuthNotPreparable
             | Self::AuthUntrusted { .. }
             | Self::Aborted => None,
         }
@@ -211,7 +211,7 @@ impl SessionError {
             Self::TlsNotOffered
             | Self::AuthNotOffered
             | Self::ExternalNotOffered { .. }
-            | Self::AuthNotAscii
+            | Self::AuthNotPreparable
             | Self::AuthUntrusted { .. } => Permanence::Permanent,
             _ => Permanence::Temporary,
         }
@@ -235,7 +235,7 @@ impl SessionError {
         match self {
             Self::AuthNotOffered
             | Self::ExternalNotOffered { .. }
-            | Self::AuthNotAscii
+            | Self::AuthNotPreparable
             | Self::AuthUntrusted { .. } => true,
             Self::Refused { stage, .. } => matches!(stage, Stage::Auth),
             _ => false,
@@ -262,7 +262,7 @@ impl SessionError {
             Self::TlsInjection
             | Self::AuthNotOffered
             | Self::ExternalNotOffered { .. }
-            | Self::AuthNotAscii
+            | Self::AuthNotPreparable
             | Self::AuthUntrusted { .. } => Enhanced::new(4, 7, 0),
         }
     }
@@ -323,10 +323,11 @@ impl fmt::Display for SessionError {
                 "this host is to know us by our certificate (auth = \"external\"), and it does not \
                  offer AUTH EXTERNAL: it may not know the authority of our certificate",
             ),
-            Self::AuthNotAscii => f.write_str(
-                "our user name or password for this host has characters beyond ASCII, and the \
-                 host offers only mechanisms by which they cannot be sent (SASLprep, RFC 4013); \
-                 under TLS they go by PLAIN or LOGIN, or have the password changed",
+            Self::AuthNotPreparable => f.write_str(
+                "our user name or password for this host has characters that SASLprep \
+                 (RFC 4013) does not take, such as control characters and most emoji, and the \
+                 host offers only mechanisms by which they cannot be sent; under TLS they go by \
+                 PLAIN or LOGIN, or have the password changed",
             ),
             Self::AuthUntrusted { mechanism } => write!(
                 f,
