@@ -77,6 +77,8 @@ pub enum Fact {
         data_cores: usize,
         /// Where the spool is.
         spool: String,
+        /// What it may do on this machine.
+        rights: String,
     },
     /// A log was read at the start.
     Recovered {
@@ -332,12 +334,17 @@ impl fmt::Display for Fact {
                 listeners,
                 data_cores,
                 spool,
+                rights,
             } => {
                 write!(f, "ready: listening on ")?;
                 for (i, listener) in listeners.iter().enumerate() {
                     write!(f, "{}{listener}", if i == 0 { "" } else { ", " })?;
                 }
-                write!(f, "; {data_cores} data cores; spool in {}", Escaped(spool))
+                write!(
+                    f,
+                    "; {data_cores} data cores; spool in {}; {rights}",
+                    Escaped(spool)
+                )
             }
             Self::Recovered {
                 log,

@@ -373,6 +373,32 @@ fn completions_and_manual_pages_are_made() {
         out.contains("turnspool\\-queue\\-list") && out.contains("older"),
         "{out}"
     );
+    let (exit, out, _) = run(&["man", "turnspool.toml"]);
+    assert_eq!(exit, Exit::Done);
+    for section in crate::config::options::sections() {
+        assert!(
+            out.contains(section.path),
+            "[{}] has no heading",
+            section.path
+        );
+        for option in &section.options {
+            let name = format!("\\fB{}\\fR", option.name.replace('-', "\\-"));
+            assert!(
+                option.section.is_some() || out.contains(&name),
+                "{name} is not there"
+            );
+        }
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let into = directory.path().to_str().expect("a name in UTF-8");
+    assert_eq!(run(&["man", "--into", into]).0, Exit::Done);
+    for page in ["turnspool.1", "turnspool-queue-list.1", "turnspool.toml.5"] {
+        assert!(directory.path().join(page).is_file(), "{page} is not there");
+    }
+    assert!(
+        !directory.path().join("turnspool-demo-line.1").exists(),
+        "hidden commands stay so"
+    );
     assert_eq!(run(&["man", "dance"]).0, Exit::Usage);
 }
 

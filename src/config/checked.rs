@@ -21,6 +21,7 @@ use crate::route::{HostName, Network, Scope};
 mod collector;
 mod customer;
 mod mailbox;
+mod retry;
 mod site;
 
 pub use super::options::{ListenWhen, ListenerRole, ListenerTls, LogFormat, SmarthostTls};
@@ -28,6 +29,8 @@ pub(super) use collector::name as collector_name;
 pub use collector::{Collector, Means, Provider};
 pub use customer::{Customer, Release as CustomerRelease};
 pub use mailbox::{DomainMailbox, Mailbox, Whose};
+pub use retry::Retry;
+pub(super) use retry::{retry, route_retry};
 pub use site::{Driver, Link};
 
 /// Everything that `serve` needs to know.
@@ -37,6 +40,8 @@ pub struct Config {
     pub hostname: Domain,
     /// Where mail is kept.
     pub spool: Spool,
+    /// What the server may do on this machine.
+    pub process: Process,
     /// Threads that carry mail.
     pub cores: Cores,
     /// What clients may use.
@@ -84,6 +89,15 @@ pub struct Spool {
     pub bytes_max: Option<u64>,
     /// Octets left free on the disk.
     pub free_bytes_min: u64,
+}
+
+/// See `[process]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Process {
+    /// Whom the server becomes once its ports are bound. `None`: it stays who it is.
+    pub user: Option<String>,
+    /// Whether it gives up what it does not need.
+    pub sandbox: bool,
 }
 
 /// See `[cores]`.
@@ -241,33 +255,6 @@ pub struct Route {
     pub retry: Option<Retry>,
 }
 
-/// See `[retry]`.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Retry {
-    /// Growing intervals.
-    Exponential {
-        /// The first interval.
-        first: Duration,
-        /// 1.0 to 10.0.
-        factor: f64,
-        /// The longest interval.
-        longest: Duration,
-        /// From arrival to the failure notice.
-        give_up: Duration,
-        /// From arrival to the delay notice, if there is one.
-        warn: Option<Duration>,
-    },
-    /// A number of tries.
-    Fixed {
-        /// At least 1.
-        tries: u32,
-        /// Between two tries.
-        every: Duration,
-        /// From arrival to the delay notice, if there is one.
-        warn: Option<Duration>,
-    },
-}
-
 /// See `[admin]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Admin {
@@ -350,6 +337,10 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             segment_bytes: file.spool.segment_size.0 / PAGE_BYTES * PAGE_BYTES,
             bytes_max: file.spool.size_max.map(|size| size.0),
             free_bytes_min: file.spool.free_min.0,
+        },
+        process: Process {
+            user: (*file.process.user).clone(),
+            sandbox: *file.process.sandbox,
         },
         cores: Cores {
             data: file
@@ -503,72 +494,6 @@ fn delivery(delivery: &options::Delivery, surroundings: &Surroundings) -> Delive
         mx_port: *delivery.mx_port,
     }
 }
-
-/// When a delivery is tried again.
-pub(super) fn retry(retry: &options::Retry) -> Retry {
-    let warn = (!retry.warn.is_zero()).then_some(*retry.warn);
-    // Under a preset with a number of tries, a written interval means growing ones.
-    let growing = super::consistency::writes_growing_intervals(retry);
-    match (*retry.tries, *retry.every) {
-        (Some(tries), Some(every)) if !growing => Retry::Fixed { tries, every, warn },
-        _ => Retry::Exponential {
-            first: *retry.first,
-            factor: *retry.factor,
-            longest: *retry.longest,
-            give_up: *retry.give_up,
-            warn,
-        },
-    }
-}
-
-/// What a route says of its own, and the rest as for all.
-pub(super) fn route_retry(own: &options::RouteRetry, all: Retry) -> Retry {
-    let all_warn = match all {
-        Retry::Exponential { warn, .. } | Retry::Fixed { warn, .. } => warn,
-    };
-    let warn = match *own.warn {
-        Some(warn) => (!warn.is_zero()).then_some(warn),
-        None => all_warn,
-    };
-    if let (Some(tries), Some(every)) = (*own.tries, *own.every) {
-        return Retry::Fixed { tries, every, warn };
-    }
-    let growing = own.first.is_some()
-        || own.factor.is_some()
-        || own.longest.is_some()
-        || own.give_up.is_some();
-    match (all, growing) {
-        (Retry::Fixed { tries, every, .. }, false) => Retry::Fixed { tries, every, warn },
-        (all, _) => {
-            let (first, factor, longest, give_up) = match all {
-                Retry::Exponential {
-                    first,
-                    factor,
-                    longest,
-                    give_up,
-                    ..
-                } => (first, factor, longest, give_up),
-                Retry::Fixed { .. } => GROWING,
-            };
-            Retry::Exponential {
-                first: own.first.unwrap_or(first),
-                factor: own.factor.unwrap_or(factor),
-                longest: own.longest.unwrap_or(longest),
-                give_up: own.give_up.unwrap_or(give_up),
-                warn,
-            }
-        }
-    }
-}
-
-/// First, factor, longest and give_up for a route that wants growing intervals where
-/// all others have a number of tries: the defaults of `[retry]`.
-const GROWING: (Duration, f64, Duration, Duration) = (
-    Duration::from_secs(600),
-    2.0,
-    Duration::from_secs(4 * 3600),
-    Duration::from_secs(5 * 86_400),
-);
 
 fn log(log: &options::Log) -> Log {
     Log {

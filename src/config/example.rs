@@ -29,6 +29,7 @@ type Section = (&'static str, &'static [(&'static str, &'static str)]);
 const RELAY: &[Section] = &[
     ("", &[("hostname", "\"relay.example\"")]),
     ("spool", &[("directory", "\"/var/spool/turnspool\"")]),
+    ("process", &[]),
     ("cores", &[]),
     ("limits", &[]),
     ("listener", &[("address", "\"0.0.0.0:25\"")]),
@@ -79,6 +80,7 @@ const BACKUP_SPOOL: &[Section] = &[
             ("size_max", "\"20GiB\""),
         ],
     ),
+    ("process", &[]),
     ("cores", &[]),
     ("limits", &[]),
     ("listener", &[("address", "\"0.0.0.0:25\"")]),
@@ -125,6 +127,7 @@ const SITE_GATEWAY: &[Section] = &[
             ("segment_size", "\"16MiB\""),
         ],
     ),
+    ("process", &[]),
     ("limits", &[]),
     ("listener", &[("address", "\"0.0.0.0:25\"")]),
     (
@@ -254,7 +257,7 @@ fn write_section(out: &mut String, section: &SectionInfo, set: &[(&str, &str)], 
     };
     if !section.path.is_empty() {
         out.push('\n');
-        comment(out, &text(section.doc));
+        comment(out, &paragraph(section.doc));
         if refused {
             comment(
                 out,
@@ -275,7 +278,8 @@ fn write_section(out: &mut String, section: &SectionInfo, set: &[(&str, &str)], 
         if i > 0 || section.path.is_empty() {
             out.push('\n');
         }
-        comment(out, &described(option));
+        let (about, notes) = described(option);
+        comment(out, &format!("{about} [{notes}]"));
         let value = set.iter().find(|(name, _)| *name == option.name);
         let path = join(section.path, option.name);
         let bare = |value: &str| value.trim_matches('"').to_owned();
@@ -336,15 +340,17 @@ fn join(path: &str, name: &str) -> String {
 }
 
 /// Doc lines as one paragraph.
-fn text(doc: &[&str]) -> String {
+#[must_use]
+pub fn paragraph(doc: &[&str]) -> String {
     doc.iter()
         .map(|line| line.trim())
         .collect::<Vec<_>>()
         .join(" ")
 }
 
-/// The documentation with kind, bounds and default in brackets.
-fn described(option: &OptionInfo) -> String {
+/// The documentation of an option; and its kind, bounds and default.
+#[must_use]
+pub fn described(option: &OptionInfo) -> (String, String) {
     let mut notes = vec![option.wanted.to_owned()];
     if let Some((least, most)) = &option.bounds {
         notes.push(format!("{least} to {most}"));
@@ -358,7 +364,7 @@ fn described(option: &OptionInfo) -> String {
     if let Some(small_site) = &option.small_site {
         notes.push(format!("small-site: {small_site}"));
     }
-    format!("{} [{}]", text(option.doc), notes.join("; "))
+    (paragraph(option.doc), notes.join("; "))
 }
 
 fn line(out: &mut String, off: &str, text: &str) {

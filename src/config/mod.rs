@@ -42,7 +42,7 @@ pub use checked::{
     ADMIN_SOCKET_NAME, Admin, Collector, Config, Cores, Customer, CustomerRelease, Delivery,
     DeliveryMode, Dns, DomainMailbox, Driver, LISTENER_DEFAULT, Limits, Link, ListenWhen, Listener,
     ListenerRole, ListenerTls, Log, LogDetail, LogFormat, LogTarget, Login, Mailbox, Means,
-    Provider, Relay, Retry, Route, SPOOL_DIRECTORY_DEFAULT, Smarthost, SmarthostLogin,
+    Process, Provider, Relay, Retry, Route, SPOOL_DIRECTORY_DEFAULT, Smarthost, SmarthostLogin,
     SmarthostTls, Spool, Tls, WakeUp, Whose,
 };
 

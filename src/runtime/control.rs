@@ -33,6 +33,7 @@ use crate::runtime::log::report_control;
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::maildir;
 use crate::runtime::recipients::Shelf;
+use crate::runtime::service_manager;
 use crate::runtime::storeroom::Storeroom;
 use crate::runtime::wake;
 
@@ -185,6 +186,7 @@ pub async fn run(start: Start) -> Result<Exit, String> {
     open()?;
     drivers.watch(&control);
     control.turn(ControlCompletion::Timer);
+    service_manager::watch(&control);
     // The sender lives in the shell until the core says Exit.
     Ok(exited.await.unwrap_or(Exit::CutOff))
 }
@@ -381,6 +383,7 @@ impl Control {
                 });
             }
             ControlOperation::LoadConfiguration => {
+                service_manager::reloading();
                 let loaded = (self.0.borrow().load)();
                 let loaded = loaded.map(|Loaded { reconfigured, book }| {
                     self.0.borrow_mut().book = Rc::new(book);
@@ -409,7 +412,10 @@ impl Control {
                     return Some(ControlCompletion::Trouble { what });
                 }
             }
-            ControlOperation::Report(fact) => report_control(&fact),
+            ControlOperation::Report(fact) => {
+                report_control(&fact);
+                service_manager::tell(&fact);
+            }
             ControlOperation::Exit { clean } => {
                 if let Some(exit) = self.0.borrow_mut().exit.take() {
                     let _ = exit.send(if clean { Exit::Clean } else { Exit::CutOff });

@@ -1,7 +1,11 @@
 //! How the server starts and ends.
 //!
-//! 1. The spool directory is locked; whoever comes second is told so.
-//! 2. Addresses are bound, so that one that is taken stops the start with a clear line.
+//! 1. Addresses are bound, so that one that is taken stops the start with a clear line;
+//!    or the service manager has bound them. Then the server becomes the user that it
+//!    is to run as ([`rights`]): what comes now comes with this user's rights, so that a
+//!    reload can do it again.
+//! 2. The spool directory is locked; whoever comes second is told so. The server gives
+//!    up what it does not need.
 //! 3. All logs are read. Nothing is served before the queue is whole.
 //! 4. The control core starts on this thread: signals, the admin socket.
 //! 5. Data cores start on their threads, and only then the sockets listen: who can
@@ -12,7 +16,6 @@
 //! on stable storage by then.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -43,7 +46,10 @@ use crate::runtime::link::{Drivers, memory};
 use crate::runtime::log::{report, report_control};
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::net;
+use crate::runtime::ports;
 use crate::runtime::recipients::Shelf;
+use crate::runtime::rights::{self, Footprint};
+use crate::runtime::service_manager;
 use crate::runtime::settings;
 use crate::runtime::storeroom::{Storeroom, log_path, logs};
 use crate::runtime::threads::{self, Placement};
@@ -90,13 +96,15 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     // A huge page is two mebibytes for one session. What needs much memory at once is
     // mapped from files here. Where the kernel refuses, memory costs more, that is all.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    let listeners = ports::bind(&config).map_err(ServeError)?;
+    rights::leave_root(&config).map_err(ServeError)?;
     let ledger = Ledger::default();
     let recipients = Arc::new(Shelf::default());
     let settings = settings_of(&config, &ledger, &recipients, clock).map_err(ServeError)?;
     let settings = Arc::new(settings);
     let data_cores = config.cores.data;
     let (spool, logs, directories) = open_spool(&config.spool.directory, data_cores)?;
-    let listeners = bind(&config)?;
+    let rights = rights::confine(&config).map_err(ServeError)?;
     let began = clock.now();
     let storeroom = Arc::new(Storeroom::new(directories.clone()));
     let restarted = read_logs(spool, &directories)?;
@@ -144,10 +152,12 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
             .collect(),
         data_cores: usize::from(data_cores),
         spool: ground.config.spool.directory.display().to_string(),
+        rights: rights.to_string(),
     };
     let open = Box::new(move || {
         start_data_cores(waiting, pin, &starts)?;
         report_control(&fact);
+        service_manager::tell(&fact);
         Ok(())
     });
     ground.control(reload, open)
@@ -298,6 +308,7 @@ impl Ground {
         };
         let servers = dns.servers.clone();
         let old = self.config.clone();
+        let kept = Footprint::of(&old);
         let clock = self.clock;
         let sessions = Arc::clone(&self.sessions);
         let permits = Arc::clone(&self.permits);
@@ -305,7 +316,10 @@ impl Ground {
         let recipients = Arc::clone(&self.recipients);
         let load = Box::new(move || {
             let new = reload()?;
-            let needs_restart = needs_restart(&old, &new);
+            let mut needs_restart = needs_restart(&old, &new);
+            if old.process.sandbox && !kept.covers(&Footprint::of(&new)) {
+                needs_restart.push("what it writes to and runs (process.sandbox)".to_owned());
+            }
             let mut new = new;
             // What takes a restart stays as it is.
             new.cores = old.cores;
@@ -411,6 +425,7 @@ pub fn host_book(config: &Config) -> Result<HostBook, String> {
 /// Keys whose change takes a restart, by their names in the file.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let changed = [
+        ("process", old.process != new.process),
         ("spool", old.spool != new.spool),
         ("cores", old.cores != new.cores),
         ("listener", old.listeners != new.listeners),
@@ -527,33 +542,6 @@ fn raise_descriptors() {
     };
     // Where it is not allowed the old limit holds, and what it makes fail is told then.
     let _ = setrlimit(Resource::Nofile, raised);
-}
-
-/// Binds every address once for each data core.
-fn bind(config: &Config) -> Result<Vec<Vec<std::net::TcpListener>>, ServeError> {
-    (0..config.cores.data)
-        .map(|_| {
-            config
-                .listeners
-                .iter()
-                .map(|listener| bind_one(listener.address))
-                .collect()
-        })
-        .collect()
-}
-
-fn bind_one(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
-    net::bind(address).map_err(|error| {
-        let advice = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another program listens there",
-            std::io::ErrorKind::PermissionDenied => {
-                "ports below 1024 need the capability CAP_NET_BIND_SERVICE"
-            }
-            std::io::ErrorKind::AddrNotAvailable => "this host has no such address",
-            _ => "look at [[listener]] in the configuration",
-        };
-        ServeError(format!("listening on {address} failed ({error}): {advice}"))
-    })
 }
 
 /// Random octets of the system, for what outsiders try to guess.

@@ -28,6 +28,7 @@ mod real_clients;
 mod recipients;
 mod relaying;
 mod release;
+mod service;
 mod site;
 mod smtp_sink;
 mod stop;

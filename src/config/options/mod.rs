@@ -14,7 +14,8 @@ pub use delivery::{
 };
 pub use delivery::{DeliveryModeWord, SmarthostAuth, SmarthostTls};
 pub use server::{
-    Admin, Cores, Limits, ListenerSection, Log, LogDetail, Relay, SpoolSection, Tls, WakeUp,
+    Admin, Cores, Limits, ListenerSection, Log, LogDetail, Process, Relay, SpoolSection, Tls,
+    WakeUp,
 };
 pub use server::{ListenWhen, ListenerRole, ListenerTls, LogFormat};
 pub use site::{Action, BudgetPeriod, CollectKind, Existing, LinkKind, MailboxSource, Oversize};
@@ -46,6 +47,8 @@ section! {
         preset: PresetWord = is(PresetWord::Spool);
         /// Where mail is kept until it is delivered.
         spool: SpoolSection = options();
+        /// What the server may do on this machine.
+        process: Process = options();
         /// Threads that carry mail.
         cores: Cores = options();
         /// What clients may use. Over a limit they are told to come back.

@@ -29,6 +29,21 @@ section! {
 }
 
 section! {
+    /// What the server may do on this machine.
+    pub struct Process in "process" {
+        /// Whom the server becomes once its ports are bound, if root starts it. Its
+        /// files must be readable by this user: a reload reads them again. A service
+        /// manager that starts it as that user does as well.
+        user: Option<String> = unset("whoever starts it");
+        /// Whether the server gives up writing anywhere but to its spool, its Maildirs,
+        /// its log and its sockets, and running programs (Landlock). Where it has
+        /// programs to run (pppd, commands), it keeps all its rights, since what it
+        /// gives up its programs would lose too.
+        sandbox: bool = is(true);
+    }
+}
+
+section! {
     /// Threads that carry mail. Each has its own spool log.
     pub struct Cores in "cores" {
         /// How many threads.

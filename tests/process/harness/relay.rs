@@ -34,17 +34,22 @@ impl Relay {
     /// Starts and waits until it takes connections.
     #[track_caller]
     pub(crate) fn start(setup: Setup) -> Self {
+        let mut relay = Self::unstarted(setup);
+        relay.start_again();
+        relay
+    }
+
+    /// With a directory of its own, in which nothing is yet.
+    pub(crate) fn unstarted(setup: Setup) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("turnspool-process-")
             .tempdir()
             .expect("a temporary directory");
-        let mut relay = Self {
+        Self {
             directory,
             setup,
             child: None,
-        };
-        relay.start_again();
-        relay
+        }
     }
 
     /// Starts on the same spool, after [`Self::kill`] or [`Self::stop`].
@@ -184,6 +189,13 @@ impl Relay {
         assert!(status.success(), "the relay ended with {status}");
         let log = self.log();
         assert!(!log.contains("panicked at"), "the relay panicked");
+    }
+
+    /// The exit code of a process that ends by itself, once it has.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        let status = self.ended()?;
+        self.child = None;
+        status.code()
     }
 
     fn ended(&mut self) -> Option<ExitStatus> {
