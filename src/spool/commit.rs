@@ -6,9 +6,10 @@
 //! the size of a batch follows the load by itself.
 //!
 //! What the machine relies on: the shell does each [`Output::Write`] when it is handed
-//! out, and answers it with [`Commit::written`]; and a sync that succeeds covers every
-//! octet written to that file before. At most one is out, but for a write without a sync
-//! ([`Commit::write_riders`]) while one is being synced; that one is answered first.
+//! out, in that order, and answers it with [`Commit::written`]; and a sync that succeeds
+//! covers every octet written to that file before it began. At most one is out, but for a
+//! write without a sync ([`Commit::write_riders`]) while one is being synced: that one the
+//! shell answers before anything else happens.
 //!
 //! Invariants:
 //!
@@ -17,6 +18,9 @@
 //!   last batch of a segment is always synced, with everything before it. So
 //!   `durable <= written <= appended`, and a batch that is durable makes all earlier
 //!   batches durable.
+//! - *A sync covers what it began with.* What is written while one is under way is not
+//!   taken to be covered by it, although it may be: who waits for it waits for the next
+//!   sync, which is one of the whole file.
 //! - *A batch lies in one segment.* The records of a message may lie in several.
 //! - *Committed means durable.* [`Committed`] is made in one place, behind the result
 //!   of a sync.
@@ -34,6 +38,9 @@
 
 mod batch;
 mod fault;
+mod flight;
+mod output;
+mod prepared;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,8 +51,11 @@ use spool_format::{
 };
 
 pub use self::batch::BatchNumber;
-use self::batch::{BEGIN_BYTES, Batch, END_BYTES, FIRST_OFFSET, Flight, Riders, Tail, epoch_of};
+use self::batch::{BEGIN_BYTES, Batch, END_BYTES, FIRST_OFFSET, Riders, Tail};
 pub use self::fault::{AppendError, WriteFault, WriteStep};
+use self::flight::Flights;
+pub use self::output::{Durability, Output};
+use self::prepared::Prepared;
 use crate::mail::{QueueId, Receipt};
 use crate::time::Instant;
 
@@ -110,60 +120,6 @@ pub enum Urgency {
     Rider,
 }
 
-/// How durable a write must be before it is answered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Durability {
-    /// In the page cache.
-    None,
-    /// These octets on stable storage: `RWF_DSYNC` will do.
-    Range,
-    /// Every octet of the file on stable storage: `fdatasync` behind the write.
-    File,
-}
-
-/// What the machine wants done, or tells.
-#[derive(PartialEq, Eq, Debug)]
-pub enum Output {
-    /// Write `bytes` at `offset`, make them as durable as `durability` says, and answer
-    /// with [`Commit::written`], giving the buffer back. `bytes` may be empty: then
-    /// only the sync is wanted.
-    Write {
-        /// The file.
-        segment: SegmentId,
-        /// Where in it.
-        offset: Offset,
-        /// What.
-        bytes: Vec<u8>,
-        /// How durable.
-        durability: Durability,
-    },
-    /// Everything appended before this ticket was taken is on stable storage.
-    Committed {
-        /// Whose.
-        ticket: Ticket,
-        /// The proof.
-        receipt: Committed,
-    },
-    /// It will never be committed.
-    Failed {
-        /// Whose.
-        ticket: Ticket,
-    },
-    /// This segment is full, and all its records but the last, which only says so, are on
-    /// stable storage. Nothing is written to it again.
-    SegmentClosed {
-        /// Which.
-        segment: SegmentId,
-        /// Behind its last record before the end record.
-        end: Offset,
-    },
-    /// The log is closed to writes for ever. Told once.
-    LogClosed {
-        /// Why.
-        fault: WriteFault,
-    },
-}
-
 /// The group-commit machine of one log.
 #[derive(Debug)]
 pub struct Commit {
@@ -171,15 +127,10 @@ pub struct Commit {
     epoch_seed: u64,
     begin: BeginRecord,
     tail: Tail,
-    /// The next segment that nobody was asked to prepare yet.
-    unasked: SegmentId,
-    /// Prepared, with their files, and not closed; in order.
-    ready: VecDeque<SegmentId>,
+    prepared: Prepared,
     /// Waiting to be written, in order. Only the last takes more records.
     pending: VecDeque<Batch>,
-    flight: Option<Flight>,
-    /// Written while `flight` is being synced; answered first.
-    ahead: Option<Flight>,
+    flights: Flights,
     pending_bytes: usize,
     /// The newest batch that has begun.
     newest: BatchNumber,
@@ -215,11 +166,9 @@ impl Commit {
                 queue_id_next: 0,
             },
             tail: Tail::new(epoch_seed, first),
-            unasked: first,
-            ready: VecDeque::new(),
+            prepared: Prepared::new(epoch_seed, first),
             pending: VecDeque::new(),
-            flight: None,
-            ahead: None,
+            flights: Flights::default(),
             pending_bytes: 0,
             newest: BatchNumber::START,
             wanted: BatchNumber::START,
@@ -342,14 +291,12 @@ impl Commit {
         // What is in flight with a sync is all there is: it is enough to wait. Another
         // batch behind it would have to be waited for again, for ever if this is called at
         // every turn.
-        let under_way =
-            |flight: &Flight| flight.number == self.newest && flight.durability != Durability::None;
-        if self.flight.as_ref().is_some_and(under_way) {
+        if self.flights.syncs(self.newest) {
             return;
         }
         self.open_batch();
         let batch = self.pending.back_mut().expect("open_batch left one");
-        batch.riders = Riders::Some;
+        batch.riders = batch.riders.max(Riders::Some);
         self.wanted = batch.number;
     }
 
@@ -371,47 +318,30 @@ impl Commit {
     /// A segment that was asked for by [`Commit::ask_segment`] is there: its file has
     /// its size and a synced header with the epoch asked for.
     pub fn segment_ready(&mut self, segment: SegmentId) {
-        assert!(
-            segment < self.unasked,
-            "segment {} was not asked for",
-            segment.0
-        );
         if self.fault.is_some() {
             // Nothing will be written to it.
+            self.prepared.check_asked(segment);
             return;
         }
-        let place = self.ready.partition_point(|&r| r < segment);
-        assert!(
-            self.ready.get(place) != Some(&segment),
-            "segment {segment:?} was made twice"
-        );
-        self.ready.insert(place, segment);
+        self.prepared.came(segment);
     }
 
     /// Names the next segment to be prepared, with its epoch.
     pub fn ask_segment(&mut self) -> (SegmentId, Epoch) {
-        let segment = self.unasked;
-        // 2^32 segments of 64 MiB are 256 PiB.
-        self.unasked = SegmentId(
-            segment
-                .0
-                .checked_add(1)
-                .expect("segment ids do not run out"),
-        );
-        (segment, epoch_of(self.epoch_seed, segment))
+        self.prepared.ask()
     }
 
     /// Segments asked for or prepared beyond the one that is being filled; `None` if
     /// even that one was not asked for yet.
     #[must_use]
     pub fn segments_ahead(&self) -> Option<u32> {
-        self.unasked.0.checked_sub(self.tail.segment.0 + 1)
+        self.prepared.behind(self.tail.segment)
     }
 
     /// Whether the segment that is being filled is there to be written to.
     #[must_use]
     pub fn has_segment(&self) -> bool {
-        self.ready.contains(&self.tail.segment)
+        self.prepared.has(self.tail.segment)
     }
 
     /// Octets that may still be appended to the segment that is being filled.
@@ -436,7 +366,7 @@ impl Commit {
     /// Nothing is in flight or waiting, and everything appended is durable.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.flight.is_none() && self.newest == self.durable
+        self.flights.is_empty() && self.newest == self.durable
     }
 
     /// The newest batch that is on stable storage, with all before it.
@@ -467,12 +397,11 @@ impl Commit {
 
     /// The write that [`Output::Write`] asked for has ended. `bytes` is its buffer.
     pub fn written(&mut self, result: Result<(), WriteFault>, bytes: Vec<u8>) {
-        let flight = self.ahead.take().or_else(|| self.flight.take());
-        let flight = flight.expect("a write was handed out");
+        let flight = self.flights.answered();
         self.pending_bytes -= flight.bytes;
         self.keep_buffer(bytes);
         if self.fault.is_some() {
-            // A write ahead of it failed meanwhile.
+            // The write beside it failed meanwhile.
             let failed = |(ticket, _)| Output::Failed { ticket };
             self.outputs.extend(flight.tickets.into_iter().map(failed));
             return;
@@ -481,7 +410,7 @@ impl Commit {
             self.fail(fault, flight.tickets);
             return;
         }
-        // A write may have gone ahead of a sync that covers less.
+        // A write may have gone beside a sync that covers less.
         self.written = self.written.max(flight.number);
         if flight.durability == Durability::None {
             assert!(flight.tickets.is_empty(), "a ticket waits for a sync");
@@ -494,8 +423,7 @@ impl Commit {
                 .push_back(Output::Committed { ticket, receipt });
         }
         if flight.ends_segment {
-            let closed = self.ready.pop_front();
-            assert_eq!(closed, Some(flight.segment), "segments close in order");
+            self.prepared.close(flight.segment);
             self.outputs.push_back(Output::SegmentClosed {
                 segment: flight.segment,
                 end: Offset(flight.end.0 - END_BYTES),
@@ -507,15 +435,18 @@ impl Commit {
     #[must_use]
     pub fn waits_for(&self, segment: SegmentId) -> bool {
         let first = self.pending.front();
-        self.flight.is_none()
-            && !self.ready.contains(&segment)
+        self.flights.is_empty()
+            && !self.prepared.has(segment)
             && first.is_some_and(|batch| batch.segment == segment)
     }
 
     /// Closes the log to writes, as a failed write does: for a segment that never comes.
     /// Only while nothing is in flight.
     pub fn close(&mut self, fault: WriteFault) {
-        assert!(self.flight.is_none(), "what is in flight is answered first");
+        assert!(
+            self.flights.is_empty(),
+            "what is in flight is answered first"
+        );
         if self.fault.is_none() {
             self.fail(fault, Vec::new());
         }
@@ -569,7 +500,7 @@ impl Commit {
         );
         let all_durable = self.durable.next() == batch.number;
         if !(batch.bytes.is_empty() && batch.tickets.is_empty() && all_durable) {
-            batch.riders = Riders::Some;
+            batch.riders = batch.riders.max(Riders::Some);
             self.push_batch();
         }
         let end = EndRecord {
@@ -583,23 +514,21 @@ impl Commit {
         self.pending_bytes += framed_bytes as usize;
         batch.ends_segment = true;
         self.wanted = batch.number;
-        let next = self.tail.segment.0.checked_add(1);
-        let next = SegmentId(next.expect("segment ids do not run out"));
-        self.tail = Tail::new(self.epoch_seed, next);
+        self.tail = Tail::new(self.epoch_seed, prepared::behind(self.tail.segment));
     }
 
     fn next_write(&mut self) -> Option<Output> {
-        if self.fault.is_some() || self.ahead.is_some() {
+        if self.fault.is_some() || self.flights.is_full() {
             return None;
         }
-        if self.flight.is_some() {
-            return self.write_ahead();
+        if !self.flights.is_empty() {
+            return self.write_beside();
         }
         let front = self.pending.front()?;
         let wanted = front.number <= self.wanted;
         let due =
             wanted || front.riders == Riders::Prompt || front.bytes.len() >= WRITE_AHEAD_BYTES;
-        if !due || self.ready.front() != Some(&front.segment) {
+        if !due || !self.prepared.is_next(front.segment) {
             return None;
         }
         let batch = self.pending.pop_front().expect("looked at above");
@@ -616,61 +545,28 @@ impl Commit {
         if must_sync && self.pending.iter().all(|b| b.riders == Riders::None) {
             self.riders_due = None;
         }
-        let bytes = batch.bytes.len();
-        self.flight = Some(Flight {
-            number: batch.number,
-            segment: batch.segment,
-            end: Offset(batch.offset.0 + u32::try_from(bytes).expect("a batch lies in a segment")),
-            bytes,
-            durability,
-            tickets: batch.tickets,
-            ends_segment: batch.ends_segment,
-        });
-        Some(Output::Write {
-            segment: batch.segment,
-            offset: batch.offset,
-            bytes: batch.bytes,
-            durability,
-        })
+        Some(self.flights.take_off(batch, durability))
     }
 
     /// Riders that are to be written at once, while a sync is under way. Only where their
-    /// batch is the last, and in the same segment: so the rule about the end of a segment
-    /// is none of its business. Who waits for a sync of that batch waits for the next.
-    fn write_ahead(&mut self) -> Option<Output> {
-        let flight = self.flight.as_ref()?;
+    /// batch is the last, so that the order of the batches is none of its business. Who
+    /// waits for a sync of that batch waits for the next.
+    fn write_beside(&mut self) -> Option<Output> {
         let [batch] = self.pending.make_contiguous() else {
             return None;
         };
-        let same = batch.segment == flight.segment && !flight.ends_segment && !batch.ends_segment;
-        let syncs = flight.durability != Durability::None;
-        if !syncs || !same || batch.riders != Riders::Prompt {
+        if batch.riders != Riders::Prompt || !self.flights.admit_beside(batch) {
             return None;
         }
-        let batch = self.pending.pop_front().expect("looked at above");
+        let mut batch = self.pending.pop_front().expect("looked at above");
         if batch.number <= self.wanted {
             self.push_batch();
             let next = self.pending.back_mut().expect("pushed above");
-            next.tickets = batch.tickets;
+            next.tickets = std::mem::take(&mut batch.tickets);
             next.riders = Riders::Some;
             self.wanted = next.number;
         }
-        let bytes = batch.bytes.len();
-        self.ahead = Some(Flight {
-            number: batch.number,
-            segment: batch.segment,
-            end: Offset(batch.offset.0 + u32::try_from(bytes).expect("a batch lies in a segment")),
-            bytes,
-            durability: Durability::None,
-            tickets: Vec::new(),
-            ends_segment: false,
-        });
-        Some(Output::Write {
-            segment: batch.segment,
-            offset: batch.offset,
-            bytes: batch.bytes,
-            durability: Durability::None,
-        })
+        Some(self.flights.take_off_beside(batch))
     }
 
     fn fail(&mut self, fault: WriteFault, tickets: Vec<(Ticket, QueueId)>) {
@@ -680,7 +576,7 @@ impl Commit {
         for (ticket, _) in tickets.into_iter().chain(waiting) {
             self.outputs.push_back(Output::Failed { ticket });
         }
-        self.pending_bytes = self.flight.as_ref().map_or(0, |flight| flight.bytes);
+        self.pending_bytes = self.flights.bytes();
         self.outputs.push_back(Output::LogClosed { fault });
     }
 

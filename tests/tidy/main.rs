@@ -235,7 +235,6 @@ const FILE_LINES_MAX: usize = 600;
 const LONG_FILES: &[&str] = &[
     "spool-format/src/recovery/mod.rs",
     "src/smtp/client/exchange.rs",
-    "src/spool/commit.rs",
 ];
 
 #[test]

@@ -2,7 +2,7 @@
 
 use spool_format::{EndRecord, Epoch, Offset, Seat, SegmentHeader, SegmentId, framed_bytes};
 
-use super::{Durability, Ticket};
+use super::Ticket;
 use crate::mail::QueueId;
 
 /// The number of a batch. Batches become durable in their order.
@@ -35,21 +35,10 @@ pub(super) struct Batch {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Riders {
     None,
+    /// To be synced with the others.
     Some,
-    /// To be written as soon as nothing is in flight.
+    /// To be written at once, and to be synced with the others.
     Prompt,
-}
-
-/// What [`Commit::written`] needs to know of the batch in flight.
-#[derive(Debug)]
-pub(super) struct Flight {
-    pub(super) number: BatchNumber,
-    pub(super) segment: SegmentId,
-    pub(super) end: Offset,
-    pub(super) bytes: usize,
-    pub(super) durability: Durability,
-    pub(super) tickets: Vec<(Ticket, QueueId)>,
-    pub(super) ends_segment: bool,
 }
 
 /// Where the next record goes.

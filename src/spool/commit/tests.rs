@@ -1,5 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+mod every_order;
+
 use super::super::simulation::{Disk, Random};
 use super::*;
 
@@ -240,7 +242,7 @@ fn a_record_that_does_not_fit_begins_the_next_segment_and_the_old_one_is_synced(
     assert_eq!(drain(&mut commit), ["closed 7@48224"]);
     let (segment, epoch) = commit.ask_segment();
     assert_eq!(segment, SegmentId(8));
-    assert_ne!(epoch, epoch_of(1, SegmentId(7)));
+    assert_ne!(epoch, batch::epoch_of(1, SegmentId(7)));
     commit.segment_ready(segment);
     assert_eq!(drain(&mut commit), ["write 8@8192+40096 File"]);
     done(&mut commit);
