@@ -6,6 +6,8 @@
 #[path = "../process/harness/mod.rs"]
 mod harness;
 
+mod device;
+mod disk;
 mod full_disk;
 mod kill;
 mod ledger;

@@ -9,17 +9,15 @@
 //! What this does not show: a disk that lies about its cache, and torn sectors; those
 //! are the simulation's (`tests/simulation`).
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::disk::{Disk, path};
 use crate::harness::message::Random;
-use crate::harness::namespace::Namespace;
 use crate::harness::sink::EVERYTHING;
-use crate::harness::{Setup, Sink, eventually, place, skipped};
+use crate::harness::{Setup, Sink, eventually, place};
 use crate::kill::seed;
 use crate::ledger::Ledger;
 use crate::load::Load;
@@ -33,93 +31,6 @@ const CUTS: &str = "TURNSPOOL_POWER_CUTS";
 const CLIENTS: u64 = 4;
 /// Rounds between two in which everything is delivered.
 const DRAIN_EVERY: u32 = 10;
-/// Of the image, sparse: the least that xfs takes, and more than the mail of a test.
-const IMAGE_MIB: u64 = 400;
-
-/// A file system in an image, mounted where only our name space sees it: a copy of the
-/// mount in another test's name space would keep it alive over the cut.
-struct Disk {
-    namespace: Namespace,
-    image: PathBuf,
-    mount: PathBuf,
-}
-
-impl Disk {
-    /// `None`, with a line that says so, where it cannot be made.
-    fn new(directory: &Path, kind: &str) -> Option<Self> {
-        let what_for = format!("power cuts on {kind}");
-        let namespace = Namespace::new(&what_for, "true")?;
-        let disk = Self {
-            namespace,
-            image: directory.join("image"),
-            mount: directory.join("mount"),
-        };
-        std::fs::create_dir(&disk.mount).expect("a directory");
-        let image = std::fs::File::create(&disk.image).expect("a file");
-        image.set_len(IMAGE_MIB << 20).expect("sparse");
-        for program in [&format!("mkfs.{kind}"), "xfs_io"] {
-            if disk.run(program, &["-V"]).is_none() {
-                skipped(&format!("{what_for}: {program} is not installed"));
-                return None;
-            }
-        }
-        disk.must(&format!("mkfs.{kind}"), &["-q", path(&disk.image)]);
-        let mounted = disk.mount()?;
-        if !mounted.status.success() {
-            let why = String::from_utf8_lossy(&mounted.stderr).replace('\n', " ");
-            skipped(&format!("{what_for}: {why}"));
-            return None;
-        }
-        Some(disk)
-    }
-
-    fn mount(&self) -> Option<Output> {
-        let words = ["-o", "loop", path(&self.image), path(&self.mount)];
-        self.run("mount", &words)
-    }
-
-    /// From now on nothing reaches the disk, and nothing is read from it.
-    fn cut(&self) {
-        self.must("xfs_io", &["-x", "-c", "shutdown", path(&self.mount)]);
-    }
-
-    /// As after a start of the machine.
-    fn come_back(&self) {
-        // A ring outlives its process for a moment, and with it the open files.
-        eventually("the file system is unmounted", || {
-            let output = self.run("umount", &[path(&self.mount)])?;
-            output.status.success().then_some(())
-        });
-        let output = self.mount().expect("it was mounted before");
-        assert!(output.status.success(), "mounting again: {output:?}");
-    }
-
-    fn must(&self, program: &str, words: &[&str]) {
-        let output = self.run(program, words).expect("it is installed");
-        assert!(output.status.success(), "{program}: {output:?}");
-    }
-
-    /// `None` if there is no such program.
-    fn run(&self, program: &str, words: &[&str]) -> Option<Output> {
-        let wrapper = self.namespace.wrapper();
-        let (enter, rest) = wrapper.split_first().expect("a program");
-        let output = (Command::new(enter).args(rest).arg(program).args(words)).output();
-        let output = output.expect("name spaces were entered before");
-        (output.status.code() != Some(127)).then_some(output)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // With the name space the mount goes, and with it the loop device.
-        let _ = self.run("umount", &["--lazy", path(&self.mount)]);
-    }
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
-
 #[test]
 fn cuts_on_ext4() {
     cuts("ext4");
@@ -132,7 +43,7 @@ fn cuts_on_xfs() {
 
 fn cuts(kind: &str) {
     let directory = tempfile::tempdir().expect("a directory");
-    let Some(disk) = Disk::new(directory.path(), kind) else {
+    let Some(disk) = Disk::new(&format!("power cuts on {kind}"), directory.path(), kind) else {
         return;
     };
     let wanted: Option<u32> = std::env::var(CUTS).ok().map(|text| {

@@ -1,0 +1,128 @@
+//! File systems in images, to be cut off and to fail.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::harness::namespace::Namespace;
+use crate::harness::{eventually, skipped};
+
+/// Of the image, sparse: the least that xfs takes, and more than the mail of a test.
+const IMAGE_MIB: u64 = 400;
+
+/// What a device that fails has: the log of xfs, which is written when it is made, and
+/// some mail.
+const DEVICE_MIB: u64 = 192;
+
+/// A file system in an image, mounted where only our name space sees it: a copy of the
+/// mount in another test's name space would keep it alive over the cut.
+pub(crate) struct Disk {
+    pub(crate) namespace: Namespace,
+    image: PathBuf,
+    pub(crate) mount: PathBuf,
+    /// Takes what the device under the image has left.
+    ballast: PathBuf,
+}
+
+impl Disk {
+    /// `None`, with a line that says so, where it cannot be made.
+    pub(crate) fn new(what_for: &str, directory: &Path, kind: &str) -> Option<Self> {
+        let namespace = Namespace::new(what_for, "true")?;
+        Self::within(namespace, what_for, directory, kind)
+    }
+
+    /// The same, on a device that can be made to fail: it has less room than it says.
+    pub(crate) fn failing(what_for: &str, directory: &Path, kind: &str) -> Option<Self> {
+        let device = directory.display();
+        let script = format!("mount -t tmpfs -o size={DEVICE_MIB}m none {device}");
+        let namespace = Namespace::new(what_for, &script)?;
+        Self::within(namespace, what_for, directory, kind)
+    }
+
+    fn within(namespace: Namespace, what_for: &str, directory: &Path, kind: &str) -> Option<Self> {
+        let disk = Self {
+            namespace,
+            image: directory.join("image"),
+            mount: directory.join("mount"),
+            ballast: directory.join("ballast"),
+        };
+        // In the name space: the directory may be another one there.
+        disk.must("mkdir", &[path(&disk.mount)]);
+        let size = format!("{IMAGE_MIB}M");
+        disk.must("truncate", &["--size", &size, path(&disk.image)]);
+        for program in [&format!("mkfs.{kind}"), "xfs_io"] {
+            if disk.run(program, &["-V"]).is_none() {
+                skipped(&format!("{what_for}: {program} is not installed"));
+                return None;
+            }
+        }
+        disk.must(&format!("mkfs.{kind}"), &["-q", path(&disk.image)]);
+        let mounted = disk.mount()?;
+        if !mounted.status.success() {
+            let why = String::from_utf8_lossy(&mounted.stderr).replace('\n', " ");
+            skipped(&format!("{what_for}: {why}"));
+            return None;
+        }
+        Some(disk)
+    }
+
+    fn mount(&self) -> Option<Output> {
+        let words = ["-o", "loop", path(&self.image), path(&self.mount)];
+        self.run("mount", &words)
+    }
+
+    /// From now on nothing reaches the disk, and nothing is read from it.
+    pub(crate) fn cut(&self) {
+        self.must("xfs_io", &["-x", "-c", "shutdown", path(&self.mount)]);
+    }
+
+    /// From now on the device has no room for what was never written to it, whatever it
+    /// had promised: a write into the page cache is taken, and its sync fails. So do thin
+    /// volumes that are used up, and disks that run out of good sectors.
+    pub(crate) fn fail(&self) {
+        let ballast = format!("of={}", self.ballast.display());
+        // It ends with an error, that there is no room left.
+        let output = self.run("dd", &["if=/dev/zero", &ballast, "bs=4k"]);
+        assert!(!output.expect("dd is installed").status.success());
+    }
+
+    /// The device was replaced by one that works, with what was on the old one.
+    pub(crate) fn mend(&self) {
+        self.must("rm", &[path(&self.ballast)]);
+    }
+
+    /// As after a start of the machine.
+    pub(crate) fn come_back(&self) {
+        // A ring outlives its process for a moment, and with it the open files.
+        eventually("the file system is unmounted", || {
+            let output = self.run("umount", &[path(&self.mount)])?;
+            output.status.success().then_some(())
+        });
+        let output = self.mount().expect("it was mounted before");
+        assert!(output.status.success(), "mounting again: {output:?}");
+    }
+
+    fn must(&self, program: &str, words: &[&str]) {
+        let output = self.run(program, words).expect("it is installed");
+        assert!(output.status.success(), "{program}: {output:?}");
+    }
+
+    /// `None` if there is no such program.
+    pub(crate) fn run(&self, program: &str, words: &[&str]) -> Option<Output> {
+        let wrapper = self.namespace.wrapper();
+        let (enter, rest) = wrapper.split_first().expect("a program");
+        let output = (Command::new(enter).args(rest).arg(program).args(words)).output();
+        let output = output.expect("name spaces were entered before");
+        (output.status.code() != Some(127)).then_some(output)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // With the name space the mount goes, and with it the loop device.
+        let _ = self.run("umount", &["--lazy", path(&self.mount)]);
+    }
+}
+
+pub(crate) fn path(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
