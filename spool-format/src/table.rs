@@ -87,7 +87,7 @@ pub enum Severity {
 pub enum Fate {
     /// It stays until its messages are done, as every segment.
     Reclaim,
-    /// It is left alone, for the operator to look at.
+    /// It gets another name, and is left alone, for whoever wants to look at it.
     Aside,
 }
 
@@ -213,9 +213,12 @@ impl fmt::Display for Verdict {
                 "it cannot be read, so this version does not start with this spool"
             }
         })?;
-        f.write_str(match (self.kept, self.fate) {
+        f.write_str(match (self.kept, self.severity) {
             (Kept::Records, _) => "; every record that is whole is used",
-            (Kept::Nothing, _) => "; nothing of it is used, and the file is left as it is",
+            (Kept::Nothing, Severity::Refusal) => {
+                "; nothing of it is used, and the file is left as it is"
+            }
+            (Kept::Nothing, _) => "; nothing of it is used, and the file is set aside",
         })
     }
 }

@@ -102,6 +102,11 @@ impl Reason {
         Self::ours(Status::new(5, 1, 1), why.to_owned())
     }
 
+    /// The disk has lost what it had stored (RFC 3463 5.3.0).
+    pub(super) fn damaged(why: &str) -> Self {
+        Self::ours(Status::new(5, 3, 0), why.to_owned())
+    }
+
     /// It is where its reader finds it.
     pub(super) fn in_the_mailbox() -> Self {
         let text = "the message was put into the mailbox".to_owned();

@@ -24,7 +24,7 @@ use crate::report::{Ending, Fact};
 use crate::route::NextHop;
 use crate::smtp::client::fault::{Cause, RecipientOutcome};
 use crate::smtp::client::job::{BodyEnd, BodyFacts, BodyOctets, Job, JobId, Notifies, Outcome};
-use crate::spool::message::{SegmentSource, StoredMessage};
+use crate::spool::message::{ReadError, SegmentSource, StoredMessage};
 use crate::time::Now;
 
 /// Messages that end for one reason in one turn. Behind them the schedule asks for a
@@ -117,16 +117,25 @@ pub(super) struct HostText {
 }
 
 impl Common {
-    /// Reads the message of a job. `None` if it cannot be read: the operator was told,
-    /// and it is tried again later.
+    /// Reads the message of a job, all of it: what is sent is what was accepted. `None`
+    /// if it cannot be read, of which the operator was told. It is tried again later; if
+    /// it is another than was accepted, its recipients have failed, and the sender is told.
     pub(super) fn load(
         &mut self,
         now: Now,
         spool: &impl SegmentSource,
         job: queue::Job,
     ) -> Option<(Active, Job)> {
-        let stored = match StoredMessage::read(spool, job.location) {
-            Ok(stored) => stored,
+        let read = StoredMessage::read(spool, job.location).and_then(|stored| {
+            let damage = match stored.verify(spool, job.location) {
+                Ok(()) => None,
+                Err(error @ ReadError::Body { .. }) => Some(error),
+                Err(error) => return Err(error),
+            };
+            Ok((stored, damage))
+        });
+        let (stored, damage) = match read {
+            Ok(read) => read,
             Err(error) => {
                 let what = format!(
                     "message {} cannot be read: {error}; it stays in the queue and is tried again",
@@ -179,7 +188,7 @@ impl Common {
             self.log.borrow(place);
             self.lending.lend(place);
         }
-        let active = Active {
+        let mut active = Active {
             id,
             location: job.location,
             job,
@@ -189,7 +198,36 @@ impl Common {
             succeeded: Vec::new(),
             success: Action::Relayed,
         };
+        if let Some(error) = damage {
+            self.fail_damaged(now, &mut active, &for_session, &error);
+            let reading = self.job_over(now, spool, active);
+            self.take_back(reading);
+            return None;
+        }
         Some((active, for_session))
+    }
+
+    /// What is stored is not what was accepted.
+    fn fail_damaged(&mut self, now: Now, active: &mut Active, job: &Job, error: &ReadError) {
+        let what = format!(
+            "message {}: {error}; it is not delivered, and its sender is told",
+            active.stored.queue_id
+        );
+        self.report(Fact::SpoolDamaged {
+            log: active.location.log,
+            what,
+        });
+        let age = now.wall.since(active.stored.arrival);
+        for (index, recipient) in &job.recipients {
+            self.counters.recipients_failed += 1;
+            let why = "the message was damaged while it was stored".to_owned();
+            let reason = Reason::damaged(&why);
+            let fact = recipient_fact(active, recipient, Ending::Failed, "", why, age);
+            self.report(fact);
+            active.verdicts.push((*index, Verdict::Failed));
+            let index = *index;
+            active.failed.push(Told { index, reason });
+        }
     }
 
     /// Notes what came of some recipients of a job.

@@ -12,7 +12,10 @@ use crate::spool::log::Log;
 use crate::spool::recovery::Restarted;
 use crate::time::{Now, WallTime};
 
-/// Puts the messages of the logs that a core owns into its queue. Gives how many.
+/// Puts the messages of the logs that a core owns into its queue. Gives how many. Those
+/// that are sealed and not whole are among them: whoever takes one to deliver it finds that
+/// out, and its sender is told. A client may never have heard that such a message was
+/// accepted, and may have sent it again: better one notification too many than none.
 pub fn enqueue(
     now: Now,
     queue: &mut Schedule,
@@ -24,6 +27,11 @@ pub fn enqueue(
     for message in restarted.messages(owned) {
         messages += 1;
         enqueue_one(now, queue, settings, &restarted.recovered, message);
+    }
+    let broken = restarted.recovered.broken.iter();
+    for broken in broken.filter(|broken| owned.contains(&broken.message.seal.log)) {
+        messages += 1;
+        enqueue_one(now, queue, settings, &restarted.recovered, &broken.message);
     }
     messages
 }

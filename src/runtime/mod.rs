@@ -32,6 +32,7 @@ pub mod segments;
 pub mod serve;
 mod service_manager;
 pub mod settings;
+pub mod spool_id;
 pub mod storeroom;
 pub mod threads;
 pub mod users;

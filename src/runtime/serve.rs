@@ -15,15 +15,15 @@
 //! must not be dropped with operations under way, and everything that was promised is
 //! on stable storage by then.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use jiff::tz::TimeZone;
-use spool_format::{LogId, SpoolUuid};
+use spool_format::{LogId, SegmentPlace, SpoolUuid};
 
 use crate::config::{Config, ListenWhen};
 use crate::core::control::{ControlCore, Reconfigured};
@@ -51,15 +51,13 @@ use crate::runtime::recipients::Shelf;
 use crate::runtime::rights::{self, Footprint};
 use crate::runtime::service_manager;
 use crate::runtime::settings;
+use crate::runtime::spool_id;
 use crate::runtime::storeroom::{Storeroom, log_path, logs};
 use crate::runtime::threads::{self, Placement};
 use crate::spool::log::{Identity, Settings as LogSettings};
 use crate::spool::recovery::{Restart, Restarted, read_directory};
-use crate::spool::segment::Directory;
+use crate::spool::segment::{Directory, FileKind};
 use crate::time::Now;
-
-/// The file in the spool directory that says which spool it is.
-const UUID_FILE: &str = "spool-id";
 
 /// Why the server does not start, for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -464,41 +462,22 @@ fn open_spool(
         directories.insert(log, Arc::new(directory));
     }
     // Under the lock of the logs: nobody else makes one now.
-    let spool = spool_uuid(&path.join(UUID_FILE))
-        .map_err(|error| failed("reading or making the spool's id in", &error))?;
-    Ok((spool, logs, directories))
-}
-
-/// Which spool it is: drawn when the directory is made, kept in a file.
-fn spool_uuid(path: &PathBuf) -> std::io::Result<SpoolUuid> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let number = u128::from_str_radix(text.trim(), 16).map_err(|_| {
-                std::io::Error::other(format!("{} is not 32 hexadecimal digits", path.display()))
-            })?;
-            Ok(SpoolUuid(number.to_be_bytes()))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let number = u128::from(random()) << 64 | u128::from(random());
-            let new = path.with_extension("new");
-            std::fs::write(&new, format!("{number:032x}\n"))?;
-            std::fs::File::open(&new)?.sync_all()?;
-            std::fs::rename(&new, path)?;
-            if let Some(directory) = path.parent() {
-                std::fs::File::open(directory)?.sync_all()?;
-            }
-            Ok(SpoolUuid(number.to_be_bytes()))
-        }
-        Err(error) => Err(error),
+    let identified = spool_id::identify(path, directories.values())
+        .map_err(|error| failed("making the spool's id in", &error))?;
+    if let Some(what) = identified.trouble {
+        report_control(&Fact::Trouble { what });
     }
+    Ok((identified.spool, logs, directories))
 }
 
 /// Reads all logs.
 fn read_logs(spool: SpoolUuid, directories: &Directories) -> Result<Restarted, ServeError> {
     let mut restart = Restart::new(Some(spool));
+    let mut unread = BTreeSet::new();
     for (&log, directory) in directories {
         let facts = read_directory(&mut restart, directory)
             .map_err(|error| ServeError(error.to_string()))?;
+        unread.extend(facts.unread);
         for error in facts.errors {
             let what = format!("{error}; the start goes on without it");
             report_control(&Fact::SpoolDamaged { log, what });
@@ -517,18 +496,39 @@ fn read_logs(spool: SpoolUuid, directories: &Directories) -> Result<Restarted, S
             "{facts}; the server does not start, so that nothing is lost"
         )));
     }
+    set_aside(&restarted, directories, &unread);
     for broken in &restarted.recovered.broken {
-        let what = format!(
-            "message {} cannot be delivered: {:?}; it stays in the spool",
-            crate::mail::QueueId::from_u64(broken.message.queue_id),
-            broken.missing
-        );
+        let what = broken.to_string();
         report_control(&Fact::SpoolDamaged {
             log: broken.message.seal.log,
             what,
         });
     }
     Ok(restarted)
+}
+
+/// Gives the files of which nothing can be used another name, so that they are told of
+/// once; the operator may look at them, and has to do nothing. One that the disk did not
+/// give stays: it may give it another time.
+fn set_aside(restarted: &Restarted, directories: &Directories, unread: &BTreeSet<SegmentPlace>) {
+    for facts in &restarted.recovered.segments {
+        let place = facts.place;
+        let Some(directory) = directories.get(&place.log) else {
+            continue;
+        };
+        if facts.verdict.fate != spool_format::Fate::Aside || unread.contains(&place) {
+            continue;
+        }
+        let what = match directory.set_aside(place.segment) {
+            Ok(()) => {
+                let name = directory.path_of(place.segment, FileKind::Damaged);
+                format!("{place} is set aside as {}", name.display())
+            }
+            Err(error) => format!("setting {place} aside: {error}; tried at the next start"),
+        };
+        let log = place.log;
+        report_control(&Fact::SpoolDamaged { log, what });
+    }
 }
 
 /// Asks for as many descriptors as we may have. The usual soft limit of 1024 is for
@@ -554,7 +554,7 @@ fn secret() -> [u8; 32] {
 }
 
 /// Random bits of the system, for seeds that outsiders must not guess.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     let mut bytes = [0; 8];
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
         Ok(8) => u64::from_ne_bytes(bytes),

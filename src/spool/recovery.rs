@@ -18,8 +18,8 @@
 //! rule that nothing is ever appended to what was found.
 //!
 //! What it does not do: it removes nothing but what a crash left half-made. A segment
-//! that cannot be used stays where it is, and is reported; one with damage in it is set
-//! aside when its last message is done.
+//! that cannot be used is reported, and the shell sets it aside; one with damage in it is
+//! set aside when its last message is done.
 
 use std::collections::BTreeMap;
 
@@ -348,6 +348,7 @@ pub fn read_directory(
     let mut facts = DirectoryFacts {
         listing,
         errors: Vec::new(),
+        unread: Vec::new(),
     };
     let log = directory.log();
     let place = |segment| SegmentPlace { log, segment };
@@ -366,6 +367,7 @@ pub fn read_directory(
         let mut read = |wanted: usize, buffer: &mut Vec<u8>| {
             if let Err(error) = directory.read_segment(segment, wanted, buffer) {
                 facts.errors.push(error);
+                facts.unread.push(place(segment));
             }
         };
         // Where the summary is good the header is all that is read.
@@ -397,4 +399,6 @@ pub struct DirectoryFacts {
     pub listing: Listing,
     /// Files that could not be read or written. The start goes on without them.
     pub errors: Vec<FileError>,
+    /// Segments of which the disk did not give everything. Another time it may.
+    pub unread: Vec<SegmentPlace>,
 }

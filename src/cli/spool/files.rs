@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -220,27 +219,6 @@ impl Log {
         } else {
             Ok((self.segment_octets(segment)?, summary))
         }
-    }
-
-    /// A piece of a segment file. `None` if the file ends before.
-    pub(super) fn piece(
-        &self,
-        segment: SegmentId,
-        offset: u32,
-        bytes: u32,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        let path = self.file(segment, FileKind::Segment);
-        let read = || -> std::io::Result<Option<Vec<u8>>> {
-            let file = File::open(&path)?;
-            // Before memory is taken for a length that came from the disk.
-            if file.metadata()?.len() < u64::from(offset) + u64::from(bytes) {
-                return Ok(None);
-            }
-            let mut octets = vec![0; bytes as usize];
-            file.read_exact_at(&mut octets, u64::from(offset))?;
-            Ok(Some(octets))
-        };
-        read().map_err(|error| failed("reading", &path, &error))
     }
 
     /// Octets of the segment files on the disk.

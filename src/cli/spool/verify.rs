@@ -5,8 +5,9 @@ use std::io::Write;
 use clap::Args;
 use serde::Serialize;
 use spool_format::{
-    Checksum, Extent, Item, Location, Record as _, RecordKind, Recovered, Recovery, Scanner,
-    SealRecord, SegmentHeader, Severity, Summary, SummaryBuilder,
+    Checksum, EnvelopeRecord, Epoch, Extent, Location, Offset, Record as _, RecordKind, Recovered,
+    Recovery, SealRecord, Seat, SegmentHeader, SegmentId, Severity, Summary, SummaryBuilder,
+    read_frame,
 };
 
 use super::files::{Log, Place};
@@ -45,23 +46,36 @@ impl Verify {
             notes: logs.iter().filter_map(Log::note).collect(),
             ..Facts::default()
         };
-        let mut recovery = Recovery::new(None);
+        // As a start reads it, from the summaries that are good; and every octet, since a
+        // summary says nothing of what became of its segment afterwards.
+        let mut as_a_start = Recovery::new(None);
+        let mut scanned = Recovery::new(None);
         for log in &logs {
             for segment in &log.segments {
-                // Without the summary: the segment itself is to be read.
                 let octets = log.segment_octets(*segment)?;
-                recovery.segment(log.place(*segment), &octets, None);
+                let summary = log.summary_octets(*segment)?;
+                let place = log.place(*segment);
+                as_a_start.segment(place, &octets, summary.as_deref());
+                scanned.segment(
+                    place,
+                    &octets,
+                    summary.as_deref().filter(|_| {
+                        // Where the header is lost it has the epoch.
+                        SegmentHeader::decode(&octets, place).is_err()
+                    }),
+                );
                 facts.segments += 1;
-                facts.summary(log, *segment, &octets)?;
+                facts.summary(log, *segment, &octets, summary.as_deref());
             }
             for name in &log.set_aside {
                 let path = escaped(&log.path.join(name).to_string_lossy());
                 facts.notes.push(format!("{path} was set aside earlier"));
             }
         }
-        let recovered = recovery.finish();
+        facts.segments_of(&scanned.finish());
+        let recovered = as_a_start.finish();
         facts.recovered(&recovered);
-        facts.bodies(&logs, &recovered)?;
+        facts.messages_of(&logs, &recovered)?;
         if global.json {
             print_json(out, &facts)?;
         } else {
@@ -81,42 +95,43 @@ impl Facts {
         self.findings.push(text);
     }
 
-    /// A summary that tells another story than its segment would mislead the next
-    /// start. One that does not count is only slow.
+    /// A summary that tells another story than its segment: of the two the summary is
+    /// older, and what it tells was whole then.
     fn summary(
         &mut self,
         log: &Log,
         segment: spool_format::SegmentId,
         octets: &[u8],
-    ) -> Result<(), Failure> {
-        let Some(summary_octets) = log.summary_octets(segment)? else {
-            return Ok(());
+        summary: Option<&[u8]>,
+    ) {
+        let Some(written) = summary else {
+            return;
         };
         let place = log.place(segment);
         let header = SegmentHeader::decode(octets, place);
-        match (Summary::decode(&summary_octets), header) {
+        match (Summary::decode(written), header) {
             (Err(fault), _) => {
                 let note = format!("{place}: {fault}; a start reads the segment instead");
                 self.notes.push(note);
             }
             (Ok(summary), Ok(header)) if summary.header == header => {
-                if SummaryBuilder::scan(octets, &header).as_deref() != Some(&summary_octets[..]) {
+                if SummaryBuilder::scan(octets, &header).as_deref() != Some(written) {
                     self.finding(format!(
-                        "{place}: its summary does not say what the segment says; remove the \
-                         summary file while the server is stopped, and the segment is read"
+                        "{place}: its summary does not say what the segment says now; a start \
+                         believes the summary, which was written when the segment was whole"
                     ));
                 }
             }
-            (Ok(_), _) => {
+            (Ok(_), Err(_)) => {}
+            (Ok(_), Ok(_)) => {
                 let note = format!("{place}: its summary is that of another use of the file");
                 self.notes.push(note);
             }
         }
-        Ok(())
     }
 
-    fn recovered(&mut self, recovered: &Recovered) {
-        for segment in &recovered.segments {
+    fn segments_of(&mut self, scanned: &Recovered) {
+        for segment in &scanned.segments {
             let text = || escaped(&segment.to_string());
             match segment.verdict.severity {
                 Severity::Silent => {}
@@ -124,6 +139,9 @@ impl Facts {
                 Severity::Doubt | Severity::Damage | Severity::Refusal => self.finding(text()),
             }
         }
+    }
+
+    fn recovered(&mut self, recovered: &Recovered) {
         for broken in &recovered.broken {
             self.finding(escaped(&broken.to_string()));
         }
@@ -132,87 +150,24 @@ impl Facts {
         self.octets = recovered.messages.iter().map(|m| m.octets).sum();
     }
 
-    /// Checks the body of each message that waits, segment by segment of its seal.
-    fn bodies(&mut self, logs: &[Log], recovered: &Recovered) -> Result<(), Failure> {
-        let mut seals: Vec<Location> = recovered.messages.iter().map(|m| m.seal).collect();
+    /// Reads each message that waits as a delivery does: seal, envelope, body.
+    fn messages_of(&mut self, logs: &[Log], recovered: &Recovered) -> Result<(), Failure> {
+        let mut seals: Vec<(Location, u64)> = (recovered.messages.iter())
+            .map(|message| (message.seal, message.queue_id))
+            .collect();
         seals.sort_unstable();
         for log in logs {
-            for segment in &log.segments {
-                let place = log.place(*segment);
-                let first = seals.partition_point(|seal| seal.segment_place() < place);
-                let end = seals.partition_point(|seal| seal.segment_place() <= place);
-                if first == end {
-                    continue;
-                }
-                let octets = log.segment_octets(*segment)?;
-                let Ok(header) = SegmentHeader::decode(&octets, place) else {
-                    // Read with the epoch of its summary; its bodies are left alone.
-                    continue;
-                };
-                for item in Scanner::new(&octets, &header) {
-                    let Item::Record {
-                        offset,
-                        kind: RecordKind::Seal,
-                        payload,
-                    } = item
-                    else {
-                        continue;
-                    };
-                    let at = place.at(offset);
-                    if seals[first..end].binary_search(&at).is_err() {
-                        continue;
-                    }
-                    if let Ok(seal) = SealRecord::decode(payload) {
-                        self.body(log, at, &octets, &seal)?;
+            let mut open = OpenLog { log, current: None };
+            for &(seal, queue_id) in seals.iter().filter(|(seal, _)| seal.log == log.id) {
+                match open.message(seal)? {
+                    Ok(()) => self.bodies_checked += 1,
+                    Err(why) => {
+                        self.lost += 1;
+                        let id = QueueId::from_u64(queue_id);
+                        self.finding(format!("message {id}, sealed at {seal}: {why}"));
                     }
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn body(
-        &mut self,
-        log: &Log,
-        at: Location,
-        own_segment: &[u8],
-        seal: &SealRecord<'_>,
-    ) -> Result<(), Failure> {
-        let id = QueueId::from_u64(seal.queue_id);
-        let mut checksum = Checksum::EMPTY;
-        let mut total = 0;
-        for Extent {
-            segment,
-            offset,
-            length,
-        } in seal.extents.iter()
-        {
-            let start = offset.0 as usize;
-            let own = own_segment.get(start..start.saturating_add(length as usize));
-            let elsewhere;
-            let piece = if segment == at.segment {
-                own
-            } else {
-                elsewhere = log.piece(segment, offset.0, length)?;
-                elsewhere.as_deref()
-            };
-            let Some(piece) = piece else {
-                let place = log.place(segment);
-                self.finding(format!(
-                    "message {id}: {length} octets of its body at {place} offset {} are behind \
-                     the end of the file",
-                    offset.0
-                ));
-                return Ok(());
-            };
-            checksum = checksum.append(piece);
-            total += u64::from(length);
-        }
-        self.bodies_checked += 1;
-        if checksum != seal.checksum || total != seal.octets {
-            self.finding(format!(
-                "message {id}, sealed at {at}: its body is not the one that was accepted"
-            ));
         }
         Ok(())
     }
@@ -240,5 +195,91 @@ impl Facts {
             }
         )?;
         Ok(())
+    }
+}
+
+/// The segments of a log, one of them in memory.
+struct OpenLog<'a> {
+    log: &'a Log,
+    current: Option<Opened>,
+}
+
+/// A segment in memory; without an epoch nothing in it can be read.
+struct Opened {
+    segment: SegmentId,
+    epoch: Option<Epoch>,
+    octets: Vec<u8>,
+}
+
+impl OpenLog<'_> {
+    fn open(&mut self, segment: SegmentId) -> Result<&Opened, Failure> {
+        if self.current.as_ref().is_none_or(|c| c.segment != segment) {
+            let octets = self.log.segment_octets(segment)?;
+            let place = self.log.place(segment);
+            let epoch = match SegmentHeader::decode(&octets, place) {
+                Ok(header) => Some(header.epoch),
+                Err(_) => (self.log.summary_octets(segment)?)
+                    .and_then(|octets| Summary::decode(&octets).ok().map(|s| s.header.epoch)),
+            };
+            self.current = Some(Opened {
+                segment,
+                epoch,
+                octets,
+            });
+        }
+        Ok(self.current.as_ref().expect("opened above"))
+    }
+
+    /// Whether a message is whole; what is wrong with it, if it is not.
+    fn message(&mut self, seal: Location) -> Result<Result<(), String>, Failure> {
+        let opened = self.open(seal.segment)?;
+        let record = opened
+            .payload(seal.offset, RecordKind::Seal)
+            .and_then(|payload| SealRecord::decode(payload).ok());
+        let Some(record) = record else {
+            return Ok(Err("its seal is damaged".to_owned()));
+        };
+        let (envelope, expected) = (record.envelope, (record.checksum, record.octets));
+        let extents: Vec<Extent> = record.extents.iter().collect();
+        let mut checksum = Checksum::EMPTY;
+        let mut total = 0;
+        for extent in extents {
+            let start = extent.offset.0 as usize;
+            let end = start.saturating_add(extent.length as usize);
+            let opened = self.open(extent.segment)?;
+            let Some(piece) = opened.octets.get(start..end) else {
+                let place = self.log.place(extent.segment);
+                return Ok(Err(format!(
+                    "{} octets of its body at {place} offset {start} are behind the end of the file",
+                    extent.length
+                )));
+            };
+            checksum = checksum.append(piece);
+            total += u64::from(extent.length);
+        }
+        if (checksum, total) != expected {
+            let why = "its body is not the one that was accepted";
+            return Ok(Err(why.to_owned()));
+        }
+        let opened = self.open(envelope.segment)?;
+        let whole = opened
+            .payload(envelope.offset, RecordKind::Envelope)
+            .is_some_and(|payload| EnvelopeRecord::decode(payload).is_ok());
+        Ok(if whole {
+            Ok(())
+        } else {
+            Err("its envelope is damaged".to_owned())
+        })
+    }
+}
+
+impl Opened {
+    fn payload(&self, offset: Offset, kind: RecordKind) -> Option<&[u8]> {
+        let seat = Seat {
+            epoch: self.epoch?,
+            offset,
+        };
+        let framed = read_frame(&self.octets, seat).ok()?;
+        (framed.kind() == Some(kind)).then_some(framed.payload)
     }
 }
