@@ -39,7 +39,8 @@
 //! those that wait is served first (`schedule` takes turns).
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+
+use crate::shared::{AtomicU16, AtomicU64, Ordering};
 
 /// Bits of the count: most permits that one word can give out.
 const COUNT_BITS: u32 = 12;

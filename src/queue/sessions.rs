@@ -23,7 +23,8 @@
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::shared::{AtomicU32, Ordering};
 
 /// Cells of a row for each session that may exist, see above.
 const CELLS_PER_SESSION: usize = 4;
@@ -106,11 +107,16 @@ impl Sessions {
         let admitted = Admitted {
             cells: [self.cell(0, client), self.cell(1, client)],
         };
-        let [first, second] = self.cells(&admitted);
-        let count = first
-            .fetch_add(1, Ordering::Relaxed)
-            .min(second.fetch_add(1, Ordering::Relaxed));
-        if count < self.limit_client.load(Ordering::Relaxed) {
+        let cells = self.cells(&admitted);
+        for cell in cells {
+            cell.fetch_add(1, Ordering::AcqRel);
+        }
+        // Counted only when both cells have this session: of two that race, the one that
+        // comes to a cell last sees all of the other. What the additions gave could come
+        // from before the other in one row, and in the other row for the other one. It is
+        // read by adding nothing, since a plain load may give what is past.
+        let count = cells.map(|cell| cell.fetch_add(0, Ordering::AcqRel));
+        if count[0].min(count[1]) <= self.limit_client.load(Ordering::Relaxed) {
             Ok(admitted)
         } else {
             self.leave(admitted);

@@ -14,12 +14,12 @@
 //!
 //! What this module does not do: it refuses nothing (`core` does), and it knows no limit.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
 
 use crate::route::CustomerName;
+use crate::shared::{AtomicU64, Ordering};
 
 /// What is held for one customer. A message to two of its domains counts twice.
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -148,6 +149,7 @@ pub async fn run(start: Start) -> Result<Exit, String> {
         mailboxes
             .control()
             .bell()
+            .as_fd()
             .try_clone_to_owned()
             .map_err(setting_up)?,
     );

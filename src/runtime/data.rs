@@ -12,6 +12,7 @@ mod hand_over;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,7 +134,7 @@ pub async fn run(start: Start) -> io::Result<()> {
     for segment in found {
         segments.keep(segment);
     }
-    let bell = Bell::new(mailboxes.data(id).bell())?;
+    let bell = Bell::new(mailboxes.data(id).bell().as_fd())?;
     let handles = listeners.iter().map(std::net::TcpListener::try_clone);
     let handles = handles.collect::<io::Result<Vec<_>>>()?;
     let doors: Vec<_> = open

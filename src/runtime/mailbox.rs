@@ -1,20 +1,17 @@
 //! A bounded queue of notices between threads, with a bell.
 //!
-//! Any thread may push; one thread drains. The bell is an eventfd: it works under
-//! both runtimes and keeps foreign wakers out of monoio's task state. A push rings
-//! it only while the reader sleeps, so a busy reader costs its senders no system
-//! call.
+//! Any thread may push; one thread drains. A push rings the bell only while the reader
+//! sleeps, so a busy reader costs its senders no system call.
 //!
 //! No wake-up is lost: the reader announces its sleep, *then* looks once more; a
 //! sender pushes, *then* looks whether the reader sleeps. Sequentially consistent
-//! fences on both sides make it impossible that both look too early.
+//! fences on both sides make it impossible that both look too early. `tests/loom` tries
+//! every order of it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use crossbeam::queue::ArrayQueue;
-use rustix::event::{EventfdFlags, eventfd};
+use crate::runtime::bell::Bell;
+use crate::shared::{ArrayQueue, AtomicBool, Ordering, fence};
 
 /// How many notices wait for one thread at most. A notice is small and is read
 /// within one turn of the reader's loop; more than this means that the reader
@@ -26,7 +23,7 @@ const NOTICES_MAX: usize = 4096;
 pub struct Mailbox<T> {
     queue: ArrayQueue<T>,
     reader_sleeps: AtomicBool,
-    bell: OwnedFd,
+    bell: Bell,
 }
 
 impl<T> Mailbox<T> {
@@ -38,8 +35,7 @@ impl<T> Mailbox<T> {
         Ok(Self {
             queue: ArrayQueue::new(NOTICES_MAX),
             reader_sleeps: AtomicBool::new(false),
-            // Blocking mode: io_uring's read must wait for the ring of the bell.
-            bell: eventfd(0, EventfdFlags::CLOEXEC)?,
+            bell: Bell::new()?,
         })
     }
 
@@ -51,7 +47,7 @@ impl<T> Mailbox<T> {
         self.queue.push(notice)?;
         fence(Ordering::SeqCst);
         if self.reader_sleeps.load(Ordering::Relaxed)
-            && self.reader_sleeps.swap(false, Ordering::Relaxed)
+            && self.reader_sleeps.swap(false, Ordering::AcqRel)
         {
             self.ring();
         }
@@ -61,8 +57,7 @@ impl<T> Mailbox<T> {
     /// Rings whether or not the reader sleeps. For a reader that is to look at
     /// something other than its notices.
     pub fn ring(&self) {
-        // It can fail only when the counter is full, and then it has been rung.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        self.bell.ring();
     }
 
     /// The oldest notice. Only the reader calls this.
@@ -73,7 +68,9 @@ impl<T> Mailbox<T> {
     /// Announces that the reader is about to wait for the bell. `false`: something
     /// has come meanwhile, do not wait.
     pub fn may_sleep(&self) -> bool {
-        self.reader_sleeps.store(true, Ordering::Relaxed);
+        // A store would do. Loom knows only of an exchange that what a sender took back
+        // before comes before it.
+        self.reader_sleeps.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         if self.queue.is_empty() {
             return true;
@@ -82,16 +79,18 @@ impl<T> Mailbox<T> {
         false
     }
 
-    /// The eventfd. Reading 8 octets from it answers the bell.
-    pub fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+    /// What the reader waits for.
+    pub const fn bell(&self) -> &Bell {
+        &self.bell
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::os::fd::AsFd as _;
     use std::sync::Arc;
+
+    use super::*;
 
     #[test]
     fn the_bell_rings_only_for_a_sleeper() {
@@ -103,7 +102,7 @@ mod tests {
         mailbox.push(2).expect("room");
         mailbox.push(3).expect("room");
         let mut count = [0; 8];
-        rustix::io::read(mailbox.bell(), &mut count).expect("it was rung");
+        rustix::io::read(mailbox.bell().as_fd(), &mut count).expect("it was rung");
         assert_eq!(u64::from_ne_bytes(count), 1, "rung once for two notices");
     }
 
@@ -138,7 +137,7 @@ mod tests {
             }
             if next < NOTICES && mailbox.may_sleep() {
                 // Blocks for ever, and so fails, if a wake-up is lost.
-                rustix::io::read(mailbox.bell(), &mut [0; 8]).expect("the bell");
+                rustix::io::read(mailbox.bell().as_fd(), &mut [0; 8]).expect("the bell");
             }
         }
         thread.join().expect("the sender");

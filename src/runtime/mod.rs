@@ -9,6 +9,7 @@
 //! nothing else.
 
 pub mod admin;
+pub mod bell;
 pub mod certificates;
 pub mod clock;
 mod collecting;

@@ -10,10 +10,10 @@
 //! What this module does not do: it keeps nothing that has to wait (`gathering`).
 
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::mail::Address;
+use crate::shared::{AtomicU64, Ordering};
 use crate::time::Instant;
 
 /// Cells: 128 KiB. A thousand addresses in a storm at once, and nine of ten have a cell
