@@ -200,6 +200,13 @@ impl<'a> Summary<'a> {
             Self::item(&mut rest).ok()?;
         }
         rest.finish().ok()?;
+        let mut behind = SegmentHeader::first_offset();
+        for (begin, end) in summary.damage() {
+            if begin < behind || end <= begin || end > summary.end {
+                return None;
+            }
+            behind = end;
+        }
         Some(summary)
     }
 

@@ -67,6 +67,8 @@ impl Users {
         let mut lines = Vec::new();
         let mut seen = HashSet::new();
         for (number, text) in (1..).zip(text.lines()) {
+            // Of line ends that are none nothing is kept.
+            let text = text.trim_end_matches('\r');
             let line = parse_line(text).map_err(|what| UsersError { line: number, what })?;
             if let Line::User(user, _) = &line
                 && !seen.insert(user.clone())
