@@ -268,7 +268,12 @@ impl Done {
 /// Starts in this process, as far as the queue; gives the messages that are whole.
 fn start(directory: &Path) -> BTreeSet<String> {
     let log = LogId(0);
-    let opened = Directory::open(&directory.join("log-00"), log).expect("it is opened");
+    // A program that another test is starting has a copy of the lock until it is that
+    // program.
+    let path = directory.join("log-00");
+    let opened = eventually("the directory is opened", || {
+        Directory::open(&path, log).ok()
+    });
     let opened = Arc::new(opened);
     let identified = spool_id::identify(directory, [&opened]).expect("whose it is");
     let mut restart = Restart::new(Some(identified.spool));

@@ -15,3 +15,4 @@ mod ledger;
 mod load;
 mod pause;
 mod power;
+mod siege;
