@@ -29,8 +29,9 @@
 //! 5. [`route`], [`queue::schedule`]: what goes where when. [`link`]: how a site gets on
 //!    line for it.
 //! 6. [`core::data`]: how they are joined.
-//! 7. [`runtime`]: the real shell. [`report`]: what the operator is told.
-//! 8. [`config`], [`cli`].
+//! 7. [`promises`]: every state of a message on the disk, and what it is tested by.
+//! 8. [`runtime`]: the real shell. [`report`]: what the operator is told.
+//! 9. [`config`], [`cli`].
 //!
 //! # The way of a message
 //!
@@ -75,6 +76,8 @@ pub mod link;
 pub mod mail;
 pub mod maildir;
 pub mod pop3;
+#[doc = include_str!("manual/promises.md")]
+pub mod promises {}
 pub mod queue;
 pub mod report;
 pub mod route;

@@ -421,3 +421,39 @@ fn what_the_readme_links_to_is_there() {
     }
     assert!(links > 0);
 }
+
+#[test]
+fn the_tests_that_the_promises_name_are_there() {
+    let page = text("src/manual/promises.md");
+    let mut there = std::collections::HashSet::new();
+    for directory in ["src", "spool-format", "tests"] {
+        for path in files_below(directory) {
+            if path.ends_with(".rs") && !path.contains("/target/") {
+                for line in text(&path).lines() {
+                    if let Some(rest) = line.trim_start().strip_prefix("fn ") {
+                        let name: String = rest
+                            .chars()
+                            .take_while(|c| c.is_alphanumeric() || *c == '_')
+                            .collect();
+                        there.insert(name);
+                    }
+                }
+            }
+        }
+    }
+    let mut findings = Vec::new();
+    let mut named = 0;
+    for line in page.lines() {
+        let Some(list) = line.strip_prefix("Tested by: ") else {
+            continue;
+        };
+        for name in list.split_whitespace() {
+            named += 1;
+            if !there.contains(name.trim_matches('`')) {
+                findings.push(format!("src/manual/promises.md: {name}"));
+            }
+        }
+    }
+    none("no test is called so:", &findings);
+    assert!(named > 20, "{named} tests are named");
+}
