@@ -1,6 +1,7 @@
-//! What a client sends in the SASL mechanisms that SMTP (RFC 4954) and POP3 (RFC 5034)
-//! have in common: PLAIN (RFC 4616) and CRAM-MD5 (RFC 2195), before base64. And the one
-//! form in which names and passwords are compared ([`prepare`]).
+//! The SASL mechanisms (RFC 4422) that SMTP (RFC 4954) and POP3 (RFC 5034) have in common:
+//! what a client sends by PLAIN (RFC 4616) and CRAM-MD5 (RFC 2195), before base64, and
+//! SCRAM-SHA-256 for both sides ([`scram`]). And the one form in which names and passwords
+//! are compared ([`prepare`]).
 //!
 //! What is weak in MD5 does not touch HMAC. What is weak in CRAM-MD5 is that the server
 //! must know the password, and that who records an exchange can try passwords at leisure.
@@ -13,11 +14,17 @@
 //! What has no such form, because a character is newer or prohibited, is nothing that
 //! this program makes; where it is stored already, it is compared as it is.
 
+pub mod base64;
+pub mod scram;
+mod secret;
+
 use std::borrow::Cow;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::Md5;
 use zeroize::Zeroizing;
+
+pub use self::secret::{Nonce, Nonces, PASSWORD_BYTES_MAX, Password, PasswordError, Response};
 
 /// Octets of a digest of CRAM-MD5.
 pub type CramDigest = [u8; 16];

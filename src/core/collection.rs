@@ -24,6 +24,7 @@ use hashbrown::{HashMap, HashSet};
 use self::storing::Current;
 use crate::core::collector::{Behind, Next, Order, Run};
 use crate::core::common::Common;
+use crate::core::computing::Worked;
 use crate::core::deadlines::Entry as Deadline;
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::{ConnectionId, Endpoint, Operation, Piece};
@@ -117,7 +118,7 @@ impl Collection {
         });
         let settings = Arc::clone(&order.collector.session);
         Ok(Self {
-            session: Session::new(settings, order.login.clone(), now),
+            session: Session::new(settings, order.login.clone(), common.nonces.fresh(), now),
             order,
             address,
             flow: Flow::new(id),
@@ -304,6 +305,11 @@ impl Collection {
         link.address(self.address.ip())
     }
 
+    /// The key for the login was derived, or there was no time for it.
+    pub(super) fn computed(&mut self, now: Now, common: &mut Common, worked: Worked) {
+        self.say(now, common, Input::Derived(worked.salted()));
+    }
+
     /// The log takes octets again.
     pub(super) fn resume(&mut self, now: Now, common: &mut Common) {
         self.read_unread(now, common);
@@ -384,6 +390,9 @@ impl Collection {
                     }
                 }
                 Output::StartTls => self.start_tls(now, common),
+                Output::Derive(derivation) => {
+                    common.compute(self.flow.connection(), derivation.into());
+                }
                 Output::Listed(entries) => self.plan(now, common, entries),
                 Output::Begin(number) => self.begin_message(number),
                 Output::Text(range) => self.text(now, common, &octets[range]),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::core::{ConnectionId, CoreId};
 use crate::smtp::auth::Password;
-use crate::smtp::auth::scram::{self, Keys, Salted};
+use crate::smtp::auth::scram::{self, Derivation, Keys, Salted};
 use crate::smtp::auth::stored::Stored;
 use crate::time::Instant;
 
@@ -43,7 +43,7 @@ pub enum Work {
         /// With this salt.
         salt: Vec<u8>,
     },
-    /// What we prove with, as the client of a smarthost.
+    /// What we prove with, as the client of a smarthost or mailbox.
     Salted {
         /// Of this password.
         password: Password,
@@ -83,6 +83,32 @@ impl Work {
                 salt,
                 iterations,
             } => Worked::Salted(Salted::derive(password, salt, *iterations)),
+        }
+    }
+}
+
+impl From<Derivation> for Work {
+    fn from(derivation: Derivation) -> Self {
+        let Derivation {
+            password,
+            salt,
+            iterations,
+        } = derivation;
+        Self::Salted {
+            password,
+            salt,
+            iterations,
+        }
+    }
+}
+
+impl Worked {
+    /// What came of a [`Derivation`], if there was time for it.
+    pub(super) fn salted(self) -> Option<Salted> {
+        match self {
+            Self::Salted(salted) => Some(salted),
+            Self::NotNow => None,
+            other => unreachable!("{other:?} was not asked for"),
         }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use self::content::Stuffing;
 use self::errand::{Errand, log_in};
 use crate::core::common::Common;
-use crate::core::computing::{Work, Worked};
+use crate::core::computing::Worked;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
 use crate::core::outcome::{Active, HostText, Reading};
@@ -26,7 +26,6 @@ use crate::queue::notification::Action;
 use crate::queue::{self, DestinationId, Take};
 use crate::report::Fact;
 use crate::route::{Protocol, TlsPolicy, TlsStart};
-use crate::smtp::client::auth::Derivation;
 use crate::smtp::client::fault::SessionError;
 use crate::smtp::client::job::{Piece as JobPiece, Remaining};
 use crate::smtp::client::{Channel, Client, Input, Output};
@@ -359,12 +358,7 @@ impl Delivery {
         spool: &impl SegmentSource,
         worked: Worked,
     ) {
-        let salted = match worked {
-            Worked::Salted(salted) => Some(salted),
-            Worked::NotNow => None,
-            other => unreachable!("{other:?} was not asked for"),
-        };
-        self.say(now, common, spool, Input::Derived(salted));
+        self.say(now, common, spool, Input::Derived(worked.salted()));
     }
 
     /// There may be a job now.
@@ -473,17 +467,7 @@ impl Delivery {
                     }
                 }
                 Output::Derive(derivation) => {
-                    let Derivation {
-                        password,
-                        salt,
-                        iterations,
-                    } = derivation;
-                    let work = Work::Salted {
-                        password,
-                        salt,
-                        iterations,
-                    };
-                    common.compute(self.flow.connection(), work);
+                    common.compute(self.flow.connection(), derivation.into());
                 }
                 Output::SessionFailed(error) => {
                     if error.is_about_login() {

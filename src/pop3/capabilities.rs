@@ -85,7 +85,7 @@ mod tests {
             "AUTH-RESP-CODE",
             "STLS",
             "USER",
-            "SASL PLAIN LOGIN cram-md5 PLAIN",
+            "SASL PLAIN LOGIN cram-md5 PLAIN SCRAM-SHA-256-PLUS scram-sha-256",
             "",
         ] {
             got.line(line.as_bytes());
@@ -97,7 +97,7 @@ mod tests {
             top: true,
             uidl: true,
             uidl_is_announced: true,
-            sasl: vec![Mechanism::Plain, Mechanism::CramMd5],
+            sasl: vec![Mechanism::Plain, Mechanism::CramMd5, Mechanism::ScramSha256],
         };
         assert_eq!(got, expected);
     }

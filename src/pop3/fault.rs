@@ -48,6 +48,8 @@ pub enum Fault {
     Login(Refusal),
     /// Our settings and what the server offers do not go together.
     Unfit(&'static str),
+    /// The server does not show that it knows the password.
+    Untrusted,
     /// TLS could not be had, or broke.
     Tls(Box<str>),
     /// The server refused something that it has to do.
@@ -82,6 +84,10 @@ impl fmt::Display for Fault {
                 refusal.text
             ),
             Self::Unfit(what) => f.write_str(what),
+            Self::Untrusted => f.write_str(
+                "what the server sent in AUTH SCRAM-SHA-256 does not show that it knows our \
+                 password: it is broken, or another one",
+            ),
             Self::Tls(why) => write!(f, "TLS: {why}"),
             Self::Refused { stage, refusal } => {
                 write!(f, "refused while {}: {}", stage.phrase(), refusal.text)

@@ -2,7 +2,8 @@
 //!
 //! What is sent depends on whether others can read the line. On one that is safe, the
 //! password goes as it is; on one in clear, a mechanism that keeps it off the line is
-//! taken where there is one.
+//! taken where there is one; SCRAM-SHA-256 (RFC 7677) before others, by which the server
+//! shows that it knows the password, too.
 
 use std::fmt;
 
@@ -14,7 +15,9 @@ use zeroize::Zeroizing;
 use super::capabilities::Capabilities;
 use super::response::Status;
 use super::settings::Mechanism;
-use crate::sasl;
+use crate::sasl::scram::{ClientChallenged, ClientWaits, Derivation, Salted, ServerMust};
+use crate::sasl::{self, Nonce, Password};
+use crate::user::UserName;
 
 /// User name and password. Shows no password, and wipes it when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,6 +38,14 @@ impl Login {
             user: user.into(),
             password: Zeroizing::new(password.to_owned()),
         })
+    }
+
+    /// For SCRAM, which wants both prepared (RFC 5802 §2.2). `None` if they have no such
+    /// form, or are longer than any that has.
+    fn prepared(&self) -> Option<(UserName, Password)> {
+        let user: UserName = self.user.parse().ok()?;
+        let password = Password::new(self.password.to_string()).ok()?.prepared()?;
+        sasl::is_prepared(user.as_str()).then_some((user, password))
     }
 
     /// The user name.
@@ -67,8 +78,8 @@ pub(super) enum Method {
     Sasl(Mechanism),
 }
 
-/// What is expected next.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What is expected next. Boxed are those that few logins have.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Exchange {
     /// The answer to USER; PASS comes behind it.
     User,
@@ -78,6 +89,14 @@ pub(super) enum Exchange {
     Last,
     /// The challenge of CRAM-MD5.
     Challenge,
+    /// `+`, since this first message of SCRAM is too long for the line of AUTH.
+    ScramAsked(Zeroizing<Vec<u8>>, Box<ClientWaits>),
+    /// Salt and rounds.
+    ScramFirst(Box<ClientWaits>),
+    /// Nothing of the server: the key is being derived.
+    ScramDeriving(Box<ClientChallenged>),
+    /// The server's own proof.
+    ScramProof(Box<ServerMust>),
 }
 
 /// What follows from an answer.
@@ -86,8 +105,14 @@ pub(super) enum Step {
     Send(Zeroizing<Vec<u8>>, Exchange),
     /// Nothing to send; that is expected.
     Wait(Exchange),
+    /// Have this derived; then that is expected.
+    Derive(Derivation, Exchange),
     /// We are in.
     Done,
+    /// What came is not what a server sends that knows the password.
+    Untrusted,
+    /// The answer has no place there.
+    Odd(Exchange),
 }
 
 /// The best way that both sides know, or why there is none.
@@ -95,8 +120,12 @@ pub(super) fn choose(
     peer: &Capabilities,
     line: Line,
     timestamp: Option<&[u8]>,
+    login: &Login,
 ) -> Result<Method, &'static str> {
-    let keeps_secret = if peer.sasl.contains(&Mechanism::CramMd5) {
+    let scram = peer.sasl.contains(&Mechanism::ScramSha256);
+    let keeps_secret = if scram && login.prepared().is_some() {
+        Some(Method::Sasl(Mechanism::ScramSha256))
+    } else if peer.sasl.contains(&Mechanism::CramMd5) {
         Some(Method::Sasl(Mechanism::CramMd5))
     } else {
         timestamp.map(|_| Method::Apop)
@@ -123,6 +152,7 @@ pub(super) fn start(
     method: Method,
     login: &Login,
     timestamp: Option<&[u8]>,
+    nonce: Nonce,
     pipelining: bool,
 ) -> (Zeroizing<Vec<u8>>, Exchange) {
     let mut out = Zeroizing::new(Vec::with_capacity(OUT_BYTES));
@@ -151,6 +181,21 @@ pub(super) fn start(
             push(&mut out, &[b"AUTH PLAIN ", text.as_bytes(), b"\r\n"]);
             Exchange::Last
         }
+        Method::Sasl(Mechanism::ScramSha256) => {
+            let (user, _) = login.prepared().expect("it was chosen for that");
+            let (first, waits) = ClientWaits::begin(&user, nonce);
+            let first = Zeroizing::new(STANDARD.encode(first));
+            push(&mut out, &[b"AUTH SCRAM-SHA-256"]);
+            let exchange = if out.len() + first.len() + 3 <= AUTH_BYTES_MAX {
+                push(&mut out, &[b" ", first.as_bytes()]);
+                Exchange::ScramFirst(Box::new(waits))
+            } else {
+                let first = first.as_bytes().to_vec();
+                Exchange::ScramAsked(Zeroizing::new(first), Box::new(waits))
+            };
+            push(&mut out, &[b"\r\n"]);
+            exchange
+        }
         Method::Sasl(Mechanism::CramMd5) => {
             push(&mut out, &[b"AUTH CRAM-MD5\r\n"]);
             Exchange::Challenge
@@ -159,27 +204,72 @@ pub(super) fn start(
     (out, exchange)
 }
 
-/// What follows from an answer that is no refusal. `None` if the answer has no place
-/// there.
-pub(super) fn answer(at: Exchange, status: &Status, login: &Login) -> Option<Step> {
+/// What follows from an answer that is no refusal.
+pub(super) fn answer(at: Exchange, status: &Status, login: &Login) -> Step {
     match (at, status) {
         (Exchange::User, Status::Ok) => {
             let mut out = Zeroizing::new(Vec::with_capacity(OUT_BYTES));
             push_pass(&mut out, login);
-            Some(Step::Send(out, Exchange::Last))
+            Step::Send(out, Exchange::Last)
         }
-        (Exchange::UserAhead, Status::Ok) => Some(Step::Wait(Exchange::Last)),
-        (Exchange::Last, Status::Ok) => Some(Step::Done),
+        (Exchange::UserAhead, Status::Ok) => Step::Wait(Exchange::Last),
+        (Exchange::Last, Status::Ok) => Step::Done,
         (Exchange::Challenge, Status::Continue(challenge)) => {
-            let challenge = STANDARD.decode(challenge).ok()?;
+            let Ok(challenge) = STANDARD.decode(challenge) else {
+                return Step::Odd(Exchange::Challenge);
+            };
             let digest = sasl::cram_md5_digest(login.password.as_bytes(), &challenge);
             let text = STANDARD.encode(sasl::cram_md5(&login.user, &digest));
             let mut out = Zeroizing::new(Vec::with_capacity(OUT_BYTES));
             push(&mut out, &[text.as_bytes(), b"\r\n"]);
-            Some(Step::Send(out, Exchange::Last))
+            Step::Send(out, Exchange::Last)
         }
-        _ => None,
+        (Exchange::ScramAsked(first, waits), Status::Continue(_)) => {
+            Step::Send(line(&first), Exchange::ScramFirst(waits))
+        }
+        (Exchange::ScramFirst(waits), Status::Continue(challenge)) => {
+            let (_, password) = login.prepared().expect("it was chosen for that");
+            let challenged = STANDARD.decode(challenge).ok();
+            match challenged.and_then(|message| waits.challenged(&message).ok()) {
+                None => Step::Untrusted,
+                Some(challenged) => {
+                    let derivation = challenged.derivation(&password);
+                    let next = Exchange::ScramDeriving(Box::new(challenged));
+                    Step::Derive(derivation, next)
+                }
+            }
+        }
+        (Exchange::ScramProof(must), Status::Continue(proof)) => {
+            let proof = STANDARD.decode(proof).unwrap_or_default();
+            match must.accepts(&proof) {
+                true => Step::Send(line(b""), Exchange::Last),
+                false => Step::Untrusted,
+            }
+        }
+        // It lets us in, and has not shown that it knows the password.
+        (Exchange::ScramFirst(_) | Exchange::ScramProof(_), Status::Ok) => Step::Untrusted,
+        (at, _) => Step::Odd(at),
     }
+}
+
+/// The key was derived: our proof, and what is expected then.
+pub(super) fn proof(
+    challenged: ClientChallenged,
+    salted: &Salted,
+) -> (Zeroizing<Vec<u8>>, Exchange) {
+    let (message, must) = challenged.prove(salted);
+    let text = STANDARD.encode(message);
+    (line(text.as_bytes()), Exchange::ScramProof(Box::new(must)))
+}
+
+/// Longest line of AUTH with what is sent ahead in it (RFC 5034 §4): beyond it the server is
+/// let ask. Octets with CRLF.
+const AUTH_BYTES_MAX: usize = 255;
+
+fn line(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut out = Zeroizing::new(Vec::with_capacity(OUT_BYTES));
+    push(&mut out, &[text, b"\r\n"]);
+    out
 }
 
 /// Room for the lines of a login, so that none is left behind by a growing buffer.
@@ -206,6 +296,8 @@ pub(super) fn timestamp(greeting: &[u8]) -> Option<Box<[u8]>> {
 mod tests {
     use super::*;
 
+    const NONCE: Nonce = Nonce([1; 18]);
+
     fn login() -> Login {
         Login::new("mrose", "tanstaaf").expect("a login")
     }
@@ -214,7 +306,7 @@ mod tests {
     fn apop_as_in_rfc_1939() {
         let greeting = b"+OK POP3 server ready <1896.697170952@dbc.mtview.ca.us>";
         let stamp = timestamp(greeting).expect("a timestamp");
-        let (line, _) = start(Method::Apop, &login(), Some(&stamp), false);
+        let (line, _) = start(Method::Apop, &login(), Some(&stamp), NONCE, false);
         let expected = b"APOP mrose c4c9334bac560ecc979e58001b3e22fb\r\n";
         assert_eq!(line.as_slice(), expected);
     }
@@ -224,20 +316,20 @@ mod tests {
         let login = Login::new("tim", "tanstaaftanstaaf").expect("a login");
         let challenge = STANDARD.encode("<1896.697170952@postoffice.reston.mci.net>");
         let status = Status::Continue(challenge.as_bytes().into());
-        let Some(Step::Send(line, Exchange::Last)) = answer(Exchange::Challenge, &status, &login)
-        else {
+        let Step::Send(line, Exchange::Last) = answer(Exchange::Challenge, &status, &login) else {
             panic!("a response")
         };
         let expected = STANDARD.encode("tim b913a602c7eda7a495b4e6e7334d3890");
         assert_eq!(line.as_slice(), format!("{expected}\r\n").as_bytes());
         let nonsense = Status::Continue(b"!".as_slice().into());
-        assert!(answer(Exchange::Challenge, &nonsense, &login).is_none());
+        let step = answer(Exchange::Challenge, &nonsense, &login);
+        assert!(matches!(step, Step::Odd(Exchange::Challenge)));
     }
 
     #[test]
     fn plain_as_in_rfc_5034() {
         let login = Login::new("test", "test").expect("a login");
-        let (line, _) = start(Method::Sasl(Mechanism::Plain), &login, None, true);
+        let (line, _) = start(Method::Sasl(Mechanism::Plain), &login, None, NONCE, true);
         assert_eq!(line.as_slice(), b"AUTH PLAIN AHRlc3QAdGVzdA==\r\n");
     }
 
@@ -250,11 +342,11 @@ mod tests {
                 ..Capabilities::none()
             };
             let stamp = stamp.then_some(b"<a@b>".as_slice());
-            let got = |line| choose(&peer, line, stamp).ok();
+            let got = |line| choose(&peer, line, stamp, &login()).ok();
             assert_eq!(got(Line::Safe), safe, "{peer:?}");
             assert_eq!(got(Line::Clear), clear, "{peer:?}");
         };
-        use Mechanism::{CramMd5, Plain};
+        use Mechanism::{CramMd5, Plain, ScramSha256};
         use Method::{Apop, Sasl, UserPass};
         check(true, &[], false, Some(UserPass), Some(UserPass));
         check(
@@ -265,9 +357,47 @@ mod tests {
             Some(Sasl(CramMd5)),
         );
         check(true, &[Plain], true, Some(UserPass), Some(Apop));
+        check(
+            true,
+            &[Plain, CramMd5, ScramSha256],
+            true,
+            Some(UserPass),
+            Some(Sasl(ScramSha256)),
+        );
+        check(
+            false,
+            &[ScramSha256],
+            false,
+            Some(Sasl(ScramSha256)),
+            Some(Sasl(ScramSha256)),
+        );
         check(false, &[Plain], false, Some(Sasl(Plain)), Some(Sasl(Plain)));
         check(false, &[], true, Some(Apop), Some(Apop));
         check(false, &[], false, None, None);
+    }
+
+    /// A name for which the line of AUTH has no room; and one that SCRAM cannot take.
+    #[test]
+    fn names_for_scram() {
+        let scram = Method::Sasl(Mechanism::ScramSha256);
+        let long = Login::new(&"x".repeat(200), "secret").expect("a login");
+        let (out, exchange) = start(scram, &long, None, NONCE, true);
+        assert_eq!(out.as_slice(), b"AUTH SCRAM-SHA-256\r\n");
+        let status = Status::Continue(Box::default());
+        let Step::Send(out, Exchange::ScramFirst(_)) = answer(exchange, &status, &long) else {
+            panic!("it is sent now")
+        };
+        assert!(out.starts_with(b"biwsbj14eHh4"), "n,,n=xxxx in base64");
+        let (out, _) = start(scram, &login(), None, NONCE, true);
+        assert!(out.starts_with(b"AUTH SCRAM-SHA-256 biwsbj1tcm9zZSxy"));
+        let peer = Capabilities {
+            sasl: vec![Mechanism::CramMd5, Mechanism::ScramSha256],
+            ..Capabilities::none()
+        };
+        let chosen = |login: &Login| choose(&peer, Line::Clear, None, login).ok();
+        assert_eq!(chosen(&long), Some(scram));
+        let odd = Login::new("anna", "\u{1f600}").expect("a login");
+        assert_eq!(chosen(&odd), Some(Method::Sasl(Mechanism::CramMd5)));
     }
 
     #[test]

@@ -16,8 +16,8 @@
 //! - A message is never thrown away because nobody could say for whom it is.
 //!
 //! What this module does not do: it does not resolve the server's name, does not decide
-//! when to collect, and does not write anywhere what it remembers. No core drives it yet:
-//! the configuration refuses `[[collect]]`.
+//! when to collect, and does not write anywhere what it remembers: that is done by the data
+//! core that is the mailbox's home.
 
 mod capabilities;
 pub mod fault;

@@ -11,6 +11,7 @@
 //! - Every [`Command`] that was given is answered by [`Output::End`],
 //!   [`Output::Refused`] or [`Output::Deleted`], or the session ends without success;
 //!   the server has deleted nothing then (RFC 1939 §6).
+//! - Each [`Output::Derive`] is to be answered.
 //! - Nothing is said of who we are before the line is as safe as it is to be, and
 //!   nothing that came before TLS counts behind it.
 //! - What is kept of a server's octets is bounded, however many it sends.
@@ -19,6 +20,7 @@
 //! never deletes of itself.
 
 mod contract;
+mod logging_in;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,9 +29,10 @@ pub use self::contract::{Command, Input, Output};
 use super::capabilities::Capabilities;
 use super::fault::{Fault, Stage, of_command, of_login};
 use super::listing::Listing;
-use super::login::{self, Exchange, Line, Login, Method, Step};
+use super::login::{self, Exchange, Line, Login};
 use super::response::{Status, printable};
 use super::settings::{LINE_BYTES_MAX, Settings, Tls};
+use crate::sasl::Nonce;
 use crate::time::{Instant, Now};
 use crate::wire::line::{Lines, Read};
 use crate::wire::text::{
@@ -47,7 +50,7 @@ const CAPABILITY_LINES_MAX: usize = 256;
 const LISTING_LINES_MAX: usize = 2 * super::listing::ENTRIES_MAX;
 
 /// How far the session is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Phase {
     Greeting,
     Capabilities,
@@ -86,6 +89,8 @@ enum Reading {
 pub struct Session {
     settings: Arc<Settings>,
     login: Login,
+    /// For the login of this session.
+    nonce: Nonce,
     phase: Phase,
     line: Line,
     timestamp: Option<Box<[u8]>>,
@@ -102,9 +107,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// Before the connection is there.
+    /// Before the connection is there. `nonce` is new for each session.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, login: Login, now: Now) -> Self {
+    pub fn new(settings: Arc<Settings>, login: Login, nonce: Nonce, now: Now) -> Self {
         let line = match settings.tls {
             Tls::Implicit => Line::Safe,
             Tls::None | Tls::Stls => Line::Clear,
@@ -113,6 +118,7 @@ impl Session {
         Self {
             settings,
             login,
+            nonce,
             phase: Phase::Greeting,
             line,
             timestamp: None,
@@ -134,6 +140,7 @@ impl Session {
             Input::Connected => self.wait(now),
             Input::Received(octets) => return self.received(now, octets),
             Input::Secured => self.secured(now),
+            Input::Derived(salted) => self.derived(now, salted.as_ref()),
             Input::TlsFailed(why) => self.fail(Fault::Tls(why.into())),
             Input::PeerClosed => self.fail(Fault::Closed(self.stage())),
             Input::Command(command) => self.tell(now, command),
@@ -231,7 +238,7 @@ impl Session {
 
     /// A line outside of message text.
     fn line(&mut self, now: Now, line: &[u8]) {
-        match (&mut self.reading, self.phase) {
+        match (&mut self.reading, &self.phase) {
             (Reading::Lines(_), _) if line == b"." => self.lines_ended(now),
             (Reading::Lines(0), _) => self.odd(b"a list that does not end"),
             (Reading::Lines(left), _) => {
@@ -380,7 +387,12 @@ impl Session {
             }
             return;
         }
-        match login::choose(&self.peer, self.line, self.timestamp.as_deref()) {
+        match login::choose(
+            &self.peer,
+            self.line,
+            self.timestamp.as_deref(),
+            &self.login,
+        ) {
             Ok(method) => self.log_in(now, method),
             Err(why) => {
                 self.say_goodbye();
@@ -399,42 +411,6 @@ impl Session {
         self.peer = Capabilities::none();
         self.phase = Phase::Capabilities;
         self.ask(now, Asked::Capa, b"CAPA\r\n".to_vec());
-    }
-
-    fn log_in(&mut self, now: Now, method: Method) {
-        let timestamp = self.timestamp.as_deref();
-        let (octets, exchange) = login::start(method, &self.login, timestamp, self.peer.pipelining);
-        self.phase = Phase::Login(exchange);
-        if exchange == Exchange::UserAhead {
-            self.asked.push_back(Asked::Login);
-        }
-        self.ask(now, Asked::Login, octets.to_vec());
-    }
-
-    fn login_goes_on(&mut self, now: Now, status: &Status) {
-        let Phase::Login(exchange) = self.phase else {
-            unreachable!("a login is answered while logging in");
-        };
-        self.answered();
-        match login::answer(exchange, status, &self.login) {
-            Some(Step::Send(octets, next)) => {
-                self.phase = Phase::Login(next);
-                self.ask(now, Asked::Login, octets.to_vec());
-            }
-            Some(Step::Wait(next)) => self.phase = Phase::Login(next),
-            Some(Step::Done) => {
-                self.phase = Phase::Listing;
-                match (self.peer.uidl, self.peer.pipelining) {
-                    (true, true) => {
-                        self.asked.push_back(Asked::Uidl);
-                        self.ask(now, Asked::List, b"UIDL\r\nLIST\r\n".to_vec());
-                    }
-                    (true, false) => self.ask(now, Asked::Uidl, b"UIDL\r\n".to_vec()),
-                    (false, _) => self.send_list(now),
-                }
-            }
-            None => self.odd(b"+"),
-        }
     }
 
     /// LIST, unless it is under way.

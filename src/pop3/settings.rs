@@ -9,12 +9,18 @@ pub enum Mechanism {
     Plain,
     /// RFC 2195.
     CramMd5,
+    /// RFC 7677.
+    ScramSha256,
 }
 
 impl Mechanism {
     /// By its name, in any case of letters.
     pub(super) fn by_name(name: &[u8]) -> Option<Self> {
-        let known = [(Self::Plain, "PLAIN"), (Self::CramMd5, "CRAM-MD5")];
+        let known = [
+            (Self::Plain, "PLAIN"),
+            (Self::CramMd5, "CRAM-MD5"),
+            (Self::ScramSha256, "SCRAM-SHA-256"),
+        ];
         known
             .into_iter()
             .find(|(_, known)| name.eq_ignore_ascii_case(known.as_bytes()))

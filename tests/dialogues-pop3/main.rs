@@ -21,6 +21,8 @@ use std::sync::Arc;
 use turnspool::pop3::session::{Command, Input, Output, Session};
 use turnspool::pop3::settings::{Settings, Tls};
 use turnspool::pop3::{Login, MessageNumber};
+use turnspool::sasl::Nonce;
+use turnspool::sasl::scram::Salted;
 use turnspool::time::Now;
 
 /// How the server's octets are cut.
@@ -47,7 +49,7 @@ impl Player {
         let settings = Settings::new(tls, 1000);
         let login = Login::new("anna", "secret").expect("a login");
         let mut player = Self {
-            session: Session::new(Arc::new(settings), login, now),
+            session: Session::new(Arc::new(settings), login, Nonce([1; 18]), now),
             now,
             said: VecDeque::new(),
             text: Vec::new(),
@@ -73,6 +75,11 @@ impl Player {
                     assert!(text.ends_with("\r\n"), "{text:?}");
                     let lines = text.split_terminator("\r\n");
                     self.said.extend(lines.map(|line| format!("C: {line}")));
+                    continue;
+                }
+                Output::Derive(wanted) => {
+                    let salted = Salted::derive(&wanted.password, &wanted.salt, wanted.iterations);
+                    self.session.handle(self.now, Input::Derived(Some(salted)));
                     continue;
                 }
                 Output::StartTls => "starttls".to_owned(),

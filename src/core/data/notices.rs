@@ -85,7 +85,10 @@ impl DataCore {
                     Connection::Delivery(delivery) => {
                         delivery.computed(now, common, spool, worked);
                     }
-                    Connection::Collection(_) | Connection::TurnedAway(_) => {}
+                    Connection::Collection(collection) => {
+                        collection.computed(now, common, worked);
+                    }
+                    Connection::TurnedAway(_) => {}
                 });
             }
             Notice::Banned { client, until } => {

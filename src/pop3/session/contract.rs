@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::pop3::fault::{Fault, Refusal};
 use crate::pop3::{Entry, MessageNumber};
+use crate::sasl::scram::{Derivation, Salted};
 use crate::wire::text::MessageFacts;
 
 /// What is to be done with a message.
@@ -28,6 +29,8 @@ pub enum Input<'a> {
     Received(&'a [u8]),
     /// TLS is there, as [`Output::StartTls`] wanted it.
     Secured,
+    /// The outcome of [`Output::Derive`]; `None` if there was no time for it.
+    Derived(Option<Salted>),
     /// TLS could not be had: why, for the operator.
     TlsFailed(String),
     /// The server will send no more.
@@ -47,6 +50,8 @@ pub enum Output {
     Send(Vec<u8>),
     /// Begin TLS; answer with [`Input::Secured`].
     StartTls,
+    /// Derive a key, on a thread that has the time; answer with [`Input::Derived`].
+    Derive(Derivation),
     /// This is in the mailbox. Time for commands.
     Listed(Vec<Entry>),
     /// The text of a message begins.

@@ -15,13 +15,12 @@
 //! form do not go by it. By the other mechanisms a password goes as it was written down,
 //! since it is the host that prepares it (RFC 4616 §2).
 
-use std::fmt;
-
 use super::Channel;
 use super::capabilities::Capabilities;
 use super::fault::SessionError;
 use crate::sasl;
 use crate::smtp::answer::{Answer, Class};
+pub use crate::smtp::auth::scram::Derivation;
 use crate::smtp::auth::scram::{ClientChallenged, ClientWaits, Salted, ServerMust};
 use crate::smtp::auth::{Mechanism, Mechanisms, Nonce, Password, Response, base64};
 use crate::user::UserName;
@@ -75,25 +74,6 @@ pub(super) enum Exchange {
     ScramDeriving(ClientChallenged),
     /// The proof was sent: 334 brings the host's own.
     ScramProof(ServerMust),
-}
-
-/// A key that is to be derived.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Derivation {
-    /// From this.
-    pub password: Password,
-    /// With this salt.
-    pub salt: Vec<u8>,
-    /// So often.
-    pub iterations: u32,
-}
-
-impl fmt::Debug for Derivation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Derivation")
-            .field("iterations", &self.iterations)
-            .finish_non_exhaustive()
-    }
 }
 
 /// What follows from an answer.
@@ -215,11 +195,7 @@ pub(super) fn answer(at: Exchange, answer: &Answer<'_>, login: &Login) -> Step {
             match challenged {
                 None => Step::Untrusted(Mechanism::ScramSha256),
                 Some(challenged) => {
-                    let derivation = Derivation {
-                        password: password.clone(),
-                        salt: challenged.salt().to_vec(),
-                        iterations: challenged.iterations(),
-                    };
+                    let derivation = challenged.derivation(password);
                     Step::Derive(derivation, Exchange::ScramDeriving(challenged))
                 }
             }

@@ -81,6 +81,25 @@ impl fmt::Debug for Salted {
     }
 }
 
+/// A key that is to be derived.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Derivation {
+    /// From this.
+    pub password: Password,
+    /// With this salt.
+    pub salt: Vec<u8>,
+    /// So often.
+    pub iterations: u32,
+}
+
+impl fmt::Debug for Derivation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Derivation")
+            .field("iterations", &self.iterations)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a server keeps of a password (RFC 5802 §3, RFC 5803).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
@@ -352,6 +371,16 @@ pub struct ClientChallenged {
 }
 
 impl ClientChallenged {
+    /// What is to be derived from the password.
+    #[must_use]
+    pub fn derivation(&self, password: &Password) -> Derivation {
+        Derivation {
+            password: password.clone(),
+            salt: self.salt.to_vec(),
+            iterations: self.iterations,
+        }
+    }
+
     /// For [`Salted::derive`].
     #[must_use]
     pub fn salt(&self) -> &[u8] {
