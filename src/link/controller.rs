@@ -509,3 +509,6 @@ impl Controller {
         all.into_iter().flatten().min()
     }
 }
+
+#[cfg(test)]
+mod tests;

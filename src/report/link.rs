@@ -67,6 +67,8 @@ pub enum LinkFact {
         octets: u64,
         /// Messages that went over it.
         messages: u64,
+        /// What waits for it, and until when.
+        next: Option<String>,
     },
     /// It could not be taken down.
     HangUpFailed {
@@ -147,6 +149,7 @@ impl fmt::Display for LinkFact {
                 up_for,
                 octets,
                 messages,
+                next,
             } => {
                 let word = if *ours { "down" } else { "no longer used" };
                 write!(
@@ -158,7 +161,10 @@ impl fmt::Display for LinkFact {
                 if *octets > 0 {
                     write!(f, ", {octets} octets over the interface")?;
                 }
-                Ok(())
+                match next {
+                    Some(next) => write!(f, "; {next}"),
+                    None => Ok(()),
+                }
             }
             Self::HangUpFailed { why, again_in } => write!(
                 f,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::link::budget::Left;
 use crate::link::outing::Outing;
-use crate::link::work::Reason;
+use crate::link::work::{Reason, Work};
 use crate::report::{LinkFact, NextDial};
 use crate::time::{Instant, Now, WallTime};
 
@@ -394,15 +394,11 @@ impl Controller {
         self.keep_at = Instant::NEVER;
         self.outputs.push_back(Output::Closed);
         self.outputs.push_back(Output::Keep);
-        self.outputs.push_back(Output::Report(LinkFact::Down {
-            ours: up.ours,
-            why: why.clone(),
-            up_for,
-            octets: up.octets,
-            messages,
-        }));
         self.enter(now, State::Down);
-        if up.ours && was_lost && was_up {
+        let comes_back = up.ours && was_lost && was_up;
+        // As good as a dial that failed, and followed by what follows on one.
+        let too_short = comes_back && up_for < STABLE_AFTER;
+        if comes_back {
             if matches!(
                 up.reason,
                 Reason::Schedule | Reason::Collector | Reason::ByHand
@@ -412,10 +408,7 @@ impl Controller {
                     until: up.until,
                 }));
             }
-            if up_for < STABLE_AFTER {
-                let hope = Hope::Again;
-                self.failed(now, DialFailure { why, hope });
-            } else {
+            if !too_short {
                 self.not_before = self
                     .not_before
                     .max(now.instant + self.settings.series.pause);
@@ -423,6 +416,57 @@ impl Controller {
         } else {
             self.tries = 0;
         }
+        let next = (!too_short).then(|| self.what_waits(now)).flatten();
+        self.outputs.push_back(Output::Report(LinkFact::Down {
+            ours: up.ours,
+            why: why.clone(),
+            up_for,
+            octets: up.octets,
+            messages,
+            next,
+        }));
+        if too_short {
+            let hope = Hope::Again;
+            self.failed(now, DialFailure { why, hope });
+        }
+    }
+
+    /// Whether there is a reason to dial when what was on the wire has come back.
+    fn will_have_reason(&self, now: Now) -> bool {
+        let work = Work {
+            ready: self.work.ready + self.work.in_flight,
+            ..self.work
+        };
+        self.reason(now).is_some() || self.settings.go_up.reason(now.wall, &work).is_some()
+    }
+
+    /// What waits for the link, which is down now, and for how long.
+    fn what_waits(&self, now: Now) -> Option<String> {
+        let waits = match self.work.waiting {
+            0 => None,
+            1 => Some("1 message waits".to_owned()),
+            n => Some(format!("{n} messages wait")),
+        };
+        if self.stopping || waits.is_none() && self.wish.is_none() {
+            return waits;
+        }
+        let waits = waits.unwrap_or_else(|| "there is more to do".to_owned());
+        let until = if self.held_down {
+            "until it is brought up by hand or by the schedule".to_owned()
+        } else if self.settings.dialling == Dialling::NotOurs {
+            "until the link is there".to_owned()
+        } else if self.budget.left_for_next(now.wall).is_spent() {
+            match self.budget.period_ends(now.wall) {
+                Some(end) => format!("until {end}"),
+                None => "for the next time on line".to_owned(),
+            }
+        } else if self.will_have_reason(now) && !self.standby {
+            let pause = self.not_before.since(now.instant).as_secs();
+            format!("and it is dialled again in {pause} s")
+        } else {
+            "for the next reason to go on line".to_owned()
+        };
+        Some(format!("{waits} {until}"))
     }
 
     /// A dial has failed: the next one after a pause, or the series is over.

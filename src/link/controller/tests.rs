@@ -1,0 +1,289 @@
+//! What the operator reads: each trouble ends in the state that he would expect, with lines
+//! that say what happened, and what happens next.
+
+use super::*;
+use crate::link::budget::{Limits, Per};
+use crate::link::work::GoUp;
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const SETTINGS: Settings = Settings {
+    dialling: Dialling::Ours,
+    existing: Existing::Selected,
+    series: Series {
+        pause: seconds(30),
+        tries: 2,
+        series_pause: seconds(900),
+    },
+    go_up: GoUp {
+        messages: Some(1),
+        octets: None,
+        age: None,
+        priority: None,
+    },
+    idle: seconds(60),
+    at_most: None,
+    budget: None,
+};
+
+const fn budget(per: Per) -> Settings {
+    Settings {
+        budget: Some(Limits {
+            per,
+            time: Some(seconds(600)),
+            octets: None,
+            minute_price: None,
+            money: None,
+        }),
+        ..SETTINGS
+    }
+}
+
+struct Desk {
+    controller: Controller,
+    now: Now,
+    sent: u64,
+}
+
+impl Desk {
+    /// It is ten o'clock in the evening.
+    fn new(settings: Settings) -> Self {
+        let now = Now {
+            instant: Instant::START + seconds(10_000),
+            wall: WallTime::from_millis(1_795_298_400_000),
+        };
+        let memory = Memory::default();
+        Self {
+            controller: Controller::new(settings, TimeZone::UTC, memory, now),
+            now,
+            sent: 0,
+        }
+    }
+
+    fn work(&mut self, waiting: u64, in_flight: u64) {
+        let work = Work {
+            ready: waiting - in_flight,
+            waiting,
+            in_flight,
+            sent: self.sent,
+            ..Work::default()
+        };
+        self.controller.work(self.now, work);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now.instant + time;
+        while let Some(at) = self.controller.deadline().filter(|at| *at <= end) {
+            self.now = self.now.after(at.since(self.now.instant));
+            self.controller.timer(self.now);
+        }
+        self.now = self.now.after(end.since(self.now.instant));
+        self.controller.timer(self.now);
+    }
+
+    fn dialled(&mut self, result: Result<(), &str>) {
+        let failed = |why: &str| DialFailure {
+            why: why.to_owned(),
+            hope: Hope::Again,
+        };
+        self.controller.dialled(self.now, result.map_err(failed));
+    }
+
+    /// The lines since the last time, and where it stands.
+    #[track_caller]
+    fn check(&mut self, state: Phase, lines: &[&str]) {
+        let outputs: Vec<_> = std::iter::from_fn(|| self.controller.poll()).collect();
+        let told = outputs.into_iter().filter_map(|output| match output {
+            Output::Report(fact) => Some(fact.to_string()),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), lines);
+        assert_eq!(self.controller.status(self.now).phase, state);
+    }
+
+    /// Three messages wait, and it comes up for them.
+    fn up(settings: Settings) -> Self {
+        let mut desk = Self::new(settings);
+        desk.work(3, 0);
+        desk.dialled(Ok(()));
+        desk.work(3, 1);
+        let lines = [
+            "dialling (3 messages wait), 1 of 2",
+            "up (3 messages wait); what waits is sent",
+        ];
+        desk.check(Phase::Draining, &lines);
+        desk
+    }
+}
+
+#[test]
+fn dials_that_fail() {
+    let mut desk = Desk::new(SETTINGS);
+    desk.work(1, 0);
+    desk.dialled(Err("busy"));
+    let lines = [
+        "dialling (1 message waits), 1 of 2",
+        "dialling failed: busy; 2 of 2 in 30 s",
+    ];
+    desk.check(Phase::Dialling, &lines);
+    desk.pass(seconds(30));
+    desk.dialled(Err("no answer"));
+    let lines = [
+        "dialling (1 message waits), 2 of 2",
+        "dialling failed: no answer; the series is over, the next one in 900 s at the earliest",
+    ];
+    desk.check(Phase::Down, &lines);
+    desk.pass(seconds(900));
+    desk.check(Phase::Dialling, &["dialling (1 message waits), 1 of 2"]);
+}
+
+/// Soon after it came up that is as good as a dial that failed.
+#[test]
+fn a_line_that_breaks() {
+    let mut desk = Desk::up(SETTINGS);
+    desk.pass(seconds(5));
+    desk.controller.lost(desk.now, "no carrier".to_owned());
+    let lines = [
+        "down: no carrier; 5 s on line, 0 messages sent",
+        "dialling failed: no carrier; 2 of 2 in 30 s",
+    ];
+    desk.check(Phase::Dialling, &lines);
+    let mut desk = Desk::up(SETTINGS);
+    desk.pass(seconds(100));
+    desk.sent = 2;
+    desk.work(1, 1);
+    desk.controller.lost(desk.now, "no carrier".to_owned());
+    let down = "down: no carrier; 100 s on line, 2 messages sent; 1 message waits and it is dialled \
+                again in 30 s";
+    desk.work(1, 0);
+    desk.check(Phase::Down, &[down]);
+    desk.pass(seconds(30));
+    desk.check(Phase::Dialling, &["dialling (1 message waits), 1 of 2"]);
+    // And when nobody dials but the operator.
+    let by_hand = Settings {
+        go_up: GoUp::default(),
+        ..SETTINGS
+    };
+    let mut desk = Desk::new(by_hand);
+    desk.work(2, 0);
+    desk.check(Phase::Down, &[]);
+    desk.controller
+        .order(desk.now, Order::Up)
+        .expect("it is dialled");
+    desk.dialled(Ok(()));
+    desk.pass(seconds(1));
+    desk.controller
+        .order(desk.now, Order::Down)
+        .expect("it goes");
+    desk.controller.quiet(desk.now);
+    desk.controller.hung_up(desk.now, Ok(()));
+    let lines = [
+        "dialling (by the operator), 1 of 2",
+        "up (by the operator); what waits is sent",
+        "down by the operator; what is being sent is finished, nothing new begins",
+        "down: down by the operator; 1 s on line, 0 messages sent; 2 messages wait until it is \
+         brought up by hand or by the schedule",
+    ];
+    desk.check(Phase::Down, &lines);
+}
+
+/// The message that is on the wire is finished; the rest waits for the next day.
+#[test]
+fn a_budget_that_ends_in_the_middle_of_a_drain() {
+    let mut desk = Desk::up(budget(Per::Day));
+    desk.pass(seconds(600));
+    let used_up = "the budget's time is used up until 2026-11-22T00:00:00Z";
+    let finishing = format!("{used_up}; what is being sent is finished, nothing new begins");
+    desk.check(Phase::HangingUp, &[&finishing]);
+    desk.sent = 1;
+    desk.work(2, 0);
+    desk.controller.quiet(desk.now);
+    desk.controller.hung_up(desk.now, Ok(()));
+    let down = format!(
+        "down: {used_up}; 600 s on line, 1 messages sent; 2 messages wait until \
+         2026-11-22T00:00:00Z"
+    );
+    let not_dialled = format!("not dialled: {used_up}");
+    desk.check(Phase::Down, &[&down]);
+    desk.pass(seconds(3600));
+    desk.check(Phase::Down, &[&not_dialled]);
+    desk.pass(seconds(3060));
+    desk.check(Phase::Dialling, &["dialling (2 messages wait), 1 of 2"]);
+    // A budget for each time on line: the next one has its own.
+    let mut desk = Desk::up(budget(Per::Window));
+    desk.pass(seconds(600));
+    desk.work(2, 0);
+    desk.controller.quiet(desk.now);
+    desk.controller.hung_up(desk.now, Ok(()));
+    let used_up = "the budget's time for one time on line is used up";
+    let finishing = format!("{used_up}; what is being sent is finished, nothing new begins");
+    let down = format!(
+        "down: {used_up}; 600 s on line, 0 messages sent; 2 messages wait and it is dialled \
+         again in 900 s"
+    );
+    desk.check(Phase::Down, &[&finishing, &down]);
+}
+
+/// A clock that jumps in the middle of a drain costs no budget and ends nothing; one that
+/// jumps to another day brings that day's budget.
+#[test]
+fn a_clock_that_jumps() {
+    let jump = |desk: &mut Desk, millis: i64| {
+        desk.now.wall = WallTime::from_millis(desk.now.wall.as_millis() + millis);
+        desk.controller.timer(desk.now);
+    };
+    let day = 86_400_000;
+    let mut desk = Desk::up(budget(Per::Day));
+    desk.pass(seconds(500));
+    jump(&mut desk, -3_600_000);
+    desk.check(Phase::Draining, &[]);
+    assert_eq!(
+        desk.controller.budget.left(desk.now.wall).time,
+        Some(seconds(100))
+    );
+    jump(&mut desk, day);
+    desk.check(Phase::Draining, &[]);
+    assert_eq!(
+        desk.controller.budget.left(desk.now.wall).time,
+        Some(seconds(600))
+    );
+    // A schedule's window that is over by the new clock is over.
+    let until = desk.now.wall + seconds(600);
+    let mut desk = Desk::new(SETTINGS);
+    desk.now.wall = WallTime::from_millis(until.as_millis() - 600_000);
+    desk.controller.occasion(desk.now, until);
+    desk.dialled(Ok(()));
+    desk.work(0, 0);
+    jump(&mut desk, day);
+    let lines = [
+        "dialling (by schedule), 1 of 2",
+        "up (by schedule); what waits is sent",
+        "the window of the schedule is over; what is being sent is finished, nothing new begins",
+    ];
+    desk.check(Phase::HangingUp, &lines);
+    desk.controller.quiet(desk.now);
+    desk.controller.hung_up(desk.now, Ok(()));
+    let down = "down: the window of the schedule is over; 0 s on line, 0 messages sent";
+    desk.check(Phase::Down, &[down]);
+}
+
+#[test]
+fn a_line_that_cannot_be_hung_up() {
+    let mut desk = Desk::up(SETTINGS);
+    desk.sent = 3;
+    desk.work(0, 0);
+    desk.pass(seconds(60));
+    desk.controller.quiet(desk.now);
+    desk.controller.hung_up(desk.now, Err("busy".to_owned()));
+    let lines = [
+        "no work for 60 s; what is being sent is finished, nothing new begins",
+        "hanging up failed: busy; the link may still be open and cost money; tried again in 60 s",
+    ];
+    desk.check(Phase::HangingUp, &lines);
+    desk.pass(seconds(60));
+    desk.controller.hung_up(desk.now, Ok(()));
+    let down = "down: no work for 60 s; 120 s on line, 3 messages sent";
+    desk.check(Phase::Down, &[down]);
+}
