@@ -49,11 +49,10 @@ impl Link {
             Self::History { limit } => LinkCommand::History { limit: *limit },
         };
         match Connection::open(global)?.ask(Command::Link(command))? {
-            Response::Done => {
-                if global.json {
-                    print_json(out, &serde_json::json!({ "done": true }))?;
-                }
+            Response::Done if global.json => {
+                print_json(out, &serde_json::json!({ "done": true }))?;
             }
+            Response::Done => self.show_outcome(global, out)?,
             Response::Links(links) if global.json => print_json(out, &links)?,
             Response::Links(links) => status(out, &links)?,
             Response::LinkPlan { plans } if global.json => print_json(out, &plans)?,
@@ -63,6 +62,28 @@ impl Link {
             other => return Err(unexpected(&other)),
         }
         Ok(Exit::Done)
+    }
+
+    /// What has come of an order so far: dialling takes a while.
+    fn show_outcome(&self, global: &Global, out: &mut dyn Write) -> Result<(), Failure> {
+        let command = Command::Link(LinkCommand::Status);
+        let Response::Links(Links { links, .. }) = Connection::open(global)?.ask(command)? else {
+            return Ok(());
+        };
+        let concerned: &[LinkStatus] = match self {
+            // Without a name it is the first.
+            Self::Up { name: None } => &links[..links.len().min(1)],
+            _ => &links,
+        };
+        let (Self::Up { name } | Self::Down { name }) = self else {
+            return Ok(());
+        };
+        for link in concerned {
+            if name.as_ref().is_none_or(|name| *name == link.name) {
+                one(out, link)?;
+            }
+        }
+        Ok(())
     }
 }
 
