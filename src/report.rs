@@ -155,6 +155,8 @@ pub enum Fact {
         /// Why not.
         awaited: collecting::Awaited,
     },
+    /// Copies that were kept long enough are removed.
+    Pruned(collecting::Pruned),
     /// A session ended otherwise than by QUIT.
     SessionEnded {
         /// Whose.
@@ -419,6 +421,7 @@ impl fmt::Display for Fact {
             Self::Awaited { collector, awaited } => {
                 write!(f, "collector {}: {awaited}", Escaped(collector))
             }
+            Self::Pruned(pruned) => pruned.fmt(f),
             Self::SessionEnded { peer, why } => write!(f, "{peer}: {}", Escaped(why)),
             Self::Refused { peer, reply, what } => {
                 write!(f, "{peer}: {} answered {}", Escaped(what), Escaped(reply))

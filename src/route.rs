@@ -497,6 +497,13 @@ impl Routes {
         Ok(Self { mode, table })
     }
 
+    /// The same, with this scope leading there in any mode, whatever it had before.
+    #[must_use]
+    pub fn with(mut self, scope: &Scope, target: Target) -> Self {
+        self.table.insert(scope, target);
+        self
+    }
+
     /// Where mail for `domain`, the text of a [`Domain`], goes next.
     #[must_use]
     pub fn next_hop<'a>(&'a self, domain: &'a str) -> NextHopRef<'a> {

@@ -503,7 +503,8 @@ fn what_is_not_built_is_refused_and_checked() {
 #[test]
 fn contradictions_of_a_collector() {
     let check_collect = |lines: &str, place: &str, what: &str, instead: &str| {
-        check(&format!("[[collect]]\n{lines}"), place, what, instead);
+        let text = format!("[[collect]]\n{lines}\n{OWN}");
+        check(&text, place, what, instead);
     };
     let etrn = "kind = \"etrn\"\nserver = \"spool.example\"\n";
     check_collect(
@@ -550,7 +551,40 @@ fn contradictions_of_a_collector() {
         "has a namesake",
         "its own `name`",
     );
-    assert!(parse(&format!("[[collect]]\n{etrn}{names}")).is_ok());
+    assert!(parse(&format!("[[collect]]\n{etrn}{names}{OWN}")).is_ok());
+}
+
+/// Of our own domain, for mail that is collected.
+const OWN: &str = "[relay]\ndomains = [\"a.example\"]\n[[route]]\ndomain = \"a.example\"\n\
+                   next_hop = \"smtp://192.0.2.1\"\n";
+
+/// What is collected must find its way in, and not go out again.
+#[test]
+fn where_collected_mail_goes() {
+    let names = "4:9: collect.names";
+    let no_route = "has no route: what is collected for it would go out again";
+    let etrn = "[[collect]]\nkind = \"etrn\"\nserver = \"spool.example\"\n";
+    let one = format!("{etrn}names = [\"a.example\"]\n");
+    check(&one, names, no_route, "add [[route]]");
+    let route = OWN.split_once("[[route]]").map_or("", |(_, route)| route);
+    let refused = "is not let in: what the provider brings would be refused";
+    let no_relay = format!("{one}[[route]]{route}");
+    check(&no_relay, names, refused, "in [relay]");
+    assert!(parse(&format!("{one}{OWN}")).is_ok());
+    // By its address it may send to anywhere.
+    let client = no_relay.replace("spool.example", "192.0.2.9");
+    check(&client, names, refused, "in [relay]");
+    let client = format!("{client}[relay]\nnetworks = [\"192.0.2.0/24\"]\n");
+    assert!(parse(&client).is_ok());
+    let below = format!("{etrn}names = [\"@a.example\", \"#queue\"]\n{OWN}");
+    check(&below, names, ".a.example has no route", "add [[route]]");
+    let atrn = "[[collect]]\nkind = \"atrn\"\nserver = \"spool.example\"\n\
+                names = [\"b.example\"]\nuser = \"x\"\npassword_file = \"/dev/null\"\n";
+    assert!(places(atrn).contains(&names.to_owned()));
+    let held = format!(
+        "{one}[[customer]]\nname = \"a\"\ndomains = [\"a.example\"]\ndeliver_to = \"mx\"\n"
+    );
+    assert!(parse(&held).is_ok());
 }
 
 #[test]

@@ -10,15 +10,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::copies::Copies;
 use crate::core::summoning::Letter;
 use crate::core::{CoreId, Host};
 use crate::link::collecting::CollectKind;
-use crate::pop3::mailbox::{Large, Policy};
+use crate::pop3::mailbox::{Large, Oversize, Policy};
 use crate::pop3::memory::Account;
 use crate::pop3::recipients::Rules;
 use crate::pop3::{self, Login};
 use crate::report::collecting::Tally;
-use crate::route::{HostName, HostTls};
+use crate::route::{HostName, HostTls, Network};
 use crate::smtp::client::asking::Ask;
 
 /// A collector, as the operator wants it.
@@ -32,6 +33,9 @@ pub struct Collector {
     pub way: Way,
     /// How long to wait for the mail that it has set in motion.
     pub wait: Duration,
+    /// From where that comes, besides the servers that were asked. None: also from
+    /// wherever mail comes for what was asked for.
+    pub callers: Vec<Network>,
     /// By what.
     pub means: Means,
 }
@@ -73,6 +77,15 @@ impl Means {
             }) => CollectKind::Etrn,
             Self::Letter(_) => CollectKind::Wakeup,
             Self::Command(_) => CollectKind::Command,
+        }
+    }
+
+    /// What becomes of large messages, where it is a mailbox.
+    #[must_use]
+    pub fn oversize(&self) -> Option<Oversize> {
+        match self {
+            Self::Mailbox(mailbox) => Some(mailbox.policy.oversize),
+            Self::Provider(_) | Self::Letter(_) | Self::Command(_) => None,
         }
     }
 
@@ -128,6 +141,8 @@ pub struct PopMailbox {
     pub rules: Rules,
     /// How long a Message-ID is remembered for a recipient; zero: not at all.
     pub duplicates: Duration,
+    /// The copies that are kept of what was collected.
+    pub copies: Option<Copies>,
 }
 
 /// The data core that sees to a mailbox or provider, always the same for a name: what is

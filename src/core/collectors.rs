@@ -12,27 +12,30 @@
 //! - One whose way leads over a link runs only while one is up. When it is due
 //!   otherwise, it asks for a link and stands ready until one is there.
 //! - While one runs over the link, or mail that it has set in motion is awaited, the link
-//!   has work. That ends when the sessions that came after it was begun are over, when
-//!   none came in time, or with the link.
+//!   has work. That ends when the provider's sessions (see [`visitors`](super::visitors))
+//!   are over, when none came in time, or with the link.
 //! - Every question gets one answer, when the last of its runs is over.
 //!
 //! What it does not do: it opens no connection, dials nothing, and does not know what is
 //! in a mailbox.
 
+mod output;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::output::Output;
+use crate::core::AdminRequestId;
 use crate::core::admin::{self, CollectOutcome, Reason, Response};
 use crate::core::collector::{
     Behind, Collector, Means, Next, Order, Prepared, Run, RunId, Way, home,
 };
-use crate::core::control::ControlOperation;
 use crate::core::fetching::Fetch;
 use crate::core::summoning::Summons;
-use crate::core::{AdminRequestId, CoreId, Notice};
+use crate::core::visitors::{Awaiting, Event, Visit, Visitors};
 use crate::link::collecting::Collect;
-use crate::pop3::mailbox::Large;
+use crate::pop3::mailbox::{Large, Oversize};
 use crate::report::Fact;
 use crate::report::collecting::{Announced, Awaited, Collected, Tally};
 use crate::time::{Instant, Now};
@@ -64,63 +67,6 @@ pub enum Line {
     Down,
 }
 
-/// Sessions of clients that came over a link.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Visitors {
-    /// Those that are there now.
-    pub open: u64,
-    /// All that came since the start.
-    pub total: u64,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Output {
-    /// Read the password and look up the server; answer with [`Collectors::prepared`].
-    Prepare(RunId, Arc<Collector>),
-    /// Hand this to a data core; its run comes back by [`Collectors::over`].
-    Order(CoreId, Box<Order>),
-    /// And this.
-    Fetch(CoreId, Box<Fetch>),
-    /// And this.
-    Summon(CoreId, Box<Summons>),
-    /// Run the program of a collector.
-    Command(RunId, Arc<Collector>),
-    /// A link is wanted, since something is due.
-    WantLink,
-    /// A link is wanted by the operator: now, or [`Collectors::no_link`].
-    BringUp,
-    /// Answer the operator.
-    Answer(AdminRequestId, Response),
-    /// Tell the operator.
-    Report(Fact),
-}
-
-impl Output {
-    /// As an operation, but for what is wanted of a link.
-    pub(super) fn operation(self) -> Option<ControlOperation> {
-        Some(match self {
-            Self::Prepare(run, collector) => ControlOperation::PrepareCollecting { run, collector },
-            Self::Command(run, collector) => ControlOperation::RunCommand { run, collector },
-            Self::Order(core, order) => ControlOperation::Tell {
-                core,
-                notice: Notice::Collect(order),
-            },
-            Self::Fetch(core, fetch) => ControlOperation::Tell {
-                core,
-                notice: Notice::Fetch(fetch),
-            },
-            Self::Summon(core, summons) => ControlOperation::Tell {
-                core,
-                notice: Notice::Summon(summons),
-            },
-            Self::Answer(request, response) => ControlOperation::Answer { request, response },
-            Self::Report(fact) => ControlOperation::Report(fact),
-            Self::WantLink | Self::BringUp => return None,
-        })
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Rests,
@@ -132,14 +78,11 @@ enum State {
         large: Large,
         /// It keeps the link up until then.
         until: Instant,
-        /// Who had come before.
-        visitors: u64,
     },
     /// Mail may come until then.
     Awaits {
         behind: Behind,
         until: Instant,
-        visitors: u64,
     },
 }
 
@@ -147,6 +90,10 @@ enum State {
 struct Entry {
     collector: Arc<Collector>,
     state: State,
+    /// Who may call for its last run, and has.
+    awaiting: Awaiting,
+    /// A window for large messages has come while it ran without them.
+    large_is_due: bool,
     next_at: Option<Instant>,
     /// Times in a row that the login was refused.
     refused: u32,
@@ -212,11 +159,15 @@ impl Collectors {
                     // The password may be another one now.
                     refused: 0,
                     state: entry.state,
+                    awaiting: entry.awaiting,
+                    large_is_due: entry.large_is_due,
                 },
                 None => Entry {
                     next_at: collector.every.map(|_| now.instant),
                     collector: Arc::clone(collector),
                     state: State::Rests,
+                    awaiting: Awaiting::default(),
+                    large_is_due: false,
                     refused: 0,
                 },
             };
@@ -250,14 +201,24 @@ impl Collectors {
         };
         let refusal = if wanted.is_empty() {
             Some(match which {
-                Which::All => (Reason::NotFound, "nothing is configured in [[collect]]"),
-                Which::Named(_) => (Reason::NotFound, "no collector has this name"),
+                Which::All => {
+                    let text = "nothing is configured in [[collect]]";
+                    (Reason::NotFound, text.to_owned())
+                }
+                Which::Named(_) => {
+                    let names: Vec<_> = self.all.iter().map(|e| &*e.collector.name).collect();
+                    let text = match names.join(", ") {
+                        names if names.is_empty() => "nothing is configured in [[collect]]".into(),
+                        names => format!("no collector has this name; there is {names}"),
+                    };
+                    (Reason::NotFound, text)
+                }
             })
         } else if self.stopping {
-            Some((Reason::Later, "the server is stopping"))
+            Some((Reason::Later, "the server is stopping".to_owned()))
         } else if large == Large::Collected && wanted.iter().any(runs_small) {
             let why = "it runs already, without large messages; try again when it is done";
-            Some((Reason::Later, why))
+            Some((Reason::Later, why.to_owned()))
         } else {
             None
         };
@@ -284,16 +245,31 @@ impl Collectors {
     /// it is.
     pub fn run(&mut self, now: Now, which: &[Collect]) {
         for index in 0..self.all.len() {
-            let kind = self.all[index].collector.means.kind();
+            let means = &self.all[index].collector.means;
+            let kind = means.kind();
             if which.iter().any(|collect| collect.includes(kind)) && self.may_run(index) {
-                self.start(now, index, Large::Left);
+                let waits_for_window = means.oversize() == Some(Oversize::Window);
+                let large = which.contains(&Collect::Large) && waits_for_window;
+                self.start(now, index, large.into());
             }
         }
     }
 
-    /// How it stands with the links, and who came over them.
-    pub fn line(&mut self, now: Now, line: Line, visitors: Visitors) {
-        self.visitors = visitors;
+    /// Somebody came over a link, or has gone.
+    pub fn visited(&mut self, visit: &Visit) {
+        let who = self.visitors.take(visit);
+        let (Some(who), Event::Gone(brought)) = (who, &visit.event) else {
+            return;
+        };
+        for entry in &mut self.all {
+            if let State::Runs { .. } | State::Awaits { .. } = entry.state {
+                entry.awaiting.gone(&entry.collector, who, brought);
+            }
+        }
+    }
+
+    /// How it stands with the links.
+    pub fn line(&mut self, now: Now, line: Line) {
         let came_up = std::mem::replace(&mut self.line, line) != line && line == Line::Up;
         for index in 0..self.all.len() {
             match self.all[index].state {
@@ -301,11 +277,13 @@ impl Collectors {
                     self.all[index].state = State::Rests;
                     self.start(now, index, large);
                 }
-                State::Awaits { visitors: seen, .. } => {
-                    if line == Line::Down {
-                        self.awaited(index, Awaited::LinkGone);
-                    } else if visitors.total > seen && visitors.open == 0 {
-                        self.awaited(index, Awaited::Came);
+                State::Awaits { .. } if line == Line::Down => {
+                    self.awaited(index, Awaited::LinkGone);
+                }
+                State::Awaits { .. } => {
+                    let entry = &self.all[index];
+                    if let Some(from) = entry.awaiting.is_done(&entry.collector, &self.visitors) {
+                        self.awaited(index, Awaited::Came { from });
                     }
                 }
                 _ => {}
@@ -352,6 +330,10 @@ impl Collectors {
             }
             result => result,
         };
+        if let Ok(prepared) = &result {
+            self.all[index].awaiting.prepared(prepared);
+        }
+        let collector = &self.all[index].collector;
         let output = match (result, &collector.means) {
             (Ok(Prepared::Mailbox(addresses, login)), Means::Mailbox(mailbox)) => {
                 let order = Order {
@@ -383,9 +365,6 @@ impl Collectors {
             return;
         };
         let entry = &mut self.all[index];
-        let State::Runs { visitors, .. } = entry.state else {
-            unreachable!("it was looked at");
-        };
         let collector = Arc::clone(&entry.collector);
         let awaits = run.behind != Behind::Nothing
             && collector.way == Way::OverLink
@@ -395,7 +374,6 @@ impl Collectors {
             State::Awaits {
                 behind: run.behind,
                 until: now.instant + collector.wait,
-                visitors,
             }
         } else {
             State::Rests
@@ -407,6 +385,7 @@ impl Collectors {
             now.instant + doubled.min(REFUSED_PAUSE_MAX.max(every))
         });
         let next_in = entry.next_at.map(|at| at.since(now.instant));
+        let large_is_due = std::mem::take(&mut entry.large_is_due);
         self.outputs
             .push_back(Output::Report(Fact::Collected(Collected {
                 collector: collector.name.to_string(),
@@ -418,6 +397,9 @@ impl Collectors {
                 next_in,
             })));
         self.outcome(&collector, run);
+        if large_is_due && self.may_run(index) {
+            self.start(now, index, Large::Collected);
+        }
     }
 
     /// Begins what is due, and waits for nothing for ever.
@@ -432,7 +414,15 @@ impl Collectors {
                     Behind::Announced => Announced::Yes,
                     Behind::Perhaps | Behind::Nothing => Announced::Perhaps,
                 };
-                self.awaited(index, Awaited::Nobody { wait, announced });
+                let stranger = entry.awaiting.stranger();
+                self.awaited(
+                    index,
+                    Awaited::Nobody {
+                        wait,
+                        announced,
+                        stranger,
+                    },
+                );
             }
             let entry = &mut self.all[index];
             if !self.stopping && entry.next_at.is_some_and(|at| at <= now.instant) {
@@ -492,9 +482,18 @@ impl Collectors {
     fn start(&mut self, now: Now, index: usize, large: Large) -> Started {
         let may_run = self.may_run(index);
         let entry = &mut self.all[index];
-        if self.stopping || matches!(entry.state, State::Runs { .. }) {
+        if self.stopping {
             return Started::Runs;
         }
+        if let State::Runs { large: runs, .. } = entry.state {
+            entry.large_is_due |= runs == Large::Left && large == Large::Collected;
+            return Started::Runs;
+        }
+        // What was wanted before without a link is not forgotten.
+        let large = match entry.state {
+            State::StandsReady(Large::Collected) => Large::Collected,
+            _ => large,
+        };
         if !may_run {
             entry.state = State::StandsReady(large);
             return Started::StandsReady;
@@ -505,8 +504,8 @@ impl Collectors {
             run,
             large,
             until: now.instant + RUN_PATIENCE,
-            visitors: self.visitors.total,
         };
+        entry.awaiting = Awaiting::begin(&self.visitors);
         let collector = Arc::clone(&entry.collector);
         self.outputs.push_back(match &collector.means {
             Means::Mailbox(_) | Means::Provider(_) => Output::Prepare(run, collector),

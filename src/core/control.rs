@@ -30,6 +30,7 @@ use crate::core::callahead::{self, CallAhead};
 use crate::core::collector::{Collector, Run};
 use crate::core::collectors::Collectors;
 use crate::core::computing::{Asker, Computing, Next, Worked};
+use crate::core::copies::Pruning;
 use crate::core::online::Online;
 use crate::core::recipients::Watch;
 use crate::core::release::Desk;
@@ -99,6 +100,7 @@ pub struct ControlCore {
     guessers: Guessers,
     collectors: Collectors,
     recipients: Watch,
+    pruning: Pruning,
     call_ahead: CallAhead,
     stop: Stop,
     operations: VecDeque<ControlOperation>,
@@ -131,6 +133,7 @@ impl ControlCore {
             guessers: Guessers::default(),
             collectors: Collectors::new(data_cores),
             recipients,
+            pruning: Pruning::default(),
             call_ahead: CallAhead::default(),
             stop: Stop::No,
             operations: VecDeque::new(),
@@ -140,6 +143,8 @@ impl ControlCore {
     /// These collectors run, from the start on.
     pub fn collect(&mut self, now: Now, collectors: &[Arc<Collector>]) {
         self.collectors.configure(now, collectors);
+        self.pruning
+            .configure(now.instant, collectors.iter().map(AsRef::as_ref));
     }
 
     /// Takes what happened.
@@ -217,6 +222,10 @@ impl ControlCore {
             ControlCompletion::RecipientsLookedAt { look, found } => {
                 self.recipients_looked_at(now, look, found);
             }
+            ControlCompletion::Pruned { facts } => {
+                let reports = facts.into_iter().map(ControlOperation::Report);
+                self.operations.extend(reports);
+            }
             ControlCompletion::DiskSpace { free_bytes } => {
                 self.tell_all(&Notice::DiskSpace { free_bytes });
             }
@@ -265,6 +274,7 @@ impl ControlCore {
             .chain(self.computing.deadline())
             .chain(self.collectors.deadline())
             .chain(self.recipients.deadline())
+            .chain(self.pruning.deadline())
             .chain(self.call_ahead.deadline())
             .chain(self.online.deadline())
             .min()
@@ -331,6 +341,7 @@ impl ControlCore {
                 mail,
             }),
             ControlNotice::Collected(run) => self.collectors.over(now, &run),
+            ControlNotice::Visit(visit) => self.collectors.visited(&visit),
             ControlNotice::Outbound { core, number, work } => {
                 self.online.outbound(now, core, number, work);
             }
@@ -445,7 +456,7 @@ impl ControlCore {
                 settings,
                 needs_restart,
             }) => {
-                self.collectors.configure(now, &settings.collectors);
+                self.collect(now, &settings.collectors);
                 self.recipients.configure(now.instant, &settings.customers);
                 self.desk
                     .set_customers(now, Arc::clone(&settings.customers));
@@ -471,6 +482,9 @@ impl ControlCore {
         if let Some(look) = self.recipients.timer(now.instant) {
             let operation = ControlOperation::LookAtRecipients { look };
             self.operations.push_back(operation);
+        }
+        if let Some(all) = self.pruning.timer(now.instant) {
+            self.operations.push_back(ControlOperation::Prune { all });
         }
         if now.instant >= self.measure_at {
             self.measure_at = now.instant + DISK_INTERVAL;

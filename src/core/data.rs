@@ -19,6 +19,7 @@ use crate::core::delivery::{Delivery, Standing};
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::hosts::Resolved;
 use crate::core::reception::Reception;
+use crate::core::visitors::Event;
 use crate::core::{Completion, ConnectionId, CoreId, ListenerId, Operation, Piece};
 use crate::mail::Receipt as _;
 use crate::queue::sessions::{Admitted, Refused};
@@ -223,7 +224,7 @@ impl DataCore {
         }
         match self.connections.remove(&id) {
             Some(Connection::Reception {
-                reception,
+                mut reception,
                 admitted,
                 over_link,
             }) => {
@@ -231,7 +232,8 @@ impl DataCore {
                     Some(admitted) => {
                         if over_link {
                             self.common.link.sessions -= 1;
-                            self.common.visitor_came_or_went(now);
+                            let brought = reception.brought();
+                            self.common.tell_visit(id, Event::Gone(brought));
                         }
                         self.common.sessions.leave(admitted);
                     }
@@ -289,8 +291,8 @@ impl DataCore {
                 let over_link = common.settings.policies.link.address(peer.ip());
                 if over_link {
                     common.link.sessions += 1;
-                    common.link.visitors += 1;
-                    common.visitor_came_or_went(now);
+                    reception.watch();
+                    common.tell_visit(id, Event::Came(peer.ip()));
                 }
                 self.connections.insert(
                     id,

@@ -106,6 +106,11 @@ impl Incoming {
         self.calls = calls;
     }
 
+    /// What MAIL and the RCPTs said.
+    pub(super) const fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
     /// Its name.
     pub(super) fn queue_id(&self) -> QueueId {
         self.open.queue_id()

@@ -54,6 +54,7 @@ pub mod collectors;
 mod common;
 pub mod computing;
 pub mod control;
+pub mod copies;
 pub mod counters;
 mod cover;
 pub mod credentials;
@@ -87,6 +88,7 @@ pub mod summoning;
 mod tests;
 pub mod turn;
 pub mod turns;
+pub mod visitors;
 pub mod wakeup;
 
 /// A data core. Its number is also the number of the log it writes.
@@ -454,6 +456,8 @@ pub enum ControlNotice {
         /// What.
         work: link::work::Work,
     },
+    /// A client came over a link, or has gone.
+    Visit(visitors::Visit),
     /// A customer has called for its mail.
     TurnWanted {
         /// Where.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::core::collectors::{Line, Visitors};
+use crate::core::collectors::Line;
 use crate::core::control::ControlOperation;
 use crate::core::{CoreId, Door, LinkNotice, ListenerId, Notice};
 use crate::link::LinkId;
@@ -223,16 +223,6 @@ impl Online {
             Line::Up
         } else {
             Line::Down
-        }
-    }
-
-    /// Sessions of clients that came over a link.
-    #[must_use]
-    pub fn visitors(&self) -> Visitors {
-        let work = self.work();
-        Visitors {
-            open: work.sessions,
-            total: work.visitors,
         }
     }
 

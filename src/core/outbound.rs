@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use crate::core::common::Common;
-use crate::core::{ControlNotice, LinkNotice};
+use crate::core::visitors::{Event, Visit};
+use crate::core::{ConnectionId, ControlNotice, LinkNotice};
 use crate::link::work::Work;
 use crate::queue::schedule::LinkGate;
 use crate::queue::way::NeedsLink;
@@ -23,8 +24,6 @@ pub(super) struct LinkShare {
     number: u32,
     /// Sessions of clients that came over the link.
     pub(super) sessions: u64,
-    /// All those since the start.
-    pub(super) visitors: u64,
     /// Connections of ours over the link by which mail is fetched or asked for.
     pub(super) fetches: u64,
     told: Option<(u32, Work)>,
@@ -41,8 +40,13 @@ impl Common {
     /// A session that came over the link has begun or ended. That is told at once:
     /// collectors wait for the one that they have set in motion, and must not take one
     /// that came before for it.
-    pub(super) const fn visitor_came_or_went(&mut self, now: Now) {
-        self.link.not_before = now.instant;
+    pub(super) fn tell_visit(&mut self, connection: ConnectionId, event: Event) {
+        let core = self.id;
+        self.tell_control(ControlNotice::Visit(Visit {
+            core,
+            connection,
+            event,
+        }));
     }
 
     /// Something has happened.
@@ -72,7 +76,6 @@ impl Common {
             waiting_octets: outbound.waiting_octets,
             in_flight: outbound.in_flight,
             sessions: self.link.sessions,
-            visitors: self.link.visitors,
             fetches: self.link.fetches,
             sent: outbound.sent,
             sent_octets: outbound.sent_octets,

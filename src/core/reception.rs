@@ -19,6 +19,7 @@ use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::incoming::Incoming;
 use crate::core::turn::Turned;
+use crate::core::visitors::Brought;
 use crate::core::wakeup::Calls;
 use crate::core::{ConnectionId, Piece, login};
 use crate::mail::Envelope;
@@ -61,6 +62,8 @@ pub(super) struct Reception {
     input: InputEnd,
     /// Boxed: few sessions turn.
     turned: Option<Box<Turned>>,
+    /// What it has brought, where that is of interest.
+    brought: Option<Box<Brought>>,
     entry: Entry,
 }
 
@@ -92,6 +95,7 @@ impl Reception {
             input: InputEnd::Open,
             incoming: None,
             turned: None,
+            brought: None,
             entry: Entry::default(),
         }
     }
@@ -103,6 +107,19 @@ impl Reception {
 
     fn peer(&self) -> SocketAddr {
         self.session.peer().address
+    }
+
+    /// Somebody wants to know what it brings.
+    pub(super) fn watch(&mut self) {
+        self.brought = Some(Box::default());
+    }
+
+    /// What it has brought, if that was watched.
+    pub(super) fn brought(&mut self) -> Brought {
+        self.brought
+            .take()
+            .map(|brought| *brought)
+            .unwrap_or_default()
     }
 
     /// Nothing will happen any more.
@@ -371,6 +388,9 @@ impl Reception {
                         continue;
                     };
                     let waiting = Waiting::Reception(self.flow.connection());
+                    if let Some(brought) = &mut self.brought {
+                        brought.note(incoming.envelope());
+                    }
                     if let Some(Turned::Taking(taking)) = self.turned.as_deref_mut() {
                         taking.takes(facts.octets);
                     }

@@ -26,6 +26,8 @@ pub enum Collect {
     All,
     /// Those of one kind.
     Kind(CollectKind),
+    /// Mailboxes, with what is too large for other times.
+    Large,
 }
 
 impl Collect {
@@ -35,6 +37,7 @@ impl Collect {
         match self {
             Self::All => true,
             Self::Kind(wanted) => wanted == kind,
+            Self::Large => kind == CollectKind::Pop3,
         }
     }
 }

@@ -25,8 +25,6 @@ pub struct Work {
     pub in_flight: u64,
     /// Sessions of clients that came over the link.
     pub sessions: u64,
-    /// All those since the start.
-    pub visitors: u64,
     /// Sessions of ours over the link in which mail is fetched or asked for.
     pub fetches: u64,
     /// Messages that went over the link since the start.
@@ -48,7 +46,6 @@ impl Work {
             waiting_octets: self.waiting_octets + other.waiting_octets,
             in_flight: self.in_flight + other.in_flight,
             sessions: self.sessions + other.sessions,
-            visitors: self.visitors + other.visitors,
             fetches: self.fetches + other.fetches,
             sent: self.sent + other.sent,
             sent_octets: self.sent_octets + other.sent_octets,

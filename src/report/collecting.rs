@@ -1,6 +1,7 @@
 //! What a run of a collector did, in numbers.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -117,14 +118,19 @@ impl fmt::Display for Collected {
 /// How the wait for mail has ended that a collector had set in motion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Awaited {
-    /// Sessions came, and are over.
-    Came,
+    /// Its sessions are over.
+    Came {
+        /// From where the last of them came.
+        from: IpAddr,
+    },
     /// None came in this time.
     Nobody {
         /// How long it was waited for.
         wait: Duration,
         /// Whether there was mail.
         announced: Announced,
+        /// Somebody else came from there.
+        stranger: Option<IpAddr>,
     },
     /// The link has gone before.
     LinkGone,
@@ -155,9 +161,21 @@ impl Awaited {
 impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Came => f.write_str("the provider has called, and is done"),
-            Self::Nobody { wait, announced } => {
+            Self::Came { from } => {
+                write!(f, "the provider has called from {from}, and is done")
+            }
+            Self::Nobody {
+                wait,
+                announced,
+                stranger,
+            } => {
                 write!(f, "nobody has called within {} s", wait.as_secs())?;
+                if let Some(stranger) = stranger {
+                    write!(
+                        f,
+                        ", but for {stranger}: if that is the provider, write it into `callers`"
+                    )?;
+                }
                 f.write_str(match announced {
                     Announced::Yes => {
                         ", although there is mail; look whether the provider can reach this \
@@ -170,6 +188,33 @@ impl fmt::Display for Awaited {
                 "the link has gone before the provider called; asked again with the next run",
             ),
         }
+    }
+}
+
+/// Copies of collected mail are removed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pruned {
+    /// From where.
+    pub directory: String,
+    /// How many.
+    pub count: u64,
+    /// How long they were kept.
+    pub days: u64,
+}
+
+impl fmt::Display for Pruned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            directory,
+            count,
+            days,
+        } = self;
+        let copies = if *count == 1 { "copy" } else { "copies" };
+        let directory = Escaped(directory);
+        write!(
+            f,
+            "{count} {copies} older than {days} days removed from {directory}"
+        )
     }
 }
 

@@ -20,6 +20,7 @@ impl Fact {
             Self::Turned { .. } => "turned",
             Self::TurnOver { .. } => "turn-over",
             Self::Awaited { .. } => "awaited",
+            Self::Pruned(_) => "copies-removed",
             Self::SessionEnded { .. } => "session-ended",
             Self::Refused { .. } => "refused",
             Self::LoggedIn { .. } => "authenticated",
@@ -81,6 +82,7 @@ impl Fact {
             | Self::Collected(Collected { failure: None, .. })
             | Self::Turned { .. }
             | Self::TurnOver { trouble: None, .. }
+            | Self::Pruned(_)
             | Self::SessionEnded { .. }
             | Self::Recipient { .. }
             | Self::Notified { .. }

@@ -11,6 +11,7 @@ use crate::core::collector::{Collector, Means, PopMailbox, Prepared, Provider};
 use crate::core::{Endpoint, Host};
 use crate::pop3::Login;
 use crate::route::{HostName, Protocol};
+use crate::runtime::copies;
 use crate::runtime::dns::Dns;
 use crate::runtime::link::program::{self, Environment, Input};
 use crate::runtime::users;
@@ -42,6 +43,16 @@ async fn prepare_mailbox(dns: &Dns, mailbox: &PopMailbox) -> Result<Prepared, St
         .map_err(|error| format!("the password cannot be read from {path}: {error}"))?;
     let login = Login::new(&mailbox.user, secret.reveal())
         .ok_or_else(|| format!("no POP3 session can send what is in {path}"))?;
+    if let Some(kept) = &mailbox.copies {
+        let at = kept.directory.clone();
+        let made = tokio::task::spawn_blocking(move || copies::make(&at)).await;
+        let made = made.map_err(|error| error.to_string());
+        made.and_then(|made| made.map_err(|error| error.to_string()))
+            .map_err(|why| {
+                let at = kept.directory.display();
+                format!("the directory for its copies, {at}, cannot be made: {why}")
+            })?;
+    }
     let addresses = addresses(dns, &mailbox.host, mailbox.port).await?;
     Ok(Prepared::Mailbox(addresses, login))
 }

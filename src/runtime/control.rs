@@ -11,7 +11,7 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hashbrown::HashMap;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +27,7 @@ use crate::report::Fact;
 use crate::runtime::admin;
 use crate::runtime::clock::{Armed, Clock};
 use crate::runtime::collecting;
+use crate::runtime::copies;
 use crate::runtime::dns::Dns;
 use crate::runtime::hosts::{HostBook, hosts, timed_out};
 use crate::runtime::link::{Drivers, memory};
@@ -371,6 +372,10 @@ impl Control {
                     control.turn(ControlCompletion::RecipientsLookedAt { look, found });
                 });
             }
+            ControlOperation::Prune { all } => self.in_background(
+                move || copies::prune(&all, SystemTime::now()),
+                |facts| vec![ControlCompletion::Pruned { facts }],
+            ),
             ControlOperation::MeasureDisk => {
                 return match self.0.borrow().storeroom.free_bytes() {
                     Ok(free_bytes) => Some(ControlCompletion::DiskSpace { free_bytes }),

@@ -14,6 +14,7 @@ pub mod certificates;
 pub mod clock;
 mod collecting;
 pub mod control;
+mod copies;
 pub mod data;
 pub mod dns;
 mod doorway;

@@ -7,6 +7,7 @@ use crate::config::{
     Config, DeliveryMode, Listener, ListenerRole, ListenerTls, Retry as RetryConfig,
     SmarthostLogin, SmarthostTls, addresses,
 };
+use crate::core::copies;
 use crate::core::credentials::Credentials;
 use crate::core::settings::{Settings, Tls};
 use crate::queue::destination::{Policies, Policy};
@@ -210,7 +211,11 @@ fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> 
         let owned = |scope: &Scope| (scope.clone(), customer.name.clone());
         customer.scopes.iter().map(owned)
     });
-    Routes::new(mode, in_smarthost_mode, held, routes)
+    let routes = Routes::new(mode, in_smarthost_mode, held, routes)?;
+    // Whatever else they say: copies that were begun are made.
+    let copies = Target::Maildir(copies::route(&config.spool.directory));
+    let domain = copies::DOMAIN.parse().expect("a domain");
+    Ok(routes.with(&Scope::Name(domain), copies))
 }
 
 fn policies(

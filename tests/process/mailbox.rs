@@ -317,6 +317,65 @@ fn what_stays_on_the_server() {
     relay.stop();
 }
 
+/// A copy of each message is kept beside the spool, and goes when its time has come.
+#[test]
+fn safe_copies() {
+    let Some(server) = Dovecot::start(None, "") else {
+        return;
+    };
+    for number in 0..5 {
+        let text = format!("To: anna@branch.example\nSubject: {number}\n\n.body\n");
+        server.deliver(number, &text);
+    }
+    let sink = Sink::new();
+    let mut relay = site(&server, server.clear, &sink, "safe_copy = \"7d\"").start();
+    let outcome = collect(&relay, &[]);
+    assert_eq!(outcome["collected"], 5, "{outcome}");
+    assert_eq!(server.count(), 0);
+    let mails = sink.wait_for(5);
+    assert_eq!(mails.len(), 5, "nobody gets two");
+    for mail in &mails {
+        assert_eq!(mail.recipients, ["<anna@branch.example>"]);
+    }
+    let new = relay.spool_directory().join("copies/isp/new");
+    let copies = || -> Vec<PathBuf> {
+        let entries = fs::read_dir(&new).expect("it is there");
+        entries
+            .map(|entry| entry.expect("an entry").path())
+            .collect()
+    };
+    eventually("a copy of each", || (copies().len() == 5).then_some(()));
+    for copy in copies() {
+        let text = fs::read_to_string(&copy).expect("it is text");
+        assert!(text.contains("To: anna@branch.example\n"), "{text}");
+        assert!(text.ends_with("\n\n.body\n"), "{text}");
+        let mode = fs::metadata(&copy)
+            .expect("it is there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o77, 0, "nobody else reads it");
+    }
+    relay.wait_until_empty();
+    // One of them becomes old.
+    let old = fs::File::options()
+        .write(true)
+        .open(&copies()[0])
+        .expect("ours");
+    let age = std::time::Duration::from_secs(8 * 86_400);
+    old.set_modified(std::time::SystemTime::now() - age)
+        .expect("its time is set");
+    relay.stop();
+    relay.start_again();
+    eventually("the old one is gone", || {
+        (copies().len() == 4).then_some(())
+    });
+    eventually("and the log says so", || {
+        let words = "1 copy older than 7 days removed from";
+        relay.log().contains(words).then_some(())
+    });
+    relay.stop();
+}
+
 /// What is too large stays there; the user is told once, and can have it.
 #[test]
 fn a_message_that_is_too_large() {
@@ -382,6 +441,29 @@ fn under_tls() {
     let finished = relay.run(&["collect"]);
     assert_eq!(finished.code, Some(75), "{finished:?}");
     assert_eq!(server.count(), 1);
+    relay.stop();
+}
+
+/// SCRAM-SHA-256, where the server has nothing else that keeps the password off the line,
+/// in clear and with a password that it does not take.
+#[test]
+fn by_scram() {
+    let lines = "auth_mechanisms = scram-sha-256\nauth_failure_delay = 0";
+    let Some(server) = Dovecot::start(None, lines) else {
+        return;
+    };
+    server.deliver(1, "To: anna@branch.example\nSubject: x\n\nbody\n");
+    let sink = Sink::new();
+    let mut relay = site(&server, server.clear, &sink, "").start();
+    let outcome = collect(&relay, &[]);
+    assert_eq!(outcome["collected"], 1, "{outcome}");
+    assert_eq!(server.count(), 0);
+    sink.wait_for(1);
+    fs::write(server.password(), "mistaken\n").expect("it is written");
+    let finished = relay.run(&["collect"]);
+    assert_eq!(finished.code, Some(75), "{finished:?}");
+    let words = "does not take the user name or the password";
+    assert!(finished.stdout.contains(words), "{finished:?}");
     relay.stop();
 }
 

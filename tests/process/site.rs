@@ -117,7 +117,7 @@ fn the_provider_is_asked_while_the_link_is_up() {
     site.home.wait_for(20);
     provider.wait_until_empty();
     site.wait_for_log("253 2.0.0 OK, 20 pending messages");
-    site.wait_for_log("collector provider: the provider has called, and is done");
+    site.wait_for_log("collector provider: the provider has called from 127.");
     // It would have waited for a minute for a provider that does not call.
     site.wait_for_done(&["up", "down"]);
     site.wait_for_log("no work for 1 s");
@@ -142,6 +142,35 @@ fn by_hand_and_nobody_calls_back() {
     // For people.
     let text = site.relay.run(&["collect"]).stdout;
     assert!(text.starts_with("provider: branch.example: 25"), "{text}");
+}
+
+/// Somebody else comes over the link while the provider is awaited: that is no reason not
+/// to wait.
+#[test]
+fn a_stranger_is_not_the_provider() {
+    let nobody = place::next_address();
+    let provider = provider(nobody, 1);
+    let collect = etrn(&provider, "wait = \"5s\"");
+    let site = Site::start(place::next_address(), QUICK, &collect, |setup| setup);
+    outcome(&site.relay, "provider");
+    drop(site.relay.client());
+    site.wait_for_log("nobody has called within 5 s, but for 127.0.0.1: if that is the provider");
+    site.wait_for_done(&["up", "down"]);
+    let log = site.relay.log();
+    assert!(!log.contains("the provider has called"), "{log}");
+}
+
+/// Where the operator says from where the provider calls, nobody else is taken for it,
+/// though he brings our mail.
+#[test]
+fn the_provider_calls_from_where_it_is_said() {
+    let address = place::next_address();
+    let provider = provider(address, 1);
+    let lines = "callers = [\"192.0.2.0/24\"]\nwait = \"2s\"";
+    let site = Site::start(address, QUICK, &etrn(&provider, lines), |setup| setup);
+    outcome(&site.relay, "provider");
+    site.home.wait_for(1);
+    site.wait_for_log("nobody has called within 2 s, but for 127.0.0.1: if that is the provider");
 }
 
 /// What is due by itself brings the link up for it, again and again.
@@ -170,7 +199,9 @@ fn the_next_server_is_asked() {
          names = [\"#branch\", \"stranger.example\"]\n",
         provider.address()
     );
-    let site = Site::start(address, QUICK, &collect, |setup| setup);
+    let site = Site::start(address, QUICK, &collect, |setup| {
+        setup.route("stranger.example", provider.address())
+    });
     let finished = site.relay.run(&["collect", "etrn"]);
     assert_eq!(finished.code, Some(75), "one was refused: {finished:?}");
     assert!(finished.stdout.contains("#branch: 253 "), "{finished:?}");

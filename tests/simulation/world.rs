@@ -1322,7 +1322,7 @@ impl World {
 
     fn told(&mut self, notice: ControlNotice) {
         match notice {
-            ControlNotice::Outbound { .. } => panic!("there is no link"),
+            ControlNotice::Outbound { .. } | ControlNotice::Visit(_) => panic!("there is no link"),
             ControlNotice::RecipientWanted { .. } | ControlNotice::SiteSaid { .. } => {
                 panic!("nobody is asked about recipients")
             }

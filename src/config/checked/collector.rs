@@ -6,7 +6,7 @@ use super::mailbox::{self, Mailbox};
 use super::{ListenerTls, Login, SecretFile, Surroundings};
 use crate::config::options::{self, CollectKind};
 use crate::mail::{Address, Domain};
-use crate::route::HostName;
+use crate::route::{HostName, Network};
 use crate::smtp::client::asking::Ask;
 use crate::smtp::etrn;
 use crate::smtp::turn::Call;
@@ -20,6 +20,8 @@ pub struct Collector {
     pub every: Option<Duration>,
     /// How long to wait for the mail that it sets in motion.
     pub wait: Duration,
+    /// From where that comes.
+    pub callers: Vec<Network>,
     /// By what.
     pub means: Means,
 }
@@ -102,6 +104,7 @@ pub(super) fn build(
         name: name(collect),
         every: *collect.every,
         wait: *collect.wait,
+        callers: collect.callers.value.clone(),
         means,
     })
 }

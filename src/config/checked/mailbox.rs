@@ -26,6 +26,8 @@ pub struct Mailbox {
     pub aliases: Vec<(Address, Address)>,
     /// How long messages stay on the server.
     pub keep: Duration,
+    /// How long copies are kept; zero: none are made.
+    pub safe_copy: Duration,
     /// Above this size `oversize` decides.
     pub size_max: Option<u64>,
     /// What is done then.
@@ -105,6 +107,7 @@ pub(super) fn build(collect: &options::Collect, surroundings: &Surroundings) -> 
             .map(|alias| (alias.from.clone(), alias.to.clone()))
             .collect(),
         keep: *collect.keep,
+        safe_copy: *collect.safe_copy,
         size_max: collect.size_max.map(|size| size.0),
         oversize: *collect.oversize,
     })
@@ -138,7 +141,7 @@ mod tests {
         let lines = lines.replace("[[collect]]", &begin);
         config::parse(
             Path::new("t.toml"),
-            &format!("{begin}{lines}"),
+            &format!("{begin}{lines}\n[[route]]\ndomain = \"b.example\"\nnext_hop = \"mx\"\n"),
             &surroundings,
         )
     }

@@ -171,6 +171,7 @@ pub(super) fn appointment(row: &options::Schedule) -> Appointment {
     let collect = row.r#do.iter().filter_map(|action| match action {
         Action::Send => None,
         Action::Collect => Some(Collect::All),
+        Action::CollectLarge => Some(Collect::Large),
         Action::Etrn => Some(Collect::Kind(CollectKind::Etrn)),
         Action::Atrn => Some(Collect::Kind(CollectKind::Atrn)),
         Action::Wakeup => Some(Collect::Kind(CollectKind::Wakeup)),

@@ -60,6 +60,7 @@ pub(super) fn check(
         checks.collect(collect);
     }
     checks.collectors(&file.collect);
+    checks.collected_domains(file);
     for row in &**file.schedule {
         checks.schedule(row);
     }

@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::Checks;
+use super::{Checks, covers};
+use crate::config::addresses::HostPort;
 use crate::config::checked::collector_name;
-use crate::config::options::{Collect, CollectKind, Link, LinkKind, Schedule};
+use crate::config::options::{Collect, CollectKind, File, Link, LinkKind, Schedule};
 use crate::config::units::TimeOfDay;
 use crate::mail::Domain;
-use crate::smtp::etrn;
+use crate::route::{HostName, Scope};
+use crate::smtp::etrn::{self, Node};
 use crate::smtp::turn::Call;
 
 impl Checks<'_> {
@@ -157,7 +159,9 @@ impl Checks<'_> {
                 "names" | "fallback" => &[CollectKind::Etrn, CollectKind::Atrn],
                 "to" | "from" => &[CollectKind::Wakeup],
                 "command" => &[CollectKind::Command],
-                "wait" => &[CollectKind::Etrn, CollectKind::Wakeup, CollectKind::Command],
+                "wait" | "callers" => {
+                    &[CollectKind::Etrn, CollectKind::Wakeup, CollectKind::Command]
+                }
                 _ => &[CollectKind::Pop3],
             }
         };
@@ -169,12 +173,14 @@ impl Checks<'_> {
             ("from", collect.from.place()),
             ("command", collect.command.place()),
             ("wait", collect.wait.place()),
+            ("callers", collect.callers.place()),
             ("tls", collect.tls.place()),
             ("user", collect.user.place()),
             ("domain_mailbox", collect.domain_mailbox.place()),
             ("recipient", collect.recipient.place()),
             ("aliases", collect.aliases.place()),
             ("keep", collect.keep.place()),
+            ("safe_copy", collect.safe_copy.place()),
             ("size_max", collect.size_max.place()),
             ("oversize", collect.oversize.place()),
         ];
@@ -256,6 +262,63 @@ impl Checks<'_> {
         }
     }
 
+    /// What is collected is for our own domains. Without a route it would go out again, to
+    /// where it came from; and what a provider brings must be let in.
+    pub(super) fn collected_domains(&mut self, file: &File) {
+        let sound = file.route.is_sound() && file.customer.is_sound();
+        if !sound || !file.relay.domains.is_sound() {
+            return;
+        }
+        let by_customer = |domain: &Scope| {
+            (file.customer.iter()).any(|c| c.domains.iter().any(|p| covers(p, domain)))
+        };
+        let routed = |domain: &Scope| {
+            by_customer(domain) || file.route.iter().any(|route| covers(&route.domain, domain))
+        };
+        let let_in = |domain: &Scope| {
+            by_customer(domain) || file.relay.domains.iter().any(|own| covers(own, domain))
+        };
+        for collect in &**file.collect {
+            let (option, place, domains): (_, _, Vec<Scope>) =
+                match (*collect.kind, &*collect.domain_mailbox) {
+                    (CollectKind::Etrn | CollectKind::Atrn, _) => {
+                        let domains = collect.names.iter().flat_map(|name| asked_domains(name));
+                        ("collect.names", collect.names.place(), domains.collect())
+                    }
+                    (CollectKind::Pop3, Some(mailbox)) => {
+                        let domains = mailbox.domains.iter().cloned().map(Scope::Name);
+                        let option = "collect.domain_mailbox.domains";
+                        (option, mailbox.domains.place(), domains.collect())
+                    }
+                    _ => continue,
+                };
+            let from_a_client = (collect.server.iter())
+                .chain(collect.fallback.iter())
+                .any(|server| is_client(file, server));
+            let by_a_call = *collect.kind == CollectKind::Etrn && !from_a_client;
+            for domain in domains {
+                let (what, instead) = if !routed(&domain) {
+                    (
+                        format!(
+                            "{domain} has no route: what is collected for it would go out again"
+                        ),
+                        format!("add [[route]] with domain = \"{domain}\""),
+                    )
+                } else if by_a_call && !let_in(&domain) {
+                    (
+                        format!(
+                            "{domain} is not let in: what the provider brings would be refused"
+                        ),
+                        format!("add \"{domain}\" to `domains` in [relay]"),
+                    )
+                } else {
+                    continue;
+                };
+                self.wrong_at(option, place, what, instead);
+            }
+        }
+    }
+
     pub(super) fn schedule(&mut self, row: &Schedule) {
         if row.every.is_written() == row.at.is_written() {
             let (what, option, place) = if row.every.is_written() {
@@ -293,4 +356,25 @@ impl Checks<'_> {
             self.wrong("schedule.do", &row.r#do, "is empty", instead);
         }
     }
+}
+
+/// What a name stands for that a provider is asked for. Which domains a queue has is not
+/// known here.
+fn asked_domains(name: &str) -> Vec<Scope> {
+    match etrn::wanted(name) {
+        Ok(Node::Domain(domain)) => vec![Scope::Name(domain)],
+        Ok(Node::Below(domain)) => vec![Scope::Name(domain.clone()), Scope::Below(domain)],
+        Ok(Node::Queue(_)) | Err(_) => Vec::new(),
+    }
+}
+
+/// Whether it may send to anywhere, as far as its address is written.
+fn is_client(file: &File, server: &HostPort) -> bool {
+    let HostName::Address(address) = server.host else {
+        return false;
+    };
+    file.relay
+        .networks
+        .iter()
+        .any(|network| network.contains(address))
 }

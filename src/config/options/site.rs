@@ -220,8 +220,12 @@ section! {
         /// hour.
         command: Vec<String> = none("none");
         /// How long the link stays up for mail that the provider sends after an etrn,
-        /// a wakeup or a command. When sessions have come and are over it is waited no longer.
+        /// a wakeup or a command. When the provider's sessions are over it is waited no
+        /// longer.
         wait: Duration = is(seconds(60)).within(Duration::ZERO, DAY);
+        /// For etrn, wakeup and command: networks from which the provider calls, if that is
+        /// not the server that was asked. With it, nobody else is taken for the provider.
+        callers: Vec<Network> = none("the server asked, and who brings mail for `names`");
         /// TLS towards the server: "none", "starttls" or "implicit". Its certificate is
         /// checked against the authorities that this system trusts.
         tls: ListenerTls = is(ListenerTls::None);
@@ -242,11 +246,16 @@ section! {
         every: Option<Duration> = unset("only by schedule and command").within(Some(seconds(10)), Some(DAY * 7));
         /// How long messages stay on the server after they are here.
         keep: Duration = is(Duration::ZERO).within(Duration::ZERO, DAY * 365);
+        /// How long a copy of each collected message is kept, in days: in a Maildir
+        /// below `copies` in the spool's directory, which has the collector's name (what is
+        /// no letter, digit, dot, `-` or `_` becomes `_`). "0d": no copies.
+        safe_copy: Duration = is(Duration::ZERO).within(Duration::ZERO, DAY * 365);
         /// Above this size `oversize` decides.
         size_max: Option<Bytes> = unset("no limit").within(Some(Bytes::kib(1)), Some(Bytes::gib(2)));
         /// What is done with a larger message: "notice" (the user is told, with its
-        /// header), "skip", or "window". It stays on the server, until
-        /// `turnspool collect --large`.
+        /// header), "skip", or "window" (it waits for a row of the schedule with
+        /// "collect-large"). It stays on the server; `turnspool collect --large` collects
+        /// it in any case.
         oversize: Oversize = is(Oversize::Notice);
     }
 }
@@ -295,6 +304,8 @@ words! {
         Send = "send",
         /// Runs all collectors.
         Collect = "collect",
+        /// Runs those of kind pop3, with what waits there for a cheap window.
+        CollectLarge = "collect-large",
         /// Runs those of kind etrn.
         Etrn = "etrn",
         /// Runs those of kind atrn.
@@ -318,7 +329,8 @@ section! {
         /// Exact times.
         at: Vec<TimeOfDay> = none("by `every`");
         /// What is done: "send", "collect", or only one kind of collecting: "etrn",
-        /// "atrn", "wakeup".
+        /// "atrn", "wakeup", "collect-large" (pop3, with the large messages that
+        /// `oversize = "window"` leaves there at other times).
         r#do: Vec<Action> = otherwise(vec![Action::Send, Action::Collect], "everything");
         /// Whether the link may be brought up for this. Otherwise it is done only
         /// while the link is up.

@@ -9,6 +9,7 @@ use spool_format::NoteField;
 
 use super::{Collection, Sealed};
 use crate::core::common::{Common, Waiting};
+use crate::core::copies::Copies;
 use crate::core::incoming::Incoming;
 use crate::mail::{Address, Envelope, ForwardPath, Recipient, ReversePath, Sender};
 use crate::pop3::mailbox::Task;
@@ -103,7 +104,9 @@ impl Collection {
             [only] => Some(only.clone()),
             _ => None,
         };
-        let envelope = envelope(addressing.reverse_path, addressing.recipients);
+        let mut envelope = envelope(addressing.reverse_path, addressing.recipients);
+        let copy = collector.copies.iter().map(Copies::recipient);
+        envelope.recipients.extend(copy);
         let client = Some(self.address.ip());
         let declared = Some(entry.octets);
         let begun = Incoming::begin(now, &mut common.log, envelope, declared, client);

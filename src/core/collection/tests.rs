@@ -246,6 +246,9 @@ user = "branch"
 password_file = "/dev/null"
 KEEP
 domain_mailbox = { domains = ["branch.example"], default = "postmaster@branch.example" }
+[[route]]
+domain = "branch.example"
+next_hop = "mx"
 "#;
 
 fn settings(lines: &str) -> Settings {
@@ -647,6 +650,30 @@ fn a_line_that_is_cut_at_any_octet() {
                 octets += 1;
             }
         }
+    }
+}
+
+/// A copy is true together with the message, wherever the line is cut; and there is one.
+#[test]
+fn a_copy_is_kept_with_each_message() {
+    let mut expected = expected();
+    for (recipients, _) in &mut expected {
+        recipients.push_str(",isp@copies.invalid");
+    }
+    let mut octets = 0;
+    loop {
+        let mut world = World::new("safe_copy = \"7d\"", ALL, MESSAGES, 1);
+        let Ended::Run(run) = world.collect(Cut::Said(octets)) else {
+            panic!("the power stays");
+        };
+        let whole = run.failure.is_none();
+        world.settle();
+        assert_eq!(world.spool(), expected, "{octets}");
+        assert!(world.server.messages.is_empty(), "{octets}");
+        if whole {
+            break;
+        }
+        octets += 1;
     }
 }
 

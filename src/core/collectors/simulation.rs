@@ -9,10 +9,11 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::core::admin::Command;
-use crate::core::control::{ControlCompletion, ControlCore};
+use crate::core::control::{ControlCompletion, ControlCore, ControlOperation};
 use crate::core::online::{LinkEvent, LinkOperation, LinkSetup, Online, Setup};
 use crate::core::summoning::Letter;
-use crate::core::{ControlNotice, LinkNotice};
+use crate::core::visitors::{self, Brought};
+use crate::core::{ConnectionId, ControlNotice, CoreId, LinkNotice, Notice};
 use crate::link::LinkId;
 use crate::link::budget::{Limits, Per};
 use crate::link::calendar::{Minute, Row, Times, Weekdays};
@@ -20,6 +21,7 @@ use crate::link::collecting::{Appointment, CollectKind};
 use crate::link::controller::{DialFailure, Dialling, Existing, Hope, Series, Settings};
 use crate::link::outing::Memory;
 use crate::link::work::{GoUp, Work};
+use crate::mail::{Envelope, ForwardPath, Recipient, ReversePath, Sender};
 use crate::queue::retry::Jitter;
 use crate::route::{Customers, HostName};
 use crate::smtp::client::asking::Ask;
@@ -41,7 +43,7 @@ enum Event {
     /// A program, or what a data core does, is over.
     Ends(RunId),
     CallBegins(usize),
-    CallEnds(usize),
+    CallEnds(usize, u32),
     Asks,
 }
 
@@ -58,6 +60,8 @@ struct Core {
     gate: LinkNotice,
     number: u32,
     work: Work,
+    /// Sessions of clients.
+    calls: BTreeSet<u32>,
 }
 
 /// A run as the world knows it.
@@ -167,6 +171,7 @@ impl World {
                         Way::Near
                     },
                     wait: seconds(below(90)),
+                    callers: Vec::new(),
                     means,
                 })
             })
@@ -179,6 +184,7 @@ impl World {
             gate: LinkNotice::Cut,
             number: 0,
             work: Work::default(),
+            calls: BTreeSet::new(),
         };
         Self {
             seed,
@@ -327,6 +333,9 @@ impl World {
         self.cores[place].gate = link;
         if link == LinkNotice::Cut {
             self.cores[place].work.sessions = 0;
+            for call in std::mem::take(&mut self.cores[place].calls) {
+                self.visit(place, call, visitors::Event::Gone(Brought::default()));
+            }
             let cut: Vec<_> = (self.runs.iter())
                 .filter(|(_, run)| run.over_link && run.core == Some(place))
                 .map(|(id, _)| *id)
@@ -344,6 +353,15 @@ impl World {
         let core = CoreId(u8::try_from(place).unwrap());
         let notice = ControlNotice::Outbound { core, number, work };
         self.give(ControlCompletion::Notice(notice));
+    }
+
+    fn visit(&mut self, place: usize, call: u32, event: visitors::Event) {
+        let visit = Visit {
+            core: CoreId(u8::try_from(place).unwrap()),
+            connection: ConnectionId(call.into()),
+            event,
+        };
+        self.give(ControlCompletion::Notice(ControlNotice::Visit(visit)));
     }
 
     /// A run is over, in good order if the link is there.
@@ -443,15 +461,29 @@ impl World {
             Event::CallBegins(core) => {
                 if self.cores[core].gate == LinkNotice::Open {
                     self.calls += 1;
+                    let call = self.calls;
                     self.cores[core].work.sessions += 1;
-                    self.cores[core].work.visitors += 1;
+                    self.cores[core].calls.insert(call);
+                    let from = "198.51.100.7".parse().unwrap();
+                    self.visit(core, call, visitors::Event::Came(from));
                     self.tell(core);
-                    self.later(60, Event::CallEnds(core));
+                    self.later(60, Event::CallEnds(core, call));
                 }
             }
-            Event::CallEnds(core) => {
-                if self.cores[core].work.sessions > 0 {
+            Event::CallEnds(core, call) => {
+                if self.cores[core].calls.remove(&call) {
                     self.cores[core].work.sessions -= 1;
+                    let mut brought = Brought::default();
+                    // Or it was a stranger.
+                    if !self.fails(4) {
+                        brought.note(&Envelope {
+                            sender: Sender::new(ReversePath::Null),
+                            recipients: vec![Recipient::new(ForwardPath(
+                                "a@branch.example".parse().unwrap(),
+                            ))],
+                        });
+                    }
+                    self.visit(core, call, visitors::Event::Gone(brought));
                     self.tell(core);
                 }
             }

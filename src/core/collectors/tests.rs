@@ -1,9 +1,17 @@
 //! Collectors without links, data cores or programs: all of them are what the test says.
 
 use super::*;
+use crate::core::collector::PopMailbox;
+use crate::core::visitors::Brought;
+use crate::core::{ConnectionId, CoreId, Endpoint, Host};
 use crate::route::HostName;
+use crate::route::Protocol;
 use crate::smtp::client::asking::Ask;
 use crate::smtp::etrn;
+
+/// Where the provider is, and somebody else.
+const PROVIDER: &str = "203.0.113.1";
+const STRANGER: &str = "198.51.100.7";
 
 const WAIT: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_secs(600);
@@ -15,6 +23,7 @@ fn etrn(name: &str, way: Way, every: Option<Duration>) -> Arc<Collector> {
         every,
         way,
         wait: WAIT,
+        callers: Vec::new(),
         means: Means::Provider(crate::core::collector::Provider {
             servers: vec![(HostName::Name("provider.example".parse().unwrap()), 25)],
             tls: crate::route::TlsPolicy::None.into(),
@@ -28,7 +37,7 @@ struct Bench {
     collectors: Collectors,
     now: Now,
     line: Line,
-    visitors: Visitors,
+    calls: u64,
 }
 
 impl Bench {
@@ -40,18 +49,50 @@ impl Bench {
             collectors,
             now,
             line: Line::Down,
-            visitors: Visitors::default(),
+            calls: 0,
         }
     }
 
     fn line(&mut self, line: Line) {
         self.line = line;
-        self.collectors.line(self.now, line, self.visitors);
+        self.collectors.line(self.now, line);
     }
 
-    fn visit(&mut self, open: u64, total: u64) {
-        self.visitors = Visitors { open, total };
+    /// A session begins.
+    fn come(&mut self, from: &str) -> ConnectionId {
+        self.calls += 1;
+        let connection = ConnectionId(self.calls);
+        let from = from.parse().expect("an address");
+        self.visit(connection, Event::Came(from));
+        connection
+    }
+
+    /// It is over.
+    fn go(&mut self, connection: ConnectionId) {
+        self.visit(connection, Event::Gone(Brought::default()));
+    }
+
+    fn visit(&mut self, connection: ConnectionId, event: Event) {
+        self.collectors.visited(&Visit {
+            core: CoreId(0),
+            connection,
+            event,
+        });
         self.line(self.line);
+    }
+
+    /// The provider is at [`PROVIDER`].
+    fn prepare(&mut self, run: u64) {
+        let host = Host {
+            name: "provider.example".to_owned(),
+            addresses: vec![Endpoint::Tcp(format!("{PROVIDER}:25").parse().unwrap())],
+            protocol: Protocol::Smtp,
+            tls: crate::route::TlsPolicy::None.into(),
+            preference: 0,
+            login: None,
+        };
+        let prepared = Ok(Prepared::Provider(vec![host]));
+        self.collectors.prepared(self.now, RunId(run), prepared);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -110,28 +151,30 @@ fn over_a_link() {
     bench.pass(Duration::ZERO);
     assert_eq!(bench.wants(), ["link"]);
     assert!(!bench.is_busy());
-    bench.visit(1, 5);
+    let before = bench.come(PROVIDER);
     bench.line(Line::Up);
     assert_eq!(bench.wants(), ["prepare 1"]);
     // It is the same occasion.
     bench.collectors.run(bench.now, &[Collect::All]);
     assert_eq!(bench.wants(), [""; 0]);
     assert!(bench.is_busy());
-    bench
-        .collectors
-        .prepared(bench.now, RunId(1), Ok(Prepared::Provider(Vec::new())));
+    bench.prepare(1);
     assert_eq!(bench.wants(), ["fetch 1"]);
     bench.over(1, Behind::Announced);
     let said = "collector one (provider.example:25): so; its mail is awaited for 60 s";
     assert_eq!(bench.wants(), [said]);
     // That one was there before.
-    bench.visit(0, 5);
+    bench.go(before);
     assert!(bench.is_busy());
-    bench.visit(1, 6);
+    let (first, second) = (bench.come(PROVIDER), bench.come(PROVIDER));
+    bench.go(first);
     assert!(bench.is_busy());
-    bench.visit(0, 6);
+    // Neither ends the wait nor lengthens it.
+    let stranger = bench.come(STRANGER);
+    bench.go(second);
     assert!(!bench.is_busy());
-    let said = "collector one: the provider has called, and is done";
+    bench.go(stranger);
+    let said = "collector one: the provider has called from 203.0.113.1, and is done";
     assert_eq!(bench.wants(), [said]);
     bench.pass(EVERY);
     assert_eq!(bench.wants(), ["prepare 2"], "the link is still up");
@@ -143,11 +186,31 @@ fn a_provider_may_be_quick() {
     let mut bench = Bench::new(&[etrn("one", Way::OverLink, None)]);
     bench.line(Line::Up);
     bench.collectors.run(bench.now, &[Collect::All]);
-    bench.visit(1, 1);
-    bench.visit(0, 1);
+    bench.prepare(1);
+    let call = bench.come(PROVIDER);
+    bench.go(call);
     bench.over(1, Behind::Announced);
+    bench.line(Line::Up);
+    assert!(!bench.is_busy());
+}
+
+/// A stranger's session does not end the wait; that it was there is said.
+#[test]
+fn a_stranger_is_not_the_provider() {
+    let mut bench = Bench::new(&[etrn("one", Way::OverLink, None)]);
+    bench.line(Line::Up);
+    bench.collectors.run(bench.now, &[Collect::All]);
+    bench.prepare(1);
+    bench.over(1, Behind::Announced);
+    bench.wants();
+    let stranger = bench.come(STRANGER);
+    bench.go(stranger);
     assert!(bench.is_busy());
-    bench.visit(0, 1);
+    bench.pass(WAIT);
+    let said = "collector one: nobody has called within 60 s, but for 198.51.100.7: if that is the \
+                provider, write it into `callers`, although there is mail; look whether the \
+                provider can reach this host; it is asked again with the next run";
+    assert_eq!(bench.wants(), [said]);
     assert!(!bench.is_busy());
 }
 
@@ -249,4 +312,118 @@ fn a_new_configuration() {
     bench.over(2, Behind::Nothing);
     let answer = "answer 1: it is no longer configured; what it has begun goes on, ";
     assert_eq!(bench.wants()[1], answer);
+}
+
+fn mailbox(oversize: Oversize) -> Arc<Collector> {
+    use crate::pop3::{mailbox::Policy, memory::Account, recipients, settings};
+    let address = "anna@branch.example".parse().unwrap();
+    let mailbox = PopMailbox {
+        name: "box".into(),
+        account: Account::new("branch", "pop.isp.example"),
+        host: HostName::Name("pop.isp.example".parse().unwrap()),
+        port: 110,
+        user: "branch".into(),
+        password_file: "/dev/null".into(),
+        session: Arc::new(settings::Settings::new(settings::Tls::None, 1000)),
+        policy: Policy {
+            keep: Duration::ZERO,
+            size_max: Some(100),
+            oversize,
+            message_bytes_max: 1000,
+        },
+        rules: recipients::Rules {
+            mailbox: recipients::Mailbox::User(address),
+            aliases: Default::default(),
+        },
+        duplicates: Duration::ZERO,
+        copies: None,
+    };
+    Arc::new(Collector {
+        name: "box".into(),
+        every: None,
+        way: Way::OverLink,
+        wait: WAIT,
+        callers: Vec::new(),
+        means: Means::Mailbox(Arc::new(mailbox)),
+    })
+}
+
+/// A row of the schedule with "collect-large" has the large messages collected that wait
+/// for one; also when the mailbox is being collected without them just then.
+#[test]
+fn a_window_for_large_messages() {
+    let large_of = |oversize, which: &[Collect]| {
+        let mut bench = Bench::new(&[mailbox(oversize)]);
+        bench.line(Line::Up);
+        bench.collectors.run(bench.now, which);
+        let State::Runs { large, .. } = bench.collectors.all[0].state else {
+            panic!("it runs");
+        };
+        large
+    };
+    let both = [Collect::All, Collect::Large];
+    assert_eq!(large_of(Oversize::Window, &[Collect::All]), Large::Left);
+    assert_eq!(large_of(Oversize::Window, &both), Large::Collected);
+    assert_eq!(
+        large_of(Oversize::Window, &[Collect::Large]),
+        Large::Collected
+    );
+    // These wait for no window.
+    assert_eq!(large_of(Oversize::Notice, &both), Large::Left);
+    assert_eq!(large_of(Oversize::Skip, &both), Large::Left);
+    let mut bench = Bench::new(&[mailbox(Oversize::Window), etrn("one", Way::OverLink, None)]);
+    bench.line(Line::Up);
+    bench.collectors.run(bench.now, &[Collect::All]);
+    assert_eq!(bench.wants(), ["prepare 1", "prepare 2"]);
+    bench.collectors.run(bench.now, &[Collect::Large]);
+    assert_eq!(bench.wants(), [""; 0]);
+    bench.over(1, Behind::Nothing);
+    assert_eq!(bench.wants().pop().as_deref(), Some("prepare 3"));
+    let state = bench.collectors.all[0].state;
+    assert!(
+        matches!(
+            state,
+            State::Runs {
+                large: Large::Collected,
+                ..
+            }
+        ),
+        "{state:?}"
+    );
+    bench.over(3, Behind::Nothing);
+    assert_eq!(bench.wants().len(), 1, "only that it is over");
+}
+
+/// A server that refuses the password is asked less and less often, since many lock an
+/// account; one that is busy, or not there, as often as before.
+#[test]
+fn a_refused_login_is_not_repeated_as_often() {
+    let mut bench = Bench::new(&[etrn("one", Way::Near, Some(EVERY))]);
+    bench.line(Line::Down);
+    bench.pass(Duration::ZERO);
+    let mut run = 0;
+    let mut next_after = |bench: &mut Bench, next| {
+        run += 1;
+        assert_eq!(bench.wants(), [format!("prepare {run}")]);
+        let failure = Some((next, "no".to_owned()));
+        let over = Run {
+            failure,
+            ..Run::begun(RunId(run))
+        };
+        bench.collectors.over(bench.now, &over);
+        let at = bench.collectors.deadline().expect("it is due again");
+        let pause = at.since(bench.now.instant);
+        bench.wants();
+        bench.pass(pause);
+        pause
+    };
+    assert_eq!(next_after(&mut bench, Next::Usual), EVERY);
+    assert_eq!(next_after(&mut bench, Next::LoginRefused), EVERY * 2);
+    assert_eq!(next_after(&mut bench, Next::LoginRefused), EVERY * 4);
+    assert_eq!(next_after(&mut bench, Next::Usual), EVERY);
+    for _ in 0..20 {
+        next_after(&mut bench, Next::LoginRefused);
+    }
+    let longest = next_after(&mut bench, Next::LoginRefused);
+    assert_eq!(longest, REFUSED_PAUSE_MAX);
 }

@@ -11,8 +11,7 @@ impl ControlCore {
             // Data cores hear of a link before they hear of what goes over it.
             self.operations
                 .extend(std::iter::from_fn(|| self.online.poll()));
-            self.collectors
-                .line(now, self.online.line(), self.online.visitors());
+            self.collectors.line(now, self.online.line());
             // Behind the word on the link: what is due now must not begin over one that has
             // just gone.
             self.collectors.timer(now);

@@ -8,6 +8,7 @@ use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
 use crate::core::admin::{Command, Response};
 use crate::core::collector::{Collector, Prepared, RunId};
 use crate::core::computing::{Asker, Work, Worked};
+use crate::core::copies::Prune;
 use crate::core::data::Settings;
 use crate::core::online::{LinkEvent, LinkOperation};
 pub use crate::core::recipients::{Found, LookNumber};
@@ -86,6 +87,12 @@ pub enum ControlOperation {
     LookAtRecipients {
         /// To answer with.
         look: LookNumber,
+    },
+    /// Remove what is too old from these directories of copies. What there is to tell
+    /// comes as [`ControlCompletion::Pruned`].
+    Prune {
+        /// All that there are.
+        all: Vec<Prune>,
     },
     /// Look how much room there is.
     MeasureDisk,
@@ -192,6 +199,11 @@ pub enum ControlCompletion {
         look: LookNumber,
         /// What was found.
         found: Found,
+    },
+    /// The outcome of [`ControlOperation::Prune`].
+    Pruned {
+        /// For the operator.
+        facts: Vec<Fact>,
     },
     /// The outcome of [`ControlOperation::MeasureDisk`].
     DiskSpace {

@@ -1,18 +1,20 @@
 //! Mailboxes that are collected, from the configuration.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::options::{MailboxSource, Oversize as OversizeWord};
 use crate::config::{ListenerTls, Mailbox, Whose};
 use crate::core::collector::PopMailbox;
+use crate::core::copies::Copies;
 use crate::pop3::mailbox::{Oversize, Policy};
 use crate::pop3::memory::Account;
 use crate::pop3::recipients::{self, DomainRules, Occurrence, Rules, Source};
 use crate::pop3::settings::{Settings, Tls};
 
-pub(super) fn mailbox(mailbox: &Mailbox, message_bytes_max: u64) -> PopMailbox {
+pub(super) fn mailbox(mailbox: &Mailbox, spool: &Path, message_bytes_max: u64) -> PopMailbox {
     let tls = match mailbox.tls {
         ListenerTls::None => Tls::None,
         ListenerTls::StartTls => Tls::Stls,
@@ -42,6 +44,8 @@ pub(super) fn mailbox(mailbox: &Mailbox, message_bytes_max: u64) -> PopMailbox {
         },
         rules: rules(mailbox),
         duplicates,
+        copies: (!mailbox.safe_copy.is_zero())
+            .then(|| Copies::new(&mailbox.name, spool, mailbox.safe_copy)),
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) fn collectors(config: &Config) -> Vec<Arc<Collector>> {
             every: written.every,
             way: if over_link { Way::OverLink } else { Way::Near },
             wait: written.wait,
+            callers: written.callers.clone(),
             means: means(config, &written.means),
         })
     });
@@ -62,7 +63,11 @@ fn means(config: &Config, means: &config::Means) -> Means {
     match means {
         config::Means::Mailbox(mailbox) => {
             let bytes_max = config.limits.message_bytes_max;
-            Means::Mailbox(Arc::new(mailboxes::mailbox(mailbox, bytes_max)))
+            Means::Mailbox(Arc::new(mailboxes::mailbox(
+                mailbox,
+                &config.spool.directory,
+                bytes_max,
+            )))
         }
         config::Means::Provider(provider) => Means::Provider(Provider {
             servers: provider.servers.clone(),
