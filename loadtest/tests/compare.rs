@@ -43,8 +43,10 @@ fn servers_are_started_measured_and_stopped() {
     let start = format!("START_HOLD={own} sink --listen 127.0.0.1:@PORT@");
     let first = server(&directory, "first", &start);
     let marker = directory.join("wiped");
+    // More than one command, as where a configuration is made first.
     let second = format!(
-        "{start} --rule 'mail delay 50ms'\nWIPE=touch {}",
+        "{} --rule 'mail delay 50ms'\nWIPE=touch {}",
+        start.replacen('=', "=true && ", 1),
         marker.display()
     );
     let second = server(&directory, "second", &second);

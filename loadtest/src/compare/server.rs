@@ -140,7 +140,7 @@ impl Server {
             sink_port,
         };
         if let Some(command) = command {
-            let command = format!("exec {}", self.filled(command, sink_port));
+            let command = self.filled(command, sink_port);
             let child = Command::new("sh")
                 .args(["-c", &command])
                 .stdin(Stdio::null())
