@@ -5,16 +5,19 @@
 //! pipelined transaction stay within the 2 µs that leave room for 50,000 messages
 //! a second and core?
 //!
+//! And what do a host's replies cost, which are as many when we deliver?
+//!
 //! Workloads: text of 76-octet lines as base64 has them, prose lines of mixed
 //! length, and lines of dots, all by DATA in inputs of 16 KiB; the command lines of
-//! a usual transaction; and {MAIL RCPT DATA} {text of 4 KiB} against a core that
-//! says yes at once.
+//! a usual transaction; {MAIL RCPT DATA} {text of 4 KiB} against a core that says yes at
+//! once; and the four replies to a pipelined transaction, and a reply to EHLO.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use turnspool::mail::{QueueId, Receipt};
+use turnspool::smtp::answer::Reader;
 use turnspool::smtp::data::{BareNewline, Framing, Scanned, Scanner};
 use turnspool::smtp::reply::Tls;
 use turnspool::smtp::server::{Input, Output, PeerFacts, Session, Verdict};
@@ -108,6 +111,39 @@ fn commands(c: &mut Criterion) {
     group.finish();
 }
 
+fn answers(c: &mut Criterion) {
+    let cases: [(&str, usize, &[u8]); 2] = [
+        (
+            "of a transaction",
+            4,
+            b"250 2.1.0 Sender ok\r\n250 2.1.5 Recipient ok\r\n354 Go ahead\r\n\
+              250 2.0.0 Ok: queued as 4WxYz01234z5678\r\n",
+        ),
+        (
+            "to EHLO",
+            1,
+            b"250-mx.example.net\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-STARTTLS\r\n\
+              250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250 CHUNKING\r\n",
+        ),
+    ];
+    let mut group = c.benchmark_group("answers");
+    for (name, count, octets) in cases {
+        group.bench_function(name, |b| {
+            let mut reader = Reader::default();
+            b.iter(|| {
+                let mut input = black_box(octets);
+                let mut answers = 0;
+                while let Some(answer) = reader.next(&mut input) {
+                    black_box(answer.expect("a good reply").reply());
+                    answers += 1;
+                }
+                assert_eq!(answers, count);
+            });
+        });
+    }
+    group.finish();
+}
+
 /// Octets in, as the shell gives them; a core that says yes.
 fn feed(session: &mut Session<Stored>, now: Now, octets: &[u8], sent: &mut usize) {
     let mut rest = octets;
@@ -176,5 +212,5 @@ fn transactions(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, scan, commands, transactions);
+criterion_group!(benches, scan, commands, transactions, answers);
 criterion_main!(benches);
