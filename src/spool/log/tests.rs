@@ -379,13 +379,19 @@ impl World {
             return;
         }
         let finished = mail.done.len() + fields.len() == mail.recipients as usize;
-        let rest = if finished {
+        // That nobody is left may be said with the last recipient, or behind it.
+        let behind = finished && self.random.one_in(2);
+        let rest = if finished && !behind {
             Rest::Nobody
         } else {
             Rest::Pending
         };
         if self.log.done(self.now, queue_id, &fields, rest).is_ok() {
             mail.done.extend(fields.iter().map(|f| f.recipient.0));
+            if behind {
+                let said = self.log.done(self.now, queue_id, &[], Rest::Nobody);
+                said.expect("the log was open just now");
+            }
         }
     }
 

@@ -414,6 +414,9 @@ impl Log {
     /// These recipients are finished; with [`Rest::Nobody`] the message is. Nothing
     /// happens if the message is not live.
     ///
+    /// Without recipients nothing is written: that a message is finished is no fact of
+    /// its own on the disk, it follows from the records of its recipients.
+    ///
     /// # Errors
     /// The log is closed: then the message will be delivered once more after a restart.
     pub fn done(
@@ -426,6 +429,16 @@ impl Log {
         let Some((seal, _)) = self.reclaim.message(queue_id) else {
             return Ok(());
         };
+        if recipients.is_empty() {
+            if let Some(fault) = self.commit.fault() {
+                return Err(AppendError::Closed(fault));
+            }
+            if rest == Rest::Nobody {
+                // The records of its recipients are in this batch or an earlier one.
+                self.finished(queue_id, self.commit.newest());
+            }
+            return Ok(());
+        }
         let about = seal.segment_place();
         let record = DoneRecord {
             queue_id: queue_id.as_u64(),
@@ -436,13 +449,7 @@ impl Log {
         let appended = self.append(now, Urgency::Rider, |seat, out| record.encode(seat, out))?;
         self.noted(appended, about);
         if rest == Rest::Nobody {
-            self.reclaim.finished(queue_id, appended.batch);
-            self.since.remove(&queue_id);
-            self.balance.finished += 1;
-            if self.balance.finished >= FINISHED_PER_BALANCE {
-                self.balance.finished = 0;
-                self.balance.due = true;
-            }
+            self.finished(queue_id, appended.batch);
         } else {
             let since = self.since.entry(queue_id).or_default();
             for field in recipients {
@@ -450,6 +457,17 @@ impl Log {
             }
         }
         Ok(())
+    }
+
+    /// Nothing more is to be done for a message, once `batch` is durable.
+    fn finished(&mut self, queue_id: QueueId, batch: BatchNumber) {
+        self.reclaim.finished(queue_id, batch);
+        self.since.remove(&queue_id);
+        self.balance.finished += 1;
+        if self.balance.finished >= FINISHED_PER_BALANCE {
+            self.balance.finished = 0;
+            self.balance.due = true;
+        }
     }
 
     /// Delivery to these recipients was tried and put off until `next_attempt`.
