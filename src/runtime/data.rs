@@ -8,6 +8,7 @@
 //! until the process exits.
 
 mod hand_over;
+mod sending;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -28,7 +29,7 @@ use crate::runtime::doorway::Doorway;
 use crate::runtime::log::report;
 use crate::runtime::mailboxes::{Letter, Mailboxes, Outbound};
 use crate::runtime::net::{self, Bell, Ended, Listener, Progress, Socket};
-use crate::runtime::outgoing::Outgoing;
+use crate::runtime::outgoing::{Outgoing, Stop};
 use crate::runtime::segments::Segments;
 use crate::runtime::storeroom::Storeroom;
 use crate::spool::commit::{WriteFault, WriteStep};
@@ -47,10 +48,6 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Pause after an accept that failed for want of descriptors or memory: long
 /// enough for something to be freed, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often the core is told that a long send goes on: well below the three minutes in
-/// which something must have left (RFC 5321 §4.5.3.2.5), and rare enough to cost nothing.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long notices wait for a reader that is far behind before they are tried again.
 const NOTICE_PAUSE: Duration = Duration::from_millis(1);
@@ -303,14 +300,10 @@ impl Shell {
             return;
         };
         match outgoing.advance(&socket.socket, &self.segments) {
-            Ok(true) => self.ready.push_back(Completion::Sent { connection }),
-            Ok(false) => {
-                monoio::spawn(send(
-                    Rc::clone(shared),
-                    Rc::clone(socket),
-                    connection,
-                    outgoing,
-                ));
+            Ok(Stop::Done) => self.ready.push_back(Completion::Sent { connection }),
+            Ok(stop) => {
+                let (shared, socket) = (Rc::clone(shared), Rc::clone(socket));
+                monoio::spawn(sending::send(shared, socket, connection, outgoing, stop));
             }
             Err(error) => {
                 self.drop_connection(connection);
@@ -468,41 +461,6 @@ async fn receive(shared: Shared, connection: Rc<Connection>, id: ConnectionId) {
         if !connection.wanted.get() || connection.closed.get() {
             connection.receiving.set(false);
             return;
-        }
-    }
-}
-
-/// Sends what did not fit at once, and tells that it goes on.
-async fn send(shared: Shared, connection: Rc<Connection>, id: ConnectionId, mut left: Outgoing) {
-    let mut told = shared.borrow().clock.now().instant;
-    loop {
-        let waited = connection.socket.writable().await;
-        if connection.closed.get() {
-            return;
-        }
-        let sent =
-            waited.and_then(|()| left.advance(&connection.socket, &shared.borrow().segments));
-        match sent {
-            Ok(false) => {
-                // It was writable, so something has left.
-                let now = shared.borrow().clock.now().instant;
-                if now >= told + PROGRESS_INTERVAL {
-                    told = now;
-                    turn(&shared, Completion::Progress { connection: id });
-                    if connection.closed.get() {
-                        return;
-                    }
-                }
-            }
-            Ok(true) => return turn(&shared, Completion::Sent { connection: id }),
-            Err(error) => {
-                shared.borrow_mut().drop_connection(id);
-                let completion = Completion::Broken {
-                    connection: id,
-                    why: error.to_string(),
-                };
-                return turn(&shared, completion);
-            }
         }
     }
 }

@@ -5,11 +5,15 @@
 //! core's buffers and into the maps: the kernel copies, user space does not.
 //! A long range of the spool leaves by `sendfile`, which does not copy at all but
 //! costs a system call of its own. The calls are non-blocking; what does not fit
-//! stays here until the socket is writable.
+//! stays here until the socket is writable. `sendfile` would wait for a disk all the
+//! same: a range that is not in memory is brought there first, while the core does
+//! something else.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 
 use smallvec::SmallVec;
+use spool_format::SegmentPlace;
 
 use crate::core::Piece;
 use crate::runtime::net::{More, Progress, Socket};
@@ -31,6 +35,25 @@ pub struct Outgoing {
     index: usize,
     /// How much of it has left.
     sent_octets: usize,
+    /// The piece that is in memory, as far as it was looked for: it is waited for once,
+    /// since memory that is scarce may be taken again.
+    warm: Option<usize>,
+}
+
+/// Why sending has to stop for now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// All has left.
+    Done,
+    /// The socket is full.
+    Full,
+    /// These octets are not in memory.
+    Cold {
+        /// Where they are.
+        segment: SegmentPlace,
+        /// Which.
+        octets: Range<u32>,
+    },
 }
 
 impl Outgoing {
@@ -41,18 +64,19 @@ impl Outgoing {
             pieces,
             index: 0,
             sent_octets: 0,
+            warm: None,
         }
     }
 
-    /// Sends until all has left (`true`) or the socket is full (`false`).
+    /// Sends as much as goes without waiting.
     ///
     /// # Errors
     /// The connection is broken, or a range of the spool cannot be read.
-    pub fn advance(&mut self, socket: &Socket, segments: &Segments) -> io::Result<bool> {
+    pub fn advance(&mut self, socket: &Socket, segments: &Segments) -> io::Result<Stop> {
         loop {
             self.skip_empty();
             let Some(piece) = self.pieces.get(self.index) else {
-                return Ok(true);
+                return Ok(Stop::Done);
             };
             let progress = match *piece {
                 Piece::Spool {
@@ -60,6 +84,13 @@ impl Outgoing {
                     offset,
                     octets,
                 } if octets - self.sent_octets_u32() >= SEND_FILE_OCTETS_MIN => {
+                    if self.warm != Some(self.index) {
+                        self.warm = Some(self.index);
+                        let octets = offset.0 + self.sent_octets_u32()..offset.0 + octets;
+                        if !segments.is_warm(segment, octets.clone()) {
+                            return Ok(Stop::Cold { segment, octets });
+                        }
+                    }
                     let mut from = u64::from(offset.0) + self.sent_octets as u64;
                     let left = octets as usize - self.sent_octets;
                     let file = segments.file(segment)?;
@@ -72,7 +103,7 @@ impl Outgoing {
                 _ => self.send_vectors(socket, segments)?,
             };
             match progress {
-                Progress::Wait => return Ok(false),
+                Progress::Wait => return Ok(Stop::Full),
                 Progress::Octets(octets) => self.advance_by(octets),
             }
         }

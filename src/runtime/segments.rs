@@ -97,6 +97,29 @@ impl Segments {
             .ok_or_else(missing)
     }
 
+    /// Whether a send of these octets would not wait for the disk.
+    #[must_use]
+    pub fn is_warm(&self, place: SegmentPlace, range: Range<u32>) -> bool {
+        // Of a segment that is not there the send says what is wrong.
+        (self.open.get(place)).is_none_or(|open| open.is_warm(range))
+    }
+
+    /// Begins to read octets into memory; the end of them has come when the file's last
+    /// octet of the range was read through the ring.
+    ///
+    /// # Errors
+    /// The segment is not there, or there is no descriptor left.
+    pub fn warm(&self, place: SegmentPlace, range: Range<u32>) -> io::Result<Warming> {
+        let open = self.open.get(place).ok_or_else(missing)?;
+        let file = std::fs::File::from(open.as_fd().try_clone_to_owned()?);
+        let last = u64::from(range.end.saturating_sub(1));
+        open.warm(range);
+        Ok(Warming {
+            file: monoio::fs::File::from_std(file)?,
+            last,
+        })
+    }
+
     /// Writes a batch into the page cache, and gives the file to sync if that is what
     /// `durability` asks for.
     ///
@@ -136,6 +159,21 @@ impl Segments {
                 os_error: None,
             }),
         }
+    }
+}
+
+/// Octets on their way from the disk.
+#[derive(Debug)]
+pub struct Warming {
+    file: monoio::fs::File,
+    last: u64,
+}
+
+impl Warming {
+    /// Waits until they are there, or cannot be had: then the send says so. Not to be
+    /// dropped before.
+    pub async fn done(self) {
+        let _ = self.file.read_at(vec![0; 1], self.last).await;
     }
 }
 

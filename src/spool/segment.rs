@@ -67,6 +67,14 @@ mod directory;
 
 pub use directory::{Directory, FileKind, Fill, Listing, file_name, parse_name};
 
+/// How much is asked for in advance: some hundred messages, which a disk gives in a few
+/// milliseconds and a drain takes longer to send.
+const READ_AHEAD_BYTES: u32 = 1 << 20;
+
+/// Who reads so far from where it read last has not gone on, but somewhere else: more than
+/// what a few messages that others took, or a large body, lie apart.
+const READER_STEP_MAX: u32 = 256 << 10;
+
 /// A segment file, open and mapped.
 #[derive(Debug)]
 pub struct Segment {
@@ -74,6 +82,10 @@ pub struct Segment {
     epoch: Epoch,
     /// Octets below are written, and are not written again while the map is there.
     frontier: AtomicU32,
+    /// Where octets were fetched last, and up to where they were asked for in advance.
+    /// Hints only: nothing is lost where two threads see old ones.
+    reader: AtomicU32,
+    ahead: AtomicU32,
     bytes: u32,
     map: MmapRaw,
     file: OwnedFd,
@@ -105,13 +117,15 @@ impl Segment {
             path,
             source,
         })?;
-        // Mail is read once, a message at a time: read-ahead beyond it is waste, and
-        // whole segments are warmed on purpose.
+        // Mail is read once, a message at a time: the kernel's read-ahead beyond it is
+        // waste. Who reads one message behind the other is seen by `read_ahead`.
         let _ = map.advise(Advice::Random);
         Ok(Self {
             place,
             epoch,
             frontier: AtomicU32::new(frontier.min(bytes)),
+            reader: AtomicU32::new(0),
+            ahead: AtomicU32::new(0),
             bytes,
             map,
             file,
@@ -259,6 +273,23 @@ impl Segment {
         }
     }
 
+    /// Whether sending these octets would not wait for the disk. Looks at both ends: what
+    /// is read ahead, and what memory is taken from, lies in one piece. True where it
+    /// cannot be told, and where there is nothing to be read.
+    #[must_use]
+    pub fn is_warm(&self, range: Range<u32>) -> bool {
+        let Some(last) = range.end.checked_sub(1) else {
+            return true;
+        };
+        [range.start, last].into_iter().all(|octet| {
+            let mut buffer = [0];
+            let buffer = &mut [io::IoSliceMut::new(&mut buffer)];
+            let flags = ReadWriteFlags::NOWAIT;
+            let read = rustix::io::preadv2(&self.file, buffer, u64::from(octet), flags);
+            read != Err(Errno::AGAIN)
+        })
+    }
+
     /// Brings these octets into the map, from the disk where it must be. What lies
     /// behind the frontier is left out. Where the pages are there already it costs half
     /// a microsecond.
@@ -270,11 +301,30 @@ impl Segment {
         if range.start >= end {
             return Ok(());
         }
+        self.read_ahead(range.start);
         let length = (end - range.start) as usize;
         let fetched = self
             .map
             .advise_range(Advice::PopulateRead, range.start as usize, length);
         fetched.map_err(|error| Unreadable(error.raw_os_error().unwrap_or_default()))
+    }
+
+    /// Asks for what comes next, if the reader goes on where it was: so goes whoever drains
+    /// a queue that lies on the disk, since messages lie there in the order in which they
+    /// came. Each message by itself would cost the core a wait for the disk.
+    fn read_ahead(&self, start: u32) {
+        let before = self.reader.swap(start, Ordering::Relaxed);
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        let goes_on = start.abs_diff(before) <= READER_STEP_MAX;
+        // Half of it is still in front of the reader: early enough.
+        let is_near = start + READ_AHEAD_BYTES / 2 > ahead;
+        let is_behind = start + 2 * READ_AHEAD_BYTES < ahead;
+        if goes_on && (is_near || is_behind) {
+            let end = start.saturating_add(READ_AHEAD_BYTES);
+            self.ahead.store(end, Ordering::Relaxed);
+            let from = if is_behind { start } else { start.max(ahead) };
+            self.warm(from..end.min(self.frontier.load(Ordering::Acquire)));
+        }
     }
 
     /// Reads without the map: a page that the disk cannot read is an error here, and

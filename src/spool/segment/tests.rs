@@ -118,6 +118,35 @@ fn what_is_written_is_read_through_the_map_and_after_opening_again() {
 }
 
 #[test]
+fn who_reads_on_finds_what_comes_next_in_memory() {
+    // Not where temporary files may live in memory only.
+    let program = std::env::current_exe().unwrap();
+    let place = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+    let directory = Directory::open(&place.path().join("log-0"), LogId(0)).unwrap();
+    let segment = directory.prepare(&header(1), Fill::Allocated).unwrap();
+    let text = vec![b'm'; MIB as usize - 8192];
+    segment
+        .write(Offset(8192), &text, Durability::File)
+        .unwrap();
+    assert!(segment.is_warm(8192..MIB), "it was written just now");
+    rustix::fs::fadvise(segment.as_fd(), 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let far = 600 << 10..700 << 10;
+    if segment.is_warm(far.clone()) {
+        eprintln!("skipped: this file system keeps everything in memory");
+        return;
+    }
+    // The seal of one message, the envelope of the next: towards the end.
+    for offset in [8192, 12 << 10, 16 << 10] {
+        segment.fetch(offset..offset + 2048).unwrap();
+    }
+    let begin = std::time::Instant::now();
+    while !segment.is_warm(far.clone()) {
+        assert!(begin.elapsed().as_secs() < 60, "nobody asked for it");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 #[should_panic(expected = "below its frontier")]
 fn what_can_be_read_is_not_written_again() {
     let (_place, directory) = directory();
