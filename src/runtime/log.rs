@@ -6,6 +6,7 @@ use crate::config::{Log, LogFormat, LogTarget};
 use crate::core::CoreId;
 use crate::report::{Fact, Level};
 use crate::runtime::log_lines::LogLines;
+use crate::runtime::log_text::{TARGET, TextLines};
 
 /// Writes one line for a fact of a data core.
 pub fn report(core: CoreId, fact: &Fact) {
@@ -22,7 +23,7 @@ fn report_of(core: Option<CoreId>, fact: &Fact) {
     macro_rules! line {
         ($level:expr) => {
             tracing::event!(
-                target: "turnspool",
+                target: TARGET,
                 $level,
                 fact = fact.name(),
                 id = fact.queue_id().map(tracing::field::display),
@@ -57,7 +58,7 @@ pub fn begin(config: &Log) -> io::Result<LogLines> {
         .with_ansi(false)
         .with_writer(lines.clone());
     let begun = match config.format {
-        LogFormat::Text => builder.try_init(),
+        LogFormat::Text => builder.event_format(TextLines::new()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     begun.map_err(io::Error::other)?;

@@ -22,6 +22,7 @@ pub mod hosts;
 pub mod link;
 pub mod log;
 pub mod log_lines;
+mod log_text;
 pub mod mailbox;
 pub mod mailboxes;
 mod maildir;
