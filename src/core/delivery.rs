@@ -71,6 +71,8 @@ pub(super) struct Delivery {
     flow: Flow,
     pub(super) host: Host,
     pub(super) endpoint: Endpoint,
+    /// Of both, from the first answer on: it is wanted for each message.
+    text: Option<Box<HostText>>,
     pub(super) jobs: Vec<Active>,
     /// Pieces that the session gave out and that are not yet with the flow.
     pieces: VecDeque<JobPiece>,
@@ -141,6 +143,7 @@ impl Delivery {
             flow,
             host,
             endpoint,
+            text: None,
             jobs: Vec::new(),
             pieces: VecDeque::new(),
             stuffing: None,
@@ -205,6 +208,17 @@ impl Delivery {
             Endpoint::Tcp(_) => format!("{} {}", self.host.name, self.endpoint),
             Endpoint::Unix(_) => self.endpoint.to_string(),
         }
+    }
+
+    fn host_text(&self) -> Box<HostText> {
+        Box::new(HostText {
+            name: self.host.name.parse().ok(),
+            text: self.host(),
+            success: match self.host.protocol {
+                Protocol::Smtp => Action::Relayed,
+                Protocol::Lmtp => Action::Delivered,
+            },
+        })
     }
 
     /// The outcome of connecting.
@@ -423,14 +437,6 @@ impl Delivery {
                     }
                     let index = self.jobs.iter().position(|active| active.id == outcome.job);
                     let index = index.expect("an outcome is for a job that was handed over");
-                    let host = HostText {
-                        name: self.host.name.parse().ok(),
-                        text: self.host(),
-                        success: match self.host.protocol {
-                            Protocol::Smtp => Action::Relayed,
-                            Protocol::Lmtp => Action::Delivered,
-                        },
-                    };
                     if outcome.recipients.iter().any(|(_, o)| o.reply().is_some()) {
                         common.memory.answered(&self.endpoint);
                     }
@@ -438,7 +444,9 @@ impl Delivery {
                         self.answered = true;
                         common.hosts.answered(&self.endpoint);
                     }
-                    common.outcome(now, &mut self.jobs[index], &host, &outcome);
+                    let text = self.text.take().unwrap_or_else(|| self.host_text());
+                    common.outcome(now, &mut self.jobs[index], &text, &outcome);
+                    self.text = Some(text);
                     if let Errand::Turn { round, .. } = &mut self.errand {
                         round.messages += u64::from(outcome.is_delivered());
                     }

@@ -127,7 +127,7 @@ pub async fn run(start: Start) -> io::Result<()> {
         clock,
         started,
     } = start;
-    let mut segments = Segments::new(LogId(id.0), storeroom);
+    let mut segments = Segments::new(LogId(id.0), storeroom, clock);
     for segment in found {
         segments.keep(segment);
     }

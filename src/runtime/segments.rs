@@ -1,18 +1,40 @@
 //! The segments that one data core reads, and the one it writes.
 
+use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use spool_format::{LogId, Offset, SegmentId, SegmentPlace};
 
+use crate::runtime::clock::Clock;
 use crate::runtime::storeroom::Storeroom;
 use crate::spool::commit::{Durability, WriteFault, WriteStep};
 use crate::spool::message::{SegmentSource, Unreadable, View};
 use crate::spool::segment::{OpenSegments, Segment};
+use crate::time::Instant;
+
+/// Octets on both sides of what is wanted that are fetched with it. Messages that come
+/// together lie among one another, the envelopes before the bodies of others; and the
+/// next one that is sent is nearly always the next one in the log.
+const FETCHED_AROUND: u32 = 64 << 10;
+
+/// How long octets count as fetched: until then memory is hardly taken from them, and a
+/// disk that gave them is hardly bad.
+const FETCHED_FOR: Duration = Duration::from_millis(100);
+
+/// What was fetched last.
+#[derive(Clone, Copy, Debug)]
+struct Fetched {
+    place: SegmentPlace,
+    begin: u32,
+    end: u32,
+    until: Instant,
+}
 
 /// Open segments by their place. Made on its core's thread: the ring's files stay there.
 #[derive(Debug)]
@@ -22,17 +44,21 @@ pub struct Segments {
     open: OpenSegments,
     /// Prepared segments of the own log that are not full yet, as the ring syncs them.
     files: HashMap<SegmentId, Rc<monoio::fs::File>>,
+    clock: Clock,
+    fetched: Cell<Option<Fetched>>,
 }
 
 impl Segments {
     /// A table for the core that writes log `own`.
     #[must_use]
-    pub fn new(own: LogId, storeroom: Arc<Storeroom>) -> Self {
+    pub fn new(own: LogId, storeroom: Arc<Storeroom>, clock: Clock) -> Self {
         Self {
             own,
             storeroom,
             open: OpenSegments::default(),
             files: HashMap::new(),
+            clock,
+            fetched: Cell::new(None),
         }
     }
 
@@ -182,8 +208,33 @@ impl SegmentSource for Segments {
         self.open.view(place)
     }
 
+    /// One system call for what several messages want: of the octets around, those that
+    /// are there are fetched too. Where that fails it may be for a neighbour's sector, and
+    /// what is wanted is asked for by itself.
     fn fetch(&self, place: SegmentPlace, octets: Range<u32>) -> Result<(), Unreadable> {
-        self.open.fetch(place, octets)
+        let Some(open) = self.open.get(place) else {
+            return Ok(());
+        };
+        let now = self.clock.now().instant;
+        let written = u32::try_from(open.contents().len()).expect("a segment's size");
+        let (start, end) = (octets.start, octets.end.min(written));
+        let covers =
+            |f: Fetched| f.place == place && f.begin <= start && end <= f.end && now < f.until;
+        if self.fetched.get().is_some_and(covers) {
+            return Ok(());
+        }
+        let around = Fetched {
+            place,
+            begin: start.saturating_sub(FETCHED_AROUND),
+            end: end.saturating_add(FETCHED_AROUND).min(written),
+            until: now + FETCHED_FOR,
+        };
+        if open.fetch(around.begin..around.end).is_ok() {
+            self.fetched.set(Some(around));
+            return Ok(());
+        }
+        self.fetched.set(None);
+        open.fetch(octets)
     }
 }
 
