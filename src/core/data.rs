@@ -5,6 +5,7 @@
 
 mod collecting;
 mod notices;
+mod stopping;
 mod turning;
 
 use std::net::SocketAddr;
@@ -160,9 +161,20 @@ impl DataCore {
         self.common.tell_outbound(now);
     }
 
-    /// What is to be done next.
+    /// What is to be done next; a write of the log behind all else.
     pub fn poll(&mut self) -> Option<Operation> {
+        self.poll_but_writes().or_else(|| self.common.next_write())
+    }
+
+    /// The same, but for writes: for a shell that has more to hand in first.
+    pub fn poll_but_writes(&mut self) -> Option<Operation> {
         self.common.operations.pop_front()
+    }
+
+    /// Whether a write is due.
+    #[must_use]
+    pub fn has_write(&self) -> bool {
+        self.common.log.has_write()
     }
 
     /// When [`Completion::Timer`] is due.
@@ -566,30 +578,5 @@ impl DataCore {
         let mut ids: Vec<_> = self.connections.keys().copied().collect();
         ids.sort_unstable();
         ids
-    }
-
-    /// A stop is done when the connections are gone and the log is quiet.
-    fn advance_stop(&mut self, now: Now) {
-        if self.common.stop_gets_late(now) {
-            // What is being written comes to be, and is found at the next try.
-            self.common.writings.clear();
-            let ids = self.connection_ids();
-            for id in ids {
-                self.with(now, id, |connection, common| match connection {
-                    Connection::Reception { reception, .. } => reception.abort(common),
-                    Connection::Delivery(delivery) => delivery.abort(now, common, &NoSpool),
-                    Connection::Collection(collection) => collection.abort(common),
-                    Connection::TurnedAway(flow) => flow.abort(&mut common.operations),
-                });
-            }
-        }
-        if self.is_quiet() {
-            self.common.flush();
-        }
-    }
-
-    /// Nothing is under way with anybody.
-    fn is_quiet(&self) -> bool {
-        self.connections.is_empty() && self.common.writings.is_empty()
     }
 }

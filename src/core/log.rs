@@ -18,29 +18,35 @@ use crate::time::Now;
 const TELL_OF_PREPARATION: Duration = Duration::from_secs(60);
 
 impl Common {
+    /// The next write of the log, if one is due.
+    pub(super) fn next_write(&mut self) -> Option<Operation> {
+        let log::Output::Write {
+            segment,
+            offset,
+            bytes,
+            durability,
+        } = self.log.next_write()?
+        else {
+            unreachable!("it was asked for a write");
+        };
+        self.counters.writes += 1;
+        self.counters.octets_written += bytes.len() as u64;
+        if durability != crate::spool::commit::Durability::None {
+            self.counters.flushes += 1;
+        }
+        Some(Operation::Write {
+            segment,
+            offset,
+            octets: bytes,
+            durability,
+        })
+    }
+
     /// Does what the log wants. Gives a ticket whose fate is known.
     pub(super) fn advance_log(&mut self, now: Now) -> Option<(Ticket, Settled)> {
-        while let Some(output) = self.log.poll(now) {
+        while let Some(output) = self.log.poll_but_writes(now) {
             match output {
-                log::Output::Write {
-                    segment,
-                    offset,
-                    bytes,
-                    durability,
-                } => {
-                    self.counters.writes += 1;
-                    self.counters.octets_written += bytes.len() as u64;
-                    if durability != crate::spool::commit::Durability::None {
-                        self.counters.flushes += 1;
-                    }
-                    let operation = Operation::Write {
-                        segment,
-                        offset,
-                        octets: bytes,
-                        durability,
-                    };
-                    self.operations.push_back(operation);
-                }
+                log::Output::Write { .. } => unreachable!("writes were not asked for"),
                 log::Output::Committed { ticket, receipt } => {
                     return Some((ticket, Settled::Committed(receipt)));
                 }

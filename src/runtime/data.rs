@@ -83,6 +83,8 @@ struct Shell {
     undelivered: VecDeque<Outbound>,
     /// A task sleeps until they are tried again.
     delivers_later: bool,
+    /// A task is about to write.
+    writes_later: bool,
     /// The deadlines for which tasks sleep.
     armed: Armed,
 }
@@ -151,6 +153,7 @@ pub async fn run(start: Start) -> io::Result<()> {
         ready: VecDeque::new(),
         undelivered: VecDeque::new(),
         delivers_later: false,
+        writes_later: false,
         armed: Armed::default(),
     }));
     for (number, listener) in listeners.into_iter().enumerate() {
@@ -178,7 +181,7 @@ fn turn(shared: &Shared, completion: Completion<'_>) {
 impl Shell {
     fn pump(&mut self, shared: &Shared) {
         loop {
-            while let Some(operation) = self.core.poll() {
+            while let Some(operation) = self.core.poll_but_writes() {
                 self.perform(shared, operation);
             }
             let Some(completion) = self.ready.pop_front() else {
@@ -187,8 +190,20 @@ impl Shell {
             let now = self.clock.now();
             self.core.handle(now, completion, &self.segments);
         }
+        if self.core.has_write() && !std::mem::replace(&mut self.writes_later, true) {
+            monoio::spawn(write(Rc::clone(shared)));
+        }
         self.deliver_notices(shared);
         self.arm(shared);
+    }
+
+    /// Does what is to be written, and what follows from it.
+    fn write(&mut self, shared: &Shared) {
+        self.writes_later = false;
+        while let Some(operation) = self.core.poll() {
+            self.perform(shared, operation);
+        }
+        self.pump(shared);
     }
 
     fn perform(&mut self, shared: &Shared, operation: Operation) {
@@ -374,6 +389,12 @@ impl Shell {
             turn(&shared, Completion::Timer);
         });
     }
+}
+
+/// Writes behind the tasks that are awake by now: a new task is the last of them, and what
+/// they hand in shares its sync.
+async fn write(shared: Shared) {
+    shared.borrow_mut().write(&shared);
 }
 
 /// Takes connections, for ever. Never dropped: a dropped accept leaks a socket.

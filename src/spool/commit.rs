@@ -2,8 +2,9 @@
 //!
 //! Records are appended to a batch, one contiguous buffer. One batch is in flight;
 //! what arrives meanwhile is the next batch. Nothing waits for company: a batch
-//! that somebody waits for is handed out as soon as nothing is in flight, so that
-//! the size of a batch follows the load by itself.
+//! that somebody waits for is handed out as soon as nothing is in flight and the caller
+//! has handed in all that has come by then, so that the size of a batch follows the load
+//! by itself.
 //!
 //! What the machine relies on: the shell does each [`Output::Write`] when it is handed
 //! out, in that order, and answers it with [`Commit::written`]; and a sync that succeeds
@@ -41,6 +42,7 @@ mod fault;
 mod flight;
 mod output;
 mod prepared;
+mod writing;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -389,10 +391,12 @@ impl Commit {
 
     /// What is to be done or known next. At most one write is out at a time.
     pub fn poll(&mut self) -> Option<Output> {
-        if let Some(output) = self.outputs.pop_front() {
-            return Some(output);
-        }
-        self.next_write()
+        self.news().or_else(|| self.next_write())
+    }
+
+    /// What is to be known next.
+    pub fn news(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
     }
 
     /// The write that [`Output::Write`] asked for has ended. `bytes` is its buffer.
@@ -515,58 +519,6 @@ impl Commit {
         batch.ends_segment = true;
         self.wanted = batch.number;
         self.tail = Tail::new(self.epoch_seed, prepared::behind(self.tail.segment));
-    }
-
-    fn next_write(&mut self) -> Option<Output> {
-        if self.fault.is_some() || self.flights.is_full() {
-            return None;
-        }
-        if !self.flights.is_empty() {
-            return self.write_beside();
-        }
-        let front = self.pending.front()?;
-        let wanted = front.number <= self.wanted;
-        let due =
-            wanted || front.riders == Riders::Prompt || front.bytes.len() >= WRITE_AHEAD_BYTES;
-        if !due || !self.prepared.is_next(front.segment) {
-            return None;
-        }
-        let batch = self.pending.pop_front().expect("looked at above");
-        // Whoever waits for a sync has said so.
-        let must_sync = wanted && (!batch.tickets.is_empty() || batch.riders != Riders::None);
-        let durability = if !must_sync {
-            Durability::None
-        } else if self.written == self.durable && !batch.bytes.is_empty() {
-            // Nothing else in the file is dirty.
-            Durability::Range
-        } else {
-            Durability::File
-        };
-        if must_sync && self.pending.iter().all(|b| b.riders == Riders::None) {
-            self.riders_due = None;
-        }
-        Some(self.flights.take_off(batch, durability))
-    }
-
-    /// Riders that are to be written at once, while a sync is under way. Only where their
-    /// batch is the last, so that the order of the batches is none of its business. Who
-    /// waits for a sync of that batch waits for the next.
-    fn write_beside(&mut self) -> Option<Output> {
-        let [batch] = self.pending.make_contiguous() else {
-            return None;
-        };
-        if batch.riders != Riders::Prompt || !self.flights.admit_beside(batch) {
-            return None;
-        }
-        let mut batch = self.pending.pop_front().expect("looked at above");
-        if batch.number <= self.wanted {
-            self.push_batch();
-            let next = self.pending.back_mut().expect("pushed above");
-            next.tickets = std::mem::take(&mut batch.tickets);
-            next.riders = Riders::Some;
-            self.wanted = next.number;
-        }
-        Some(self.flights.take_off_beside(batch))
     }
 
     fn fail(&mut self, fault: WriteFault, tickets: Vec<(Ticket, QueueId)>) {

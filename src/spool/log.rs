@@ -438,11 +438,29 @@ impl Log {
 
     /// What is to be done or known next.
     pub fn poll(&mut self, now: Now) -> Option<Output> {
+        self.poll_but_writes(now).or_else(|| self.next_write())
+    }
+
+    /// The next write, if one is due: to be asked for behind all else, and when all was
+    /// handed in that has happened by then, so that one sync serves all of it.
+    pub fn next_write(&mut self) -> Option<Output> {
+        let output = self.commit.next_write()?;
+        Some(self.of_commit(output))
+    }
+
+    /// Whether [`Log::next_write`] would give one.
+    #[must_use]
+    pub fn has_write(&self) -> bool {
+        self.commit.has_write()
+    }
+
+    /// The same as [`Log::poll`], but for writes.
+    pub fn poll_but_writes(&mut self, now: Now) -> Option<Output> {
         loop {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
             }
-            if let Some(output) = self.commit.poll() {
+            if let Some(output) = self.commit.news() {
                 return Some(self.of_commit(output));
             }
             let durable = self.commit.durable();
