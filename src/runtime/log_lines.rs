@@ -5,10 +5,16 @@
 //! never waits for a terminal or a full pipe, until `GATHERED_BYTES_MAX` wait.
 //! What is gathered leaves before the process exits ([`LogLines::flush`]), also
 //! when a thread panics.
+//!
+//! Each thread gathers in a place of its own: data cores that write two lines a message
+//! share nothing by it, neither a lock that another one has nor a line of the cache. The
+//! writing thread puts the lines in the order of their times, which they begin with.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,24 +23,64 @@ use tracing_subscriber::fmt::MakeWriter;
 /// How long a line waits for company. An operator who watches does not notice.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// Octets that wait at most. Then whoever has a line to write waits: a log with
-/// holes would be worse than a slow relay.
+/// Octets of one place that wait at most. Then whoever has a line to write waits: a log
+/// with holes would be worse than a slow relay.
 const GATHERED_BYTES_MAX: usize = 4 << 20;
 
+/// Places to gather in: for each data core of a usual machine one, and for the control
+/// core. Where there are more threads, some share one.
+const PLACES: usize = 32;
+
+/// Octets at the beginning of a line that hold its time, in text and in JSON
+/// (`{"timestamp":"` and 27 more).
+const TIME_BYTES: usize = 41;
+
+/// Lines, one behind the other, and where each ends: a line may have several.
 #[derive(Debug, Default)]
-struct State {
-    gathered: Vec<u8>,
-    /// Taken by the writing thread and not yet written.
-    writing: bool,
+struct Lines {
+    octets: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    fn push(&mut self, line: &[u8]) {
+        self.octets.extend_from_slice(line);
+        self.ends.push(self.octets.len());
+    }
+
+    fn clear(&mut self) {
+        self.octets.clear();
+        self.ends.clear();
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins
+            .zip(&self.ends)
+            .map(|(begin, &end)| &self.octets[begin..end])
+    }
+}
+
+/// Where the lines of a thread gather. On a line of the cache of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Place {
+    lines: Mutex<Lines>,
+    /// They were taken to be written.
+    emptied: Condvar,
 }
 
 #[derive(Debug)]
 struct Inner {
-    state: Mutex<State>,
-    /// There is something to write.
+    places: [Place; PLACES],
+    /// The writing thread waits for `filled`. Nearly always only read.
+    asleep: AtomicBool,
+    /// How often it has written all that it found.
+    rounds: Mutex<u64>,
+    /// There is something to write, or somebody waits for a round.
     filled: Condvar,
-    /// Something was written.
-    emptied: Condvar,
+    /// A round is over.
+    written: Condvar,
     file: Option<File>,
 }
 
@@ -61,9 +107,11 @@ impl LogLines {
 
     fn start(file: Option<File>) -> io::Result<Self> {
         let lines = Self(Arc::new(Inner {
-            state: Mutex::default(),
+            places: std::array::from_fn(|_| Place::default()),
+            asleep: AtomicBool::new(false),
+            rounds: Mutex::new(0),
             filled: Condvar::new(),
-            emptied: Condvar::new(),
+            written: Condvar::new(),
             file,
         }));
         let writer = lines.clone();
@@ -75,63 +123,130 @@ impl LogLines {
 
     /// Waits until everything gathered so far is written.
     pub fn flush(&self) {
-        let mut state = self.state();
-        while state.writing || !state.gathered.is_empty() {
+        let mut rounds = lock(&self.0.rounds);
+        // The round that is under way may have passed the newest line.
+        let enough = *rounds + 2;
+        while *rounds < enough {
+            self.0.asleep.store(false, Ordering::Relaxed);
             self.0.filled.notify_one();
-            state = self
-                .0
-                .emptied
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            let waited = self.0.written.wait_timeout(rounds, GATHER);
+            rounds = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     fn write(&self) {
-        let mut batch = Vec::new();
+        let mut taken: Vec<Lines> = (0..PLACES).map(|_| Lines::default()).collect();
+        let mut together = Vec::new();
         loop {
-            let mut state = self.state();
-            while state.gathered.is_empty() {
-                state = self
-                    .0
-                    .filled
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+            if !self.take(&mut taken) {
+                self.sleep(&mut taken);
             }
-            std::mem::swap(&mut state.gathered, &mut batch);
-            state.writing = true;
-            drop(state);
+            together.clear();
+            let octets = in_order(&taken, &mut together);
             // A log that cannot be written has nobody to tell.
             let _ = match &self.0.file {
-                Some(file) => (&mut &*file).write_all(&batch),
-                None => io::stderr().write_all(&batch),
+                Some(file) => (&mut &*file).write_all(octets),
+                None => io::stderr().write_all(octets),
             };
-            batch.clear();
-            self.state().writing = false;
-            self.0.emptied.notify_all();
+            taken.iter_mut().for_each(Lines::clear);
+            *lock(&self.0.rounds) += 1;
+            self.0.written.notify_all();
             std::thread::sleep(GATHER);
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes what has gathered. False if that is nothing.
+    fn take(&self, taken: &mut [Lines]) -> bool {
+        let mut some = false;
+        for (place, taken) in self.0.places.iter().zip(taken) {
+            std::mem::swap(&mut *lock(&place.lines), taken);
+            if !taken.octets.is_empty() {
+                some = true;
+                place.emptied.notify_all();
+            }
+        }
+        some
+    }
+
+    /// Waits until there is something, or somebody wants to know that there is nothing.
+    fn sleep(&self, taken: &mut [Lines]) {
+        let mut rounds = lock(&self.0.rounds);
+        self.0.asleep.store(true, Ordering::Relaxed);
+        // Whoever adds a line behind this look has taken the lock of its place behind it,
+        // and so sees that we sleep.
+        if self.take(taken) {
+            self.0.asleep.store(false, Ordering::Relaxed);
+        }
+        while self.0.asleep.load(Ordering::Relaxed) {
+            rounds = (self.0.filled.wait(rounds)).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(rounds);
+        if taken.iter().all(|lines| lines.octets.is_empty()) {
+            self.take(taken);
+        }
+    }
+
+    fn wake(&self) {
+        // Under the lock: between its look and its wait the writing thread has it.
+        let rounds = lock(&self.0.rounds);
+        self.0.asleep.store(false, Ordering::Relaxed);
+        drop(rounds);
+        self.0.filled.notify_one();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The place of this thread, given when it writes its first line.
+fn place_number() -> usize {
+    thread_local! {
+        static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NUMBER.get().unwrap_or_else(|| {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) % PLACES;
+        NUMBER.set(Some(number));
+        number
+    })
+}
+
+/// All lines by their times; `room` is used where they are of several threads.
+fn in_order<'a>(taken: &'a [Lines], room: &'a mut Vec<u8>) -> &'a [u8] {
+    let mut filled = taken.iter().filter(|lines| !lines.octets.is_empty());
+    let (first, second) = (filled.next(), filled.next());
+    match (first, second) {
+        (None, _) => &[],
+        (Some(one), None) => &one.octets,
+        (Some(_), Some(_)) => {
+            let mut sources: Vec<_> = taken.iter().map(|lines| lines.iter().peekable()).collect();
+            loop {
+                let heads = sources.iter_mut().enumerate().filter_map(|(i, lines)| {
+                    let line = lines.peek().copied()?;
+                    Some((&line[..line.len().min(TIME_BYTES)], i))
+                });
+                let Some((_, earliest)) = heads.min() else {
+                    return room;
+                };
+                room.extend_from_slice(sources[earliest].next().expect("it was looked at"));
+            }
+        }
     }
 }
 
 impl Write for &LogLines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut state = self.state();
-        while state.gathered.len() > GATHERED_BYTES_MAX {
-            state = self
-                .0
-                .emptied
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+        let place = &self.0.places[place_number()];
+        let mut lines = lock(&place.lines);
+        // The writing thread was woken for the first of them.
+        while lines.octets.len() > GATHERED_BYTES_MAX {
+            lines = (place.emptied.wait(lines)).unwrap_or_else(PoisonError::into_inner);
         }
-        let was_empty = state.gathered.is_empty();
-        state.gathered.extend_from_slice(line);
-        drop(state);
-        if was_empty {
-            self.0.filled.notify_one();
+        lines.push(line);
+        drop(lines);
+        if self.0.asleep.load(Ordering::Relaxed) {
+            self.wake();
         }
         Ok(line.len())
     }
@@ -164,5 +279,56 @@ mod tests {
         }
         lines.flush();
         assert_eq!(std::fs::read_to_string(&path).expect("the file"), expected);
+    }
+
+    #[test]
+    fn lines_of_several_threads_are_there_once_and_whole() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("log");
+        let lines = LogLines::to_file(&path).expect("a log");
+        let next = Mutex::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        let mut next = next.lock().expect("nobody panics");
+                        let line = format!("{next:041} of a thread\nand more of it\n");
+                        (&lines).write_all(line.as_bytes()).expect("room");
+                        *next += 1;
+                    }
+                });
+            }
+        });
+        lines.flush();
+        let text = std::fs::read_to_string(&path).expect("the file");
+        let mut expected = String::new();
+        for number in 0..8000 {
+            expected += &format!("{number:041} of a thread\nand more of it\n");
+        }
+        // In order within what leaves together; a thread may be late by one round.
+        let mut sorted: Vec<_> = text.split_inclusive("it\n").collect();
+        sorted.sort_unstable();
+        assert_eq!(sorted.concat(), expected);
+    }
+
+    #[test]
+    fn a_round_is_in_the_order_of_times() {
+        let check = |threads: &[&[&str]], expected: &str| {
+            let taken = threads.iter().map(|thread| {
+                let mut lines = Lines::default();
+                thread.iter().for_each(|line| lines.push(line.as_bytes()));
+                lines
+            });
+            let taken: Vec<_> = taken.collect();
+            let mut room = Vec::new();
+            assert_eq!(in_order(&taken, &mut room), expected.as_bytes());
+        };
+        check(&[], "");
+        check(&[&[], &["1 a\n", "3 c\n"], &[]], "1 a\n3 c\n");
+        check(
+            &[&["2 b\nmore\n", "4 d\n"], &["1 a\n", "3 c\n"]],
+            "1 a\n2 b\nmore\n3 c\n4 d\n",
+        );
+        check(&[&["1 y\n"], &["1 x\n"]], "1 x\n1 y\n");
     }
 }
