@@ -87,6 +87,14 @@ fn every_message_comes_whole_and_once() {
 }
 
 #[test]
+fn the_end_of_a_sink_with_threads_is_no_failure() {
+    let (report, sink) = load("--messages 20 --pipelining group", "--threads 3");
+    assert!(report.is_clean(), "{report}");
+    let counts = (sink.messages, sink.connections_failed);
+    assert_eq!(counts, (20, 0), "{sink}");
+}
+
+#[test]
 fn what_the_sink_refuses_is_reported_as_refused() {
     for (generator, rule, expected, code) in [
         ("", "content every 10 451", 90, 451),

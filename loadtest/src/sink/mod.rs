@@ -301,7 +301,12 @@ impl<'a> Thread<'a> {
                 .map(|Reverse((at, ..))| at.saturating_duration_since(now));
             self.ring.wait(timer.unwrap_or(TURN_MAX).min(TURN_MAX))?;
             while let Some(event) = self.ring.next_event() {
-                self.event(event);
+                // The threads share one listening socket, and whoever ends first takes it
+                // along.
+                let late = matches!(event, Event::AcceptFailed(_)) && stop.load(Ordering::Relaxed);
+                if !late {
+                    self.event(event);
+                }
             }
             self.fire(Instant::now());
             let new = self.tally.messages - self.reported;
