@@ -30,7 +30,7 @@ pub struct Collector {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Means {
     /// Kind "pop3".
-    Mailbox(Mailbox),
+    Mailbox(Box<Mailbox>),
     /// Kinds "etrn" and "atrn".
     Provider(Provider),
     /// Kind "wakeup".
@@ -80,7 +80,7 @@ pub(super) fn build(
     surroundings: &Surroundings,
 ) -> Option<Collector> {
     let means = match *collect.kind {
-        CollectKind::Pop3 => Means::Mailbox(mailbox::build(collect, surroundings)?),
+        CollectKind::Pop3 => Means::Mailbox(Box::new(mailbox::build(collect, surroundings)?)),
         CollectKind::Etrn => {
             let nodes = collect.names.iter().map(|name| etrn::wanted(name).ok());
             let ask = Ask::Release(nodes.collect::<Option<_>>()?);
