@@ -176,6 +176,7 @@ impl Relay {
                 settings: Arc::clone(&settings),
                 sessions: Arc::clone(&sessions),
                 allowance: Arc::new(Allowance::new(1)),
+                hosts: Arc::new(turnspool::queue::Hosts::new(1)),
                 log: Log::new(identity, log_settings, 11, 1 << 40),
                 queue: schedule,
                 seed: 1,

@@ -12,10 +12,10 @@
 //! `tests/simulation`, on a virtual network, a virtual disk and a clock that jumps.
 //!
 //! There is one data core for each CPU. Each owns its listeners, its sessions, its
-//! deliveries, its log and the queue of what that log holds; nothing of it is shared,
-//! but limits that are atomics. One control core does what is not on the path of a
-//! message: DNS, segment files, the operator's commands, reload and stop. Cores send
-//! one another notices; bodies never cross cores.
+//! deliveries, its log and the queue of what that log holds; nothing of it is shared, but
+//! limits and what is known of hosts, in atomics. One control core does what is not on
+//! the path of a message: DNS, segment files, the operator's commands, reload and stop.
+//! Cores send one another notices; bodies never cross cores.
 //!
 //! # Reading order
 //!

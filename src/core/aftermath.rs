@@ -6,6 +6,7 @@ use crate::core::common::{Common, WantedConnection};
 use crate::core::delivery::errand::Errand;
 use crate::core::delivery::{Candidates, Delivery};
 use crate::core::fetching::Called;
+use crate::core::outcome::PassedOn;
 use crate::core::turn::Round;
 use crate::core::{Endpoint, Host};
 use crate::queue::{self, ConnectionFailure, DestinationId, VisitId};
@@ -41,29 +42,25 @@ pub(super) enum Aftermath {
     Closed(queue::ConnectionId),
     /// TLS with this host failed, and its mail may go in clear: the same once more.
     TryInClear {
-        /// As the schedule knows it.
-        connection: queue::ConnectionId,
         /// This one and the others.
-        candidates: Candidates,
-        /// Where it went.
-        destination: DestinationId,
+        wanted: WantedConnection,
         /// With whom TLS is of no use.
         endpoint: Endpoint,
-        /// Why, for the operator.
-        why: String,
     },
-    /// This host did not talk to us; others may, with the same permit.
+    /// This host did not talk to us, or cannot take some message; others may, with the same
+    /// permit.
     TryNext {
-        /// As the schedule knows it.
-        connection: queue::ConnectionId,
         /// The others.
-        candidates: Candidates,
-        /// Where it went.
-        destination: DestinationId,
-        /// Why this one did not, for the operator.
-        why: String,
+        wanted: WantedConnection,
         /// Whether the operator is told.
         telling: Telling,
+    },
+    /// There is no other host for a message that was passed on.
+    Stranded {
+        /// As the schedule knows it.
+        connection: queue::ConnectionId,
+        /// The message.
+        passed_on: PassedOn,
     },
     /// A provider that we called has said what it had to say.
     Called(Called),
@@ -146,7 +143,7 @@ impl Delivery {
             None => format!("{}: {error}", self.host()),
         });
         let errand = std::mem::replace(&mut self.errand, Errand::Leaving);
-        let (connection, destination, mut candidates) = match errand {
+        let (connection, destination, candidates) = match errand {
             Errand::Ours {
                 connection,
                 destination,
@@ -181,8 +178,20 @@ impl Delivery {
             }
             Errand::Leaving => return Aftermath::Left,
         };
+        let passed_on = self.passed_on.take();
+        let mut wanted = WantedConnection {
+            connection,
+            destination,
+            candidates,
+            failed: None,
+            untried: self.untried,
+            passed_on,
+        };
         let (Some(why), Some(error)) = (why, &self.failure) else {
-            return Aftermath::Closed(connection);
+            return match wanted.passed_on {
+                None => Aftermath::Closed(connection),
+                Some(_) => Self::pass_on(wanted, Telling::Never),
+            };
         };
         let tls = match error {
             SessionError::TlsFailed { .. }
@@ -199,26 +208,23 @@ impl Delivery {
             && self.host.tls.start == TlsStart::Command;
         if !self.worked && tls == TlsFailure::Yes && may_be_clear {
             let endpoint = self.endpoint.clone();
-            candidates.push_front((self.host.clone(), endpoint.clone()));
-            return Aftermath::TryInClear {
-                connection,
-                candidates,
-                destination,
-                endpoint,
-                why,
-            };
+            (wanted.candidates).push_front((self.host.clone(), endpoint.clone()));
+            wanted.failed = Some(why);
+            return Aftermath::TryInClear { wanted, endpoint };
         }
-        if !self.worked && error.reach() == Reach::Host && !candidates.is_empty() {
-            return Aftermath::TryNext {
-                connection,
-                candidates,
-                destination,
-                why,
-                telling: match self.connect_failure {
-                    None => Telling::AtOnce,
-                    Some(_) => Telling::Never,
-                },
-            };
+        let telling = match self.connect_failure {
+            None => Telling::AtOnce,
+            Some(_) => Telling::Never,
+        };
+        let is_of_no_use = !self.worked && error.reach() == Reach::Host;
+        if is_of_no_use && !wanted.candidates.is_empty() {
+            wanted.failed = Some(why);
+            wanted.untried = true;
+            return Aftermath::TryNext { wanted, telling };
+        }
+        if wanted.passed_on.is_some() {
+            wanted.untried |= is_of_no_use;
+            return Self::pass_on(wanted, telling);
         }
         let how = match error {
             // It had waited for longer than the host likes: no sign that it is busy.
@@ -247,43 +253,28 @@ impl Common {
                 self.deliveries.remove(&connection);
                 self.queue.connection_closed(now, connection);
             }
-            Aftermath::TryInClear {
-                connection,
-                candidates,
-                destination,
-                endpoint,
-                why,
-            } => {
-                self.deliveries.remove(&connection);
+            Aftermath::TryInClear { wanted, endpoint } => {
+                self.deliveries.remove(&wanted.connection);
                 self.hosts.in_clear(now.instant, endpoint);
-                self.report(Fact::TlsGivenUp { why: why.clone() });
-                let wanted = WantedConnection {
-                    connection,
-                    destination,
-                    candidates,
-                    failed: Some(why),
-                };
+                if let Some(why) = wanted.failed.clone() {
+                    self.report(Fact::TlsGivenUp { why });
+                }
                 self.hosts.try_next(wanted);
             }
-            Aftermath::TryNext {
-                connection,
-                candidates,
-                destination,
-                why,
-                telling,
-            } => {
-                self.deliveries.remove(&connection);
-                if telling == Telling::AtOnce {
+            Aftermath::TryNext { wanted, telling } => {
+                self.deliveries.remove(&wanted.connection);
+                if let (Some(why), Telling::AtOnce) = (&wanted.failed, telling) {
                     let why = format!("{why}; its mail stays here, and the next host is tried");
                     self.report(Fact::DeliveryBroken { why });
                 }
-                let wanted = WantedConnection {
-                    connection,
-                    destination,
-                    candidates,
-                    failed: Some(why),
-                };
                 self.hosts.try_next(wanted);
+            }
+            Aftermath::Stranded {
+                connection,
+                passed_on,
+            } => {
+                self.deliveries.remove(&connection);
+                self.stranded(now, connection, passed_on);
             }
             Aftermath::Called(called) => called.over(self),
             Aftermath::Asked {
@@ -315,5 +306,18 @@ impl Common {
                 self.queue.connection_failed(now, connection, how);
             }
         }
+    }
+
+    /// There is no other host for a message that was passed on. The hosts that could not
+    /// take it are none the worse for that, so the connection ends in good order.
+    pub(super) fn stranded(
+        &mut self,
+        now: Now,
+        connection: queue::ConnectionId,
+        passed_on: PassedOn,
+    ) {
+        self.strand(now, passed_on);
+        self.queue.leaves(now, connection);
+        self.queue.connection_closed(now, connection);
     }
 }

@@ -21,6 +21,7 @@ use crate::core::lending::Lending;
 use crate::core::maildir::Writings;
 use crate::core::notifying::{Debts, Telling};
 use crate::core::outbound::LinkShare;
+use crate::core::outcome::PassedOn;
 use crate::core::rerouting::Rerouting;
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
@@ -28,7 +29,8 @@ use crate::mail::{Address, QueueId};
 use crate::queue::notification::allowance::Allowance;
 use crate::queue::notification::gathering::Gathering;
 use crate::queue::{
-    self, CoreNumber, CoreSet, HostMemory, Recipients, Schedule, Sessions, Told, retry::Jitter,
+    self, CoreNumber, CoreSet, HostMemory, Hosts, Recipients, Schedule, Sessions, Told,
+    retry::Jitter,
 };
 use crate::report::Fact;
 use crate::route::recipients::RecipientLists;
@@ -58,6 +60,10 @@ pub(super) struct WantedConnection {
     pub(super) candidates: Candidates,
     /// Why the host before these could not be used, if there was one.
     pub(super) failed: Option<String>,
+    /// Some host before these was not spoken to: it may be good for what they are not.
+    pub(super) untried: bool,
+    /// A message that a host before these cannot take.
+    pub(super) passed_on: Option<PassedOn>,
 }
 
 /// See the module.
@@ -146,6 +152,8 @@ pub struct Parts {
     pub sessions: Arc<Sessions>,
     /// How many notifications went to whom, on all cores.
     pub allowance: Arc<Allowance>,
+    /// Which hosts are dead, as all cores know it.
+    pub hosts: Arc<Hosts>,
     /// The open log.
     pub log: Log,
     /// The queue, with what recovery found.
@@ -163,6 +171,7 @@ impl Common {
             settings,
             sessions,
             allowance,
+            hosts,
             log,
             queue,
             seed,
@@ -179,7 +188,7 @@ impl Common {
             log,
             queue,
             hosts: HostCache::default(),
-            memory: HostMemory::new(random.next_u64()),
+            memory: HostMemory::new(CoreNumber(id.0), hosts, random.next_u64()),
             rerouting: None,
             lending: Lending::default(),
             counters: Counters::default(),
@@ -395,8 +404,7 @@ impl Common {
     fn call(&mut self, connection: queue::ConnectionId, call: Call) {
         match self.deliveries.get(&connection) {
             Some(&id) => self.calls.push_back((id, call)),
-            // Its hosts are still being looked up: it can be given back at once.
-            None if call == Call::Quit => self.hosts.give_up(connection),
+            // What becomes of it is being seen to.
             None => {}
         }
     }
@@ -463,7 +471,7 @@ impl Common {
         {
             self.queue.timer(now);
         }
-        self.hosts.timer(now.instant, &mut self.random);
+        self.hosts.timer(now.instant);
     }
 
     pub(super) fn is_stopping(&self) -> bool {

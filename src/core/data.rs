@@ -23,8 +23,9 @@ use crate::core::reception::Reception;
 use crate::core::visitors::Event;
 use crate::core::{Completion, ConnectionId, CoreId, ListenerId, Operation, Piece};
 use crate::mail::Receipt as _;
+use crate::queue::ConnectionFailure;
+use crate::queue::schedule::Found;
 use crate::queue::sessions::{Admitted, Refused};
-use crate::queue::{self, ConnectionFailure};
 use crate::report::{Fact, TurnedAway};
 use crate::route::TlsStart;
 use crate::smtp::reply;
@@ -488,9 +489,14 @@ impl DataCore {
     fn resolved(&mut self, now: Now, spool: &impl SegmentSource, resolved: Resolved) {
         match resolved {
             Resolved::Hosts(wanted) => self.connect(now, wanted),
-            Resolved::Later { connection } => {
-                let how = ConnectionFailure::Unusable;
-                self.common.queue.connection_failed(now, connection, how);
+            Resolved::Unknown { connection } => {
+                self.common.queue.hosts_unknown(now, connection);
+            }
+            Resolved::Found { next_hop } => {
+                self.common.queue.hosts_found(now, next_hop.as_ref());
+            }
+            Resolved::NotFound { next_hop, why } => {
+                self.common.hosts_not_found(now, &next_hop, why);
             }
             Resolved::Maildir { connection, path } => {
                 self.common.fill_maildir(now, spool, connection, &path);
@@ -506,39 +512,32 @@ impl DataCore {
         }
     }
 
-    fn connect(&mut self, now: Now, wanted: WantedConnection) {
+    fn connect(&mut self, now: Now, mut wanted: WantedConnection) {
         if self.common.is_stopping() {
             // The schedule gives it nothing more to do.
-            self.common.queue.connection_closed(now, wanted.connection);
+            match wanted.passed_on {
+                Some(passed_on) => self.common.stranded(now, wanted.connection, passed_on),
+                None => self.common.queue.connection_closed(now, wanted.connection),
+            }
             return;
         }
-        let WantedConnection {
-            connection,
-            destination,
-            mut candidates,
-            failed,
-        } = wanted;
-        let all = candidates.len();
-        if let Err(again) = self.common.pick_host(now.instant, &mut candidates) {
-            self.no_host(now, connection, destination, failed, again);
+        let all = wanted.candidates.len();
+        if let Err(again) = self.common.pick_host(now.instant, &mut wanted.candidates) {
+            self.no_host(now, wanted, again);
             return;
         }
-        let standing = if failed.is_none() && candidates.len() == all {
+        let passed_over = wanted.candidates.len() < all;
+        wanted.untried |= passed_over;
+        let is_best = wanted.failed.is_none() && !passed_over && wanted.passed_on.is_none();
+        let standing = if is_best {
             Standing::Best
         } else {
             Standing::StandsIn
         };
         let id = self.admit();
+        let connection = wanted.connection;
         let common = &mut self.common;
-        match Delivery::begin(
-            id,
-            connection,
-            destination,
-            candidates,
-            standing,
-            now,
-            common,
-        ) {
+        match Delivery::begin(id, wanted, standing, now, common) {
             Some(delivery) => {
                 common.deliveries.insert(connection, id);
                 self.connections
@@ -553,18 +552,22 @@ impl DataCore {
     }
 
     /// None of the hosts may be tried now.
-    fn no_host(
-        &mut self,
-        now: Now,
-        connection: queue::ConnectionId,
-        destination: queue::DestinationId,
-        failed: Option<String>,
-        again: Option<Instant>,
-    ) {
+    fn no_host(&mut self, now: Now, wanted: WantedConnection, again: Option<(Instant, Found)>) {
+        let WantedConnection {
+            connection,
+            destination,
+            failed,
+            passed_on,
+            ..
+        } = wanted;
+        if let Some(passed_on) = passed_on {
+            self.common.stranded(now, connection, passed_on);
+            return;
+        }
         let how = match (&failed, again) {
             // One was tried just now: it is the destination that failed.
             (Some(_), _) | (None, None) => ConnectionFailure::Unusable,
-            (None, Some(until)) => ConnectionFailure::Resting { until },
+            (None, Some((until, found))) => ConnectionFailure::Resting { until, found },
         };
         if let Some(why) = failed {
             self.common.hosts.failed(destination, why);

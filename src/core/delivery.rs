@@ -10,20 +10,21 @@
 
 mod content;
 pub(super) mod errand;
+mod passing;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::content::Stuffing;
 use self::errand::{Errand, log_in};
-use crate::core::common::Common;
+use crate::core::common::{Common, WantedConnection};
 use crate::core::computing::Worked;
 use crate::core::deadlines::Entry;
 use crate::core::flow::{Appetite, Flow};
-use crate::core::outcome::{Active, HostText, Reading};
+use crate::core::outcome::{Active, HostText, PassedOn, Reading};
 use crate::core::{ConnectionId, Endpoint, Host, Operation};
+use crate::queue::Take;
 use crate::queue::notification::Action;
-use crate::queue::{self, DestinationId, Take};
 use crate::report::Fact;
 use crate::route::{Protocol, TlsPolicy, TlsStart};
 use crate::smtp::client::fault::SessionError;
@@ -94,6 +95,10 @@ pub(super) struct Delivery {
     provided: Option<FromProvider>,
     /// From then on it is given no more jobs.
     work_until: Option<Instant>,
+    /// A host before this one was not spoken to.
+    pub(super) untried: bool,
+    /// A message that is to be the first here, or that this host cannot take.
+    pub(super) passed_on: Option<PassedOn>,
     entry: Entry,
 }
 
@@ -101,13 +106,19 @@ impl Delivery {
     /// Begins to connect to the first candidate. `None` if there is none.
     pub(super) fn begin(
         id: ConnectionId,
-        queue_id: queue::ConnectionId,
-        destination: DestinationId,
-        mut candidates: Candidates,
+        wanted: WantedConnection,
         standing: Standing,
         now: Now,
         common: &mut Common,
     ) -> Option<Self> {
+        let WantedConnection {
+            connection: queue_id,
+            destination,
+            mut candidates,
+            failed: _,
+            untried,
+            passed_on,
+        } = wanted;
         let (host, endpoint) = candidates.pop_front()?;
         let policy = match host.tls.policy {
             TlsPolicy::Opportunistic if common.hosts.is_in_clear(now.instant, &endpoint) => {
@@ -129,6 +140,8 @@ impl Delivery {
         };
         let client = log_in(Client::new(settings, now), &host, common);
         let mut delivery = Self::with(errand, client, Flow::new(id), host, endpoint);
+        delivery.untried = untried;
+        delivery.passed_on = passed_on;
         delivery.work_until = match standing {
             Standing::Best => None,
             Standing::StandsIn => Some(now.instant + STANDS_IN),
@@ -156,6 +169,8 @@ impl Delivery {
             tls: None,
             provided: None,
             work_until: None,
+            untried: false,
+            passed_on: None,
             entry: Entry::default(),
         }
     }
@@ -437,6 +452,9 @@ impl Delivery {
                     }
                     let index = self.jobs.iter().position(|active| active.id == outcome.job);
                     let index = index.expect("an outcome is for a job that was handed over");
+                    let Some(outcome) = self.judge_unfit(index, outcome) else {
+                        continue;
+                    };
                     if outcome.recipients.iter().any(|(_, o)| o.reply().is_some()) {
                         common.memory.answered(&self.endpoint);
                     }
@@ -518,6 +536,13 @@ impl Delivery {
         if let Errand::Ask { asking, .. } = &mut self.errand
             && let Some(job) = asking.job()
         {
+            self.client.handle(now, Input::Deliver(job));
+            return;
+        }
+        if let Some(passed_on) = self.passed_on.take() {
+            let job = passed_on.active.for_session();
+            self.worked = true;
+            self.jobs.push(passed_on.active);
             self.client.handle(now, Input::Deliver(job));
             return;
         }

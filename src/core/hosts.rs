@@ -1,8 +1,9 @@
 //! Hosts of next hops, as far as this core knows them.
 //!
-//! A connection that the schedule wants waits here until its hosts are known. One
-//! question at a time is out for a next hop; an answer is used until its time is
-//! over, and connections that come meanwhile cost no question.
+//! A connection that the schedule wants is given back until its hosts are known, so that a
+//! name server that does not answer keeps no connection from other mail. One question at a
+//! time is out for a next hop; an answer is used until its time is over, and once in any
+//! case: a connection may be long in coming.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -16,9 +17,10 @@ use crate::core::common::{Common, WantedConnection};
 use crate::core::delivery::Candidates;
 use crate::core::{Endpoint, Host, NoHost, Unresolved};
 use crate::queue::retry::Jitter;
+use crate::queue::schedule::Found;
 use crate::queue::{ConnectionId, DestinationId};
 use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy};
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 
 /// Answers that are kept. A busy spool delivers to some thousand destinations; beyond
 /// this all are dropped and asked for again, which costs a notice each.
@@ -49,15 +51,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// What is known of a next hop.
 enum Known {
-    /// A question is out; these connections wait for its answer.
-    Asked {
-        waiting: Vec<(ConnectionId, DestinationId)>,
-        until: Instant,
-    },
+    /// A question is out; its answer is waited for.
+    Asked { until: Instant },
     /// The answer, or why there will be none.
     Answer {
         answer: Result<Vec<Host>, (NoHost, String)>,
         valid_until: Instant,
+        /// Nobody has used it yet, and somebody waits for it.
+        fresh: bool,
     },
 }
 
@@ -84,8 +85,12 @@ pub(super) struct HostCache {
 pub(super) enum Resolved {
     /// It can be opened.
     Hosts(WantedConnection),
-    /// Not now.
-    Later { connection: ConnectionId },
+    /// Its hosts have to be looked up.
+    Unknown { connection: ConnectionId },
+    /// They are known now, or it is known that there are none.
+    Found { next_hop: NextHop },
+    /// They could not be looked up.
+    NotFound { next_hop: NextHop, why: String },
     /// Its mail goes into files.
     Maildir {
         connection: ConnectionId,
@@ -123,6 +128,8 @@ impl HostCache {
                 destination,
                 candidates: candidates(std::slice::from_ref(host), random),
                 failed: None,
+                untried: false,
+                passed_on: None,
             }));
             return None;
         }
@@ -131,14 +138,16 @@ impl HostCache {
             return None;
         }
         match self.known.get_mut(&next_hop) {
-            Some(Known::Asked { waiting, .. }) => {
-                waiting.push((connection, destination));
+            Some(Known::Asked { .. }) => {
+                self.ready.push_back(Resolved::Unknown { connection });
                 None
             }
             Some(Known::Answer {
                 answer,
                 valid_until,
-            }) if *valid_until > now => {
+                fresh,
+            }) if *valid_until > now || *fresh => {
+                *fresh = false;
                 let resolved = resolved(connection, destination, answer, random);
                 self.ready.push_back(resolved);
                 None
@@ -149,10 +158,8 @@ impl HostCache {
                         .retain(|_, known| matches!(known, Known::Asked { .. }));
                 }
                 let until = now + ANSWER_TIMEOUT;
-                let asked = Known::Asked {
-                    waiting: vec![(connection, destination)],
-                    until,
-                };
+                let asked = Known::Asked { until };
+                self.ready.push_back(Resolved::Unknown { connection });
                 self.known.insert(next_hop.clone(), asked);
                 self.asked.push_back((until, next_hop.clone()));
                 Some(next_hop)
@@ -184,35 +191,29 @@ impl HostCache {
         next_hop: NextHop,
         answer: Result<Vec<Host>, Unresolved>,
         valid_until: Instant,
-        random: &mut Jitter,
     ) {
-        let waiting = match self.known.get_mut(&next_hop) {
-            Some(Known::Asked { waiting, .. }) => std::mem::take(waiting),
+        match self.known.get(&next_hop) {
+            Some(Known::Asked { .. }) => {}
             // It was given up before, or is an answer already.
             Some(Known::Answer { .. }) | None => return,
-        };
-        self.known.remove(&next_hop);
+        }
         let answer = match answer {
             Ok(hosts) => Ok(hosts),
             Err(Unresolved::Never { reason, why }) => Err((reason, why)),
             // Not kept: the schedule says when it is asked again.
             Err(Unresolved::Later(why)) => {
-                for (connection, destination) in waiting {
-                    self.failed(destination, why.clone());
-                    self.ready.push_back(Resolved::Later { connection });
-                }
+                self.known.remove(&next_hop);
+                self.ready.push_back(Resolved::NotFound { next_hop, why });
                 return;
             }
         };
-        for (connection, destination) in waiting {
-            let resolved = resolved(connection, destination, &answer, random);
-            self.ready.push_back(resolved);
-        }
         let known = Known::Answer {
             answer,
             valid_until,
+            fresh: true,
         };
-        self.known.insert(next_hop, known);
+        self.known.insert(next_hop.clone(), known);
+        self.ready.push_back(Resolved::Found { next_hop });
     }
 
     /// The first host did not talk to us; the others may.
@@ -263,26 +264,13 @@ impl HostCache {
             .sort_by_key(|(_, endpoint)| until(endpoint));
     }
 
-    /// A connection is no longer wanted.
-    pub(super) fn give_up(&mut self, connection: ConnectionId) {
-        for known in self.known.values_mut() {
-            if let Known::Asked { waiting, .. } = known
-                && let Some(index) = waiting.iter().position(|(other, _)| *other == connection)
-            {
-                waiting.swap_remove(index);
-                self.ready.push_back(Resolved::Later { connection });
-                return;
-            }
-        }
-    }
-
     /// The next connection whose fate is known.
     pub(super) fn next(&mut self) -> Option<Resolved> {
         self.ready.pop_front()
     }
 
     /// Questions that were never answered are given up.
-    pub(super) fn timer(&mut self, now: Instant, random: &mut Jitter) {
+    pub(super) fn timer(&mut self, now: Instant) {
         while let Some((until, next_hop)) = self.asked.front() {
             let is_out = self.is_out(next_hop, *until);
             if is_out && *until > now {
@@ -291,13 +279,13 @@ impl HostCache {
             let (_, next_hop) = self.asked.pop_front().expect("looked at above");
             if is_out {
                 let why = format!("looking up the hosts of {next_hop} took too long");
-                self.resolved(next_hop, Err(Unresolved::Later(why)), now, random);
+                self.resolved(next_hop, Err(Unresolved::Later(why)), now);
             }
         }
     }
 
     fn is_out(&self, next_hop: &NextHop, asked_until: Instant) -> bool {
-        matches!(self.known.get(next_hop), Some(Known::Asked { until, .. }) if *until == asked_until)
+        matches!(self.known.get(next_hop), Some(Known::Asked { until }) if *until == asked_until)
     }
 
     /// When [`HostCache::timer`] is due: at the latest when the oldest question is given
@@ -334,26 +322,40 @@ impl HostCache {
 }
 
 impl Common {
+    /// The hosts of a next hop could not be looked up.
+    pub(super) fn hosts_not_found(&mut self, now: Now, next_hop: &NextHop, why: String) {
+        if let Some(destination) = self.queue.hosts_not_found(now, next_hop.as_ref()) {
+            self.hosts.failed(destination, why);
+        }
+    }
+
     /// Leaves out the hosts that are known to be dead, up to the first that may be
     /// tried: it is at the front, and counted as having a connection.
     ///
     /// # Errors
-    /// When the first of them may be tried again; `None` if there are none.
+    /// When the first of them may be tried again, and whether that is news of another core;
+    /// `None` if there are none.
     pub(super) fn pick_host(
         &mut self,
         now: Instant,
         candidates: &mut Candidates,
-    ) -> Result<(), Option<Instant>> {
+    ) -> Result<(), Option<(Instant, Found)>> {
         let mut again: Option<Instant> = None;
+        let mut found = Found::Elsewhere;
         self.hosts.order(now, candidates);
         while let Some((_, address)) = candidates.front() {
             match self.memory.admit(now, address) {
                 Ok(()) => return Ok(()),
-                Err(until) => again = Some(again.map_or(until, |other| other.min(until))),
+                Err(until) => {
+                    again = Some(again.map_or(until, |other| other.min(until)));
+                    if !self.memory.died_elsewhere(address) {
+                        found = Found::Here;
+                    }
+                }
             }
             candidates.pop_front();
         }
-        Err(again)
+        Err(again.map(|until| (until, found)))
     }
 
     /// A connection to a host is over, whoever wanted it.
@@ -362,12 +364,14 @@ impl Common {
         if left.broke_off {
             self.hosts.broke_off(now, address.clone());
         }
-        if let Some(why) = &left.dead {
-            let failures = self.memory.failures_with_next(address);
-            let pause = self.queue.probe_pause(left.destination, failures);
-            self.memory.failed(now, address, pause, why);
+        match &left.dead {
+            Some(why) => {
+                let failures = self.memory.failures_with_next(address);
+                let pause = self.queue.probe_pause(left.destination, failures);
+                self.memory.failed(now, address, pause, why);
+            }
+            None => self.memory.left(address),
         }
-        self.memory.left(now, address);
     }
 }
 
@@ -384,6 +388,8 @@ fn resolved(
             destination,
             candidates: candidates(hosts, random),
             failed: None,
+            untried: false,
+            passed_on: None,
         }),
         Err((reason, why)) => Resolved::Never {
             connection,
@@ -528,14 +534,26 @@ mod tests {
                 let asked = cache.want(now, connection, destination, next_hop, &mut random);
                 asked.is_some()
             };
+            let gives_back = |cache: &mut HostCache| {
+                let next = cache.next().expect("it is said what becomes of it");
+                matches!(next, Resolved::Unknown { .. })
+            };
             assert!(want(&mut cache, now), "not known");
             assert!(!want(&mut cache, now), "asked already");
-            let mut random = Jitter::new(1);
-            cache.resolved(next_hop.clone(), answer.clone(), now + second, &mut random);
-            assert!(cache.next().is_some() && cache.next().is_some());
-            assert_eq!(want(&mut cache, now), !is_kept, "{answer:?}");
-            assert_eq!(cache.next().is_some(), is_kept);
-            assert_eq!(want(&mut cache, now + second), is_kept, "its time is over");
+            assert!(gives_back(&mut cache) && gives_back(&mut cache));
+            cache.resolved(next_hop.clone(), answer.clone(), now + second);
+            let said = cache.next();
+            let found = matches!(said, Some(Resolved::Found { .. }));
+            assert_eq!(found, is_kept, "{answer:?}");
+            // However late, who waited for it has the use of it.
+            let late = now + second * 100;
+            assert_eq!(want(&mut cache, late), !is_kept, "{answer:?}");
+            assert_eq!(gives_back(&mut cache), !is_kept);
+            if is_kept {
+                assert!(!want(&mut cache, now), "its time is not over");
+                assert!(!gives_back(&mut cache));
+                assert!(want(&mut cache, now + second), "its time is over");
+            }
         };
         check(Ok(vec![host("a", 0, &["192.0.2.1:25"])]), true);
         let reason = NoHost::NoSuchDomain;

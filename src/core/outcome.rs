@@ -14,6 +14,7 @@ use spool_format::{
 };
 
 use crate::core::common::Common;
+use crate::core::flow::NoSpool;
 use crate::core::lending::Forget;
 use crate::core::notifying::{Reason, Told};
 use crate::core::{NoHost, Operation};
@@ -22,8 +23,10 @@ use crate::queue::notification::Action;
 use crate::queue::{self, RecipientOutcome as Verdict};
 use crate::report::{Ending, Fact};
 use crate::route::NextHop;
-use crate::smtp::client::fault::{Cause, RecipientOutcome};
-use crate::smtp::client::job::{BodyEnd, BodyFacts, BodyOctets, Job, JobId, Notifies, Outcome};
+use crate::smtp::client::fault::{Cause, RecipientOutcome, Unfit};
+use crate::smtp::client::job::{
+    BodyEnd, BodyFacts, BodyOctets, Job, JobId, Notifies, Outcome, Remaining,
+};
 use crate::spool::message::{ReadError, SegmentSource, StoredMessage};
 use crate::time::Now;
 
@@ -49,6 +52,16 @@ pub(super) struct Active {
     /// Who was delivered to, and is to be told of, and how.
     pub(super) succeeded: Vec<Told>,
     pub(super) success: Action,
+}
+
+/// A message that one host of its next hop cannot take, on its way to the next one. To the
+/// schedule it is still on the same connection.
+pub(super) struct PassedOn {
+    pub(super) active: Active,
+    /// Why it cannot go to that host.
+    pub(super) unfit: Unfit,
+    /// The host, for the operator.
+    pub(super) host: String,
 }
 
 /// What a job reads from.
@@ -81,6 +94,39 @@ impl Active {
             let begin = extent.offset.0;
             (place(self.location, *extent), begin..begin + extent.length)
         })
+    }
+
+    /// For a session.
+    pub(super) fn for_session(&self) -> Job {
+        let recipients: Vec<(RecipientIndex, Recipient)> = (self.job.recipients.as_slice().iter())
+            .filter_map(|&index| {
+                let recipient = self.stored.envelope.recipients.get(index.0 as usize)?;
+                Some((index, recipient.clone()))
+            })
+            .collect();
+        assert!(
+            !recipients.is_empty(),
+            "a job is for recipients of its message"
+        );
+        Job {
+            id: self.id,
+            sender: self.stored.envelope.sender.clone(),
+            recipients,
+            body: BodyFacts {
+                octets: self.stored.octets,
+                form: self.stored.body.form,
+                kind: if self.stored.body.eight_bit {
+                    BodyOctets::EightBit
+                } else {
+                    BodyOctets::SevenBit
+                },
+                end: if self.stored.body.ends_with_crlf || self.stored.octets == 0 {
+                    BodyEnd::Crlf
+                } else {
+                    BodyEnd::Open
+                },
+            },
+        }
     }
 
     fn reading(&self) -> Reading {
@@ -151,38 +197,6 @@ impl Common {
         };
         self.last_job += 1;
         let id = JobId(self.last_job);
-        let recipients: Vec<(RecipientIndex, Recipient)> = job
-            .recipients
-            .as_slice()
-            .iter()
-            .filter_map(|&index| {
-                let recipient = stored.envelope.recipients.get(index.0 as usize)?;
-                Some((index, recipient.clone()))
-            })
-            .collect();
-        assert!(
-            !recipients.is_empty(),
-            "a job is for recipients of its message"
-        );
-        let for_session = Job {
-            id,
-            sender: stored.envelope.sender.clone(),
-            recipients,
-            body: BodyFacts {
-                octets: stored.octets,
-                form: stored.body.form,
-                kind: if stored.body.eight_bit {
-                    BodyOctets::EightBit
-                } else {
-                    BodyOctets::SevenBit
-                },
-                end: if stored.body.ends_with_crlf || stored.octets == 0 {
-                    BodyEnd::Crlf
-                } else {
-                    BodyEnd::Open
-                },
-            },
-        };
         for extent in &stored.extents {
             let place = place(job.location, *extent);
             self.log.borrow(place);
@@ -198,6 +212,7 @@ impl Common {
             succeeded: Vec::new(),
             success: Action::Relayed,
         };
+        let for_session = active.for_session();
         if let Some(error) = damage {
             self.fail_damaged(now, &mut active, &for_session, &error);
             let reading = self.job_over(now, spool, active);
@@ -228,6 +243,41 @@ impl Common {
             let index = *index;
             active.failed.push(Told { index, reason });
         }
+    }
+
+    /// No host was left to which a message could be passed on. Some could not be spoken
+    /// to, so it is tried again later.
+    pub(super) fn strand(&mut self, now: Now, passed_on: PassedOn) {
+        let PassedOn {
+            mut active,
+            unfit,
+            host,
+        } = passed_on;
+        let deferred = |index: &RecipientIndex| {
+            let cause = Cause::Unfit(unfit);
+            (*index, RecipientOutcome::Deferred(cause))
+        };
+        let outcome = Outcome {
+            job: active.id,
+            recipients: active
+                .job
+                .recipients
+                .as_slice()
+                .iter()
+                .map(deferred)
+                .collect(),
+            notifies: Notifies::Nobody,
+            remaining: Remaining::None,
+        };
+        let host = HostText {
+            name: None,
+            text: host,
+            success: Action::Relayed,
+        };
+        self.outcome(now, &mut active, &host, &outcome);
+        // Nobody failed, so nothing is read to tell of it.
+        let reading = self.job_over(now, &NoSpool, active);
+        self.take_back(reading);
     }
 
     /// Notes what came of some recipients of a job.

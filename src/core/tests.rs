@@ -119,6 +119,7 @@ impl Bench {
             settings: Arc::new(settings),
             sessions: Arc::new(Sessions::new(100, 100, 5)),
             allowance: Arc::new(Allowance::new(5)),
+            hosts: Arc::new(queue::Hosts::new(5)),
             log: Log::new(identity, log_settings, 11, free_bytes),
             queue,
             seed: 13,

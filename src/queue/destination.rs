@@ -197,6 +197,10 @@ pub(super) struct Destination {
     /// What is ready, counted where it waits for the link.
     pub(super) tally: Option<Box<Tally>>,
     pub(super) health: Health,
+    /// Until when its hosts rest, as another core found out last.
+    pub(super) dead_until: Instant,
+    /// Its hosts are being looked up.
+    pub(super) awaits_hosts: bool,
     /// A connection failed while others were open: no more than now before this.
     pub(super) no_growth_before: Instant,
     /// In a row.
@@ -294,6 +298,7 @@ impl Destination {
     /// Whether another connection is wanted.
     pub(super) fn wants_connection(&self, now: Instant) -> bool {
         self.is_open()
+            && !self.awaits_hosts
             && self.connections < self.allowed()
             && usize::from(self.expectant) < self.eligible(now)
     }
@@ -355,6 +360,8 @@ impl Destinations {
             way,
             tally: way.needs_link().then(Box::default),
             health: Health::Open { allowed },
+            dead_until: Instant::START,
+            awaits_hosts: false,
             no_growth_before: Instant::START,
             failures: 0,
             failures_total: 0,

@@ -2,30 +2,42 @@
 //!
 //! A destination knows how it stands with its own mail; many destinations may have one
 //! host. What is remembered here of a host is known for all of them (RFC 5321
-//! §4.5.4.1: it is hosts that are retried, not messages): a dead host is passed over
-//! until its time comes, then one connection finds out, whichever destination needs it
-//! first; when it answers it gets few connections at first and more with each answer.
+//! §4.5.4.1: it is hosts that are retried, not messages), and on all data cores: a dead
+//! host is passed over until its time comes, then one connection finds out, whichever
+//! destination and core needs it first; when it answers it gets few connections at first
+//! and more with each answer.
+//!
+//! What the cores must agree on is in [`Hosts`], which they share; why a host is dead, in
+//! words, is kept by the core that found out ([`HostMemory`]).
 //!
 //! Invariants:
 //! - Each [`HostMemory::admit`] that allowed a connection is followed by one
-//!   [`HostMemory::left`] for the same address.
+//!   [`HostMemory::left`] or [`HostMemory::failed`] for the same address.
+//! - A dead host has one probe at a time, of all cores.
 //! - An address that never failed is remembered only while it has connections.
 //! - What is done for a host costs the same however much mail waits behind it.
 //!
 //! What this module does not do: it does not say for how long a dead host rests; the
-//! retry policy does, of whose mail found out. It is of one data core: each core finds
-//! out for itself.
+//! retry policy does, of whose mail found out. It wakes nobody: who was refused looks
+//! again when he was told to.
+
+mod table;
 
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use self::table::{Admission, Verdict};
+use super::permits::CoreNumber;
 use crate::time::Instant;
 
-/// Dead hosts that are remembered. Beyond this the ones whose time has come are
-/// forgotten, and if that is not enough all of them: it costs a connection each.
-pub const DEAD_HOSTS_MAX: usize = 16 * 1024;
+pub use self::table::Hosts;
+
+/// Reasons that one core keeps. Beyond this those of hosts that are no longer dead are
+/// forgotten, and if that is not enough all of them.
+pub const REASONS_MAX: usize = 16 * 1024;
 
 /// A dead host rests no longer than this, whatever the policy says: a message that is
 /// new should not wait for hours because of one that is old.
@@ -38,36 +50,8 @@ pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Connections to a host that was dead and has answered once.
 pub const CONNECTIONS_AFTER_DEATH: u16 = 2;
 
-/// A host that bears so many connections is as good as any other.
-const RECOVERED: u16 = 16;
-
-/// Longest reason that is kept, in octets: it stands in a table of [`DEAD_HOSTS_MAX`].
+/// Longest reason that is kept, in octets: it stands in a table of [`REASONS_MAX`].
 const WHY_BYTES_MAX: usize = 200;
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum State {
-    /// As far as we know.
-    Alive,
-    /// Nothing is tried before this time, or before a release after `since`.
-    Dead {
-        since: Instant,
-        until: Instant,
-        why: Box<str>,
-    },
-    /// One connection finds out.
-    Probing { why: Box<str> },
-    /// So many connections and no more; one more with each answer.
-    Limited { allowed: u16 },
-}
-
-#[derive(Clone, Debug)]
-struct Host {
-    state: State,
-    /// In a row.
-    failures: u16,
-    /// Connections now.
-    open: u16,
-}
 
 /// A host that is dead, for the operator.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,29 +60,42 @@ pub struct DeadHost<A> {
     pub address: A,
     /// In a row.
     pub failures: u16,
-    /// Since the last failure.
-    pub since: Instant,
     /// When it is tried again.
     pub until: Instant,
-    /// The last failure.
+    /// The last failure that this core saw.
     pub why: String,
+    /// When that was.
+    pub since: Instant,
 }
 
-/// What one data core knows of hosts; `A` is an address.
+/// Why a host died.
+#[derive(Debug)]
+struct Reason {
+    since: Instant,
+    why: Box<str>,
+}
+
+/// What one data core does about hosts; `A` is an address.
 #[derive(Debug)]
 pub struct HostMemory<A> {
-    /// Seeded: outsiders choose the addresses.
-    hosts: HashMap<A, Host, foldhash::quality::FixedState>,
-    released_at: Option<Instant>,
+    core: CoreNumber,
+    shared: Arc<Hosts>,
+    reasons: HashMap<A, Reason, foldhash::quality::FixedState>,
+    /// Connections to hosts for which there was no place.
+    unremembered: HashMap<A, u16, foldhash::quality::FixedState>,
 }
 
 impl<A: Clone + Eq + Hash + Ord> HostMemory<A> {
-    /// Nothing is known. The seed is secret, and new at each start.
+    /// The part of this core. The seed is secret, and new at each start: outsiders choose
+    /// the addresses.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(core: CoreNumber, shared: Arc<Hosts>, seed: u64) -> Self {
+        let hasher = foldhash::quality::FixedState::with_seed(seed);
         Self {
-            hosts: HashMap::with_hasher(foldhash::quality::FixedState::with_seed(seed)),
-            released_at: None,
+            core,
+            shared,
+            reasons: HashMap::with_hasher(hasher.clone()),
+            unremembered: HashMap::with_hasher(hasher),
         }
     }
 
@@ -107,275 +104,111 @@ impl<A: Clone + Eq + Hash + Ord> HostMemory<A> {
     /// # Errors
     /// When to look again.
     pub fn admit(&mut self, now: Instant, address: &A) -> Result<(), Instant> {
-        let released_at = self.released_at;
-        let host = self.hosts.entry_ref(address).or_insert(Host {
-            state: State::Alive,
-            failures: 0,
-            open: 0,
-        });
-        match &mut host.state {
-            State::Alive => {}
-            State::Dead { since, until, why } => {
-                let is_released = released_at.is_some_and(|at| *since <= at);
-                if *until > now && !is_released {
-                    return Err(*until);
-                }
-                host.state = State::Probing {
-                    why: std::mem::take(why),
-                };
+        match self.shared.admit(now, self.core, address) {
+            Admission::Granted => Ok(()),
+            Admission::Unremembered => {
+                *self.unremembered.entry_ref(address).or_insert(0) += 1;
+                Ok(())
             }
-            State::Probing { .. } => return Err(now + LOOK_AGAIN),
-            State::Limited { allowed } if host.open >= *allowed => return Err(now + LOOK_AGAIN),
-            State::Limited { .. } => {}
+            Admission::Refused(until) => Err(until),
         }
-        host.open = host.open.saturating_add(1);
-        Ok(())
     }
 
     /// The host at this address took or refused mail: it is there.
     pub fn answered(&mut self, address: &A) {
-        let Some(host) = self.hosts.get_mut(address) else {
-            return;
-        };
-        host.state = match host.state {
-            State::Alive => return,
-            State::Dead { .. } | State::Probing { .. } => State::Limited {
-                allowed: CONNECTIONS_AFTER_DEATH,
-            },
-            State::Limited { allowed } if allowed + 1 >= RECOVERED => State::Alive,
-            State::Limited { allowed } => State::Limited {
-                allowed: allowed + 1,
-            },
-        };
-        host.failures = 0;
+        if self.shared.answered(address) {
+            self.reasons.remove(address);
+        }
     }
 
     /// How often it has failed in a row, the next failure included: for the pause.
     #[must_use]
     pub fn failures_with_next(&self, address: &A) -> u16 {
-        let failures = self.hosts.get(address).map_or(0, |host| host.failures);
-        failures.saturating_add(1)
+        self.shared.failures(address).saturating_add(1)
     }
 
-    /// A connection that was allowed could not be had, or the host did not talk to us
-    /// on it. It rests for `pause`, unless other connections to it are open: then it
-    /// bears as many as there are. [`HostMemory::left`] is still to be called.
+    /// A connection that was allowed could not be had, or the host did not talk to us on
+    /// it, and it is over. The host rests for `pause`, unless any core has other
+    /// connections to it: then it bears as many as there are.
     pub fn failed(&mut self, now: Instant, address: &A, pause: Duration, why: &str) {
-        let Some(host) = self.hosts.get_mut(address) else {
-            return;
-        };
-        if host.open > 1 && !matches!(host.state, State::Dead { .. }) {
-            let allowed = host.open - 1;
-            host.state = State::Limited { allowed };
+        if self.was_unremembered(address)
+            || self.shared.failed(now, pause, address) == Verdict::Bears
+        {
             return;
         }
-        host.failures = host.failures.saturating_add(1);
+        if self.reasons.len() >= REASONS_MAX {
+            let shared = &self.shared;
+            self.reasons
+                .retain(|address, _| shared.dead(address).is_some());
+            // Not one by one with each failure from now on.
+            if self.reasons.len() > REASONS_MAX / 2 {
+                self.reasons.clear();
+            }
+        }
         let end = (0..=WHY_BYTES_MAX.min(why.len()))
             .rev()
             .find(|&end| why.is_char_boundary(end));
-        host.state = State::Dead {
-            since: now,
-            until: now + pause.min(REST_MAX),
-            why: why[..end.unwrap_or(0)].into(),
-        };
-        if self.hosts.len() > DEAD_HOSTS_MAX {
-            self.forget(now);
-        }
+        let why = why[..end.unwrap_or(0)].into();
+        self.reasons
+            .insert(address.clone(), Reason { since: now, why });
     }
 
     /// A connection that was allowed is over.
-    pub fn left(&mut self, now: Instant, address: &A) {
-        let Some(host) = self.hosts.get_mut(address) else {
-            return;
-        };
-        host.open = host.open.saturating_sub(1);
-        match &mut host.state {
-            State::Alive if host.open == 0 => {
-                self.hosts.remove(address);
-            }
-            // The probe was called off: the next one finds out.
-            State::Probing { why } => {
-                host.state = State::Dead {
-                    since: now,
-                    until: now,
-                    why: std::mem::take(why),
-                };
-            }
-            State::Alive | State::Dead { .. } | State::Limited { .. } => {}
+    pub fn left(&mut self, address: &A) {
+        if !self.was_unremembered(address) {
+            self.shared.left(address);
         }
+    }
+
+    /// One connection is as good as the other: those without a place end first.
+    fn was_unremembered(&mut self, address: &A) -> bool {
+        if self.unremembered.is_empty() {
+            return false;
+        }
+        let Some(open) = self.unremembered.get_mut(address) else {
+            return false;
+        };
+        *open -= 1;
+        if *open == 0 {
+            self.unremembered.remove(address);
+        }
+        true
+    }
+
+    /// Whether it is dead, and another core has found that out since this one last did.
+    #[must_use]
+    pub fn died_elsewhere(&self, address: &A) -> bool {
+        let Some((_, rest)) = self.shared.dead(address) else {
+            return false;
+        };
+        let own = self.reasons.get(address);
+        own.is_none_or(|own| rest.is_news_after(own.since))
     }
 
     /// Somebody wants mail to go now: each dead host may be probed once at once.
     pub fn release(&mut self, now: Instant) {
-        self.released_at = Some(now);
+        self.shared.release(now);
     }
 
-    /// The hosts that are dead, in the order of their addresses.
+    /// The hosts that are dead as this core found out, in the order of their addresses.
     #[must_use]
     pub fn dead(&self) -> Vec<DeadHost<A>> {
-        let mut dead: Vec<_> = (self.hosts.iter())
-            .filter_map(|(address, host)| match &host.state {
-                State::Dead { since, until, why } => Some(DeadHost {
+        let mut dead: Vec<_> = (self.reasons.iter())
+            .filter_map(|(address, reason)| {
+                let (failures, rest) = self.shared.dead(address)?;
+                Some(DeadHost {
                     address: address.clone(),
-                    failures: host.failures,
-                    since: *since,
-                    until: *until,
-                    why: why.to_string(),
-                }),
-                _ => None,
+                    failures,
+                    until: rest.until(),
+                    why: reason.why.to_string(),
+                    since: reason.since,
+                })
             })
             .collect();
         dead.sort_unstable_by(|a, b| a.address.cmp(&b.address));
         dead
     }
-
-    fn forget(&mut self, now: Instant) {
-        let is_due = |host: &Host| {
-            let is_resting = matches!(host.state, State::Dead { until, .. } if until > now);
-            host.open == 0 && !is_resting
-        };
-        self.hosts.retain(|_, host| !is_due(host));
-        // Not one by one with each failure from now on.
-        if self.hosts.len() > DEAD_HOSTS_MAX / 2 {
-            self.hosts.retain(|_, host| host.open > 0);
-        }
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::SocketAddr;
-
-    const PAUSE: Duration = Duration::from_secs(60);
-
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], port))
-    }
-
-    fn dead(memory: &mut HostMemory<SocketAddr>, now: Instant) {
-        memory.admit(now, &address(25)).expect("it may be tried");
-        memory.failed(now, &address(25), PAUSE, "refused");
-        memory.left(now, &address(25));
-    }
-
-    #[test]
-    fn a_dead_host_rests_and_gets_one_probe() {
-        let mut memory = HostMemory::new(1);
-        let start = Instant::START + PAUSE;
-        dead(&mut memory, start);
-        let due = start + PAUSE;
-        assert_eq!(memory.admit(start, &address(25)), Err(due));
-        assert_eq!(memory.admit(start, &address(26)), Ok(()), "another host");
-        assert_eq!(memory.dead().len(), 1);
-        assert_eq!(memory.dead()[0].why, "refused");
-        assert_eq!(memory.admit(due, &address(25)), Ok(()), "the probe");
-        assert_eq!(memory.admit(due, &address(25)), Err(due + LOOK_AGAIN));
-        assert_eq!(memory.failures_with_next(&address(25)), 2);
-        memory.failed(due, &address(25), PAUSE * 2, "refused again");
-        memory.left(due, &address(25));
-        assert_eq!(memory.admit(due, &address(25)), Err(due + PAUSE * 2));
-        assert_eq!(memory.failures_with_next(&address(25)), 3);
-    }
-
-    #[test]
-    fn a_host_that_is_back_starts_slowly() {
-        let mut memory = HostMemory::new(1);
-        let now = Instant::START + PAUSE;
-        dead(&mut memory, now);
-        let now = now + PAUSE;
-        memory.admit(now, &address(25)).expect("the probe");
-        memory.answered(&address(25));
-        assert_eq!(memory.failures_with_next(&address(25)), 1);
-        for allowed in CONNECTIONS_AFTER_DEATH..RECOVERED {
-            // The probe is one of them.
-            let mut open = 1;
-            while memory.admit(now, &address(25)).is_ok() {
-                open += 1;
-            }
-            assert_eq!(open, allowed);
-            for _ in 1..open {
-                memory.left(now, &address(25));
-            }
-            memory.answered(&address(25));
-        }
-        for _ in 0..100 {
-            assert_eq!(
-                memory.admit(now, &address(25)),
-                Ok(()),
-                "as good as any other"
-            );
-        }
-    }
-
-    #[test]
-    fn a_failure_beside_open_connections_is_a_limit() {
-        let mut memory = HostMemory::new(1);
-        let now = Instant::START;
-        for _ in 0..3 {
-            memory.admit(now, &address(25)).expect("unknown");
-        }
-        memory.failed(now, &address(25), PAUSE, "421 too many");
-        memory.left(now, &address(25));
-        assert_eq!(memory.admit(now, &address(25)), Err(now + LOOK_AGAIN));
-        memory.left(now, &address(25));
-        assert_eq!(memory.admit(now, &address(25)), Ok(()));
-    }
-
-    #[test]
-    fn a_release_lets_each_dead_host_be_probed_once() {
-        let mut memory = HostMemory::new(1);
-        let now = Instant::START + PAUSE;
-        dead(&mut memory, now);
-        memory.release(now);
-        assert_eq!(memory.admit(now, &address(25)), Ok(()));
-        let later = now + Duration::from_secs(1);
-        memory.failed(later, &address(25), PAUSE, "refused");
-        memory.left(later, &address(25));
-        assert_eq!(memory.admit(later, &address(25)), Err(later + PAUSE));
-    }
-
-    #[test]
-    fn a_probe_that_is_called_off_leaves_the_next_one_to_find_out() {
-        let mut memory = HostMemory::new(1);
-        let now = Instant::START;
-        dead(&mut memory, now);
-        let due = now + PAUSE;
-        memory.admit(due, &address(25)).expect("the probe");
-        memory.left(due, &address(25));
-        assert_eq!(memory.admit(due, &address(25)), Ok(()));
-    }
-
-    #[test]
-    fn no_policy_lets_a_host_rest_for_days() {
-        let mut memory = HostMemory::new(1);
-        let now = Instant::START;
-        memory.admit(now, &address(25)).expect("unknown");
-        memory.failed(now, &address(25), PAUSE * 10_000, &"é".repeat(500));
-        memory.left(now, &address(25));
-        assert_eq!(memory.admit(now, &address(25)), Err(now + REST_MAX));
-        assert!(memory.dead()[0].why.len() <= WHY_BYTES_MAX);
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let mut memory = HostMemory::new(1);
-        let now = Instant::START;
-        let kept = SocketAddr::from(([192, 0, 2, 2], 25));
-        memory.admit(now, &kept).expect("unknown");
-        for number in 0..100_000u32 {
-            let address = SocketAddr::from((number.to_be_bytes(), 25));
-            memory.admit(now, &address).expect("unknown");
-            memory.failed(now, &address, PAUSE, "");
-            memory.left(now, &address);
-            assert!(memory.hosts.len() <= DEAD_HOSTS_MAX + 1);
-        }
-        assert_eq!(memory.hosts[&kept].open, 1, "those in use are kept");
-        // What never failed leaves nothing behind.
-        let mut memory = HostMemory::new(1);
-        memory.admit(now, &kept).expect("unknown");
-        memory.answered(&kept);
-        memory.left(now, &kept);
-        assert!(memory.hosts.is_empty());
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@
 //! - [`destination`]: a next hop, the mail that waits for it, its health;
 //! - [`index`]: the messages, compactly, and their listing;
 //! - [`rank`]: the order on the wire;
-//! - [`hosts`]: which hosts are dead, whoever needs them;
+//! - [`hosts`]: which hosts are dead, whoever needs them, of all cores;
 //! - [`retry`]: when to try again, when to give up;
 //! - [`way`]: what needs the link of a site;
 //! - [`permits`]: limits on connections, shared by the cores;
@@ -31,7 +31,7 @@ pub mod usage;
 pub mod way;
 
 pub use destination::{Gate, Health, Policies, Policy};
-pub use hosts::HostMemory;
+pub use hosts::{HostMemory, Hosts};
 pub use index::{
     DestinationId, Entry, HoldState, Index, MessageFacts, Recipients, ShareEntry, ShareState,
 };

@@ -30,7 +30,8 @@
 //!   goes there at once. A destination is closed when none of its hosts can be reached
 //!   or talks to us, or the DNS cannot tell them. What a host refuses for good has ended;
 //!   what it puts off by a reply to MAIL, RCPT or the message stays with it, since it
-//!   talks to us. Mail that was moved does not come back.
+//!   talks to us. Mail that was moved comes back only when it cannot go there either
+//!   (`detour`).
 //! - Destinations take turns: while others wait for a permit a connection gives way
 //!   after [`TURN_JOBS`] messages or [`TURN_TIME`].
 //!
@@ -61,11 +62,13 @@ use crate::time::{Instant, Now, WallTime};
 
 mod arrival;
 mod delivery;
+mod detour;
 mod expiry;
 mod fallback;
 mod health;
 mod line;
 mod link;
+mod lookup;
 mod operator;
 mod output;
 mod pace;
@@ -79,6 +82,7 @@ mod visit;
 pub use arrival::{NewMessage, NewRecipient};
 pub use delivery::{ConnectionFailure, Job, RecipientOutcome, Take};
 pub use expiry::ExpiryReason;
+pub use health::Found;
 use line::Line;
 pub use link::LinkGate;
 pub use operator::{DestinationFacts, Filter, PAGE_SCAN_MAX, Page, Selection, Waiting};
@@ -216,6 +220,8 @@ pub struct Schedule {
     sent_over_link: (u64, u64),
     /// Closed destinations whose mail goes elsewhere, each once.
     falling_back: VecDeque<DestinationId>,
+    /// Where what was moved so came from.
+    detours: detour::Detours,
     /// Goes through all shares after a change of policy.
     reclock_after: Option<Option<QueueId>>,
     outputs: VecDeque<Output>,
@@ -251,6 +257,7 @@ impl Schedule {
             link_opened: None,
             sent_over_link: (0, 0),
             falling_back: VecDeque::new(),
+            detours: detour::Detours::new(hash_seed),
             reclock_after: None,
             outputs: VecDeque::new(),
             jitter,
@@ -340,6 +347,7 @@ impl Schedule {
                 || self.step_line()
                 || self.step_clock()
                 || self.step_fallback()
+                || self.step_way_back()
                 || self.step_sweep()
                 || self.step_reclock();
             if !progress {
@@ -464,6 +472,9 @@ impl Schedule {
         let now = self.now.instant;
         let crowded = self.destinations.len() > REMEMBERED_MAX;
         let destination = &mut self.destinations[id];
+        // What it gave away may have to come back.
+        let given_away = matches!(destination.health, Health::Closed { .. })
+            && self.detours.has(&destination.next_hop);
         let empty = destination.shares == 0;
         let unused = empty
             && destination.connections == 0
@@ -471,7 +482,9 @@ impl Schedule {
             && destination.want == Want::Nothing
             && !destination.is_stopped();
         let at = match destination.health {
-            Health::Closed { until } if !empty => (destination.gate != Gate::Held).then_some(until),
+            Health::Closed { until } if !empty || given_away => {
+                (destination.gate != Gate::Held).then_some(until)
+            }
             Health::Closed { until } => Some(until.max(destination.empty_since + FORGET_AFTER)),
             _ if unused => Some(destination.empty_since + FORGET_AFTER),
             _ if destination.gate == Gate::Held => None,
@@ -521,8 +534,10 @@ impl Schedule {
             && until <= now
         {
             destination.health = Health::Probing;
+            self.probe_directly(id);
+        } else {
+            self.reconsider(id);
         }
-        self.reconsider(id);
         true
     }
 }

@@ -33,7 +33,7 @@ use crate::core::restart;
 use crate::core::settings::Settings;
 use crate::core::{CoreId, Door};
 use crate::queue::notification::allowance::Allowance;
-use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
+use crate::queue::{self, CoreNumber, Hosts, Ledger, Permits, Schedule, Sessions};
 use crate::report::Fact;
 use crate::route::TlsPolicy;
 use crate::runtime::certificates;
@@ -79,6 +79,7 @@ struct Ground {
     spool: SpoolUuid,
     sessions: Arc<Sessions>,
     allowance: Arc<Allowance>,
+    hosts: Arc<Hosts>,
     permits: Arc<Permits>,
     ledger: Ledger,
     recipients: Arc<Shelf>,
@@ -121,6 +122,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
             random(),
         )),
         allowance: Arc::new(Allowance::new(random())),
+        hosts: Arc::new(Hosts::new(random())),
         permits: Arc::new(Permits::new(connections, random())),
         ledger,
         recipients,
@@ -270,6 +272,7 @@ impl Ground {
             settings: Arc::clone(&self.settings),
             sessions: Arc::clone(&self.sessions),
             allowance: Arc::clone(&self.allowance),
+            hosts: Arc::clone(&self.hosts),
             log,
             queue,
             seed: random(),

@@ -337,6 +337,26 @@ fn trouble_with_the_dns_is_waited_out() {
     );
 }
 
+/// With one connection in all: questions that nobody answers do not take it.
+#[test]
+fn a_lookup_that_hangs_holds_up_only_its_own_destination() {
+    let lines = format!("mx_port = {EXCHANGER_PORT}\nconnections = 1");
+    let world = World::with(|setup| setup.delivery(&lines));
+    let quick = Sink::exchanger();
+    world.dns.mx("quick.example", &[(10, "quickhost.example")]);
+    world.dns.host("quickhost.example", &[quick.address()]);
+    for at in 0..20 {
+        let domain = format!("b{at}.example");
+        world.dns.set(&domain, MX, Reply::Silence);
+        world.send(&domain, "1");
+    }
+    for _ in 0..10 {
+        world.send("quick.example", "2");
+    }
+    // One after the other those questions take two minutes until they are given up.
+    quick.wait_for(10);
+}
+
 #[test]
 fn a_long_answer_comes_over_tcp() {
     let world = World::new();
@@ -561,6 +581,32 @@ fn direct_delivery_is_tried_again() {
         }
         (back.count() > 0).then_some(())
     });
+}
+
+/// The exchanger is dead, and the smarthost that has got its mail instead dies, too: when
+/// the exchanger is back it all goes there, without a restart and without new mail.
+#[test]
+fn mail_comes_back_from_a_smarthost_that_is_dead() {
+    let address = nobody();
+    let smarthost = place::next_address();
+    let world = World::with(|setup| setup.smarthost(smarthost).mode("mx-then-smarthost"));
+    world.dns.mx("b.example", &[(10, "mail.example")]);
+    world.dns.host("mail.example", &[address]);
+    for count in 0..30 {
+        world.send("b.example", &count.to_string());
+    }
+    eventually("both ways are closed", || {
+        let log = world.relay.log();
+        let closed = |next_hop: &str| {
+            let of_it = |line: &&str| line.contains("unreachable") && line.contains(next_hop);
+            log.lines().filter(of_it).count() > 1
+        };
+        (closed("mx of b.example") && closed("smarthost 0")).then_some(())
+    });
+    let back = Sink::at(address, EVERYTHING, []);
+    back.wait_for(30);
+    world.relay.wait_until_empty();
+    assert_eq!(back.count(), 30);
 }
 
 #[test]

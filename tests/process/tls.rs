@@ -698,3 +698,58 @@ fn mail_that_requires_tls_never_goes_in_clear() {
         assert_eq!(sink.count(), 0);
     }
 }
+
+/// RFC 8689 §4.2.1: it goes to the next host of the same next hop, and other mail to the
+/// first one all the same. It has not failed as long as some host could not be asked.
+#[test]
+fn mail_that_requires_tls_goes_to_the_host_that_promises_it() {
+    let certificates = Certificates::new();
+    let (clear, last) = (Sink::new(), Sink::new());
+    let able = good_server(&certificates, &last);
+    let relay = |first: SocketAddr, second: SocketAddr| {
+        let setup = Setup::to(first)
+            .smarthost(second)
+            .listener("tls = \"starttls\"");
+        let ip = setup.address.ip().to_string();
+        let files = certificates.issue("first", &[&ip], |_| {});
+        setup.sections(&files.section()).start()
+    };
+    let config = certificates.client_config();
+    let send = |relay: &Relay, parameter: &str, to: &str| {
+        let mut client = SecureClient::start_tls(relay.address(), &config);
+        client.expect(&format!("MAIL FROM:<>{parameter}"), 250);
+        client.expect(&format!("RCPT TO:<{to}>"), 250);
+        client.expect("DATA", 354);
+        client.write(b"Subject: secret\r\n\r\nthe secret text\r\n.\r\n");
+        assert_eq!(client.reply().0, 250);
+    };
+    let said = |relay: &Relay, parts: [&str; 2]| {
+        eventually(&format!("{parts:?}"), || {
+            let log = relay.log();
+            let mut lines = log.lines();
+            let of_it = lines.any(|line| parts.iter().all(|part| line.contains(part)));
+            of_it.then_some(())
+        });
+    };
+    let two = relay(clear.address(), able.relay.address());
+    send(&two, " REQUIRETLS", "secret@b.example");
+    // That one got it, with the parameter, and may not send it on in clear.
+    let why = "the sender asked for TLS on the whole way";
+    said(&able.relay, ["secret@b.example", why]);
+    two.wait_until_empty();
+    assert!(!two.log().contains(why), "{}", two.log());
+    // The connection is still there, and other mail may use it.
+    send(&two, "", "plain@b.example");
+    eventually("it is delivered", || {
+        (clear.count() + last.count() == 1).then_some(())
+    });
+    // The first one is dead, and the second does not promise it.
+    let other = Sink::new();
+    let dead = relay(place::next_address(), other.address());
+    send(&dead, " REQUIRETLS", "secret@b.example");
+    said(&dead, ["secret@b.example", "deferred"]);
+    send(&dead, "", "plain@b.example");
+    other.wait_for_one();
+    let failed = |line: &str| line.contains("secret@b.example") && line.contains(" failed ");
+    assert!(!dead.log().lines().any(failed), "{}", dead.log());
+}

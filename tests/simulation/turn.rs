@@ -30,7 +30,7 @@ use turnspool::core::{
 };
 use turnspool::mail::Domain;
 use turnspool::queue::notification::{self, allowance::Allowance};
-use turnspool::queue::{self, CoreNumber, Permits, Policies, Schedule, Sessions};
+use turnspool::queue::{self, CoreNumber, Hosts, Permits, Policies, Schedule, Sessions};
 use turnspool::report::Fact;
 use turnspool::route::customer::{Customer, Customers, DeliverTo, Quota, ReleaseRules, Retention};
 use turnspool::route::{DeliveryMode, RelayRules, Routes, RoutesInSmarthostMode, TlsStart};
@@ -358,6 +358,7 @@ impl World {
         let settings = Arc::new(settings(count));
         let sessions = Arc::new(Sessions::new(1000, 1000, 1));
         let allowance = Arc::new(Allowance::new(1));
+        let hosts = Arc::new(Hosts::new(1));
         let permits = Arc::new(Permits::new(10, 5));
         let control = ControlCore::new(
             now_at(START_NANOS),
@@ -406,6 +407,7 @@ impl World {
                 settings: Arc::clone(&settings),
                 sessions: Arc::clone(&world.sessions),
                 allowance: Arc::clone(&allowance),
+                hosts: Arc::clone(&hosts),
                 log: Log::new(identity, log_settings, 11, PLENTY),
                 queue: schedule,
                 seed: world.random.next(),

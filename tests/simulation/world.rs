@@ -18,7 +18,7 @@ use turnspool::core::{
 };
 use turnspool::mail::{Domain, QueueId};
 use turnspool::queue::notification::{self, allowance::Allowance};
-use turnspool::queue::{self, CoreNumber, Permits, Schedule, Sessions};
+use turnspool::queue::{self, CoreNumber, Hosts, Permits, Schedule, Sessions};
 use turnspool::report::{Ending, Fact};
 use turnspool::route::{
     DeliveryMode, Network, NextHop, Protocol, RelayRules, Routes, RoutesInSmarthostMode, Scope,
@@ -697,6 +697,7 @@ impl World {
             settings: Arc::clone(&self.settings),
             sessions: Arc::new(Sessions::new(100, 100, self.random.next())),
             allowance: Arc::new(Allowance::new(u64::from(self.life))),
+            hosts: Arc::new(Hosts::new(u64::from(self.life))),
             log,
             queue,
             seed: self.random.next(),

@@ -298,6 +298,7 @@ fn core(settings: &Arc<Settings>, log: Log, now: Now) -> DataCore {
         settings: Arc::clone(settings),
         sessions: Arc::new(Sessions::new(100, 100, 5)),
         allowance: Arc::new(Allowance::new(5)),
+        hosts: Arc::new(queue::Hosts::new(5)),
         log,
         queue: Schedule::new(queue_settings, permits, now),
         seed: 13,

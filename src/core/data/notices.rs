@@ -14,9 +14,7 @@ impl DataCore {
                 answer,
                 valid_until,
             } => {
-                let common = &mut self.common;
-                let random = &mut common.random;
-                (common.hosts).resolved(next_hop, answer, valid_until, random);
+                (self.common.hosts).resolved(next_hop, answer, valid_until);
             }
             Notice::SegmentReady { segment } => self.common.segment_ready(segment),
             Notice::SegmentFailed { segment, why } => {

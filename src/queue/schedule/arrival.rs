@@ -29,8 +29,17 @@ pub struct NewRecipient<'a> {
     pub told: Told,
 }
 
-/// A recipient on its way to its share: destination, number, attempts, not before, told.
-pub(super) type Arriving = (DestinationId, RecipientIndex, u16, Option<WallTime>, Told);
+/// A recipient on its way to its share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arriving {
+    destination: DestinationId,
+    /// The closed one in whose place that is.
+    instead_of: Option<DestinationId>,
+    recipient: RecipientIndex,
+    attempts: u16,
+    not_before: Option<WallTime>,
+    told: Told,
+}
 
 impl Schedule {
     /// A committed message with its recipients, each at most once.
@@ -46,15 +55,16 @@ impl Schedule {
         self.begin(now);
         let mut list = std::mem::take(&mut self.scratch);
         for new in recipients {
-            let destination = self.destination(new.next_hop);
-            let destination = self.instead_of(destination).unwrap_or(destination);
-            list.push((
-                destination,
-                new.recipient,
-                new.attempts,
-                new.not_before,
-                new.told,
-            ));
+            let direct = self.destination(new.next_hop);
+            let fallback = self.instead_of(direct);
+            list.push(Arriving {
+                destination: fallback.unwrap_or(direct),
+                instead_of: fallback.map(|_| direct),
+                recipient: new.recipient,
+                attempts: new.attempts,
+                not_before: new.not_before,
+                told: new.told,
+            });
         }
         assert!(
             !list.is_empty(),
@@ -62,10 +72,11 @@ impl Schedule {
             message.facts.queue_id
         );
         if list.len() > 1 {
-            list.sort_unstable_by_key(|(destination, recipient, ..)| (*destination, *recipient));
+            list.sort_unstable_by_key(|new| (new.destination, new.instead_of, new.recipient));
         }
         let slot = self.index.insert(&message.facts);
-        for group in list.chunk_by(|a, b| a.0 == b.0) {
+        let key = |new: &Arriving| (new.destination, new.instead_of);
+        for group in list.chunk_by(|a, b| key(a) == key(b)) {
             self.enqueue_share(slot, group);
         }
         list.clear();
@@ -74,21 +85,26 @@ impl Schedule {
 
     /// One destination of a new message.
     fn enqueue_share(&mut self, message: MessageSlot, group: &[Arriving]) {
-        let id = group[0].0;
+        let Arriving {
+            destination: id,
+            instead_of,
+            ..
+        } = group[0];
         let recipients = match group {
-            [(_, one, ..)] => Recipients::One(*one),
-            many => Recipients::Many(many.iter().map(|(_, recipient, ..)| *recipient).collect()),
+            [one] => Recipients::One(one.recipient),
+            many => Recipients::Many(many.iter().map(|new| new.recipient).collect()),
         };
         // They differ only after recovery; the most tried and the soonest stand for all.
-        let attempts = group.iter().map(|(_, _, attempts, ..)| *attempts).max();
-        let not_before = group.iter().map(|(.., not_before, _)| *not_before).min();
-        let told = group
-            .iter()
-            .fold(Told::NOTHING, |all, (.., told)| all.and(*told));
+        let attempts = group.iter().map(|new| new.attempts).max();
+        let not_before = group.iter().map(|new| new.not_before).min();
+        let told = (group.iter()).fold(Told::NOTHING, |all, new| all.and(new.told));
         let share = self
             .index
             .add_share(message, id, recipients, attempts.unwrap_or(0));
         self.index.share_mut(share).told = told;
+        if let Some(direct) = instead_of {
+            self.detours.add(share, &self.destinations[direct].next_hop);
+        }
         self.admit(share);
         match not_before.flatten() {
             Some(time) if time > self.now.wall => {

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 use spool_format::Location;
 
 use super::expiry::ExpiryReason;
+use super::health::Found;
 use super::link::tally_in;
 use super::pace;
 use super::{
@@ -82,6 +83,8 @@ pub enum ConnectionFailure {
     Resting {
         /// Until the first of them may be tried.
         until: Instant,
+        /// Who found them dead.
+        found: Found,
     },
 }
 
@@ -93,7 +96,7 @@ enum End {
     /// It failed.
     Failed,
     /// Nothing at all, and it is to rest.
-    Resting(Instant),
+    Resting(Instant, Found),
 }
 
 impl Schedule {
@@ -400,6 +403,7 @@ impl Schedule {
                     .index
                     .add_share(message, destination, returned.clone(), attempts);
                 self.index.share_mut(other).told = told;
+                self.detours.inherit(other, slot);
                 self.admit(other);
                 self.put_back(other, returned);
                 self.try_later(slot, again);
@@ -492,7 +496,7 @@ impl Schedule {
             ConnectionFailure::Unusable | ConnectionFailure::Busy => End::Failed,
             ConnectionFailure::Lost if connection.proven => End::Good,
             ConnectionFailure::Lost => End::Failed,
-            ConnectionFailure::Resting { until } => End::Resting(until),
+            ConnectionFailure::Resting { until, found } => End::Resting(until, found),
         };
         self.end_connection(id, end);
     }
@@ -525,8 +529,8 @@ impl Schedule {
         } else {
             end
         };
-        if let End::Resting(until) = end {
-            self.rest(connection.destination, until);
+        if let End::Resting(until, found) = end {
+            self.rest(connection.destination, until, found);
         }
         if end == End::Failed {
             // A message that was tried has its attempt counted; the others are to have
@@ -541,6 +545,11 @@ impl Schedule {
             self.free(cores);
         }
         self.reconsider(connection.destination);
+    }
+
+    /// A connection that was wanted is not to be opened now, through nobody's fault.
+    pub(super) fn give_back(&mut self, id: ConnectionId) {
+        self.end_connection(id, End::Good);
     }
 
     fn connection_mut(&mut self, id: ConnectionId) -> &mut super::Connection {

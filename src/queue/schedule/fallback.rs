@@ -1,5 +1,6 @@
 //! Moving shares to another destination: where the mail of one that is closed goes, if
-//! it has somewhere else to go, and where a route leads that is new.
+//! it has somewhere else to go, and where a route leads that is new. How it comes back is
+//! in [`detour`](super::detour).
 
 use super::Schedule;
 use crate::mail::{QueueId, RecipientIndex};
@@ -34,6 +35,7 @@ impl Schedule {
 
     /// A destination was closed: its mail is moved, if it has somewhere else to go.
     pub(super) fn start_fallback(&mut self, id: DestinationId) {
+        self.start_way_back(id);
         let destination = &self.destinations[id];
         let has_fallback = self.fallback(destination).is_some();
         if has_fallback && destination.shares > 0 && !self.falling_back.contains(&id) {
@@ -68,15 +70,11 @@ impl Schedule {
             self.reconsider(id);
             return true;
         }
+        let from = destination.next_hop.clone();
         let to = self.destination(fallback.as_ref());
         for slot in waiting {
-            let share = self.index.share(slot);
-            // Put off by its sender and never tried (RFC 4865): its time has not come.
-            let not_before =
-                (share.state == ShareState::Deferred && share.attempts == 0).then_some(share.due);
-            self.unlink(slot);
-            self.move_share(slot, to);
-            self.put(slot, not_before);
+            self.send(slot, to);
+            self.detours.add(slot, &from);
         }
         self.reconsider(to);
         true
@@ -134,6 +132,17 @@ impl Schedule {
         }
     }
 
+    /// A share that waits to another destination, where it is tried at once.
+    pub(super) fn send(&mut self, slot: ShareSlot, to: DestinationId) {
+        let share = self.index.share(slot);
+        // Put off by its sender and never tried (RFC 4865): its time has not come.
+        let not_before =
+            (share.state == ShareState::Deferred && share.attempts == 0).then_some(share.due);
+        self.unlink(slot);
+        self.move_share(slot, to);
+        self.put(slot, not_before);
+    }
+
     /// A share that stands nowhere to where it waits.
     fn put(&mut self, slot: ShareSlot, not_before: Option<Instant>) {
         match not_before {
@@ -143,7 +152,8 @@ impl Schedule {
     }
 
     /// From one destination to another. The share stands nowhere, before and after.
-    pub(super) fn move_share(&mut self, slot: ShareSlot, to: DestinationId) {
+    fn move_share(&mut self, slot: ShareSlot, to: DestinationId) {
+        self.detours.remove(slot);
         let share = self.index.share_mut(slot);
         let from = std::mem::replace(&mut share.destination, to);
         let octets = self.index.message_of(slot).octets;

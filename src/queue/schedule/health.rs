@@ -9,6 +9,15 @@ use crate::queue::destination::{CONNECTIONS_FIRST, Gate, Health};
 use crate::queue::index::DestinationId;
 use crate::time::Instant;
 
+/// Who found out that the hosts of a destination are dead.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Found {
+    /// This core, or nobody: they are in use.
+    Here,
+    /// Another core, since this one last looked.
+    Elsewhere,
+}
+
 impl Schedule {
     /// How long something that has failed so often in a row rests, by the policy of a
     /// destination that found out.
@@ -46,17 +55,26 @@ impl Schedule {
             self.outputs
                 .push_back(Output::DestinationOpened { destination: id });
         }
+        self.list_for_way_back(id);
         if let Gate::Released { failures } = &mut self.destinations[id].gate {
             *failures = 0;
         }
     }
 
     /// The hosts of this destination are not to be tried before a time.
-    pub(super) fn rest(&mut self, id: DestinationId, until: Instant) {
+    pub(super) fn rest(&mut self, id: DestinationId, until: Instant, found: Found) {
         let destination = &mut self.destinations[id];
         if destination.connections == 0 {
             destination.health = Health::Closed { until };
+            // Each failure once: the core that has the probe counts its own.
+            let is_news = found == Found::Elsewhere && destination.dead_until != until;
+            if is_news {
+                destination.dead_until = until;
+            }
             self.start_fallback(id);
+            if is_news {
+                self.count_release_failure(id);
+            }
         } else {
             if let Health::Open { allowed } = &mut destination.health {
                 *allowed = destination.connections.min(*allowed).max(1);
@@ -101,6 +119,11 @@ impl Schedule {
             }
         }
         self.start_fallback(id);
+        self.count_release_failure(id);
+    }
+
+    /// A released site could not be reached, whichever core found out.
+    fn count_release_failure(&mut self, id: DestinationId) {
         let destination = &mut self.destinations[id];
         if let Gate::Released { failures } = &mut destination.gate {
             *failures += 1;

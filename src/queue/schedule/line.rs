@@ -9,7 +9,7 @@ use super::{Connection, ConnectionId, ConnectionState, Output, Schedule};
 use crate::queue::destination::Want;
 use crate::queue::index::DestinationId;
 use crate::queue::permits::{CoreSet, DestinationKey, Limit};
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 
 /// Who waits for permits.
 #[derive(Debug, Default)]
@@ -159,6 +159,20 @@ impl Schedule {
         if let Some(connection) = self.connections.get_mut(id.0) {
             connection.state = ConnectionState::Quitting;
             self.outputs.push_back(Output::Quit { connection: id });
+        }
+    }
+
+    /// A session in which all jobs have their outcome is to end by our own will.
+    pub fn leaves(&mut self, now: Now, id: ConnectionId) {
+        self.begin(now);
+        self.forget_idle(id);
+        if let Some(connection) = self.connections.get_mut(id.0)
+            && !matches!(
+                connection.state,
+                ConnectionState::Connecting | ConnectionState::Asked
+            )
+        {
+            connection.state = ConnectionState::Quitting;
         }
     }
 

@@ -86,6 +86,7 @@ impl Schedule {
     /// The end of a share that stands nowhere. Its recipients were reported.
     pub(super) fn end_share(&mut self, slot: ShareSlot) {
         self.clear_clock(slot);
+        self.detours.remove(slot);
         let share = self.index.share(slot);
         assert_eq!(
             share.state,

@@ -57,6 +57,8 @@ enum Event {
     Session(usize, ConnectionId),
     Outcome(usize, ConnectionId, JobId),
     Close(usize, ConnectionId),
+    /// On which core, of which next hop, and whether its hosts are found.
+    Lookup(usize, usize, bool),
     Freed(usize),
     Wanted(usize, Option<DestinationKey>),
     Mood,
@@ -283,6 +285,15 @@ impl World {
                     self.drain(core);
                 }
             }
+            Event::Lookup(core, next_hop, known) => {
+                let next_hop = self.next_hops[next_hop].as_ref();
+                if known {
+                    self.cores[core].hosts_found(self.now, next_hop);
+                } else {
+                    let _ = self.cores[core].hosts_not_found(self.now, next_hop);
+                }
+                self.drain(core);
+            }
             Event::Freed(core) => {
                 self.cores[core].permits_freed(self.now);
                 self.drain(core);
@@ -453,6 +464,7 @@ impl World {
             let how = match self.below(4) {
                 0 => ConnectionFailure::Resting {
                     until: self.now.instant + MINUTE,
+                    found: [Found::Here, Found::Elsewhere][self.below(2) as usize],
                 },
                 _ => ConnectionFailure::Unusable,
             };
@@ -593,6 +605,13 @@ impl World {
                 let next_hop = self.cores[core].next_hop(destination).unwrap().clone();
                 assert!(!self.is_shut(core, &next_hop), "seed {seed}");
                 let next_hop = self.next_hops.iter().position(|n| *n == next_hop).unwrap();
+                // Its hosts are not known, and perhaps cannot be.
+                if self.below(8) == 0 {
+                    self.cores[core].hosts_unknown(self.now, connection);
+                    let known = self.calm || self.below(4) > 0;
+                    self.after(MINUTE, Event::Lookup(core, next_hop, known));
+                    return;
+                }
                 let session = Session {
                     next_hop,
                     jobs: Vec::new(),
@@ -757,6 +776,11 @@ impl Schedule {
         let mut in_flight: HashMap<ShareSlot, usize> = HashMap::new();
         for job in self.jobs.iter() {
             *in_flight.entry(job.share).or_default() += 1;
+        }
+        for (slot, next_hop) in self.detours.iter() {
+            let at = &self.destinations[self.index.share(slot).destination];
+            let fallback = self.policies.mode.fallback(next_hop);
+            assert_eq!(fallback.as_ref(), Some(&at.next_hop));
         }
         let mut shares = 0;
         for (id, d) in self.destinations.iter() {

@@ -1400,6 +1400,7 @@ fn mail_of_a_closed_destination_goes_to_the_smarthost() {
         ConnectionFailure::Unusable,
         ConnectionFailure::Resting {
             until: Instant::START + 2 * HOUR,
+            found: Found::Here,
         },
     ] {
         let mut desk = falls_back();
@@ -1471,6 +1472,86 @@ fn only_a_closed_destination_falls_back() {
     assert_eq!(job.attempts, 1, "attempts are counted on");
 }
 
+/// The smarthost dies with mail: as long as the direct way is closed, too, one message at
+/// a time finds out how it stands there; when it takes mail, all goes back.
+#[test]
+fn the_way_back_from_a_smarthost_that_is_dead() {
+    const MAIL: usize = 300;
+    let how = ConnectionFailure::Unusable;
+    let mut desk = falls_back();
+    for _ in 0..MAIL {
+        desk.enqueue(PLAIN);
+    }
+    let mut connects = desk.poll();
+    let mut next = move |desk: &mut Desk| -> Vec<(ConnectionId, DestinationId)> {
+        let said = std::mem::replace(&mut connects, desk.pass_by(MINUTE));
+        let wanted = said.into_iter().filter_map(|output| match output {
+            Output::Connect {
+                connection,
+                destination,
+            } => Some((connection, destination)),
+            _ => None,
+        });
+        wanted.collect()
+    };
+    // Both ways are tried and closed, each in its time.
+    let (mut direct, mut there) = (0, 0);
+    for _ in 0..600 {
+        for (connection, to) in next(&mut desk) {
+            if Some(to) == smarthost(&desk) {
+                there += 1;
+            } else {
+                direct += 1;
+                let waiting = shares_at(&desk, to);
+                assert!(there == 0 || waiting <= 1, "{waiting} wait for a probe");
+            }
+            desk.schedule.connection_failed(desk.now, connection, how);
+        }
+    }
+    assert!(direct > 4 && there > 4, "{direct} {there}");
+    let id = smarthost(&desk).expect("its mail went there");
+    assert!(shares_at(&desk, id) >= MAIL - 1);
+    assert_eq!(desk.schedule.detours.iter().count(), shares_at(&desk, id));
+    // The direct way is open again.
+    let mut delivered = 0;
+    for _ in 0..600 {
+        for (connection, to) in next(&mut desk) {
+            if to == id {
+                desk.schedule.connection_failed(desk.now, connection, how);
+                continue;
+            }
+            while let Take::Job(job) = desk.schedule.take(desk.now, connection) {
+                desk.ends(&job, RecipientOutcome::Delivered);
+                delivered += 1;
+            }
+            desk.schedule.connection_closed(desk.now, connection);
+        }
+    }
+    assert_eq!(delivered, MAIL);
+    assert_eq!(desk.schedule.detours.iter().count(), 0);
+}
+
+/// While the smarthost takes mail, what went there stays there.
+#[test]
+fn no_way_back_from_a_smarthost_that_works() {
+    let mut desk = falls_back();
+    for _ in 0..10 {
+        desk.enqueue(PLAIN);
+    }
+    for connection in desk.connects() {
+        let how = ConnectionFailure::Unusable;
+        desk.schedule.connection_failed(desk.now, connection, how);
+    }
+    desk.poll();
+    let id = smarthost(&desk).expect("its mail went there");
+    desk.pass_by(3 * HOUR);
+    assert_eq!(shares_at(&desk, id), 10);
+    // The direct way works for new mail, which does not bring the other back.
+    desk.enqueue(PLAIN);
+    desk.pass_by(MINUTE);
+    assert_eq!(shares_at(&desk, id), 10);
+}
+
 #[test]
 fn what_its_sender_put_off_waits_for_its_time_there_too() {
     let mut desk = falls_back();
@@ -1511,10 +1592,49 @@ fn a_destination_rests_with_its_hosts_and_no_failure_is_counted() {
             }
         );
         let until = desk.now.instant + 7 * MINUTE;
-        let how = ConnectionFailure::Resting { until };
+        let how = ConnectionFailure::Resting {
+            until,
+            found: Found::Here,
+        };
         desk.schedule.connection_failed(desk.now, connection, how);
         let said = desk.poll();
         assert_eq!(said, [], "neither a failure nor the end of its mail");
+    }
+}
+
+/// Of a release the failures that other cores have found out count, too, each once: they
+/// have the probes.
+#[test]
+fn a_release_ends_whichever_core_finds_out() {
+    let mut desk = Desk::new(20, policy(5));
+    let queue_id = desk.enqueue(Mail {
+        to: &["held.example"],
+        ..PLAIN
+    });
+    let next_hop = to("held.example");
+    let selection = Selection::NextHop(next_hop.as_ref());
+    assert!(desk.schedule.index().get(queue_id).is_some());
+    desk.schedule.release(desk.now, selection);
+    let ended = |said: &[Output]| {
+        let is_end = |o: &Output| matches!(o, Output::ReleaseEnded { .. });
+        said.iter().any(is_end)
+    };
+    for failure in 1..=3 {
+        // The same news twice.
+        let until = desk.now.instant + 2 * MINUTE;
+        for again in 0..2 {
+            let (_, connection) = desk.wait_for_connection();
+            let how = ConnectionFailure::Resting {
+                until,
+                found: Found::Elsewhere,
+            };
+            desk.schedule.connection_failed(desk.now, connection, how);
+            let said: Vec<_> = std::iter::from_fn(|| desk.schedule.poll()).collect();
+            assert_eq!(ended(&said), failure == 3, "failure {failure}.{again}");
+            if failure == 3 {
+                return;
+            }
+        }
     }
 }
 

@@ -362,6 +362,12 @@ pub enum Unfit {
 }
 
 impl Unfit {
+    /// Whether another host of the same next hop may take it.
+    #[must_use]
+    pub const fn is_of_host(self) -> bool {
+        !matches!(self, Self::TooLate)
+    }
+
     /// RFC 3463 and the IANA registry; class 5.
     #[must_use]
     pub const fn status(self) -> Enhanced {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::fault::RecipientOutcome;
+use super::fault::{Cause, RecipientOutcome, Unfit};
 use crate::mail::{BodyForm, Recipient, RecipientIndex, Sender};
 
 /// The core's name for a job. Opaque here.
@@ -115,6 +115,20 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Why the whole message cannot go to this host, if that is so and another host may
+    /// do better.
+    #[must_use]
+    pub fn unfit_host(&self) -> Option<Unfit> {
+        let unfit = |outcome: &RecipientOutcome| match outcome {
+            RecipientOutcome::Failed(Cause::Unfit(unfit)) if unfit.is_of_host() => Some(*unfit),
+            _ => None,
+        };
+        let mut all = self.recipients.iter().map(|(_, outcome)| unfit(outcome));
+        let first = all.next().flatten()?;
+        (self.remaining == Remaining::None && all.all(|other| other == Some(first)))
+            .then_some(first)
+    }
+
     /// Whether some recipient has the message, and the job is over.
     #[must_use]
     pub fn is_delivered(&self) -> bool {
