@@ -174,6 +174,7 @@ fn session(
         session.offers.future_release = Some(future_release);
     }
     session.offers.etrn = !customers.is_empty();
+    session.offers.flight = true;
     session.offers.start_tls = listener.tls == ListenerTls::StartTls;
     session
 }

@@ -9,13 +9,15 @@
 //! The side that hands mail over: [`client`] is the session, of SMTP and LMTP; what
 //! it reads is in [`answer`].
 //!
-//! Both authenticate with what is in [`auth`].
+//! Both authenticate with what is in [`auth`]. What is done between two of our own nodes
+//! only is in [`flight`].
 //! [`turn`] makes the one out of the other, when a customer calls for its mail.
 
 pub mod answer;
 pub mod auth;
 pub mod client;
 pub mod etrn;
+pub mod flight;
 mod parameter;
 pub mod reply;
 pub mod server;

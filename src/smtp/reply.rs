@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use crate::mail::{Domain, QueueId};
 use crate::smtp::auth::Mechanisms;
+use crate::smtp::flight;
 use crate::smtp::settings::{Role, Settings};
 use crate::time::WallTime;
 
@@ -190,6 +191,12 @@ pub(crate) fn write_extensions(
     if let Some(transactions_max) = settings.transactions_max {
         out.extend_from_slice(b" MAILMAX=");
         push_decimal(out, u64::from(transactions_max));
+    }
+    if settings.offers.flight {
+        out.extend_from_slice(b"\r\n250-");
+        out.extend_from_slice(flight::KEYWORD.as_bytes());
+        out.push(b' ');
+        push_decimal(out, flight::OCTETS);
     }
     if settings.offers.start_tls && tls == Tls::Absent {
         out.extend_from_slice(b"\r\n250-STARTTLS");

@@ -104,6 +104,8 @@ pub struct Offers {
     pub mt_priority: bool,
     /// DELIVERBY (RFC 2852), with the least time that makes sense here.
     pub deliver_by: Option<Duration>,
+    /// [Flights](crate::smtp::flight), to whoever can make them.
+    pub flight: bool,
     /// FUTURERELEASE (RFC 4865), with the longest time that mail may wait here. For
     /// submission only (§4).
     pub future_release: Option<Duration>,

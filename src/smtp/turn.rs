@@ -163,6 +163,7 @@ impl FromProvider {
             offers: Offers {
                 start_tls: false,
                 auth: None,
+                flight: true,
                 ..settings.offers
             },
             ..settings.clone()

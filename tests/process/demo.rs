@@ -75,6 +75,26 @@ fn by_atrn() {
     assert_nothing_left(&directory);
 }
 
+/// Several messages are on the way at once: not one round trip for each.
+#[test]
+fn by_atrn_in_few_round_trips() {
+    let line = [
+        "--messages=60",
+        "--sent=1",
+        "--size=2000",
+        "--round-trip=100ms",
+    ];
+    let (mut command, directory) =
+        demo(&[&line[..], &["--bandwidth=10000000", "--json", "--by=atrn"]].concat());
+    let output = command.output().expect("it runs");
+    assert_done(&output);
+    let summary: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    assert_eq!(summary["messages_received"], 60, "{summary}");
+    let round_trips = summary["round_trips"].as_u64().expect("a number");
+    assert!(round_trips < 45, "{summary}");
+    assert_nothing_left(&directory);
+}
+
 #[test]
 fn its_summary_is_json() {
     let (mut command, directory) = demo(&[QUICK, &["--json", "--size=10000"]].concat());

@@ -44,6 +44,7 @@ pub(crate) struct Offers {
     pub(crate) ehlo: bool,
     pub(crate) pipelining: bool,
     pub(crate) chunking: bool,
+    pub(crate) flight: bool,
     pub(crate) eight_bit: bool,
     pub(crate) dsn: bool,
     pub(crate) size: bool,
@@ -206,6 +207,7 @@ impl Server {
         let extensions = [
             (offers.pipelining, "PIPELINING"),
             (offers.chunking, "CHUNKING"),
+            (offers.flight, "X-FLIGHT 20000"),
             (offers.eight_bit, "8BITMIME"),
             (offers.dsn, "DSN"),
             (offers.size, "SIZE 100000000"),

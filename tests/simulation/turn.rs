@@ -118,6 +118,9 @@ struct Site {
     rcpt: String,
     pipelining: bool,
     chunking: bool,
+    flight: bool,
+    /// RFC 3030 §2: a BDAT failed, and nothing but RSET may come.
+    must_reset: bool,
     /// Says "later" to one message in so many.
     refuses_in: u64,
     /// Talks behind ATRN.
@@ -263,6 +266,8 @@ impl Site {
             rcpt: String::new(),
             pipelining: random.one_in(2),
             chunking: random.one_in(2),
+            flight: random.one_in(2),
+            must_reset: false,
             refuses_in: 0,
             hasty: false,
             acknowledged: Vec::new(),
@@ -327,7 +332,18 @@ impl Site {
                 if self.chunking {
                     reply += "250-CHUNKING\r\n";
                 }
+                if self.flight {
+                    reply += "250-X-FLIGHT 20000\r\n";
+                }
                 reply + "250 8BITMIME\r\n"
+            }
+            "RSET" => {
+                self.must_reset = false;
+                "250 ok\r\n".to_owned()
+            }
+            "MAIL" => {
+                assert!(!self.must_reset, "MAIL behind a BDAT that failed");
+                "250 ok\r\n".to_owned()
             }
             "RCPT" => {
                 self.rcpt = line.to_owned();
@@ -802,6 +818,7 @@ impl World {
         let Peer::Site(site) = &mut self.wires[number].peer else {
             return None;
         };
+        let was_chunk = matches!(site.at, At::Chunk(_));
         site.at = At::Serving;
         let (customer, domain) = self.sent[token];
         assert_eq!(
@@ -814,6 +831,7 @@ impl World {
             "{domain} was not asked for"
         );
         if self.random.one_in(site.refuses_in) {
+            site.must_reset = was_chunk;
             return Some("451 not now\r\n".to_owned());
         }
         let reply = "250 taken\r\n".to_owned();

@@ -331,6 +331,7 @@ impl World {
                     ehlo: one(9),
                     pipelining: one(7),
                     chunking: one(5),
+                    flight: one(2),
                     eight_bit: one(8),
                     dsn: one(5),
                     size: one(5),

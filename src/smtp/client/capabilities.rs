@@ -4,10 +4,11 @@
 //! passed over; a keyword whose parameter makes no sense counts as not offered,
 //! but for SIZE and LIMITS, where only the broken part is passed over.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use crate::smtp::answer::Answer;
 use crate::smtp::auth::{Mechanism, Mechanisms};
+use crate::smtp::flight;
 
 /// Whether SIZE was offered, and with which limit (RFC 1870 §3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -57,6 +58,9 @@ pub struct Capabilities {
     pub deliver_by: bool,
     /// RFC 8689.
     pub require_tls: bool,
+    /// X-FLIGHT: several contents may be on their way, with so many octets in all. Not in
+    /// an RFC (see [`flight`](crate::smtp::flight)).
+    pub flight: Option<NonZeroU64>,
     /// RFC 9422.
     pub limits: Limits,
     /// RFC 4954.
@@ -112,6 +116,8 @@ impl Capabilities {
             self.deliver_by = true;
         } else if is("REQUIRETLS") {
             self.require_tls = true;
+        } else if is(flight::KEYWORD) {
+            self.flight = words.next().and_then(decimal).and_then(NonZeroU64::new);
         } else if is("LIMITS") {
             words.for_each(|word| self.limits.take(word));
         } else if is("AUTH") {
@@ -203,6 +209,21 @@ mod tests {
                 ..nothing.clone()
             },
         );
+        for (said, flight) in [
+            ("X-FLIGHT 65536", NonZeroU64::new(65_536)),
+            ("x-flight 1", NonZeroU64::new(1)),
+            ("X-FLIGHT", None),
+            ("X-FLIGHT 0", None),
+            ("X-FLIGHT many", None),
+        ] {
+            check(
+                &format!("250-mx\n250 {said}\n"),
+                &Capabilities {
+                    flight,
+                    ..nothing.clone()
+                },
+            );
+        }
         for auth in ["AUTH PLAIN GSSAPI login", "AUTH=PLAIN LOGIN"] {
             check(
                 &format!("250-mx\n250 {auth}\n"),

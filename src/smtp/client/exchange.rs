@@ -8,7 +8,8 @@
 //!   The content and all that follows it begin the next group, so that with a job at
 //!   hand the steady state is {content, MAIL, RCPT, DATA}: one round trip a message;
 //! - BDAT goes with its content as soon as the answers to RCPT are in, and before them
-//!   while the settings allow so many octets to go blind;
+//!   while the settings allow so many octets to go blind; to a peer that offers
+//!   [flights](crate::smtp::flight) while contents before it are not answered, too;
 //! - MAIL behind a BDAT that is not answered, or after anything that leaves the
 //!   peer in a transaction, is preceded by RSET, since a failed BDAT leaves an
 //!   indeterminate state (RFC 3030 §2).
@@ -361,8 +362,16 @@ impl Exchange {
         let contents = self.queue.iter().filter(|t| t.end.is_some()).count();
         let blind_bytes: u64 = self.queue.iter().map(|t| t.blind_bytes).sum();
         let octets = open_job(&self.jobs, newest.job).body.octets;
-        contents < settings.blind_contents_max.get() as usize
-            && blind_bytes.saturating_add(octets) <= settings.blind_bytes_max
+        let (contents_max, bytes_max) = match self.peer.flight {
+            Some(taken) => (
+                settings.flight_contents_max,
+                settings.flight_bytes_max.min(taken.get()),
+            ),
+            None => (settings.blind_contents_max, settings.blind_bytes_max),
+        };
+        contents < contents_max.get() as usize
+            && octets <= settings.blind_bytes_max
+            && blind_bytes.saturating_add(octets) <= bytes_max
     }
 
     /// QUIT rides behind the last content, but not before it is known that no
@@ -379,9 +388,12 @@ impl Exchange {
         }
     }
 
-    /// True if the answer says that a content arrived which has not left yet.
+    /// True if the answer says that a content arrived which has not left yet. Of a flight
+    /// we hear only when all of it has left, and the first are answered before: a peer that
+    /// offers flights is believed.
     pub(super) fn is_too_early(&self, answer: &Answer<'_>, wire: &Wire) -> bool {
         self.expected.front() == Some(&Expected::End)
+            && self.peer.flight.is_none()
             && answer.code.class() == Class::Positive
             && self
                 .queue

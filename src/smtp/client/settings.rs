@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use super::stage::Timeouts;
 use crate::mail::Domain;
+use crate::smtp::flight;
 
 /// Which protocol is spoken. They differ in the hello and in who answers the end
 /// of data: SMTP once, LMTP (RFC 2033) once for each accepted recipient.
@@ -85,9 +86,13 @@ pub struct Settings {
     /// round trip of the link. Zero switches it off.
     pub blind_bytes_max: u64,
     /// Most contents sent by BDAT and not yet answered, before another is sent
-    /// blind. 1 keeps to the letter of RFC 2920 and 3030. More is a flight, for
-    /// our own nodes and for peers known to be good at it.
+    /// blind. 1 keeps to the letter of RFC 2920 and 3030.
     pub blind_contents_max: NonZeroU32,
+    /// The same to a peer that offers [flights](crate::smtp::flight).
+    pub flight_contents_max: NonZeroU32,
+    /// Most octets of contents before the replies to RCPT to such a peer, which may ask
+    /// for less. None of those contents is larger than [`Settings::blind_bytes_max`].
+    pub flight_bytes_max: u64,
     /// The next job is asked for while at most so many octets have not left. What
     /// is bound to a slow connection cannot go over another one.
     pub ahead_bytes_max: u64,
@@ -101,6 +106,9 @@ impl Settings {
     /// What suits a host that is not known.
     #[must_use]
     pub fn new(hello_name: Domain) -> Self {
+        /// As many as the line holds where messages are of 2 KiB; and so many may come
+        /// twice when it breaks.
+        const FLIGHT: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
         const HUNDRED: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
         Self {
             purpose: Purpose::Deliver,
@@ -113,6 +121,8 @@ impl Settings {
             recipients_max: HUNDRED,
             blind_bytes_max: 32 * 1024,
             blind_contents_max: NonZeroU32::MIN,
+            flight_contents_max: FLIGHT,
+            flight_bytes_max: flight::OCTETS,
             ahead_bytes_max: 64 * 1024,
             transactions_max: None,
             timeouts: Timeouts::default(),

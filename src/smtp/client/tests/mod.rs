@@ -51,6 +51,8 @@ struct Core {
     closed: bool,
     /// Everything that was sent.
     wire: String,
+    /// The same, by what was sent at once.
+    sends: Vec<String>,
 }
 
 impl Core {
@@ -66,6 +68,7 @@ impl Core {
             failed: None,
             closed: false,
             wire: String::new(),
+            sends: Vec::new(),
         }
     }
 
@@ -108,12 +111,15 @@ impl Core {
                 self.wire
             );
         }
+        let mut text = String::new();
         for piece in &sends {
             match piece {
-                Piece::Octets(octets) => self.wire += std::str::from_utf8(octets).unwrap(),
-                Piece::Body { job, range, .. } => self.wire += &format!("<{job:?} {range:?}>"),
+                Piece::Octets(octets) => text += std::str::from_utf8(octets).unwrap(),
+                Piece::Body { job, range, .. } => text += &format!("<{job:?} {range:?}>"),
             }
         }
+        self.wire += &text;
+        self.sends.push(text);
         sends
     }
 

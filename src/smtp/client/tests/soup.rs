@@ -62,6 +62,7 @@ fn any_settings(random: &mut Random) -> Settings {
     settings.recipients_max = random.pick(&[1, 2, 3, 100]).try_into().unwrap();
     settings.blind_bytes_max = random.pick(&[0, 600, 100_000]);
     settings.blind_contents_max = random.pick(&[1, 1, 2, 5]).try_into().unwrap();
+    settings.flight_contents_max = random.pick(&[1, 2, 60]).try_into().unwrap();
     settings.ahead_bytes_max = random.pick(&[0, 1000, 100_000]);
     settings.transactions_max = random.pick(&[None, None, 1.try_into().ok(), 3.try_into().ok()]);
     settings
@@ -81,11 +82,12 @@ fn any_jobs(random: &mut Random) -> Vec<Job> {
         .collect()
 }
 
-const OFFERS: [&[&str]; 6] = [
+const OFFERS: [&[&str]; 7] = [
     &[],
     &["PIPELINING"],
     &["PIPELINING", "CHUNKING"],
     &["CHUNKING", "SIZE 1000"],
+    &["PIPELINING", "CHUNKING", "X-FLIGHT 100000"],
     &["PIPELINING", "CHUNKING", "LIMITS RCPTMAX=2 MAILMAX=4"],
     &["PIPELINING", "LIMITS RCPTDOMAINMAX=1", "DSN"],
 ];

@@ -14,6 +14,8 @@ enum Mode {
     Pipelined,
     /// BDAT in the first group.
     Blind,
+    /// The second message too, before the first is answered.
+    Flight,
     /// BDAT behind the replies to RCPT.
     Bdat,
     Lmtp,
@@ -30,10 +32,11 @@ enum Fate {
     Kept,
 }
 
-const MODES: [Mode; 5] = [
+const MODES: [Mode; 6] = [
     Mode::LockStep,
     Mode::Pipelined,
     Mode::Blind,
+    Mode::Flight,
     Mode::Bdat,
     Mode::Lmtp,
 ];
@@ -56,6 +59,10 @@ fn run(mode: Mode, stage: Stage, nth: u32, fault: Fault) -> (Vec<Fate>, bool) {
         Mode::LockStep => (&[], BodyForm::Stuffed),
         Mode::Pipelined | Mode::Lmtp => (&["PIPELINING"], BodyForm::Stuffed),
         Mode::Blind | Mode::Bdat => (&["PIPELINING", "CHUNKING"], BodyForm::Plain),
+        Mode::Flight => (
+            &["PIPELINING", "CHUNKING", "X-FLIGHT 100000"],
+            BodyForm::Plain,
+        ),
     };
     if mode == Mode::Bdat {
         settings.blind_bytes_max = 0;
@@ -109,7 +116,7 @@ fn expected(mode: Mode, stage: Stage, fault: Fault) -> ([Fate; 2], bool) {
     }
     let fate = judge(fault);
     // When the session ends: all was sent already, and it may have been taken.
-    let sent = stage == Stage::End || mode == Mode::Blind;
+    let sent = stage == Stage::End || matches!(mode, Mode::Blind | Mode::Flight);
     let open = match fault {
         Fault::Code(421) => Deferred,
         _ if sent => Unknown,
@@ -129,7 +136,7 @@ fn every_class_at_every_command() {
     let mut cells = 0;
     for mode in MODES {
         for stage in [Stage::Mail, Stage::Rcpt, Stage::Data, Stage::End] {
-            if stage == Stage::Data && matches!(mode, Mode::Blind | Mode::Bdat) {
+            if stage == Stage::Data && matches!(mode, Mode::Blind | Mode::Flight | Mode::Bdat) {
                 continue;
             }
             for fault in FAULTS {
@@ -142,6 +149,8 @@ fn every_class_at_every_command() {
                 let second = match (fails, fates[2]) {
                     (false, _) => Fate::Delivered,
                     (true, Fate::Kept) => Fate::Kept,
+                    // It was in the air, too.
+                    (true, _) if mode == Mode::Flight => first[0],
                     (true, _) => Fate::Deferred,
                 };
                 assert_eq!(fates[2..], [second; 2], "{cell}");
@@ -149,7 +158,7 @@ fn every_class_at_every_command() {
             }
         }
     }
-    assert_eq!(cells, 9 * (5 * 4 - 2));
+    assert_eq!(cells, 9 * (6 * 4 - 3));
 }
 
 #[test]
@@ -230,4 +239,34 @@ fn reset_must_succeed() {
             RecipientOutcome::Failed(_)
         ));
     }
+}
+
+/// Ten messages in one breath: each but the first behind RSET, and the replies do not
+/// matter for what goes out. With a limit on octets or contents it stops there.
+#[test]
+fn a_flight_takes_off_at_once() {
+    let check = |offered: &'static [&'static str], octets: u64, contents: u32, expected: usize| {
+        let mut settings = settings();
+        settings.flight_contents_max = contents.try_into().unwrap();
+        settings.ahead_bytes_max = u64::MAX;
+        settings.flight_bytes_max = u64::MAX;
+        let mut server = Server::new(Protocol::Smtp, offered, |_, _| None);
+        let jobs = (1..=10).map(|id| job(id, 1, BodyForm::Plain, octets));
+        let mut core = Core::new(settings, jobs);
+        core.play(&mut server, |length| length);
+        assert_eq!(core.failed, None);
+        assert_eq!(core.outcomes.len(), 10);
+        // The first send that has a content is the first of the flight.
+        let flight = core.sends.iter().find(|send| send.contains("BDAT"));
+        let flight = flight.expect("a content was sent");
+        assert_eq!(flight.matches("BDAT").count(), expected, "{flight}");
+        assert_eq!(flight.matches("RSET").count(), expected.min(9), "{flight}");
+    };
+    let offered: &[&str] = &["PIPELINING", "CHUNKING", "X-FLIGHT 100000"];
+    check(offered, 2000, 60, 10);
+    check(offered, 2000, 3, 3);
+    check(offered, 30_000, 60, 3);
+    // Too large to be sent before it is known whether anybody wants it.
+    check(offered, 40_000, 60, 1);
+    check(&["PIPELINING", "CHUNKING"], 2000, 60, 1);
 }
