@@ -314,6 +314,22 @@ pub enum Fact {
         /// How many entries it has.
         entries: usize,
     },
+    /// The operator holds or releases all mail for a next hop.
+    QueueSteered {
+        /// Which.
+        next_hop: String,
+        /// What is done with it.
+        what: &'static str,
+        /// What waits there, on this core.
+        messages: u64,
+    },
+    /// The web page is served.
+    WebPage {
+        /// Where.
+        address: SocketAddr,
+        /// Where its token is.
+        token_file: String,
+    },
     /// Something happened to a link.
     Link {
         /// Which.
@@ -561,6 +577,20 @@ impl fmt::Display for Fact {
                 f,
                 "recipients of {customer} loaded: {entries} {}",
                 if *entries == 1 { "entry" } else { "entries" }
+            ),
+            Self::QueueSteered {
+                next_hop,
+                what,
+                messages,
+            } => write!(f, "{}: {what}, {messages} messages", Escaped(next_hop)),
+            Self::WebPage {
+                address,
+                token_file,
+            } => write!(
+                f,
+                "the web page is at http://{address}/; its token is in {}, `turnspool web` \
+                 prints both",
+                Escaped(token_file)
             ),
             Self::Link { link, fact } => write!(f, "link {}: {fact}", Escaped(link)),
             Self::Trouble { what } => write!(f, "{}", Escaped(what)),

@@ -24,7 +24,9 @@ mod serve;
 mod spool;
 mod status;
 mod text;
+mod top;
 mod user;
+mod web;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -48,7 +50,7 @@ struct CommandLine {
 }
 
 /// What every command takes.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Global {
     /// The configuration file. Without one: a safe relay on 127.0.0.1:2525
     #[arg(long, global = true, value_name = "FILE")]
@@ -89,6 +91,10 @@ enum Command {
     Dns(dns::DnsCommand),
     /// Prints counters and states of the running server
     Status(status::Status),
+    /// Shows what the running server is doing, and steers it, in this terminal
+    Top(top::Top),
+    /// Prints the address of the web page, with its token
+    Web(web::Web),
     /// Changes what the running server writes to its log
     #[command(subcommand)]
     Log(log::Log),
@@ -226,6 +232,8 @@ impl Command {
             Self::Link(command) => command.run(global, out),
             Self::Dns(command) => command.run(global, out),
             Self::Status(command) => command.run(global, out),
+            Self::Top(command) => command.run(global),
+            Self::Web(command) => command.run(global, out),
             Self::Log(command) => command.run(global, out),
             Self::User(command) => command.run(global.json, out),
             Self::Spool(command) => command.run(global, out),

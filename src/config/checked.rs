@@ -4,7 +4,7 @@
 //! integrating code turns these values into the settings of each module.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::addresses::NextHop;
@@ -260,6 +260,37 @@ pub struct Route {
 pub struct Admin {
     /// The Unix socket, mode 0600.
     pub socket: PathBuf,
+    /// The web page, if there is one.
+    pub web: Option<Web>,
+}
+
+/// The web page.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Web {
+    /// Where it is served.
+    pub address: SocketAddr,
+    /// Who may act.
+    pub token: WebToken,
+}
+
+/// Where the token of the web page is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WebToken {
+    /// In the operator's file.
+    Written(SecretFile),
+    /// In a file that the server makes.
+    Generated(PathBuf),
+}
+
+impl WebToken {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Written(file) => file.path(),
+            Self::Generated(path) => path,
+        }
+    }
 }
 
 /// See `[log]`.
@@ -308,6 +339,9 @@ const SUBMISSIONS_PORT: u16 = 465;
 /// The name of the admin socket in the spool's directory.
 pub const ADMIN_SOCKET_NAME: &str = "admin.sock";
 
+/// The name of the web page's token in the spool's directory.
+pub const WEB_TOKEN_NAME: &str = "web-token";
+
 /// The spool is mapped; a piece of a page at the end of a segment is of no use.
 const PAGE_BYTES: u64 = 4096;
 
@@ -326,6 +360,16 @@ pub(super) fn admin_socket(file: &File, surroundings: &Surroundings) -> PathBuf 
         Some(written) => written.clone(),
         None => spool_directory(file, surroundings).join(ADMIN_SOCKET_NAME),
     }
+}
+
+/// The web page.
+fn web(file: &File, surroundings: &Surroundings) -> Option<Web> {
+    let address = (*file.admin.web)?;
+    let token = match &*file.admin.web_token_file {
+        Some(written) => WebToken::Written(SecretFile::new(written, surroundings)),
+        None => WebToken::Generated(spool_directory(file, surroundings).join(WEB_TOKEN_NAME)),
+    };
+    Some(Web { address, token })
 }
 
 /// From a file in which every check has passed.
@@ -412,6 +456,7 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
         schedule: file.schedule.iter().map(site::appointment).collect(),
         admin: Admin {
             socket: admin_socket(file, surroundings),
+            web: web(file, surroundings),
         },
         log: log(&file.log),
     }

@@ -43,7 +43,7 @@ pub use checked::{
     DeliveryMode, Dns, DomainMailbox, Driver, LISTENER_DEFAULT, Limits, Link, ListenWhen, Listener,
     ListenerRole, ListenerTls, Log, LogDetail, LogFormat, LogTarget, Login, Mailbox, Means,
     Process, Provider, Relay, Retry, Route, SPOOL_DIRECTORY_DEFAULT, Smarthost, SmarthostLogin,
-    SmarthostTls, Spool, Tls, WakeUp, Whose,
+    SmarthostTls, Spool, Tls, WEB_TOKEN_NAME, WakeUp, Web, WebToken, Whose,
 };
 
 use reader::{Preset, Reader, Table};

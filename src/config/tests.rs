@@ -481,6 +481,12 @@ fn contradictions() {
         "half of",
         "size_max",
     );
+    check(
+        "[admin]\nweb = \"0.0.0.0:8025\"",
+        "2:7: admin.web",
+        "others can reach",
+        "web_token_file",
+    );
     let long = format!("[spool]\ndirectory = \"/{}\"", "a".repeat(107));
     check(&long, "2:13: admin.socket", "too long", "shorter");
 }

@@ -32,7 +32,6 @@ const fn row(option: &'static str, value: &'static str, instead: &'static str) -
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    row("admin.web", ANY, "use the commands `turnspool queue` and the admin socket"),
     row("log.to", "journald", "write \"stderr\": under systemd that is the journal"),
 ];
 

@@ -25,10 +25,15 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 mod link;
+mod live;
 mod text;
 
 pub use self::collecting::{Collect, CollectOutcome, Collected};
 pub use link::{BudgetStatus, LinkCommand, LinkHistory, LinkPlan, LinkStatus, Links};
+pub use live::{
+    Amount, CUSTOMERS_SHOWN_MAX, CustomerAmount, EVENTS_SHOWN_MAX, Event, Live, OUTINGS_SHOWN_MAX,
+    QUEUES_SHOWN_MAX, Queue, QueueClass, QueueGate, Readiness, Sessions,
+};
 pub use text::{Date, SenderIs, Text};
 
 use crate::mail::{Address, Domain, QueueId};
@@ -110,6 +115,13 @@ pub enum Command {
     Release {
         /// The customer's name; if there is none, a domain.
         name: String,
+    },
+    /// Holds or releases all mail for a next hop. Answered by [`Response::Released`].
+    QueueSteer {
+        /// Its name, as in [`Queue::next_hop`].
+        next_hop: String,
+        /// Which of the two.
+        change: Change,
     },
     /// Counters and states. Answered by [`Response::Status`].
     Status,
@@ -387,6 +399,9 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// States by their stable names: `spool.log` → `open`.
     pub states: BTreeMap<String, String>,
+    /// What it is doing now. Not there from a server of an older version.
+    #[serde(default)]
+    pub live: Live,
 }
 
 /// Which components write more detail.
@@ -758,6 +773,11 @@ mod tests {
                 started: Date(WallTime::EPOCH),
                 counters: BTreeMap::from([("commits".to_owned(), 7)]),
                 states: BTreeMap::new(),
+                live: Live {
+                    disk_free_octets: Some(5),
+                    classes: BTreeMap::from([(QueueClass::Mx, Amount::default())]),
+                    ..Live::default()
+                },
             }),
             Response::DeadHosts(DeadHosts {
                 hosts: vec![DeadHost {

@@ -17,6 +17,7 @@ use crate::core::counters::Counters;
 use crate::core::delivery::Candidates;
 use crate::core::fetching::Fetch;
 use crate::core::hosts::HostCache;
+use crate::core::latency::Latency;
 use crate::core::lending::Lending;
 use crate::core::maildir::Writings;
 use crate::core::notifying::{Debts, Telling};
@@ -81,6 +82,10 @@ pub(super) struct Common {
     pub(super) rerouting: Option<Rerouting>,
     pub(super) lending: Lending,
     pub(super) counters: Counters,
+    /// When the write that is under way began.
+    pub(super) write_began: Instant,
+    pub(super) commit_latency: Latency,
+    pub(super) acceptance_latency: Latency,
     pub(super) operations: VecDeque<Operation>,
     /// Receptions that wait for the log to take octets again.
     pub(super) stalled: Vec<ConnectionId>,
@@ -192,6 +197,9 @@ impl Common {
             rerouting: None,
             lending: Lending::default(),
             counters: Counters::default(),
+            write_began: Instant::START,
+            commit_latency: Latency::default(),
+            acceptance_latency: Latency::default(),
             operations: VecDeque::new(),
             stalled: Vec::new(),
             deliveries: HashMap::new(),
@@ -409,7 +417,7 @@ impl Common {
         }
     }
 
-    fn tell_cores(&mut self, cores: CoreSet, notice: &Notice) {
+    pub(super) fn tell_cores(&mut self, cores: CoreSet, notice: &Notice) {
         for number in 0..self.settings.data_cores {
             let core = CoreId(number);
             if core != self.id && cores.contains(CoreNumber(number)) {

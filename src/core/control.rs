@@ -95,6 +95,7 @@ pub struct ControlCore {
     reloading: Vec<AdminRequestId>,
     desk: Desk,
     measure_at: Instant,
+    disk_free_octets: Option<u64>,
     online: Online,
     computing: Computing,
     guessers: Guessers,
@@ -128,6 +129,7 @@ impl ControlCore {
             reloading: Vec::new(),
             desk,
             measure_at: Instant::START,
+            disk_free_octets: None,
             online,
             computing: Computing::default(),
             guessers: Guessers::default(),
@@ -227,6 +229,7 @@ impl ControlCore {
                 self.operations.extend(reports);
             }
             ControlCompletion::DiskSpace { free_bytes } => {
+                self.disk_free_octets = Some(free_bytes);
                 self.tell_all(&Notice::DiskSpace { free_bytes });
             }
             ControlCompletion::CollectingPrepared { run, result } => {
@@ -345,7 +348,7 @@ impl ControlCore {
             ControlNotice::Outbound { core, number, work } => {
                 self.online.outbound(now, core, number, work);
             }
-            ControlNotice::AdminAnswer { request, response } => self.part(request, response),
+            ControlNotice::AdminAnswer { request, response } => self.part(now, request, response),
             ControlNotice::TurnWanted { .. }
             | ControlNotice::Held { .. }
             | ControlNotice::TurnOver { .. } => unreachable!("they are for `turns`"),
@@ -497,7 +500,7 @@ impl ControlCore {
             .map(|(&r, _)| r)
             .collect();
         for request in late {
-            self.answer(request);
+            self.answer(now, request);
         }
         self.turns.timer(now.instant);
         for tell in self.turns.take() {

@@ -58,6 +58,10 @@ counters! {
     flushes,
     /// Connections opened for delivery.
     connections_out,
+    /// Messages of which the next hop took at least one recipient.
+    messages_delivered,
+    /// Octets of bodies of those.
+    octets_delivered,
     /// Recipients that the next hop took.
     recipients_delivered,
     /// Attempts that ended with "later".

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::core::admin::Sessions;
 use crate::core::collection::{self, Collection};
 use crate::core::common::{Call, Common, Settled, Waiting, WantedConnection};
 use crate::core::deadlines::Deadlines;
@@ -45,6 +46,8 @@ enum Connection {
         admitted: Option<Admitted>,
         /// It came over the link.
         over_link: bool,
+        /// Where it came in; none: we have opened it.
+        listener: Option<ListenerId>,
     },
     /// It takes mail away.
     Delivery(Box<Delivery>),
@@ -152,7 +155,12 @@ impl DataCore {
                     Connection::TurnedAway(flow) => flow.gone(),
                 });
             }
-            Completion::Written { result, octets } => self.common.log.written(result, octets),
+            Completion::Written { result, octets } => {
+                let common = &mut self.common;
+                let took = now.instant.since(common.write_began);
+                common.commit_latency.record(took);
+                common.log.written(result, octets);
+            }
             Completion::Notice(notice) => self.notice(now, notice, spool),
             Completion::Timer => {}
         }
@@ -240,6 +248,7 @@ impl DataCore {
                 mut reception,
                 admitted,
                 over_link,
+                ..
             }) => {
                 match admitted {
                     Some(admitted) => {
@@ -313,6 +322,7 @@ impl DataCore {
                         reception,
                         admitted: Some(admitted),
                         over_link,
+                        listener: Some(listener),
                     },
                 );
             }
@@ -573,6 +583,22 @@ impl DataCore {
             self.common.hosts.failed(destination, why);
         }
         self.common.queue.connection_failed(now, connection, how);
+    }
+
+    /// How many there are of each kind.
+    fn sessions(&self) -> Sessions {
+        let mut sessions = Sessions::default();
+        for connection in self.connections.values() {
+            match connection {
+                Connection::Reception { listener, .. } => {
+                    sessions.count(&self.common.settings, *listener);
+                }
+                Connection::Delivery(_) => sessions.delivery += 1,
+                Connection::Collection(_) => sessions.collection += 1,
+                Connection::TurnedAway(_) => {}
+            }
+        }
+        sessions
     }
 
     /// All connections, in the order in which they came: the order of a hash table is

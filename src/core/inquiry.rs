@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use spool_format::Mark;
 
 use crate::core::admin::{
-    Change, Changed, Command, DEAD_HOSTS_SHOWN_MAX, Date, DeadHost, DeadHosts, Entry, Filter,
-    Matching, Message, Page, RECIPIENTS_SHOWN_MAX, Reason, RecipientState, Released, Response,
-    Selection, State, Status, Text, shortened,
+    Change, Changed, Command, CustomerAmount, DEAD_HOSTS_SHOWN_MAX, Date, DeadHost, DeadHosts,
+    Entry, Filter, Matching, Message, Page, RECIPIENTS_SHOWN_MAX, Reason, RecipientState, Released,
+    Response, Selection, State, Status, Text, shortened,
 };
 use crate::core::common::Common;
 use crate::mail::{Domain, QueueId, RecipientIndex};
@@ -18,9 +18,6 @@ use crate::report::Fact;
 use crate::route::NextHop;
 use crate::spool::message::{SegmentSource, StoredMessage};
 use crate::time::{Instant, Now, WallTime};
-
-/// Customers whose mail `status` counts: a page, out of ten thousand.
-const CUSTOMERS_SHOWN_MAX: usize = 1000;
 
 impl Common {
     /// This core's part of an answer.
@@ -50,6 +47,7 @@ impl Common {
                     Response::refused(Reason::NotFound, text)
                 }
             },
+            Command::QueueSteer { next_hop, change } => self.steer(now, next_hop, *change),
             Command::Status => Response::Status(self.status(now)),
             Command::DeadHosts => Response::DeadHosts(self.dead_hosts(now)),
             Command::Collect(_)
@@ -60,28 +58,6 @@ impl Common {
                 Response::refused(Reason::Request, "this is answered by the control core")
             }
         }
-    }
-
-    /// What is held for the customers that have mail, those with the most.
-    fn customers_counted(&self) -> impl Iterator<Item = (String, u64)> {
-        let usage = &self.settings.policies.usage;
-        let mut held: Vec<_> = usage
-            .iter()
-            .map(|(name, usage)| (usage.messages(), usage.octets(), name))
-            .filter(|(messages, ..)| *messages > 0)
-            .collect();
-        held.sort_unstable_by(|a, b| b.cmp(a));
-        held.truncate(CUSTOMERS_SHOWN_MAX);
-        let names: Vec<_> = held
-            .into_iter()
-            .map(|(messages, octets, name)| (messages, octets, name.to_string()))
-            .collect();
-        names.into_iter().flat_map(|(messages, octets, name)| {
-            [
-                (format!("customer.{name}.messages"), messages),
-                (format!("customer.{name}.octets"), octets),
-            ]
-        })
     }
 
     fn release_domain(&mut self, now: Now, domain: &Domain) -> Response {
@@ -328,7 +304,10 @@ impl Common {
         counters.extend(gauges.map(|(name, value)| (name.to_owned(), value)));
         // Counted by all cores together, so told by one.
         if self.id.0 == 0 {
-            counters.extend(self.customers_counted());
+            for CustomerAmount { name, amount } in self.customers_counted() {
+                counters.insert(format!("customer.{name}.messages"), amount.messages);
+                counters.insert(format!("customer.{name}.octets"), amount.octets);
+            }
         }
         let log = match self.log.fault() {
             None => "open".to_owned(),
@@ -340,6 +319,7 @@ impl Common {
             started: Date(now.wall - now.instant.since(crate::time::Instant::START)),
             counters,
             states,
+            live: self.live(now),
         }
     }
 }
@@ -430,6 +410,7 @@ pub(super) fn merge(command: &Command, parts: Vec<Response>) -> Response {
         messages: 0,
         octets: 0,
     };
+    let mut known = false;
     let mut status: Option<Status> = None;
     for part in parts {
         match part {
@@ -438,6 +419,7 @@ pub(super) fn merge(command: &Command, parts: Vec<Response>) -> Response {
             Response::Changed(changed) => changes.push(changed),
             Response::DeadHosts(part) => dead.extend(part.hosts),
             Response::Released(part) => {
+                known = true;
                 released.messages += part.messages;
                 released.octets += part.octets;
             }
@@ -448,6 +430,7 @@ pub(super) fn merge(command: &Command, parts: Vec<Response>) -> Response {
                         *sum.counters.entry(name).or_default() += value;
                     }
                     sum.states.extend(part.states);
+                    sum.live.add(part.live);
                 }
             },
             other => refusals.push(other),
@@ -461,8 +444,16 @@ pub(super) fn merge(command: &Command, parts: Vec<Response>) -> Response {
         Command::ReleaseDomain { .. } | Command::Release { .. } if refusals.is_empty() => {
             Response::Released(released)
         }
+        // One core is enough that has mail for it.
+        Command::QueueSteer { .. } if known => Response::Released(released),
         Command::DeadHosts => Response::DeadHosts(merge_dead(dead)),
-        Command::Status => status.map_or_else(no_answer, Response::Status),
+        Command::Status => match status {
+            Some(mut status) => {
+                status.live.cut();
+                Response::Status(status)
+            }
+            None => no_answer(),
+        },
         _ => refusals.pop().unwrap_or_else(no_answer),
     }
 }

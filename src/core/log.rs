@@ -99,6 +99,10 @@ impl Common {
                 }
             }
         }
+        if self.log.has_write() {
+            // It is handed out in this turn, behind all else.
+            self.write_began = now.instant;
+        }
         None
     }
 

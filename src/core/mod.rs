@@ -69,7 +69,9 @@ mod host;
 mod hosts;
 mod incoming;
 mod inquiry;
+pub mod latency;
 mod lending;
+mod live;
 mod log;
 mod login;
 pub mod maildir;
@@ -407,6 +409,8 @@ pub enum Notice {
         /// Whether there is one.
         existence: callahead::Existence,
     },
+    /// The operator stops the mail for a next hop, here too.
+    HoldQueue(NextHop),
     /// Lists of recipients have changed.
     Recipients(Arc<RecipientLists>),
     /// Finish what is in flight, take nothing new; at the deadline, stop.

@@ -377,6 +377,10 @@ impl Common {
                 outcome: DoneOutcome::Delivered,
             })
             .collect();
+        if !delivered.is_empty() {
+            self.counters.messages_delivered += 1;
+            self.counters.octets_delivered += active.stored.octets;
+        }
         self.done(now, active.job.queue_id, &delivered);
         let next_hop = self.queue.next_hop(active.job.destination);
         if let Some(NextHop::Hold { .. }) = next_hop {

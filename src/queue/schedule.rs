@@ -69,6 +69,7 @@ mod health;
 mod line;
 mod link;
 mod lookup;
+mod oldest;
 mod operator;
 mod output;
 mod pace;

@@ -60,6 +60,8 @@ impl Fact {
             Self::Stopping { .. } => "stopping",
             Self::Stopped { .. } => "stopped",
             Self::RecipientsLoaded { .. } => "recipients-loaded",
+            Self::QueueSteered { .. } => "queue-steered",
+            Self::WebPage { .. } => "web-page",
             Self::Link { fact, .. } => fact.name(),
             Self::Trouble { .. } => "trouble",
         }
@@ -92,6 +94,8 @@ impl Fact {
             | Self::Steered { .. }
             | Self::Configured { .. }
             | Self::RecipientsLoaded { .. }
+            | Self::QueueSteered { .. }
+            | Self::WebPage { .. }
             | Self::Stopping { .. }
             | Self::Stopped { clean: true }
             | Self::Room { full: None, .. } => Level::Info,
@@ -111,6 +115,52 @@ impl Fact {
             | Self::LogClosed { .. }
             | Self::SegmentFailed { .. }
             | Self::ConfigurationRefused { .. } => Level::Error,
+        }
+    }
+
+    /// Whether it is about the server as a whole and happens rarely: worth a line where
+    /// an operator looks first. Not what each message or each bad client brings.
+    #[must_use]
+    pub const fn is_event(&self) -> bool {
+        match self {
+            Self::TurnedAway { .. }
+            | Self::SessionEnded { .. }
+            | Self::Refused { .. }
+            | Self::LoggedIn { .. }
+            | Self::LoginFailed { .. }
+            | Self::Accepted { .. }
+            | Self::Recipient { .. }
+            | Self::Finished { .. }
+            | Self::Notified { .. }
+            | Self::Steered { .. }
+            | Self::DeliveryBroken { .. }
+            | Self::RecipientsLoaded { .. } => false,
+            Self::Started { .. }
+            | Self::Recovered { .. }
+            | Self::SpoolDamaged { .. }
+            | Self::LogClosed { .. }
+            | Self::SegmentFailed { .. }
+            | Self::Room { .. }
+            | Self::Turned { .. }
+            | Self::TurnOver { .. }
+            | Self::Awaited { .. }
+            | Self::LoginsBanned { .. }
+            | Self::Collected(_)
+            | Self::Unreachable { .. }
+            | Self::Reachable { .. }
+            | Self::LoginRefused { .. }
+            | Self::TlsGivenUp { .. }
+            | Self::CertificateEnds { .. }
+            | Self::Release { .. }
+            | Self::ReleaseEnded { .. }
+            | Self::Configured { .. }
+            | Self::ConfigurationRefused { .. }
+            | Self::Stopping { .. }
+            | Self::Stopped { .. }
+            | Self::QueueSteered { .. }
+            | Self::WebPage { .. }
+            | Self::Link { .. }
+            | Self::Trouble { .. } => true,
         }
     }
 

@@ -29,6 +29,7 @@ use crate::runtime::clock::{Armed, Clock};
 use crate::runtime::collecting;
 use crate::runtime::copies;
 use crate::runtime::dns::Dns;
+use crate::runtime::events;
 use crate::runtime::hosts::{HostBook, hosts, timed_out};
 use crate::runtime::link::{Drivers, memory};
 use crate::runtime::log::report_control;
@@ -38,6 +39,7 @@ use crate::runtime::recipients::Shelf;
 use crate::runtime::service_manager;
 use crate::runtime::storeroom::Storeroom;
 use crate::runtime::wake;
+use crate::runtime::web;
 
 /// How long notices wait for a data core that is far behind.
 const NOTICE_PAUSE: Duration = Duration::from_millis(1);
@@ -82,6 +84,8 @@ pub struct Start {
     pub link_memory: PathBuf,
     /// Where the operator's commands come in.
     pub admin_socket: Option<PathBuf>,
+    /// The web page, if there is one.
+    pub web: Option<web::Setup>,
     /// For SIGHUP.
     pub load: Load,
     /// Called when signals and the admin socket are there: opens the doors.
@@ -141,6 +145,7 @@ pub async fn run(start: Start) -> Result<Exit, String> {
         drivers,
         link_memory,
         admin_socket,
+        web,
         load,
         open,
     } = start;
@@ -187,6 +192,9 @@ pub async fn run(start: Start) -> Result<Exit, String> {
         tokio::task::spawn_local(admin::listen(control.clone(), listener));
     }
     open()?;
+    if let Some(web) = web {
+        web::start(&control, clock, web);
+    }
     drivers.watch(&control);
     control.turn(ControlCompletion::Timer);
     service_manager::watch(&control);
@@ -211,6 +219,10 @@ impl Control {
         };
         self.turn(ControlCompletion::Admin { request, command });
         match receiver.await {
+            Ok(Response::Status(mut status)) => {
+                status.live.events = events::recent();
+                Response::Status(status)
+            }
             Ok(answer) => answer,
             // The process is ending.
             Err(_) => Response::refused(Reason::Later, "the server is stopping"),

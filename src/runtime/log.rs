@@ -5,6 +5,7 @@ use std::io;
 use crate::config::{Log, LogFormat, LogTarget};
 use crate::core::CoreId;
 use crate::report::{Fact, Level};
+use crate::runtime::events;
 use crate::runtime::log_lines::LogLines;
 use crate::runtime::log_text::{TARGET, TextLines};
 
@@ -19,6 +20,7 @@ pub fn report_control(fact: &Fact) {
 }
 
 fn report_of(core: Option<CoreId>, fact: &Fact) {
+    events::keep(fact);
     // The level of a tracing event is a constant of the place that makes it.
     macro_rules! line {
         ($level:expr) => {

@@ -3,7 +3,7 @@
 //! Reading order: [`serve`](mod@serve) (how everything starts), [`data`] (a data core's thread),
 //! [`net`] (its sockets, and the traps of its runtime), [`outgoing`] (sending from the
 //! spool), [`control`] (the control core's thread), [`storeroom`] (segment files), [`link`]
-//! (what dials and hangs up).
+//! (what dials and hangs up), [`admin`] and [`web`] (the operator's two doors).
 //!
 //! `unsafe` in this directory lends monoio's descriptors to safe system calls, and
 //! nothing else.
@@ -18,6 +18,7 @@ mod copies;
 pub mod data;
 pub mod dns;
 mod doorway;
+pub mod events;
 pub mod hosts;
 pub mod link;
 pub mod log;
@@ -40,6 +41,7 @@ pub mod storeroom;
 pub mod threads;
 pub mod users;
 pub mod wake;
+pub mod web;
 
 pub use control::Exit;
 pub use serve::{ServeError, serve};

@@ -7,7 +7,7 @@
 //! 2. The spool directory is locked; whoever comes second is told so. The server gives
 //!    up what it does not need.
 //! 3. All logs are read. Nothing is served before the queue is whole.
-//! 4. The control core starts on this thread: signals, the admin socket.
+//! 4. The control core starts on this thread: signals, the admin socket, the web page.
 //! 5. Data cores start on their threads, and only then the sockets listen: who can
 //!    connect may expect everything else to work.
 //!
@@ -54,6 +54,7 @@ use crate::runtime::settings;
 use crate::runtime::spool_id;
 use crate::runtime::storeroom::{Storeroom, log_path, logs};
 use crate::runtime::threads::{self, Placement};
+use crate::runtime::web;
 use crate::spool::log::{Identity, Settings as LogSettings};
 use crate::spool::recovery::{Restart, Restarted, read_directory};
 use crate::spool::segment::{Directory, FileKind};
@@ -368,6 +369,10 @@ impl Ground {
             seed: random(),
             dns,
             admin_socket: Some(self.config.admin.socket.clone()),
+            web: self.config.admin.web.clone().map(|web| web::Setup {
+                web,
+                hostname: self.config.hostname.to_string(),
+            }),
             load,
             open,
         };

@@ -36,3 +36,4 @@ mod tls;
 mod turn;
 mod urgency;
 mod wakeup;
+mod web;

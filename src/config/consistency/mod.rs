@@ -471,6 +471,22 @@ impl Checks<'_> {
             let place = file.admin.socket.place().or(file.spool.directory.place());
             self.wrong_at("admin.socket", place, what, instead);
         }
+        let admin = &file.admin;
+        if let Some(web) = &*admin.web
+            && !web.ip().is_loopback()
+            && admin.web_token_file.is_none()
+        {
+            let what = format!("others can reach {web}, and there is no token of yours");
+            let instead = "write a loopback address, such as \"127.0.0.1:8025\"; or add \
+                           `web_token_file = \"…\"`, and a proxy with TLS before the page";
+            self.wrong("admin.web", &admin.web, what, instead);
+        }
+        if let Some(path) = &*admin.web_token_file {
+            let option = "admin.web_token_file";
+            if let Err((what, instead)) = secret::check(path, self.surroundings) {
+                self.wrong(option, &admin.web_token_file, what, instead);
+            }
+        }
     }
 
     fn log(&mut self, file: &File) {

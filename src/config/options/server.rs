@@ -184,8 +184,15 @@ section! {
         /// A Unix socket. Who may open it may do everything, so it is made with
         /// mode 0600.
         socket: Option<PathBuf> = unset("admin.sock in the spool's directory");
-        /// Address of the web page.
+        /// Where the web page is served, with `/metrics` for Prometheus, `/healthz` and
+        /// `/readyz`: an address with a port, such as "127.0.0.1:8025". On a loopback
+        /// address whoever is on this machine may look; to act takes the token, which
+        /// `turnspool web` prints. On another address looking takes it too, and it must
+        /// be in a file of your own. There is no TLS: put a proxy before it.
         web: Option<SocketAddr> = unset("no web page");
+        /// A file of mode 0600 with the token of the web page on its first line, at
+        /// least 16 characters; or the name of a systemd credential.
+        web_token_file: Option<PathBuf> = unset("web-token in the spool's directory, made at the first start");
     }
 }
 

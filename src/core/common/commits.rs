@@ -14,7 +14,7 @@ use crate::report::Fact;
 use crate::spool::commit::Ticket;
 use crate::spool::log::Refused;
 use crate::spool::message::BodyFacts;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 /// Who waits for a commit.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ pub(in crate::core) enum Waiting {
 pub(super) struct Uncommitted {
     arrived: Arrived,
     waiting: Waiting,
+    sealed_at: Instant,
 }
 
 /// What became of a commit.
@@ -70,8 +71,12 @@ impl Common {
         let ticket = Ticket(self.last_ticket);
         match incoming.seal(now, &mut self.log, body, notes, ticket) {
             Ok(arrived) => {
-                self.uncommitted
-                    .insert(ticket, Uncommitted { arrived, waiting });
+                let uncommitted = Uncommitted {
+                    arrived,
+                    waiting,
+                    sealed_at: now.instant,
+                };
+                self.uncommitted.insert(ticket, uncommitted);
                 Ok(())
             }
             Err(refused) => Err((refused, waiting)),
@@ -80,7 +85,13 @@ impl Common {
 
     /// A message is committed: it is queued. Gives who waited for it.
     pub(in crate::core) fn committed(&mut self, now: Now, ticket: Ticket) -> Option<Waiting> {
-        let Uncommitted { arrived, waiting } = self.uncommitted.remove(&ticket)?;
+        let Uncommitted {
+            arrived,
+            waiting,
+            sealed_at,
+        } = self.uncommitted.remove(&ticket)?;
+        let took = now.instant.since(sealed_at);
+        self.acceptance_latency.record(took);
         let Arrived {
             sealed,
             envelope,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{ADMIN_PATIENCE, ControlCore, ControlOperation, Question};
-use crate::core::admin::{Collect, Command, Reason, Response};
+use super::{ADMIN_PATIENCE, ControlCore, ControlOperation, Question, Stop};
+use crate::core::admin::{Collect, Command, Date, Live, Reason, Response};
 use crate::core::collectors::Which;
 use crate::core::release::ReleaseAsker;
 use crate::core::{AdminRequestId, Notice, inquiry};
@@ -66,20 +66,20 @@ impl ControlCore {
         }
     }
 
-    pub(super) fn part(&mut self, request: AdminRequestId, response: Response) {
+    pub(super) fn part(&mut self, now: Now, request: AdminRequestId, response: Response) {
         // One that comes after its question's deadline has nobody to go to.
         let Some(question) = self.questions.get_mut(&request) else {
             return;
         };
         question.parts.push(response);
         if question.parts.len() == question.waiting_for {
-            self.answer(request);
+            self.answer(now, request);
         }
     }
 
-    pub(super) fn answer(&mut self, request: AdminRequestId) {
+    pub(super) fn answer(&mut self, now: Now, request: AdminRequestId) {
         let question = self.questions.remove(&request).expect("the caller looked");
-        let response = if question.parts.len() == question.waiting_for {
+        let mut response = if question.parts.len() == question.waiting_for {
             inquiry::merge(&question.command, question.parts)
         } else {
             // A part of the queue must not pass for the whole of it.
@@ -87,7 +87,21 @@ impl ControlCore {
                         part; look at the log, and try again";
             Response::refused(Reason::Later, text)
         };
+        if let Response::Status(status) = &mut response {
+            self.complete(now, &mut status.live);
+        }
         self.operations
             .push_back(ControlOperation::Answer { request, response });
+    }
+
+    /// Adds what is known here.
+    fn complete(&self, now: Now, live: &mut Live) {
+        live.at = Some(Date(now.wall));
+        live.disk_free_octets = self.disk_free_octets;
+        live.readiness.stopping = !matches!(self.stop, Stop::No);
+        if let Some((links, histories)) = self.online.overview(now) {
+            live.links = Some(links);
+            live.histories = histories;
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What other cores tell a data core.
 
 use super::{Connection, DataCore};
+use crate::core::admin::Response;
 use crate::core::turn::say_what_is_held;
 use crate::core::{ControlNotice, Door, LinkNotice, Notice, Operation, asking, hosts};
 use crate::spool::message::SegmentSource;
@@ -59,7 +60,10 @@ impl DataCore {
                     .maildir_written(now, spool, connection, &written);
             }
             Notice::Admin { request, command } => {
-                let response = self.common.answer(now, &command, spool);
+                let mut response = self.common.answer(now, &command, spool);
+                if let Response::Status(status) = &mut response {
+                    status.live.sessions = self.sessions();
+                }
                 self.common
                     .tell_control(ControlNotice::AdminAnswer { request, response });
             }
@@ -104,6 +108,7 @@ impl DataCore {
                     reception.recipient_answered(now, common, existence);
                 }
             }),
+            Notice::HoldQueue(next_hop) => self.common.hold_queue(now, &next_hop),
             Notice::Recipients(lists) => self.common.recipients = lists,
             Notice::Stop { deadline } => {
                 self.common.stop(now, deadline);

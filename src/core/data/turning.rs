@@ -33,6 +33,7 @@ impl DataCore {
             reception,
             admitted: Some(admitted),
             over_link,
+            ..
         }) = self.connections.remove(&id)
         else {
             unreachable!("the caller looked");
@@ -79,6 +80,7 @@ impl DataCore {
                 reception: Box::new(reception),
                 admitted: None,
                 over_link,
+                listener: None,
             },
         );
         self.look_after(now, id);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Link, Online};
 use crate::core::admin::{
-    BudgetStatus, Date, LinkCommand, LinkHistory, LinkPlan, LinkStatus, Links, Reason, Response,
-    shortened,
+    BudgetStatus, Date, LinkCommand, LinkHistory, LinkPlan, LinkStatus, Links, OUTINGS_SHOWN_MAX,
+    Reason, Response, shortened,
 };
 use crate::link::budget::{Left, Per};
 use crate::link::controller::{Order, Phase, Status};
@@ -37,6 +37,16 @@ impl Online {
             }
             LinkCommand::Down { name } => self.order(now, name.as_ref(), Order::Down),
         }
+    }
+
+    /// How all links stand, and their times on line. `None`: this host is always on line.
+    pub(in crate::core) fn overview(&self, now: Now) -> Option<(Links, Vec<LinkHistory>)> {
+        if self.links.is_empty() {
+            return None;
+        }
+        let histories = self.links.iter();
+        let histories = histories.map(|link| history(link, OUTINGS_SHOWN_MAX));
+        Some((self.status(now), histories.collect()))
     }
 
     fn order(&mut self, now: Now, name: Option<&String>, order: Order) -> Response {

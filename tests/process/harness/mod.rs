@@ -8,8 +8,10 @@
 //! The only waiting is [`waiting::eventually`]: a bounded poll for a state that can
 //! be observed. No test depends on how long something takes.
 
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod dns;
+pub(crate) mod http;
 pub(crate) mod message;
 pub(crate) mod namespace;
 pub(crate) mod nsd;

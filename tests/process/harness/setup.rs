@@ -30,6 +30,7 @@ pub(crate) struct Setup {
     retry: String,
     site: String,
     log: String,
+    admin: String,
     pub(crate) wrapper: Vec<String>,
 }
 
@@ -57,6 +58,7 @@ impl Setup {
                     .to_owned(),
             site: String::new(),
             log: String::new(),
+            admin: String::new(),
             wrapper: Vec::new(),
         }
     }
@@ -231,6 +233,12 @@ impl Setup {
         self
     }
 
+    /// Lines of `[admin]` but `socket`.
+    pub(crate) fn admin(mut self, lines: &str) -> Self {
+        self.admin = format!("{lines}\n");
+        self
+    }
+
     /// A program with arguments that starts the relay in its own place.
     pub(crate) fn wrapper(mut self, words: Vec<String>) -> Self {
         self.wrapper = words;
@@ -251,6 +259,7 @@ impl Setup {
             retry,
             site,
             log,
+            admin,
             listener,
             smarthost_lines,
             sections,
@@ -269,7 +278,7 @@ impl Setup {
              [cores]\ndata = {cores}\npin = false\n\
              [limits]\n{limits}\
              [[listener]]\naddress = \"{address}\"\n{listener}\
-             [admin]\nsocket = \"{socket}\"\n\
+             [admin]\nsocket = \"{socket}\"\n{admin}\
              [log]\n{log}"
         );
         let mut push = |section: &str| text.push_str(section);
