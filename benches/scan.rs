@@ -11,6 +11,17 @@
 //! length, and lines of dots, all by DATA in inputs of 16 KiB; the command lines of
 //! a usual transaction; {MAIL RCPT DATA} {text of 4 KiB} against a core that says yes at
 //! once; and the four replies to a pipelined transaction, and a reply to EHLO.
+//!
+//! What decided something. The program as a whole, built for release, one data core, 20
+//! sessions that pipeline, messages of 4 KiB, durable on ext4, on an idle machine of two
+//! processors: 24.8 µs of CPU for a message accepted, 45 µs for one relayed; in
+//! instructions of ours, which do not depend on the machine's mood, 57,500 and 103,000
+//! (callgrind, set to zero behind a first load). Of the CPU of an accepted message 34 % was
+//! the kernel's, for sockets and page cache, 12 % the sync; session, syntax and this scan
+//! were 6 %, checksums 2.5 %. So what reads is small, and no faster parser is wanted. The
+//! largest part of ours was making two lines of the log, 9 % and in the log's thread 3 %:
+//! since then they are written in one piece (`runtime::log_text`). A relayed message took
+//! 6.8 system calls, two of them to fetch its records: since then 0.3.
 
 use std::hint::black_box;
 use std::sync::Arc;
