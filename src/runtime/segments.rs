@@ -229,6 +229,8 @@ impl SegmentSource for Segments {
             end: end.saturating_add(FETCHED_AROUND).min(written),
             until: now + FETCHED_FOR,
         };
+        // In one read, where it is not in memory: fetching takes page by page.
+        open.warm(around.begin..around.end);
         if open.fetch(around.begin..around.end).is_ok() {
             self.fetched.set(Some(around));
             return Ok(());
