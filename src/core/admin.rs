@@ -276,7 +276,7 @@ pub enum Response {
     /// To [`Command::ReleaseDomain`].
     Released(Released),
     /// To [`Command::Status`].
-    Status(Status),
+    Status(Box<Status>),
     /// To [`Command::Collect`]: each mailbox.
     Collected(Collected),
     /// To [`Command::DeadHosts`].
@@ -768,7 +768,7 @@ mod tests {
                     failure: Some("the mailbox cannot be had now".to_owned()),
                 }],
             }),
-            Response::Status(Status {
+            Response::Status(Box::new(Status {
                 program_version: "0.1.0".to_owned(),
                 started: Date(WallTime::EPOCH),
                 counters: BTreeMap::from([("commits".to_owned(), 7)]),
@@ -778,7 +778,7 @@ mod tests {
                     classes: BTreeMap::from([(QueueClass::Mx, Amount::default())]),
                     ..Live::default()
                 },
-            }),
+            })),
             Response::DeadHosts(DeadHosts {
                 hosts: vec![DeadHost {
                     address: "[192.0.2.1]:25".to_owned(),

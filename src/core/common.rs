@@ -410,10 +410,9 @@ impl Common {
     }
 
     fn call(&mut self, connection: queue::ConnectionId, call: Call) {
-        match self.deliveries.get(&connection) {
-            Some(&id) => self.calls.push_back((id, call)),
-            // What becomes of it is being seen to.
-            None => {}
+        // Where there is none, what becomes of it is being seen to.
+        if let Some(&id) = self.deliveries.get(&connection) {
+            self.calls.push_back((id, call));
         }
     }
 

@@ -4,6 +4,7 @@
 //! they want is collected as [`Operation`]s. Contract: see [`crate::core`].
 
 mod collecting;
+mod connecting;
 mod notices;
 mod stopping;
 mod turning;
@@ -15,17 +16,15 @@ use hashbrown::HashMap;
 
 use crate::core::admin::Sessions;
 use crate::core::collection::{self, Collection};
-use crate::core::common::{Call, Common, Settled, Waiting, WantedConnection};
+use crate::core::common::{Call, Common, Settled, Waiting};
 use crate::core::deadlines::Deadlines;
-use crate::core::delivery::{Delivery, Standing};
+use crate::core::delivery::Delivery;
 use crate::core::flow::{Appetite, Flow, NoSpool};
 use crate::core::hosts::Resolved;
 use crate::core::reception::Reception;
 use crate::core::visitors::Event;
 use crate::core::{Completion, ConnectionId, CoreId, ListenerId, Operation, Piece};
 use crate::mail::Receipt as _;
-use crate::queue::ConnectionFailure;
-use crate::queue::schedule::Found;
 use crate::queue::sessions::{Admitted, Refused};
 use crate::report::{Fact, TurnedAway};
 use crate::route::TlsStart;
@@ -498,7 +497,7 @@ impl DataCore {
 
     fn resolved(&mut self, now: Now, spool: &impl SegmentSource, resolved: Resolved) {
         match resolved {
-            Resolved::Hosts(wanted) => self.connect(now, wanted),
+            Resolved::Hosts(wanted) => self.connect(now, *wanted),
             Resolved::Unknown { connection } => {
                 self.common.queue.hosts_unknown(now, connection);
             }
@@ -520,69 +519,6 @@ impl DataCore {
                 self.common.fail_all(now, spool, connection, reason, &why);
             }
         }
-    }
-
-    fn connect(&mut self, now: Now, mut wanted: WantedConnection) {
-        if self.common.is_stopping() {
-            // The schedule gives it nothing more to do.
-            match wanted.passed_on {
-                Some(passed_on) => self.common.stranded(now, wanted.connection, passed_on),
-                None => self.common.queue.connection_closed(now, wanted.connection),
-            }
-            return;
-        }
-        let all = wanted.candidates.len();
-        if let Err(again) = self.common.pick_host(now.instant, &mut wanted.candidates) {
-            self.no_host(now, wanted, again);
-            return;
-        }
-        let passed_over = wanted.candidates.len() < all;
-        wanted.untried |= passed_over;
-        let is_best = wanted.failed.is_none() && !passed_over && wanted.passed_on.is_none();
-        let standing = if is_best {
-            Standing::Best
-        } else {
-            Standing::StandsIn
-        };
-        let id = self.admit();
-        let connection = wanted.connection;
-        let common = &mut self.common;
-        match Delivery::begin(id, wanted, standing, now, common) {
-            Some(delivery) => {
-                common.deliveries.insert(connection, id);
-                self.connections
-                    .insert(id, Connection::Delivery(Box::new(delivery)));
-                self.look_after(now, id);
-            }
-            None => {
-                let how = ConnectionFailure::Unusable;
-                common.queue.connection_failed(now, connection, how);
-            }
-        }
-    }
-
-    /// None of the hosts may be tried now.
-    fn no_host(&mut self, now: Now, wanted: WantedConnection, again: Option<(Instant, Found)>) {
-        let WantedConnection {
-            connection,
-            destination,
-            failed,
-            passed_on,
-            ..
-        } = wanted;
-        if let Some(passed_on) = passed_on {
-            self.common.stranded(now, connection, passed_on);
-            return;
-        }
-        let how = match (&failed, again) {
-            // One was tried just now: it is the destination that failed.
-            (Some(_), _) | (None, None) => ConnectionFailure::Unusable,
-            (None, Some((until, found))) => ConnectionFailure::Resting { until, found },
-        };
-        if let Some(why) = failed {
-            self.common.hosts.failed(destination, why);
-        }
-        self.common.queue.connection_failed(now, connection, how);
     }
 
     /// How many there are of each kind.

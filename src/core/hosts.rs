@@ -84,7 +84,7 @@ pub(super) struct HostCache {
 /// What became of a connection that waited.
 pub(super) enum Resolved {
     /// It can be opened.
-    Hosts(WantedConnection),
+    Hosts(Box<WantedConnection>),
     /// Its hosts have to be looked up.
     Unknown { connection: ConnectionId },
     /// They are known now, or it is known that there are none.
@@ -123,14 +123,15 @@ impl HostCache {
         if let NextHop::Hold { customer, .. } = &next_hop
             && let Some(host) = self.callers.get(customer)
         {
-            self.ready.push_back(Resolved::Hosts(WantedConnection {
-                connection,
-                destination,
-                candidates: candidates(std::slice::from_ref(host), random),
-                failed: None,
-                untried: false,
-                passed_on: None,
-            }));
+            self.ready
+                .push_back(Resolved::Hosts(Box::new(WantedConnection {
+                    connection,
+                    destination,
+                    candidates: candidates(std::slice::from_ref(host), random),
+                    failed: None,
+                    untried: false,
+                    passed_on: None,
+                })));
             return None;
         }
         if let NextHop::Maildir(path) = next_hop {
@@ -218,7 +219,7 @@ impl HostCache {
 
     /// The first host did not talk to us; the others may.
     pub(super) fn try_next(&mut self, wanted: WantedConnection) {
-        self.ready.push_back(Resolved::Hosts(wanted));
+        self.ready.push_back(Resolved::Hosts(Box::new(wanted)));
     }
 
     /// The handshake with a host failed, and its mail may go in clear.
@@ -383,14 +384,14 @@ fn resolved(
     random: &mut Jitter,
 ) -> Resolved {
     match answer {
-        Ok(hosts) => Resolved::Hosts(WantedConnection {
+        Ok(hosts) => Resolved::Hosts(Box::new(WantedConnection {
             connection,
             destination,
             candidates: candidates(hosts, random),
             failed: None,
             untried: false,
             passed_on: None,
-        }),
+        })),
         Err((reason, why)) => Resolved::Never {
             connection,
             reason: *reason,

@@ -48,7 +48,7 @@ impl Common {
                 }
             },
             Command::QueueSteer { next_hop, change } => self.steer(now, next_hop, *change),
-            Command::Status => Response::Status(self.status(now)),
+            Command::Status => Response::Status(Box::new(self.status(now))),
             Command::DeadHosts => Response::DeadHosts(self.dead_hosts(now)),
             Command::Collect(_)
             | Command::LogDetail(_)
@@ -411,7 +411,7 @@ pub(super) fn merge(command: &Command, parts: Vec<Response>) -> Response {
         octets: 0,
     };
     let mut known = false;
-    let mut status: Option<Status> = None;
+    let mut status: Option<Box<Status>> = None;
     for part in parts {
         match part {
             Response::Message(message) => return Response::Message(message),

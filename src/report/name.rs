@@ -134,6 +134,7 @@ impl Fact {
             | Self::Notified { .. }
             | Self::Steered { .. }
             | Self::DeliveryBroken { .. }
+            | Self::Pruned(_)
             | Self::RecipientsLoaded { .. } => false,
             Self::Started { .. }
             | Self::Recovered { .. }

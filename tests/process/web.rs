@@ -310,7 +310,7 @@ fn a_browser_shows_it_and_acts() {
     };
     let sink = Sink::new();
     let hostile = Sink::ruled([on(Stage::Greeting).reply_then_close(MARKUP)]);
-    let (mut relay, page) = with_page(
+    let (mut relay, _page) = with_page(
         Setup::to(sink.address())
             .held("held.example")
             .route("hostile.example", hostile.address()),

@@ -75,7 +75,7 @@ impl App {
         match heard {
             Ok(Response::Status(status)) => {
                 self.trouble = None;
-                self.put(status);
+                self.put(*status);
             }
             Ok(Response::Released(released)) => {
                 let (n, s) = (released.messages, plural(released.messages));

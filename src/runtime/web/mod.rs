@@ -174,7 +174,7 @@ async fn put_asks(control: Control, mut asked: mpsc::Receiver<Ask>) {
 async fn keep_up(control: Control, site: Arc<Site>) {
     loop {
         if let Answer::Status(status) = control.ask(Command::Status).await {
-            site.board.put(site.clock.now(), status);
+            site.board.put(site.clock.now(), *status);
         }
         tokio::select! {
             () = tokio::time::sleep(REFRESH) => {}

@@ -96,7 +96,7 @@ fn screen(app: &App, width: u16, height: u16) -> String {
 
 fn app_with(queues: Vec<Queue>) -> App {
     let mut app = App::default();
-    app.heard(Ok(Response::Status(status(queues))));
+    app.heard(Ok(Response::Status(Box::new(status(queues)))));
     app
 }
 
@@ -195,7 +195,7 @@ fn the_selection_follows_its_queue() {
     assert_eq!(app.selected(), Some(1));
     let mut queues = two();
     queues[0].amount.messages = 100;
-    app.heard(Ok(Response::Status(status(queues))));
+    app.heard(Ok(Response::Status(Box::new(status(queues)))));
     assert_eq!(app.selected(), Some(0), "its queue is the fullest now");
     press(&mut app, "sss");
     assert!(screen(&app, 80, 24).contains("queues by name"));
@@ -214,7 +214,7 @@ fn trouble_is_on_the_first_line() {
         has_room: false,
         ..Readiness::default()
     };
-    app.heard(Ok(Response::Status(full)));
+    app.heard(Ok(Response::Status(Box::new(full))));
     let text = screen(&app, 80, 24);
     assert!(text.contains("no new mail: there is no room"), "{text}");
 }
@@ -226,7 +226,7 @@ fn rates_are_per_second() {
         status.live.at = Some(Date(WallTime::from_millis(millis)));
         let counter = ("messages_accepted".to_owned(), accepted);
         status.counters.extend([counter]);
-        Ok(Response::Status(status))
+        Ok(Response::Status(Box::new(status)))
     };
     let mut app = App::default();
     app.heard(at(1000, 10));
