@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::core::admin::Sessions;
 use crate::core::collection::{self, Collection};
 use crate::core::common::{Call, Common, Settled, Waiting};
 use crate::core::deadlines::Deadlines;
@@ -154,12 +153,7 @@ impl DataCore {
                     Connection::TurnedAway(flow) => flow.gone(),
                 });
             }
-            Completion::Written { result, octets } => {
-                let common = &mut self.common;
-                let took = now.instant.since(common.write_began);
-                common.commit_latency.record(took);
-                common.log.written(result, octets);
-            }
+            Completion::Written { result, octets } => self.common.written(now, result, octets),
             Completion::Notice(notice) => self.notice(now, notice, spool),
             Completion::Timer => {}
         }
@@ -519,22 +513,6 @@ impl DataCore {
                 self.common.fail_all(now, spool, connection, reason, &why);
             }
         }
-    }
-
-    /// How many there are of each kind.
-    fn sessions(&self) -> Sessions {
-        let mut sessions = Sessions::default();
-        for connection in self.connections.values() {
-            match connection {
-                Connection::Reception { listener, .. } => {
-                    sessions.count(&self.common.settings, *listener);
-                }
-                Connection::Delivery(_) => sessions.delivery += 1,
-                Connection::Collection(_) => sessions.collection += 1,
-                Connection::TurnedAway(_) => {}
-            }
-        }
-        sessions
     }
 
     /// All connections, in the order in which they came: the order of a hash table is

@@ -9,7 +9,7 @@ use crate::core::common::{Call, Common, Settled};
 use crate::core::lending::Forget;
 use crate::core::{ControlNotice, Operation};
 use crate::report::Fact;
-use crate::spool::commit::Ticket;
+use crate::spool::commit::{Ticket, WriteFault};
 use crate::spool::log::{self, Refused, Unprepared};
 use crate::spool::message::SegmentSource;
 use crate::time::Now;
@@ -40,6 +40,13 @@ impl Common {
             octets: bytes,
             durability,
         })
+    }
+
+    /// A write to the log is over.
+    pub(super) fn written(&mut self, now: Now, result: Result<(), WriteFault>, octets: Vec<u8>) {
+        let took = now.instant.since(self.write_began);
+        self.commit_latency.record(took);
+        self.log.written(result, octets);
     }
 
     /// Does what the log wants. Gives a ticket whose fate is known.

@@ -310,9 +310,13 @@ fn a_browser_shows_it_and_acts() {
     };
     let sink = Sink::new();
     let hostile = Sink::ruled([on(Stage::Greeting).reply_then_close(MARKUP)]);
-    let (mut relay, _page) = with_page(
+    let (mut relay, _) = with_page(
         Setup::to(sink.address())
-            .held("held.example")
+            .customer(&format!(
+                "[[customer]]\nname = \"branch\"\ndomains = [\"held.example\"]\n\
+                 deliver_to = \"{}\"\nrelease = {{ open = true }}\n",
+                sink.address()
+            ))
             .route("hostile.example", hostile.address()),
     );
     send(&relay, "<a@client.example>", "<b@held.example>");

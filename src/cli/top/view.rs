@@ -237,7 +237,7 @@ fn draw_queues(frame: &mut Frame<'_>, area: Rect, app: &App, status: &Status) {
     if wide {
         widths.push(Constraint::Fill(3));
     }
-    let header = ["next hop", "   msgs", " size", "oldest", "state", "why"];
+    let header = [" next hop", "   msgs", " size", "oldest", "state", "why"];
     let header = Row::new(header.into_iter().take(widths.len())).style(DIM);
     let rows = queues.iter().map(|queue| row(queue, wide));
     let table = Table::new(rows, widths)

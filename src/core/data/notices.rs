@@ -1,7 +1,7 @@
 //! What other cores tell a data core.
 
 use super::{Connection, DataCore};
-use crate::core::admin::Response;
+use crate::core::admin::{Response, Sessions};
 use crate::core::turn::say_what_is_held;
 use crate::core::{ControlNotice, Door, LinkNotice, Notice, Operation, asking, hosts};
 use crate::spool::message::SegmentSource;
@@ -160,5 +160,21 @@ impl DataCore {
                 _ => {}
             });
         }
+    }
+
+    /// How many there are of each kind.
+    fn sessions(&self) -> Sessions {
+        let mut sessions = Sessions::default();
+        for connection in self.connections.values() {
+            match connection {
+                Connection::Reception { listener, .. } => {
+                    sessions.count(&self.common.settings, *listener);
+                }
+                Connection::Delivery(_) => sessions.delivery += 1,
+                Connection::Collection(_) => sessions.collection += 1,
+                Connection::TurnedAway(_) => {}
+            }
+        }
+        sessions
     }
 }

@@ -1,6 +1,6 @@
 //! A client that says over HTTP what it is told, and no more.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
@@ -47,23 +47,32 @@ pub(crate) fn request(
     }
     text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
     stream.write_all(text.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    // A server that refuses a long body may reset the connection behind its answer.
-    let _ = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let mut reader = BufReader::new(stream.take(ANSWER_BYTES_MAX));
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    let field = |name: &str| {
+        let lines = head.lines().filter_map(|line| line.split_once(':'));
+        let mut of_name = lines.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        of_name.next().map(|(_, value)| value.trim().to_owned())
+    };
+    let mut body = Vec::new();
+    // Not all servers close when they are asked to; and one that refuses a long body may
+    // reset the connection behind its answer.
+    let length = field("content-length").and_then(|length| length.parse().ok());
+    let _ = reader
+        .take(length.unwrap_or(ANSWER_BYTES_MAX))
+        .read_to_end(&mut body);
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let chunked = field("transfer-encoding").is_some_and(|coding| coding == "chunked");
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let chunked = head
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked");
     Some(Answer {
         status,
-        head: head.to_owned(),
-        body: if chunked {
-            unchunked(body)
-        } else {
-            body.to_owned()
-        },
+        body: if chunked { unchunked(&body) } else { body },
+        head,
     })
 }
 
