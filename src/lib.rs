@@ -19,7 +19,7 @@
 //!
 //! # Reading order
 //!
-//! 1. [`time`], [`mail`], [`wire`], [`sasl`], [`shared`], and the crate `spool-format` (its FORMAT.md): the vocabulary.
+//! 1. [`time`], [`mail`], [`wire`], [`sasl`], [`shared`], [`roster`], and the crate `spool-format` (its FORMAT.md): the vocabulary.
 //! 2. [`core`](mod@core): everything this program can do to the world, and everything
 //!    that can wake it.
 //! 3. [`smtp::server`], [`smtp::client`]: the sessions. [`tls`]: what lies between them
@@ -80,6 +80,7 @@ pub mod pop3;
 pub mod promises {}
 pub mod queue;
 pub mod report;
+pub mod roster;
 pub mod route;
 pub mod runtime;
 pub mod sasl;

@@ -34,8 +34,9 @@ pub use record::{
     SealRecord, SenderFields, SessionFields, Told,
 };
 pub use recovery::{
-    AttemptFact, BrokenMessage, LiveMessage, Missing, NameId, NoteFact, PartialFact, RecipientSet,
-    Recovered, Recovery, SegmentFacts, Source, Undecodable,
+    AttemptFact, BrokenMessage, Judged, Listed, LiveMessage, LiveMessages, Missing, NameId,
+    NoteFact, PartialFact, RecipientSet, Recovered, Recovery, Seen, SegmentFacts, Source,
+    Undecodable, Unlisted,
 };
 pub use scan::{Damage, Item, Scanner, TailKind};
 pub use summary::{SUMMARY_MAGIC, Summary, SummaryBuilder, SummaryFault, is_summarized};

@@ -609,16 +609,22 @@ fn feed(segments: &[Segment], random: &mut Random, summaries: bool) -> Recovered
     for i in (1..order.len()).rev() {
         order.swap(i, random.below(i + 1));
     }
-    let mut recovery = Recovery::new(Some(SPOOL));
+    // Folded at once, or each of some parts by itself: the same comes out.
+    let mut folds: Vec<_> = (0..1 + random.below(3))
+        .map(|_| Recovery::new(Some(SPOOL)))
+        .collect();
     for segment in order {
         let summary = (summaries && random.one_in(2)).then(|| segment.summary());
-        let source = recovery.segment(segment.header.place, &segment.file, summary.as_deref());
+        let place = random.below(folds.len());
+        let source = folds[place].segment(segment.header.place, &segment.file, summary.as_deref());
         let expected = match summary {
             Some(_) => Source::Summary,
             None => Source::Scan,
         };
         assert_eq!(source, expected);
     }
+    let mut recovery = folds.swap_remove(random.below(folds.len()));
+    folds.into_iter().for_each(|fold| recovery.absorb(fold));
     recovery.finish()
 }
 

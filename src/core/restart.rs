@@ -1,13 +1,15 @@
 //! From what recovery found to the queue of a data core.
 
-use spool_format::{LiveMessage, LogId, NoteField, Recovered};
+use spool_format::{LiveMessage, LogId, NameId, NoteField, Recovered};
 
 use crate::core::CoreId;
 use crate::core::collector;
 use crate::core::settings::Settings;
 use crate::mail::{DeliverBy, DeliverByMode, Priority, QueueId, RecipientIndex};
 use crate::pop3::memory::{DUPLICATES_TAG, UIDL_TAG, account_of_key};
-use crate::queue::{HoldState, MessageFacts, NewMessage, NewRecipient, Schedule, Told};
+use crate::queue::{
+    DestinationId, FiledRecipient, Filing, HoldState, MessageFacts, Schedule, Told,
+};
 use crate::spool::log::Log;
 use crate::spool::recovery::Restarted;
 use crate::time::{Now, WallTime};
@@ -23,16 +25,25 @@ pub fn enqueue(
     restarted: &Restarted,
     owned: &[LogId],
 ) -> usize {
+    let mut files = Files {
+        filing: queue.filing(now),
+        settings,
+        recovered: &restarted.recovered,
+        destinations: Vec::new(),
+        writer: None,
+        recipients: Vec::new(),
+    };
     let mut messages = 0;
     for message in restarted.messages(owned) {
         messages += 1;
-        enqueue_one(now, queue, settings, &restarted.recovered, message);
+        files.message(message);
     }
     let broken = restarted.recovered.broken.iter();
     for broken in broken.filter(|broken| owned.contains(&broken.message.seal.log)) {
         messages += 1;
-        enqueue_one(now, queue, settings, &restarted.recovered, &broken.message);
+        files.message(&broken.message);
     }
+    files.filing.finish();
     messages
 }
 
@@ -68,51 +79,80 @@ pub fn adopt_notes(
     }
 }
 
-fn enqueue_one(
-    now: Now,
-    queue: &mut Schedule,
-    settings: &Settings,
-    recovered: &Recovered,
-    message: &LiveMessage,
-) {
-    let hold_until = message.hold_until_ms().map(WallTime::from_millis);
-    let facts = MessageFacts {
-        queue_id: QueueId::from_u64(message.queue_id),
-        location: message.seal,
-        octets: message.octets,
-        arrival: WallTime::from_millis(message.arrival_ms),
-        priority: Priority::new(message.priority).unwrap_or_default(),
-        deliver_by: message.deadline().map(|deadline| DeliverBy {
-            deadline: WallTime::from_millis(deadline.at_ms),
-            mode: match deadline.mode {
-                spool_format::DeliverByMode::Return => DeliverByMode::Return,
-                spool_format::DeliverByMode::Notify => DeliverByMode::Notify,
+/// Messages on their way into the queue.
+struct Files<'a> {
+    filing: Filing<'a>,
+    settings: &'a Settings,
+    recovered: &'a Recovered,
+    /// By the number of its name, where the mail of a domain goes.
+    destinations: Vec<Option<DestinationId>>,
+    /// Whose names these are.
+    writer: Option<u8>,
+    /// Of the message at hand.
+    recipients: Vec<FiledRecipient>,
+}
+
+impl Files<'_> {
+    fn message(&mut self, message: &LiveMessage) {
+        let hold_until = message.hold_until_ms().map(WallTime::from_millis);
+        let facts = MessageFacts {
+            queue_id: QueueId::from_u64(message.queue_id),
+            location: message.seal,
+            octets: message.octets,
+            arrival: WallTime::from_millis(message.arrival_ms),
+            priority: Priority::new(message.priority).unwrap_or_default(),
+            deliver_by: message.deadline().map(|deadline| DeliverBy {
+                deadline: WallTime::from_millis(deadline.at_ms),
+                mode: match deadline.mode {
+                    spool_format::DeliverByMode::Return => DeliverByMode::Return,
+                    spool_format::DeliverByMode::Notify => DeliverByMode::Notify,
+                },
+                // Of use to the next hop only, and read from the envelope for that.
+                trace: false,
+            }),
+            hold_until,
+            hold: if message.held {
+                HoldState::Held
+            } else {
+                HoldState::Free
             },
-            // Of use to the next hop only, and read from the envelope for that.
-            trace: false,
-        }),
-        hold_until,
-        hold: if message.held {
-            HoldState::Held
-        } else {
-            HoldState::Free
-        },
-    };
-    let new = NewMessage { facts };
-    let recipients = recovered.pending(message).map(|(number, domain)| {
-        let attempt = message
-            .attempts
-            .iter()
-            .find(|a| a.recipients.contains(number));
-        NewRecipient {
-            recipient: RecipientIndex(number.0),
-            next_hop: settings.routes.next_hop(recovered.name(domain)),
-            attempts: attempt.map_or(0, |a| u16::try_from(a.attempts).unwrap_or(u16::MAX)),
-            not_before: attempt
-                .map(|a| WallTime::from_millis(a.next_attempt_ms))
-                .max(hold_until),
-            told: attempt.map_or(Told::NOTHING, |a| a.told),
+        };
+        self.recipients.clear();
+        for (number, domain) in self.recovered.pending(message) {
+            let attempt = message
+                .attempts
+                .iter()
+                .find(|a| a.recipients.contains(number));
+            let recipient = FiledRecipient {
+                recipient: RecipientIndex(number.0),
+                destination: self.destination(domain),
+                attempts: attempt.map_or(0, |a| u16::try_from(a.attempts).unwrap_or(u16::MAX)),
+                not_before: attempt
+                    .map(|a| WallTime::from_millis(a.next_attempt_ms))
+                    .max(hold_until),
+                told: attempt.map_or(Told::NOTHING, |a| a.told),
+            };
+            self.recipients.push(recipient);
         }
-    });
-    queue.enqueue(now, &new, recipients);
+        self.filing.message(&facts, &self.recipients);
+    }
+
+    /// Where the mail of a domain goes. Messages come writer by writer.
+    fn destination(&mut self, domain: NameId) -> DestinationId {
+        if self.writer != Some(domain.writer()) {
+            self.writer = Some(domain.writer());
+            self.destinations.clear();
+        }
+        let number = domain.number() as usize;
+        if self.destinations.len() <= number {
+            self.destinations.resize(number + 1, None);
+        }
+        if let Some(known) = self.destinations[number] {
+            return known;
+        }
+        let next_hop = self.settings.routes.next_hop(self.recovered.name(domain));
+        let destination = self.filing.destination(next_hop);
+        self.destinations[number] = Some(destination);
+        destination
+    }
 }

@@ -3,7 +3,6 @@
 //! What is deferred here is the destination as a whole. While it is [`Health::Closed`]
 //! or its gate is shut nobody looks at its mail, however much there is of it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use super::rank::Rank;
 use super::retry::Retry;
 use super::usage::Usage;
 use super::way::{NeedsLink, Tally, Way};
+use crate::roster::{Keyed, Roster};
 use crate::route::{CustomerName, DeliveryMode, NextHop, NextHopRef, ScopeTable};
 use crate::time::{Instant, WallTime};
 
@@ -147,6 +147,14 @@ pub(super) struct Turn {
     pub(super) share: ShareSlot,
 }
 
+impl Keyed for Turn {
+    type Key = Self;
+
+    fn key(&self) -> Self {
+        *self
+    }
+}
+
 impl Turn {
     const fn new(key: u64, share: ShareSlot) -> Self {
         Self {
@@ -208,14 +216,14 @@ pub(super) struct Destination {
     /// Ever; wraps. Shares remember what it was when they came.
     pub(super) failures_total: u32,
     /// Ready, by rank.
-    pub(super) small: BTreeSet<Turn>,
-    pub(super) large: BTreeSet<Turn>,
+    pub(super) small: Roster<Turn>,
+    pub(super) large: Roster<Turn>,
     /// By time.
-    pub(super) deferred: BTreeSet<Turn>,
+    pub(super) deferred: Roster<Turn>,
     /// Was deferred when a release came; may go now, still in order of time.
-    pub(super) released: BTreeSet<Turn>,
+    pub(super) released: Roster<Turn>,
     /// Stopped one by one by an operator, by rank.
-    pub(super) held: BTreeSet<Turn>,
+    pub(super) held: Roster<Turn>,
     /// When the release began, if it is released.
     pub(super) released_at: WallTime,
     /// Jobs ever; wraps.
@@ -365,11 +373,11 @@ impl Destinations {
             no_growth_before: Instant::START,
             failures: 0,
             failures_total: 0,
-            small: BTreeSet::new(),
-            large: BTreeSet::new(),
-            deferred: BTreeSet::new(),
-            released: BTreeSet::new(),
-            held: BTreeSet::new(),
+            small: Roster::new(),
+            large: Roster::new(),
+            deferred: Roster::new(),
+            released: Roster::new(),
+            held: Roster::new(),
             released_at: WallTime::EPOCH,
             handed_out: 0,
             connections: 0,

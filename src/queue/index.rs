@@ -9,14 +9,13 @@
 //!   recipient that is not done.
 //! - A message's shares form one chain, which ends.
 //!
-//! With the sets of `schedule` a message with one recipient costs at most 200 octets
-//! (a test counts them).
+//! With the sets of `schedule` and what the log keeps a message with one recipient costs
+//! at most 200 octets (`tests/queue_memory.rs` counts them).
 //!
 //! What this module does not do: it decides nothing about time or order.
 
 use std::time::Duration;
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use spool_format::{Location, Told};
@@ -24,6 +23,7 @@ use spool_format::{Location, Told};
 use super::pages::Pages;
 use super::rank::{LARGE_BYTES, Rank};
 use crate::mail::{DeliverBy, DeliverByMode, Priority, QueueId, RecipientIndex};
+use crate::roster::{Keyed, Roster};
 use crate::time::{Instant, WallTime};
 
 /// Number of a destination of this core. Valid while the destination has mail or
@@ -179,12 +179,39 @@ pub struct MessageFacts {
     pub hold: HoldState,
 }
 
+/// A message by its name. Twelve octets, not sixteen.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    high: u32,
+    low: u32,
+    slot: MessageSlot,
+}
+
+impl Named {
+    const fn new(queue_id: QueueId, slot: MessageSlot) -> Self {
+        let id = queue_id.as_u64();
+        Self {
+            high: (id >> 32) as u32,
+            low: id as u32,
+            slot,
+        }
+    }
+}
+
+impl Keyed for Named {
+    type Key = QueueId;
+
+    fn key(&self) -> QueueId {
+        QueueId::from_u64(u64::from(self.high) << 32 | u64::from(self.low))
+    }
+}
+
 /// The messages.
 #[derive(Debug)]
 pub struct Index {
     messages: Pages<Message>,
     shares: Pages<Share>,
-    by_id: BTreeMap<QueueId, MessageSlot>,
+    by_id: Roster<Named>,
     octets: u64,
 }
 
@@ -274,7 +301,7 @@ impl Index {
         Self {
             messages: Pages::new(),
             shares: Pages::new(),
-            by_id: BTreeMap::new(),
+            by_id: Roster::new(),
             octets: 0,
         }
     }
@@ -300,17 +327,15 @@ impl Index {
     /// One message.
     #[must_use]
     pub fn get(&self, queue_id: QueueId) -> Option<Entry<'_>> {
-        let &slot = self.by_id.get(&queue_id)?;
-        Some(self.entry(slot))
+        let named = self.by_id.get(queue_id)?;
+        Some(self.entry(named.slot))
     }
 
     /// The messages behind `after` in the order of their ids, which is that of their
     /// arrival as far as one core took them.
     pub fn iter(&self, after: Option<QueueId>) -> impl Iterator<Item = Entry<'_>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_id
-            .range((from, Bound::Unbounded))
-            .map(|(_, &slot)| self.entry(slot))
+        self.by_id.range(from).map(|named| self.entry(named.slot))
     }
 
     pub(super) fn entry(&self, slot: MessageSlot) -> Entry<'_> {
@@ -321,7 +346,7 @@ impl Index {
     }
 
     pub(super) fn slot(&self, queue_id: QueueId) -> Option<MessageSlot> {
-        self.by_id.get(&queue_id).copied()
+        self.by_id.get(queue_id).map(|named| named.slot)
     }
 
     /// A message without shares: at least one must follow.
@@ -340,7 +365,7 @@ impl Index {
             priority: facts.priority,
             hold: facts.hold,
         }));
-        let before = self.by_id.insert(facts.queue_id, slot);
+        let before = self.by_id.insert(Named::new(facts.queue_id, slot));
         assert!(before.is_none(), "{} was queued twice", facts.queue_id);
         self.octets += facts.octets;
         slot
@@ -406,7 +431,7 @@ impl Index {
             return Removed::Share;
         }
         let message = self.messages.remove(share.message.0);
-        self.by_id.remove(&message.queue_id);
+        self.by_id.remove(message.queue_id);
         self.octets -= message.octets;
         Removed::Message {
             queue_id: message.queue_id,
@@ -416,8 +441,8 @@ impl Index {
 
     /// Up to `count` messages in the order of their ids.
     pub(super) fn slots(&self, from: Bound<QueueId>, count: usize) -> Vec<(QueueId, MessageSlot)> {
-        let range = self.by_id.range((from, Bound::Unbounded));
-        range.take(count).map(|(id, slot)| (*id, *slot)).collect()
+        let range = self.by_id.range(from).take(count);
+        range.map(|named| (named.key(), named.slot)).collect()
     }
 
     /// The shares of a message.

@@ -38,8 +38,8 @@ pub use index::{
 pub use permits::{CoreNumber, CoreSet, DestinationKey, Permits};
 pub use retry::Retry;
 pub use schedule::{
-    ConnectionFailure, ConnectionId, Job, JobId, NewMessage, NewRecipient, Offer, Output,
-    RecipientOutcome, Schedule, Selection, Settings, Take, VisitId,
+    ConnectionFailure, ConnectionId, FiledRecipient, Filing, Job, JobId, NewMessage, NewRecipient,
+    Offer, Output, RecipientOutcome, Schedule, Selection, Settings, Take, VisitId,
 };
 pub use sessions::Sessions;
 pub use spool_format::Told;

@@ -52,11 +52,12 @@ use spool_format::Location;
 use self::arrival::Arriving;
 use super::destination::{Destinations, Gate, Health, Policies, Turn, Want};
 use super::handles::{Handle, Handles};
-use super::index::{DestinationId, Index, ShareSlot};
+use super::index::{DestinationId, Index, ShareSlot, ShareState};
 use super::permits::{CoreNumber, DestinationKey, Permit, Permits};
 use super::retry::Jitter;
 use super::way::Way;
 use crate::mail::QueueId;
+use crate::roster::Roster;
 use crate::route::{NextHop, NextHopRef};
 use crate::time::{Instant, Now, WallTime};
 
@@ -65,6 +66,7 @@ mod delivery;
 mod detour;
 mod expiry;
 mod fallback;
+mod filing;
 mod health;
 mod line;
 mod link;
@@ -83,6 +85,7 @@ mod visit;
 pub use arrival::{NewMessage, NewRecipient};
 pub use delivery::{ConnectionFailure, Job, RecipientOutcome, Take};
 pub use expiry::ExpiryReason;
+pub use filing::{FiledRecipient, Filing};
 pub use health::Found;
 use line::Line;
 pub use link::LinkGate;
@@ -203,7 +206,7 @@ pub struct Schedule {
     index: Index,
     destinations: Destinations,
     /// When a share is to be warned about or expires.
-    clock: BTreeSet<(u32, ShareSlot)>,
+    clock: Roster<expiry::Tick>,
     /// When a destination is to be looked at.
     timers: BTreeSet<(Instant, DestinationId)>,
     connections: Handles<Connection>,
@@ -246,7 +249,7 @@ impl Schedule {
             idle_timeout: settings.idle,
             index: Index::new(),
             destinations: Destinations::new(hash_seed),
-            clock: BTreeSet::new(),
+            clock: Roster::new(),
             timers: BTreeSet::new(),
             connections: Handles::new(),
             idle: VecDeque::new(),
@@ -368,8 +371,8 @@ impl Schedule {
             .idle
             .front()
             .map(|(since, _)| *since + self.idle_timeout);
-        let clock = self.clock.first().map(|(second, _)| {
-            let at = WallTime::from_millis(i64::from(*second) * 1000);
+        let clock = self.clock.first().map(|tick| {
+            let at = WallTime::from_millis(i64::from(tick.second) * 1000);
             self.now.instant + at.since(self.now.wall).min(WALL_CHECK)
         });
         let waits = !self.line.queued.is_empty() && !self.line.full && !self.stopping;

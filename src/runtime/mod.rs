@@ -1,12 +1,13 @@
 //! The shell: threads, sockets, files, clocks. It performs what the cores ask for.
 //!
-//! Reading order: [`serve`](mod@serve) (how everything starts), [`data`] (a data core's thread),
+//! Reading order: [`serve`](mod@serve) (how everything starts), [`recall`](mod@recall) (what the logs
+//! hold), [`data`] (a data core's thread),
 //! [`net`] (its sockets, and the traps of its runtime), [`outgoing`] (sending from the
 //! spool), [`control`] (the control core's thread), [`storeroom`] (segment files), [`link`]
 //! (what dials and hangs up), [`admin`] and [`web`] (the operator's two doors).
 //!
-//! `unsafe` in this directory lends monoio's descriptors to safe system calls, and
-//! nothing else.
+//! `unsafe` in this directory lends monoio's descriptors to safe system calls, and asks the
+//! allocator for what it does not need; nothing else.
 
 pub mod admin;
 pub mod bell;
@@ -30,6 +31,7 @@ mod maildir;
 pub mod net;
 pub mod outgoing;
 mod ports;
+pub mod recall;
 pub mod recipients;
 mod rights;
 pub mod segments;

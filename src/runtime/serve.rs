@@ -6,7 +6,9 @@
 //!    reload can do it again.
 //! 2. The spool directory is locked; whoever comes second is told so. The server gives
 //!    up what it does not need.
-//! 3. All logs are read. Nothing is served before the queue is whole.
+//! 3. All logs are read, each on a thread of its own, and what they hold is filed, for
+//!    each data core on a thread of its own ([`super::recall`]). Nothing is served before
+//!    the queue is whole.
 //! 4. The control core starts on this thread: signals, the admin socket, the web page.
 //! 5. Data cores start on their threads, and only then the sockets listen: who can
 //!    connect may expect everything else to work.
@@ -19,7 +21,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
 
 use hashbrown::HashMap;
 use jiff::tz::TimeZone;
@@ -47,6 +48,7 @@ use crate::runtime::log::{report, report_control};
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::net;
 use crate::runtime::ports;
+use crate::runtime::recall::{self, side_by_side};
 use crate::runtime::recipients::Shelf;
 use crate::runtime::rights::{self, Footprint};
 use crate::runtime::service_manager;
@@ -56,7 +58,7 @@ use crate::runtime::storeroom::{Storeroom, log_path, logs};
 use crate::runtime::threads::{self, Placement};
 use crate::runtime::web;
 use crate::spool::log::{Identity, Settings as LogSettings};
-use crate::spool::recovery::{Restart, Restarted, read_directory};
+use crate::spool::recovery::Restarted;
 use crate::spool::segment::{Directory, FileKind};
 use crate::time::Now;
 
@@ -75,7 +77,6 @@ struct Ground {
     clock: Clock,
     mailboxes: Arc<Mailboxes>,
     storeroom: Arc<Storeroom>,
-    restarted: Restarted,
     logs: Vec<LogId>,
     spool: SpoolUuid,
     sessions: Arc<Sessions>,
@@ -108,7 +109,6 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     let began = clock.now();
     let storeroom = Arc::new(Storeroom::new(directories.clone()));
     let restarted = read_logs(spool, &directories)?;
-    let took = clock.now().instant.since(began.instant);
     let mailboxes = Mailboxes::new(usize::from(data_cores)).map_err(|error| {
         ServeError(format!(
             "making the mailboxes of the threads failed: {error}"
@@ -131,18 +131,19 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
         clock,
         mailboxes: Arc::new(mailboxes),
         storeroom,
-        restarted,
         logs,
         spool,
         config,
     };
     let cores: Vec<_> = (0..data_cores).map(CoreId).zip(listeners).collect();
     let (started, starts) = std::sync::mpsc::channel();
-    let mut waiting = Vec::new();
-    for (core, own) in cores {
-        waiting.push(ground.data_core(core, own, took, started.clone())?);
-    }
+    let waiting = side_by_side("file", cores, |(core, own)| {
+        ground.data_core(&restarted, core, own, began, started.clone())
+    })
+    .map_err(ServeError)?;
+    let waiting = waiting.into_iter().collect::<Result<Vec<_>, _>>()?;
     drop(started);
+    recall::free(restarted);
     let pin = ground.config.cores.pin;
     let fact = Fact::Started {
         listeners: ground
@@ -207,9 +208,10 @@ impl Ground {
     /// What a data core's thread is started with.
     fn data_core(
         &self,
+        restarted: &Restarted,
         core: CoreId,
         listeners: Vec<std::net::TcpListener>,
-        took: Duration,
+        began: Now,
         started: std::sync::mpsc::Sender<Result<(), String>>,
     ) -> Result<data::Start, ServeError> {
         let own = LogId(core.0);
@@ -232,9 +234,7 @@ impl Ground {
             free_min: self.config.spool.free_bytes_min,
         };
         let free_bytes = self.storeroom.free_bytes().map_err(ServeError)?;
-        let mut log = self
-            .restarted
-            .log(identity, log_settings, &owned, random(), free_bytes);
+        let mut log = restarted.log(identity, log_settings, &owned, random(), free_bytes);
         let queue_settings = queue::Settings {
             core: CoreNumber(core.0),
             policies: self.settings.policies.clone(),
@@ -242,11 +242,11 @@ impl Ground {
             seed: random(),
         };
         let data_cores = self.config.cores.data;
-        restart::adopt_notes(now, &mut log, &self.restarted, &owned, core, data_cores);
+        restart::adopt_notes(now, &mut log, restarted, &owned, core, data_cores);
         let mut queue = Schedule::new(queue_settings, Arc::clone(&self.permits), now);
-        let messages = restart::enqueue(now, &mut queue, &self.settings, &self.restarted, &owned);
+        let messages = restart::enqueue(now, &mut queue, &self.settings, restarted, &owned);
         let mut segments = Vec::new();
-        for facts in self.restarted.segments(&owned) {
+        for facts in restarted.segments(&owned) {
             match self.storeroom.open(facts.place) {
                 Ok(segment) => segments.push(segment),
                 Err(what) => report(
@@ -265,7 +265,7 @@ impl Ground {
                 log: own,
                 messages,
                 segments: count,
-                took,
+                took: self.clock.now().instant.since(began.instant),
             },
         );
         let parts = Parts {
@@ -478,20 +478,13 @@ fn open_spool(
     Ok((identified.spool, logs, directories))
 }
 
-/// Reads all logs.
+/// Reads all logs, and tells what is wrong with them.
 fn read_logs(spool: SpoolUuid, directories: &Directories) -> Result<Restarted, ServeError> {
-    let mut restart = Restart::new(Some(spool));
-    let mut unread = BTreeSet::new();
-    for (&log, directory) in directories {
-        let facts = read_directory(&mut restart, directory)
-            .map_err(|error| ServeError(error.to_string()))?;
-        unread.extend(facts.unread);
-        for error in facts.errors {
-            let what = format!("{error}; the start goes on without it");
-            report_control(&Fact::SpoolDamaged { log, what });
-        }
+    let (restarted, unread) = recall::recall(spool, directories).map_err(ServeError)?;
+    for (log, error) in unread.errors {
+        let what = format!("{error}; the start goes on without it");
+        report_control(&Fact::SpoolDamaged { log, what });
     }
-    let restarted = restart.finish();
     for facts in restarted.reports() {
         let what = facts.to_string();
         report_control(&Fact::SpoolDamaged {
@@ -504,7 +497,7 @@ fn read_logs(spool: SpoolUuid, directories: &Directories) -> Result<Restarted, S
             "{facts}; the server does not start, so that nothing is lost"
         )));
     }
-    set_aside(&restarted, directories, &unread);
+    set_aside(&restarted, directories, &unread.segments);
     for broken in &restarted.recovered.broken {
         let what = broken.to_string();
         report_control(&Fact::SpoolDamaged {

@@ -409,7 +409,7 @@ impl Log {
     /// Where the seal of a live message is.
     #[must_use]
     pub fn message(&self, queue_id: QueueId) -> Option<Location> {
-        self.reclaim.message(queue_id).map(|(seal, _)| seal)
+        self.reclaim.message(queue_id)
     }
 
     /// How many messages are live.

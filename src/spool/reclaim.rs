@@ -28,18 +28,19 @@
 //! segment of it opens it.
 //!
 //! What it does not do: it reads no segment, and removes none; it does not know what a
-//! recipient is. Some 50 octets are kept for each live message, nothing for each record.
+//! recipient is. Some 25 octets are kept for each live message, nothing for each record.
 
 mod condition;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
-use spool_format::{Location, Offset, SEGMENT_HEADER_BYTES, SegmentPlace};
+use spool_format::{Location, LogId, Offset, SEGMENT_HEADER_BYTES, SegmentId, SegmentPlace};
 
 pub use self::condition::{Condition, Fate};
 use super::commit::BatchNumber;
 use crate::mail::QueueId;
+use crate::roster::{Keyed, Roster};
 
 /// Segments beyond what is needed before any octet is copied to win one back: copying
 /// costs more than the space, as long as there is space.
@@ -135,27 +136,78 @@ impl Account {
     }
 }
 
-/// Where a live message is.
+/// Where a live message is. There is one for each, so it is packed.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    seal: Location,
-    generation: u32,
-    extent: Extent,
+    queue_id: QueueId,
+    /// Of the seal.
+    segment: SegmentId,
+    offset: Offset,
+    log: LogId,
+    /// All of it lies in the segment of its seal and has so many octets; or [`SPREAD`].
+    bytes: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Extent {
-    /// All in the segment of its seal, so many octets.
-    One(u32),
-    /// See [`Reclaim::spread`].
-    Many,
+/// See [`Reclaim::spread`]. A segment is smaller.
+const SPREAD: u32 = u32::MAX;
+
+impl Keyed for Entry {
+    type Key = QueueId;
+
+    fn key(&self) -> QueueId {
+        self.queue_id
+    }
+}
+
+impl Entry {
+    fn new(queue_id: QueueId, seal: Location, bytes: u32) -> Self {
+        Self {
+            queue_id,
+            segment: seal.segment,
+            offset: seal.offset,
+            log: seal.log,
+            bytes,
+        }
+    }
+
+    fn seal(&self) -> Location {
+        Location {
+            log: self.log,
+            segment: self.segment,
+            offset: self.offset,
+        }
+    }
+}
+
+/// Messages that were found at the start, each as a whole in one segment, one behind the
+/// other.
+#[derive(Debug, Default)]
+pub struct FoundRun {
+    /// Which segment.
+    pub segment: Option<SegmentPlace>,
+    /// It is in the balance.
+    pub ours: bool,
+    live: u32,
+    live_bytes: u64,
+}
+
+impl FoundRun {
+    /// None so far in this segment.
+    #[must_use]
+    pub fn of(segment: SegmentPlace, ours: bool) -> Self {
+        Self {
+            segment: Some(segment),
+            ours,
+            ..Self::default()
+        }
+    }
 }
 
 /// The balance of all segments that a data core owns.
 #[derive(Debug, Default)]
 pub struct Reclaim {
     segments: BTreeMap<SegmentPlace, Account>,
-    messages: HashMap<QueueId, Entry>,
+    messages: Roster<Entry>,
     /// The parts of messages that lie in several segments.
     spread: HashMap<QueueId, Box<[Part]>>,
     /// Closed segments without live or open messages: the only ones that can be dead.
@@ -242,6 +294,28 @@ impl Reclaim {
         self.settle(segment);
     }
 
+    /// A message of a run was found at the start.
+    pub fn found_in(&mut self, run: &mut FoundRun, queue_id: QueueId, seal: Location, bytes: u32) {
+        debug_assert_eq!(run.segment, Some(seal.segment_place()), "it is of this run");
+        // More than a segment holds: nothing else is known of it.
+        let bytes = bytes.min(SPREAD - 1);
+        let before = self.messages.insert(Entry::new(queue_id, seal, bytes));
+        assert!(before.is_none(), "{queue_id} was found twice");
+        run.live += 1;
+        run.live_bytes += u64::from(bytes);
+    }
+
+    /// A run has ended.
+    pub fn found_run(&mut self, run: &FoundRun) {
+        let Some(segment) = run.segment.filter(|_| run.live > 0) else {
+            return;
+        };
+        let account = self.account(segment);
+        account.live += run.live;
+        account.live_bytes += run.live_bytes;
+        self.settle(segment);
+    }
+
     /// A message is sealed, or sealed again in a newer generation: then the octets of
     /// the older one are needed no more once `batch` is durable.
     ///
@@ -251,33 +325,28 @@ impl Reclaim {
         &mut self,
         queue_id: QueueId,
         seal: Location,
-        generation: u32,
         parts: &[Part],
         batch: BatchNumber,
     ) {
         let place = seal.segment_place();
-        let extent = match parts {
-            [part] if part.segment == place => Extent::One(part.bytes),
+        let bytes = match parts {
+            [part] if part.segment == place && part.bytes < SPREAD => part.bytes,
             _ => {
                 assert!(
                     parts.iter().any(|part| part.segment == place),
                     "the seal of {queue_id} is a part of it"
                 );
-                Extent::Many
+                SPREAD
             }
         };
-        let entry = Entry {
-            seal,
-            generation,
-            extent,
-        };
-        let old_parts = self.spread.remove(&queue_id);
-        if let Some(old) = self.messages.insert(queue_id, entry) {
-            let from = old.seal.segment_place();
+        let entry = Entry::new(queue_id, seal, bytes);
+        let old = self.messages.insert(entry);
+        if let Some(old) = old {
+            let from = old.seal().segment_place();
             self.continues(place, from);
-            self.bury(old, old_parts, batch);
+            self.bury(old, batch);
         }
-        if matches!(extent, Extent::Many) {
+        if bytes == SPREAD {
             self.spread.insert(queue_id, parts.into());
         }
         for part in parts {
@@ -298,21 +367,20 @@ impl Reclaim {
     /// Nothing more is to be done for a message; the record that says so is in `batch`.
     /// False if it was not there.
     pub fn finished(&mut self, queue_id: QueueId, batch: BatchNumber) -> bool {
-        let Some(entry) = self.messages.remove(&queue_id) else {
+        let Some(entry) = self.messages.remove(queue_id) else {
             return false;
         };
-        let parts = self.spread.remove(&queue_id);
-        self.bury(entry, parts, batch);
+        self.bury(entry, batch);
         true
     }
 
-    fn bury(&mut self, entry: Entry, parts: Option<Box<[Part]>>, batch: BatchNumber) {
-        let one = match entry.extent {
-            Extent::One(bytes) => Some(Part {
-                segment: entry.seal.segment_place(),
-                bytes,
-            }),
-            Extent::Many => None,
+    fn bury(&mut self, entry: Entry, batch: BatchNumber) {
+        let (parts, one) = match entry.bytes {
+            SPREAD => (self.spread.remove(&entry.queue_id), None),
+            bytes => {
+                let segment = entry.seal().segment_place();
+                (None, Some(Part { segment, bytes }))
+            }
         };
         for part in parts.iter().flatten().chain(&one) {
             let account = self.account(part.segment);
@@ -500,13 +568,13 @@ impl Reclaim {
     #[must_use]
     pub fn lies_in(&self, queue_id: QueueId, segment: SegmentPlace) -> bool {
         self.messages
-            .get(&queue_id)
-            .is_some_and(|entry| match entry.extent {
-                Extent::One(_) => entry.seal.segment_place() == segment,
-                Extent::Many => self
+            .get(queue_id)
+            .is_some_and(|entry| match entry.bytes {
+                SPREAD => self
                     .spread
                     .get(&queue_id)
                     .is_some_and(|parts| parts.iter().any(|part| part.segment == segment)),
+                _ => entry.seal().segment_place() == segment,
             })
     }
 
@@ -550,11 +618,10 @@ impl Reclaim {
         self.segments.contains_key(&segment)
     }
 
-    /// Where the seal of a live message is, and its generation.
+    /// Where the seal of a live message is.
     #[must_use]
-    pub fn message(&self, queue_id: QueueId) -> Option<(Location, u32)> {
-        let entry = self.messages.get(&queue_id)?;
-        Some((entry.seal, entry.generation))
+    pub fn message(&self, queue_id: QueueId) -> Option<Location> {
+        self.messages.get(queue_id).map(Entry::seal)
     }
 
     /// How many messages are live.

@@ -1,7 +1,8 @@
 //! The start: what the directories hold, and logs that go on from there.
 //!
 //! 1. [`read_directory`] for each log: its segments, from their summaries where those
-//!    are good, else by a scan. Summaries that were missing are written then.
+//!    are good, else by a scan. Summaries that were missing are written then. Logs may be
+//!    read side by side, each into a [`Restart`] of its own: [`Restart::absorb`].
 //! 2. [`Restart::finish`]: the fold of `spool-format` says which messages are live,
 //!    which are broken, and what each segment is good for.
 //! 3. [`Restarted::log`] for each data core: its log, with the balance of its segments.
@@ -24,10 +25,9 @@
 use std::collections::BTreeMap;
 
 use spool_format::{
-    AttemptRecord, DoneRecord, EndRecord, HeaderFault, LiveMessage, LogId, Look, MarkRecord,
-    Offset, Record, RecordKind, Recovered, Recovery, SEGMENT_HEADER_BYTES, SealRecord,
-    SegmentFacts, SegmentHeader, SegmentId, SegmentPlace, Severity, SpoolUuid, Summary,
-    SummaryBuilder, TailKind, verdict,
+    EndRecord, HeaderFault, Judged, Listed, LiveMessage, LogId, Look, Offset, Recovered, Recovery,
+    SEGMENT_HEADER_BYTES, Seen, SegmentFacts, SegmentHeader, SegmentId, SegmentPlace, Severity,
+    SpoolUuid, Summary, SummaryBuilder, TailKind, Unlisted, verdict,
 };
 
 use super::log::{Found, Identity, Log, Settings};
@@ -58,43 +58,38 @@ pub(super) enum SaidAs {
 }
 
 impl Outline {
-    fn of<'a>(records: impl Iterator<Item = (Offset, RecordKind, &'a [u8])>) -> Self {
-        let mut outline = Self::default();
-        for (_, kind, payload) in records {
-            // The limit of a payload is far below 2³².
-            let bytes = spool_format::framed_bytes(payload.len()) as u32;
-            match kind {
-                RecordKind::Done => {
-                    if let Ok(done) = DoneRecord::decode(payload) {
-                        *outline.about.entry(done.message).or_default() += u64::from(bytes);
-                    }
-                }
-                RecordKind::Mark => {
-                    if let Ok(mark) = MarkRecord::decode(payload) {
-                        let queue_id = QueueId::from_u64(mark.queue_id);
-                        outline.said_of.push((queue_id, SaidAs::Mark, bytes));
-                    }
-                }
-                RecordKind::Attempt => {
-                    if let Ok(attempt) = AttemptRecord::decode(payload) {
-                        let queue_id = QueueId::from_u64(attempt.queue_id);
-                        outline.said_of.push((queue_id, SaidAs::Attempt, bytes));
-                    }
-                }
-                RecordKind::Seal => {
-                    if let Ok(seal) = SealRecord::decode(payload) {
-                        outline.ancestors.extend(seal.carried_from);
-                        outline.notes |= !seal.notes.is_empty();
-                    }
-                }
-                RecordKind::Note => outline.notes = true,
-                RecordKind::Partial => outline.foreign = true,
-                RecordKind::Envelope | RecordKind::Chunk | RecordKind::Begin | RecordKind::End => {}
+    fn see(&mut self, record: Seen<'_, '_>, octets: usize) {
+        // The limit of a payload is far below 2³².
+        let bytes = spool_format::framed_bytes(octets) as u32;
+        match record {
+            Seen::Done(done) => {
+                *self.about.entry(done.message).or_default() += u64::from(bytes);
             }
+            Seen::Mark(mark) => {
+                let queue_id = QueueId::from_u64(mark.queue_id);
+                self.said_of.push((queue_id, SaidAs::Mark, bytes));
+            }
+            Seen::Attempt(attempt) => {
+                let queue_id = QueueId::from_u64(attempt.queue_id);
+                self.said_of.push((queue_id, SaidAs::Attempt, bytes));
+            }
+            Seen::Seal(seal) => {
+                // Of a segment that was emptied there are many, one behind the other.
+                let from = seal.carried_from;
+                if from.is_some() && self.ancestors.last() != from.as_ref() {
+                    self.ancestors.extend(from);
+                }
+                self.notes |= !seal.notes.is_empty();
+            }
+            Seen::Note(_) => self.notes = true,
+            Seen::Partial(_) => self.foreign = true,
         }
-        outline.ancestors.sort_unstable();
-        outline.ancestors.dedup();
-        outline
+    }
+
+    fn seen(mut self) -> Self {
+        self.ancestors.sort_unstable();
+        self.ancestors.dedup();
+        self
     }
 }
 
@@ -131,8 +126,10 @@ impl Restart {
             _ => return false,
         };
         self.number_taken(place);
-        self.outlines.insert(place, Outline::of(good.records()));
-        self.recovery.segment(place, header, Some(summary));
+        let mut outline = Outline::default();
+        self.recovery
+            .summarized(&good, |record, octets| outline.see(record, octets));
+        self.outlines.insert(place, outline.seen());
         true
     }
 
@@ -145,7 +142,11 @@ impl Restart {
         summary: Option<&[u8]>,
     ) -> Option<Vec<u8>> {
         self.number_taken(place);
-        self.recovery.segment(place, file, summary);
+        let mut outline = Outline::default();
+        self.recovery
+            .segment_seen(place, file, summary, |record, octets| {
+                outline.see(record, octets);
+            });
         let header = match SegmentHeader::decode(file, place) {
             Ok(header) => header,
             // The fold took the epoch from the summary; so does this.
@@ -158,18 +159,11 @@ impl Restart {
             }
             Err(_) => return None,
         };
-        let Some(summary) = SummaryBuilder::scan(file, &header) else {
-            // Records of a kind that this version does not know.
-            let outline = Outline {
-                foreign: true,
-                ..Outline::default()
-            };
-            self.outlines.insert(place, outline);
-            return None;
-        };
-        let read = Summary::decode(&summary).expect("it was made just now");
-        self.outlines.insert(place, Outline::of(read.records()));
-        Some(summary)
+        let summary = SummaryBuilder::scan(file, &header);
+        // Records of a kind that this version does not know.
+        outline.foreign |= summary.is_none();
+        self.outlines.insert(place, outline.seen());
+        summary
     }
 
     /// This number was used in this log.
@@ -185,11 +179,58 @@ impl Restart {
         spares.push(place.segment);
     }
 
+    /// What was read of other logs of the same spool, each of them by one start.
+    pub fn absorb(&mut self, other: Self) {
+        self.recovery.absorb(other.recovery);
+        self.outlines.extend(other.outlines);
+        for (log, highest) in other.highest {
+            self.number_taken(SegmentPlace {
+                log,
+                segment: highest,
+            });
+        }
+        for (log, spares) in other.spares {
+            self.spares.entry(log).or_default().extend(spares);
+        }
+    }
+
     /// Everything was handed in.
     #[must_use]
     pub fn finish(self) -> Restarted {
+        let (judged, unlisted) = self.judge();
+        judged.finish(unlisted.into_iter().map(Unlisted::list))
+    }
+
+    /// The same in two steps, of which the second can be done of all messages at once:
+    /// [`Unlisted::list`].
+    #[must_use]
+    pub fn judge(self) -> (RestartJudged, Vec<Unlisted>) {
+        let (judged, unlisted) = self.recovery.judge();
+        let judged = RestartJudged {
+            judged,
+            outlines: self.outlines,
+            highest: self.highest,
+            spares: self.spares,
+        };
+        (judged, unlisted)
+    }
+}
+
+/// What was found, but for the lists of messages.
+#[derive(Debug)]
+pub struct RestartJudged {
+    judged: Judged,
+    outlines: BTreeMap<SegmentPlace, Outline>,
+    highest: BTreeMap<LogId, SegmentId>,
+    spares: BTreeMap<LogId, Vec<SegmentId>>,
+}
+
+impl RestartJudged {
+    /// With all lists, in their order.
+    #[must_use]
+    pub fn finish(self, lists: impl IntoIterator<Item = Listed>) -> Restarted {
         Restarted {
-            recovered: self.recovery.finish(),
+            recovered: self.judged.finish(lists),
             outlines: self.outlines,
             highest: self.highest,
             spares: self.spares,
@@ -281,12 +322,10 @@ impl Restarted {
                 found.segment_elsewhere(facts.place);
             }
         }
-        for message in self.messages(owned) {
-            found.message(message);
-        }
+        found.messages(self.messages(owned));
         for broken in &self.recovered.broken {
             if owned.contains(&broken.message.seal.log) {
-                found.message(&broken.message);
+                found.messages([&broken.message]);
             }
         }
         let mut with_notes = Vec::new();

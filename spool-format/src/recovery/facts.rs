@@ -2,6 +2,7 @@
 //! segment.
 
 use super::recipients::RecipientSet;
+use super::shard::Part;
 use crate::field::DecodeError;
 use crate::frame::{Checksum, RecordKind};
 use crate::header::{HeaderFault, SegmentHeader};
@@ -18,31 +19,58 @@ use std::fmt;
 /// The absent value of the times below. No clock shows it.
 pub(super) const NO_TIME: i64 = i64::MIN;
 
-/// A domain, queue name or next hop: the texts are kept once each.
+/// A domain, queue name or next hop: the texts are kept once for the messages of each
+/// writer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct NameId(u32);
+pub struct NameId {
+    pub(super) writer: u8,
+    pub(super) name: Name,
+}
 
-/// The texts behind [`NameId`]s. Domains come from clients, so the index keeps the
+impl NameId {
+    /// The upper octet of the queue ids of the messages that it belongs to.
+    #[must_use]
+    pub const fn writer(self) -> u8 {
+        self.writer
+    }
+
+    /// Its number among the names of this writer, which are counted from 0.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.name.0
+    }
+}
+
+/// A name among those of one writer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Name(u32);
+
+/// The texts behind [`Name`]s. Domains come from clients, so the index keeps the
 /// hash of the standard library, which nobody outside can make collide.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Names {
     texts: Vec<Box<str>>,
-    index: HashMap<Box<str>, NameId>,
+    index: HashMap<Box<str>, Name>,
 }
 
 impl Names {
-    pub(super) fn intern(&mut self, text: &str) -> NameId {
+    pub(super) fn intern(&mut self, text: &str) -> Name {
         if let Some(&id) = self.index.get(text) {
             return id;
         }
-        let id = NameId(u32::try_from(self.texts.len()).expect("fewer names than octets of spool"));
+        let id = Name(u32::try_from(self.texts.len()).expect("fewer names than octets of spool"));
         self.texts.push(text.into());
         self.index.insert(text.into(), id);
         id
     }
 
-    pub(super) fn text(&self, id: NameId) -> &str {
-        &self.texts[id.0 as usize]
+    /// A name of another list.
+    pub(super) fn intern_option(&mut self, other: &Self, name: Option<Name>) -> Option<Name> {
+        name.map(|name| self.intern(other.text(name)))
+    }
+
+    pub(super) fn text(&self, name: Name) -> &str {
+        &self.texts[name.0 as usize]
     }
 }
 
@@ -50,7 +78,7 @@ impl Names {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Run {
     pub(super) recipients: u32,
-    pub(super) domain: NameId,
+    pub(super) domain: Name,
 }
 
 /// A message that is whole and has recipients who are not done.
@@ -340,11 +368,49 @@ impl fmt::Display for SegmentFacts {
     }
 }
 
+/// Live messages, by queue id.
+#[derive(Debug)]
+pub struct LiveMessages {
+    /// By writer, which is the upper octet of the ids.
+    pub(super) parts: Vec<Part>,
+}
+
+impl LiveMessages {
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.messages.len()).sum()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.iter().all(|part| part.messages.is_empty())
+    }
+
+    /// All of them, by queue id.
+    pub fn iter(&self) -> impl Iterator<Item = &LiveMessage> + use<'_> {
+        self.parts.iter().flat_map(|part| part.messages.iter())
+    }
+
+    /// The one with this queue id.
+    #[must_use]
+    pub fn get(&self, queue_id: u64) -> Option<&LiveMessage> {
+        let part = self.part((queue_id >> 56) as u8)?;
+        part.messages.find(queue_id, |message| message.queue_id)
+    }
+
+    fn part(&self, writer: u8) -> Option<&Part> {
+        let index = self.parts.binary_search_by_key(&writer, |part| part.writer);
+        index.ok().map(|index| &self.parts[index])
+    }
+}
+
 /// Everything that recovery found.
 #[derive(Debug)]
 pub struct Recovered {
     /// By queue id.
-    pub messages: Vec<LiveMessage>,
+    pub messages: LiveMessages,
     /// By queue id.
     pub broken: Vec<BrokenMessage>,
     /// By identity and TRANSID.
@@ -359,25 +425,21 @@ pub struct Recovered {
     pub done: u64,
     /// Seals that a newer generation, or the same one at a later place, replaced.
     pub superseded: u64,
-    pub(super) names: Names,
-    pub(super) runs: Vec<Run>,
-    pub(super) queue_ids_next: HashMap<u8, u64>,
 }
 
 impl Recovered {
     /// The first queue id with this upper octet that was never given.
     #[must_use]
     pub fn queue_id_next(&self, writer: u8) -> u64 {
-        self.queue_ids_next
-            .get(&writer)
-            .copied()
-            .unwrap_or(u64::from(writer) << 56)
+        let part = self.messages.part(writer);
+        part.map_or(u64::from(writer) << 56, |part| part.next)
     }
 
     /// The text of a domain, queue name or next hop.
     #[must_use]
     pub fn name(&self, id: NameId) -> &str {
-        self.names.text(id)
+        let part = self.messages.part(id.writer);
+        part.expect("the name came from here").names.text(id.name)
     }
 
     /// The domains of a message, in the order of its recipients, with the numbers
@@ -387,11 +449,15 @@ impl Recovered {
         message: &LiveMessage,
     ) -> impl Iterator<Item = (NameId, std::ops::Range<u32>)> + use<'a> {
         let (begin, count) = (message.runs.0 as usize, message.runs.1 as usize);
+        let writer = (message.queue_id >> 56) as u8;
+        let part = self.messages.part(writer);
+        let runs = &part.expect("the message came from here").runs[begin..begin + count];
         let mut first = 0;
-        self.runs[begin..begin + count].iter().map(move |run| {
+        runs.iter().map(move |run| {
             let numbers = first..first + run.recipients;
             first = numbers.end;
-            (run.domain, numbers)
+            let name = run.domain;
+            (NameId { writer, name }, numbers)
         })
     }
 

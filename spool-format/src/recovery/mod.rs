@@ -2,7 +2,8 @@
 //!
 //! Segments are handed in one after the other, in any order, as octets and, where
 //! there is one, with their summary. The result depends only on what was handed
-//! in, not on the order.
+//! in, not on the order. So the segments of several logs may also be folded each by
+//! itself, and the folds joined: [`Recovery::absorb`].
 //!
 //! Relies on: `scan` for the records of a segment, `table` for what a segment is
 //! good for.
@@ -21,11 +22,13 @@
 //! are nothing.
 
 mod facts;
+mod paged;
 mod recipients;
+mod shard;
 
 pub use facts::{
-    AttemptFact, BrokenMessage, LiveMessage, Missing, NameId, NoteFact, PartialFact, Recovered,
-    SegmentFacts, Source, Undecodable,
+    AttemptFact, BrokenMessage, LiveMessage, LiveMessages, Missing, NameId, NoteFact, PartialFact,
+    Recovered, SegmentFacts, Source, Undecodable,
 };
 pub use recipients::RecipientSet;
 
@@ -34,108 +37,43 @@ use crate::frame::{RECORD_HEADER_BYTES, RecordKind};
 use crate::header::{HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader, SpoolUuid};
 use crate::place::{Location, LogId, Offset, Place, SegmentId, SegmentPlace, Stamp};
 use crate::record::{
-    AttemptRecord, BeginRecord, DeliverByMode, DoneRecord, Extent, Mark, MarkRecord, NoteRecord,
-    PartialRecord, PartialState, Record, SealRecord,
+    AttemptRecord, BeginRecord, DoneRecord, Extent, MarkRecord, NoteRecord, PartialRecord,
+    PartialState, Record, SealRecord,
 };
 use crate::scan::{Item, Scanner};
 use crate::summary::{Summary, SummaryFault};
 use crate::table::{Body, Kept, Look, Position, Severity, verdict};
-use facts::{NO_TIME, Names, Run};
+use shard::{Part, Shard};
 use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
-
-/// The order of two records about the same fact.
-type Key = (Stamp, Location);
-
-/// Queue ids are given out by us, in sequence: nobody can choose them to collide,
-/// so that two multiplications do for a hash.
-#[derive(Default)]
-struct QueueIdHasher(u64);
-
-impl Hasher for QueueIdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, octets: &[u8]) {
-        for &octet in octets {
-            self.write_u64(self.0 << 8 | u64::from(octet));
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        let x = (value ^ (value >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = x ^ (x >> 29);
-    }
-}
-
-/// All that was seen of a queue id.
-#[derive(Debug, Default)]
-struct Entry {
-    queue_id: u64,
-    /// The best seal so far of which all is there.
-    seal: Option<Seal>,
-    /// A seal was seen, whole message or not.
-    sealed: bool,
-    done: RecipientSet,
-    marks: Option<Box<Marks>>,
-    attempts: Vec<AttemptFact>,
-}
-
-/// What a seal says to the index.
-#[derive(Clone, Debug)]
-struct Seal {
-    location: Location,
-    generation: u32,
-    stamp: Stamp,
-    arrival_ms: i64,
-    deadline_ms: i64,
-    deadline_mode: DeliverByMode,
-    hold_until_ms: i64,
-    octets: u64,
-    recipients: u32,
-    priority: i8,
-    held: bool,
-    first_segment: SegmentId,
-    queue_name: Option<NameId>,
-    next_hop: Option<NameId>,
-    runs: (u32, u32),
-}
-
-#[derive(Debug, Default)]
-struct Marks {
-    hold: Option<(Key, bool, Option<NameId>)>,
-    next_hop: Option<(Key, Option<NameId>)>,
-}
-
-/// A seal of which parts are in other segments than its own, or are missing.
-#[derive(Debug)]
-struct Suspect {
-    /// Which entry.
-    entry: u32,
-    seal: Seal,
-    envelope: Place,
-    extents: Vec<Extent>,
-    /// True only if the message turns out not to be broken.
-    notes: Vec<NoteFact>,
-}
+use std::collections::{BTreeMap, HashMap};
 
 /// The fold.
 #[derive(Debug, Default)]
 pub struct Recovery {
     spool: Option<SpoolUuid>,
-    index: HashMap<u64, u32, BuildHasherDefault<QueueIdHasher>>,
-    entries: Vec<Entry>,
-    suspects: Vec<Suspect>,
+    /// By the upper octet of the queue ids; as long as the highest one that was seen.
+    shards: Vec<Option<Box<Shard>>>,
     partials: HashMap<(Box<str>, Box<str>), PartialFact>,
     notes: HashMap<(u16, Box<[u8]>), NoteFact>,
     segments: BTreeMap<SegmentPlace, SegmentFacts>,
-    names: Names,
-    runs: Vec<Run>,
     stamp: Option<Stamp>,
-    queue_ids_next: HashMap<u8, u64>,
-    superseded: u64,
+}
+
+/// A record that was read and understood, for those who keep account of it.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'r, 'a> {
+    /// A message is whole.
+    Seal(&'r SealRecord<'a>),
+    /// Recipients are done.
+    Done(&'r DoneRecord<'a>),
+    /// The operator wants something.
+    Mark(&'r MarkRecord<'a>),
+    /// An attempt was put off.
+    Attempt(&'r AttemptRecord<'a>),
+    /// A transaction came so far.
+    Partial(&'r PartialRecord<'a>),
+    /// A fact for another part of the program.
+    Note(&'r NoteRecord<'a>),
 }
 
 /// What is being collected about the segment that is read.
@@ -159,6 +97,18 @@ impl Recovery {
     /// summary if there is one. Any octets may be handed in. Says from what it was
     /// read; each segment is to be handed in once.
     pub fn segment(&mut self, place: SegmentPlace, file: &[u8], summary: Option<&[u8]>) -> Source {
+        self.segment_seen(place, file, summary, |_, _| {})
+    }
+
+    /// [`Recovery::segment`], and `seen` is shown each record with the octets of its
+    /// payload.
+    pub fn segment_seen(
+        &mut self,
+        place: SegmentPlace,
+        file: &[u8],
+        summary: Option<&[u8]>,
+        mut seen: impl FnMut(Seen<'_, '_>, usize),
+    ) -> Source {
         let mut summary_fault = None;
         let summary = summary.and_then(|octets| match Summary::decode(octets) {
             Ok(summary) if summary.header.place == place => Some(summary),
@@ -175,35 +125,50 @@ impl Recovery {
             Ok(header) => (Some(header), None),
             Err(fault) => (None, Some(fault)),
         };
-        let mut reading = Reading {
-            facts: SegmentFacts {
-                place,
-                header,
-                header_fault,
-                summary_fault,
-                source: Source::Header,
-                look: Look::HeaderDamaged,
-                position: Position::Last,
-                verdict: verdict(Look::HeaderDamaged, Position::Last),
-                end: Offset(0),
-                records: 0,
-                damage: Vec::new(),
-                undecodable: 0,
-                undecodable_first: None,
-                live: 0,
-                refers_to: Vec::new(),
-            },
-            refers_to: BTreeMap::new(),
-        };
-        self.read(&mut reading, file, summary);
+        let mut reading = Reading::new(place);
+        reading.facts.header = header;
+        reading.facts.header_fault = header_fault;
+        reading.facts.summary_fault = summary_fault;
+        self.read(&mut reading, file, summary, &mut seen);
+        self.has_read(reading)
+    }
+
+    /// A segment by its summary alone, of which the caller has found that its header is
+    /// that of the segment. `seen` is shown each record with the octets of its payload.
+    pub fn summarized(
+        &mut self,
+        summary: &Summary<'_>,
+        mut seen: impl FnMut(Seen<'_, '_>, usize),
+    ) -> Source {
+        let mut reading = Reading::new(summary.header.place);
+        reading.facts.header = Some(summary.header);
+        if self.is_of_spool(&summary.header) {
+            self.read_summary(&mut reading, summary, &mut seen);
+        } else {
+            reading.facts.look = Look::OtherSpool;
+        }
+        self.has_read(reading)
+    }
+
+    fn has_read(&mut self, reading: Reading) -> Source {
         let mut facts = reading.facts;
         facts.refers_to = reading.refers_to.into_iter().collect();
         let source = facts.source;
-        self.segments.insert(place, facts);
+        self.segments.insert(facts.place, facts);
         source
     }
 
-    fn read(&mut self, reading: &mut Reading, file: &[u8], summary: Option<Summary<'_>>) {
+    fn is_of_spool(&mut self, header: &SegmentHeader) -> bool {
+        *self.spool.get_or_insert(header.spool) == header.spool
+    }
+
+    fn read(
+        &mut self,
+        reading: &mut Reading,
+        file: &[u8],
+        summary: Option<Summary<'_>>,
+        seen: &mut impl FnMut(Seen<'_, '_>, usize),
+    ) {
         let facts = &mut reading.facts;
         facts.look = match facts.header_fault {
             None | Some(HeaderFault::Damaged) => Look::HeaderDamaged,
@@ -224,32 +189,43 @@ impl Recovery {
             (None, Some(summary)) if facts.look == Look::HeaderDamaged => (summary.header, false),
             (None, _) => return,
         };
-        if *self.spool.get_or_insert(header.spool) != header.spool {
-            facts.look = Look::OtherSpool;
+        if !self.is_of_spool(&header) {
+            reading.facts.look = Look::OtherSpool;
             return;
         }
         match summary {
-            Some(summary) if use_summary => self.read_summary(reading, &summary),
-            _ => self.scan(reading, file, &header),
+            Some(summary) if use_summary => self.read_summary(reading, &summary, seen),
+            _ => self.scan(reading, file, &header, seen),
         }
         if reading.facts.header.is_none() {
             reading.facts.look = Look::HeaderFromSummary;
         }
     }
 
-    fn read_summary(&mut self, reading: &mut Reading, summary: &Summary<'_>) {
+    fn read_summary(
+        &mut self,
+        reading: &mut Reading,
+        summary: &Summary<'_>,
+        seen: &mut impl FnMut(Seen<'_, '_>, usize),
+    ) {
         let facts = &mut reading.facts;
         facts.source = Source::Summary;
         facts.look = summary.look();
         facts.damage = summary.damage().collect();
         facts.end = summary.end;
         for (offset, kind, payload) in summary.records() {
-            self.record(reading, offset, kind, payload);
+            self.record(reading, offset, kind, payload, seen);
         }
         reading.facts.records = summary.records;
     }
 
-    fn scan(&mut self, reading: &mut Reading, file: &[u8], header: &SegmentHeader) {
+    fn scan(
+        &mut self,
+        reading: &mut Reading,
+        file: &[u8],
+        header: &SegmentHeader,
+        seen: &mut impl FnMut(Seen<'_, '_>, usize),
+    ) {
         reading.facts.source = Source::Scan;
         for item in Scanner::new(file, header) {
             match item {
@@ -261,7 +237,7 @@ impl Recovery {
                     reading.facts.records += 1;
                     // All before this record has been looked at.
                     reading.facts.end = offset;
-                    self.record(reading, offset, kind, payload);
+                    self.record(reading, offset, kind, payload, seen);
                 }
                 Item::Unknown { offset, .. } => {
                     reading.facts.records += 1;
@@ -283,14 +259,23 @@ impl Recovery {
         }
     }
 
-    fn record(&mut self, reading: &mut Reading, offset: Offset, kind: RecordKind, payload: &[u8]) {
+    fn record(
+        &mut self,
+        reading: &mut Reading,
+        offset: Offset,
+        kind: RecordKind,
+        payload: &[u8],
+        seen: &mut impl FnMut(Seen<'_, '_>, usize),
+    ) {
         let at = reading.facts.place.at(offset);
+        let octets = payload.len();
         let result = match kind {
             // Of a message without a seal only its name is remembered: it was
             // given out.
             RecordKind::Envelope | RecordKind::Chunk => {
                 if let Some(queue_id) = payload.first_chunk::<8>() {
-                    self.queue_id(u64::from_le_bytes(*queue_id));
+                    let queue_id = u64::from_le_bytes(*queue_id);
+                    self.shard(queue_id).given(queue_id);
                 }
                 Ok(())
             }
@@ -298,22 +283,39 @@ impl Recovery {
                 if let Some(from) = seal.carried_from {
                     reading.refers(from);
                 }
-                self.seal(reading, at, &seal);
+                self.stamp(seal.stamp);
+                let shard = self.shard(seal.queue_id);
+                if shard.seal(&reading.facts, at, &seal) {
+                    for note in seal.notes.iter() {
+                        self.note(at, seal.stamp, note.tag, note.key, note.value);
+                    }
+                }
+                seen(Seen::Seal(&seal), octets);
             }),
             RecordKind::Done => DoneRecord::decode(payload).map(|done| {
                 reading.refers(done.message);
-                self.done(&done);
+                self.stamp(done.stamp);
+                self.shard(done.queue_id).done(&done);
+                seen(Seen::Done(&done), octets);
             }),
-            RecordKind::Mark => MarkRecord::decode(payload).map(|mark| self.mark(at, &mark)),
-            RecordKind::Attempt => {
-                AttemptRecord::decode(payload).map(|attempt| self.attempt(at, &attempt))
-            }
-            RecordKind::Partial => {
-                PartialRecord::decode(payload).map(|partial| self.partial(at, &partial))
-            }
+            RecordKind::Mark => MarkRecord::decode(payload).map(|mark| {
+                self.stamp(mark.stamp);
+                self.shard(mark.queue_id).mark(at, &mark);
+                seen(Seen::Mark(&mark), octets);
+            }),
+            RecordKind::Attempt => AttemptRecord::decode(payload).map(|attempt| {
+                self.stamp(attempt.stamp);
+                self.shard(attempt.queue_id).attempt(at, &attempt);
+                seen(Seen::Attempt(&attempt), octets);
+            }),
+            RecordKind::Partial => PartialRecord::decode(payload).map(|partial| {
+                self.partial(at, &partial);
+                seen(Seen::Partial(&partial), octets);
+            }),
             RecordKind::Note => NoteRecord::decode(payload).map(|note| {
                 self.stamp(note.stamp);
                 self.note(at, note.stamp, note.tag, note.key, note.value);
+                seen(Seen::Note(&note), octets);
             }),
             RecordKind::Begin => BeginRecord::decode(payload).map(|begin| {
                 self.stamp(begin.stamp);
@@ -321,7 +323,7 @@ impl Recovery {
                 if let Some(last) = begin.queue_id_next.checked_sub(1)
                     && last >> 56 == begin.queue_id_next >> 56
                 {
-                    self.queue_id(last);
+                    self.shard(last).given(last);
                 }
             }),
             RecordKind::End => Ok(()),
@@ -335,172 +337,50 @@ impl Recovery {
         self.stamp = self.stamp.max(Some(stamp));
     }
 
-    fn queue_id(&mut self, queue_id: u64) {
+    /// What is known of the messages of the writer that gave this queue id.
+    fn shard(&mut self, queue_id: u64) -> &mut Shard {
         let writer = (queue_id >> 56) as u8;
-        let next = self.queue_ids_next.entry(writer).or_insert(0);
-        // The last id of a writer has no next one; it takes 2⁵⁶ messages to get
-        // there.
-        *next = (*next).max(queue_id.saturating_add(1));
-    }
-
-    fn entry(&mut self, queue_id: u64) -> (u32, &mut Entry) {
-        self.queue_id(queue_id);
-        let index = *self.index.entry(queue_id).or_insert_with(|| {
-            self.entries.push(Entry {
-                queue_id,
-                ..Entry::default()
-            });
-            u32::try_from(self.entries.len() - 1).expect("fewer messages than octets of spool")
-        });
-        (index, &mut self.entries[index as usize])
-    }
-
-    fn seal(&mut self, reading: &Reading, at: Location, record: &SealRecord<'_>) {
-        self.stamp(record.stamp);
-        let begin = self.runs.len() as u32;
-        for run in record.domains.iter() {
-            let run = Run {
-                recipients: run.recipients,
-                domain: self.names.intern(run.domain),
-            };
-            self.runs.push(run);
+        let place = usize::from(writer);
+        if self.shards.len() <= place {
+            self.shards.resize_with(place + 1, || None);
         }
-        let parts = record.extents.iter().map(|extent| extent.segment);
-        let seal = Seal {
-            location: at,
-            generation: record.generation,
-            stamp: record.stamp,
-            arrival_ms: record.arrival_ms,
-            deadline_ms: record.deadline.map_or(NO_TIME, |deadline| deadline.at_ms),
-            deadline_mode: record
-                .deadline
-                .map_or(DeliverByMode::Notify, |deadline| deadline.mode),
-            hold_until_ms: record.hold_until_ms.unwrap_or(NO_TIME),
-            octets: record.octets,
-            recipients: record.recipients(),
-            priority: record.priority,
-            held: record.held,
-            first_segment: parts
-                .chain([record.envelope.segment])
-                .fold(at.segment, SegmentId::min),
-            queue_name: record.queue_name.map(|name| self.names.intern(name)),
-            next_hop: record.next_hop.map(|name| self.names.intern(name)),
-            runs: (begin, self.runs.len() as u32 - begin),
-        };
-        let whole = record.envelope.segment == at.segment
-            && record
-                .extents
-                .iter()
-                .all(|extent| extent.segment == at.segment)
-            && missing_part(record.envelope, record.extents.iter(), at.log, |_| {
-                Some(&reading.facts)
-            })
-            .is_none();
-        let (index, entry) = self.entry(record.queue_id);
-        entry.sealed = true;
-        record
-            .done
-            .iter()
-            .for_each(|recipient| entry.done.insert(recipient));
-        if whole {
-            self.whole(index, seal);
-            for note in record.notes.iter() {
-                self.note(at, record.stamp, note.tag, note.key, note.value);
+        self.shards[place].get_or_insert_with(|| Box::new(Shard::new(writer)))
+    }
+
+    /// What a fold over other segments of the same spool saw. It costs little where the
+    /// two saw messages of different writers, as folds over different logs mostly do.
+    ///
+    /// # Panics
+    /// If the two were begun with different spools: an error of ours.
+    pub fn absorb(&mut self, other: Self) {
+        match (self.spool, other.spool) {
+            (Some(ours), Some(theirs)) => assert_eq!(ours, theirs, "folds over one spool"),
+            (None, theirs) => self.spool = theirs,
+            (Some(_), None) => {}
+        }
+        self.stamp = self.stamp.max(other.stamp);
+        for (place, theirs) in other.shards.into_iter().enumerate() {
+            let Some(theirs) = theirs else { continue };
+            if self.shards.len() <= place {
+                self.shards.resize_with(place + 1, || None);
             }
-        } else {
-            let notes = record.notes.iter().map(|note| NoteFact {
-                at,
-                stamp: record.stamp,
-                tag: note.tag,
-                key: note.key.into(),
-                value: note.value.map(Into::into),
-            });
-            self.suspects.push(Suspect {
-                entry: index,
-                seal,
-                envelope: record.envelope,
-                extents: record.extents.iter().collect(),
-                notes: notes.collect(),
-            });
-        }
-    }
-
-    /// A seal of which all is there.
-    fn whole(&mut self, index: u32, seal: Seal) {
-        let best = &mut self.entries[index as usize].seal;
-        match best {
-            None => *best = Some(seal),
-            Some(other) => {
-                self.superseded += 1;
-                if (other.generation, other.location) < (seal.generation, seal.location) {
-                    *other = seal;
-                }
+            match &mut self.shards[place] {
+                Some(ours) => ours.absorb(*theirs),
+                ours => *ours = Some(theirs),
             }
         }
-    }
-
-    fn done(&mut self, record: &DoneRecord<'_>) {
-        self.stamp(record.stamp);
-        let (_, entry) = self.entry(record.queue_id);
-        for field in record.recipients.iter() {
-            entry.done.insert(field.recipient);
+        self.segments.extend(other.segments);
+        for (_, partial) in other.partials {
+            self.newest_partial(partial);
         }
-    }
-
-    fn mark(&mut self, at: Location, record: &MarkRecord<'_>) {
-        self.stamp(record.stamp);
-        let key = (record.stamp, at);
-        let name = match record.mark {
-            Mark::Hold { queue_name: name } | Mark::Requeue { next_hop: name } => {
-                name.map(|name| self.names.intern(name))
-            }
-            Mark::Release => None,
-        };
-        let (_, entry) = self.entry(record.queue_id);
-        let marks = entry.marks.get_or_insert_default();
-        let held = match record.mark {
-            Mark::Hold { .. } => true,
-            Mark::Release => false,
-            Mark::Requeue { .. } => {
-                if marks.next_hop.is_none_or(|(newest, _)| newest < key) {
-                    marks.next_hop = Some((key, name));
-                }
-                return;
-            }
-        };
-        if marks.hold.is_none_or(|(newest, _, _)| newest < key) {
-            marks.hold = Some((key, held, name));
+        for (_, note) in other.notes {
+            self.note_fact(note);
         }
-    }
-
-    fn attempt(&mut self, at: Location, record: &AttemptRecord<'_>) {
-        self.stamp(record.stamp);
-        let mut fact = AttemptFact {
-            at,
-            stamp: record.stamp,
-            attempts: record.attempts,
-            next_attempt_ms: record.next_attempt_ms,
-            told: record.told,
-            recipients: record.recipients.iter().collect(),
-        };
-        let (_, entry) = self.entry(record.queue_id);
-        let key = (fact.stamp, fact.at);
-        let place = entry
-            .attempts
-            .partition_point(|other| (other.stamp, other.at) < key);
-        for newer in &entry.attempts[place..] {
-            fact.recipients.remove_all(&newer.recipients);
-        }
-        for older in &mut entry.attempts[..place] {
-            older.recipients.remove_all(&fact.recipients);
-        }
-        entry.attempts.insert(place, fact);
-        entry.attempts.retain(|fact| !fact.recipients.is_empty());
     }
 
     fn partial(&mut self, at: Location, record: &PartialRecord<'_>) {
         self.stamp(record.stamp);
-        self.queue_id(record.queue_id);
+        self.shard(record.queue_id).given(record.queue_id);
         let fact = PartialFact {
             at,
             stamp: record.stamp,
@@ -516,16 +396,20 @@ impl Recovery {
             checksum: record.checksum,
             extents: record.extents.iter().collect(),
         };
+        self.newest_partial(fact);
+    }
+
+    fn newest_partial(&mut self, fact: PartialFact) {
         match self
             .partials
-            .entry((record.identity.into(), record.transid.into()))
+            .entry((fact.identity.clone(), fact.transid.clone()))
         {
             MapEntry::Vacant(vacant) => {
                 vacant.insert(fact);
             }
             MapEntry::Occupied(mut occupied) => {
                 let newest = occupied.get_mut();
-                if (newest.stamp, newest.at) < (record.stamp, at) {
+                if (newest.stamp, newest.at) < (fact.stamp, fact.at) {
                     *newest = fact;
                 }
             }
@@ -533,22 +417,24 @@ impl Recovery {
     }
 
     fn note(&mut self, at: Location, stamp: Stamp, tag: u16, key: &[u8], value: Option<&[u8]>) {
-        match self.notes.entry((tag, key.into())) {
+        self.note_fact(NoteFact {
+            at,
+            stamp,
+            tag,
+            key: key.into(),
+            value: value.map(Into::into),
+        });
+    }
+
+    fn note_fact(&mut self, note: NoteFact) {
+        match self.notes.entry((note.tag, note.key.clone())) {
             MapEntry::Vacant(vacant) => {
-                vacant.insert(NoteFact {
-                    at,
-                    stamp,
-                    tag,
-                    key: key.into(),
-                    value: value.map(Into::into),
-                });
+                vacant.insert(note);
             }
             MapEntry::Occupied(mut occupied) => {
                 let newest = occupied.get_mut();
-                if (newest.stamp, newest.at) <= (stamp, at) {
-                    newest.at = at;
-                    newest.stamp = stamp;
-                    newest.value = value.map(Into::into);
+                if (newest.stamp, newest.at) <= (note.stamp, note.at) {
+                    *newest = note;
                 }
             }
         }
@@ -556,74 +442,39 @@ impl Recovery {
 
     /// What there is, after the last segment.
     #[must_use]
-    pub fn finish(mut self) -> Recovered {
+    pub fn finish(self) -> Recovered {
+        let (judged, unlisted) = self.judge();
+        judged.finish(unlisted.into_iter().map(Unlisted::list))
+    }
+
+    /// The same in two steps: what takes long, the lists of messages, can be made of each
+    /// by itself.
+    #[must_use]
+    pub fn judge(mut self) -> (Judged, Vec<Unlisted>) {
         self.judge_segments();
         let mut broken = Vec::new();
         let mut notes = Vec::new();
-        for mut suspect in std::mem::take(&mut self.suspects) {
-            let of_suspect = std::mem::take(&mut suspect.notes);
-            notes.extend(of_suspect.into_iter().map(|note| (suspect.entry, note)));
-            let log = suspect.seal.location.log;
-            let missing = missing_part(
-                suspect.envelope,
-                suspect.extents.iter().copied(),
-                log,
-                |segment| self.segments.get(&SegmentPlace { log, segment }),
-            );
-            match missing {
-                None => self.whole(suspect.entry, suspect.seal),
-                Some(missing) => broken.push((suspect, missing)),
-            }
+        // In the order of the writers, which is that of the queue ids.
+        for shard in self.shards.iter_mut().flatten() {
+            let (of_shard, notes_of_shard) = shard.judge_suspects(&self.segments);
+            broken.extend(of_shard);
+            notes.extend(notes_of_shard);
         }
-        let broken = self.broken_messages(broken);
-        let broken_ids: BTreeSet<u64> = broken.iter().map(|b| b.message.queue_id).collect();
-        for (entry, note) in notes {
-            if !broken_ids.contains(&self.entries[entry as usize].queue_id) {
-                self.note(
-                    note.at,
-                    note.stamp,
-                    note.tag,
-                    &note.key,
-                    note.value.as_deref(),
-                );
-            }
+        for note in notes {
+            self.note_fact(note);
         }
         let partials = self.whole_partials();
         let mut notes: Vec<NoteFact> = self.notes.into_values().collect();
         notes.sort_unstable_by(|a, b| (a.tag, &a.key).cmp(&(b.tag, &b.key)));
-        let mut done = 0;
-        let mut messages: Vec<LiveMessage> = self
-            .entries
-            .into_iter()
-            .filter_map(|mut entry| {
-                let seal = entry.seal.take()?;
-                let message = live_message(entry, seal);
-                if message.done.covers(message.recipients) {
-                    done += 1;
-                    return None;
-                }
-                Some(message)
-            })
-            .collect();
-        messages.sort_by_key(|message| message.queue_id);
-        for message in &messages {
-            if let Some(facts) = self.segments.get_mut(&message.seal.segment_place()) {
-                facts.live += 1;
-            }
-        }
-        Recovered {
-            messages,
+        let judged = Judged {
             broken,
             partials,
             notes,
-            segments: self.segments.into_values().collect(),
+            segments: self.segments,
             stamp: self.stamp.unwrap_or(Stamp::START),
-            done,
-            superseded: self.superseded,
-            names: self.names,
-            runs: self.runs,
-            queue_ids_next: self.queue_ids_next,
-        }
+        };
+        let shards = self.shards.into_iter().flatten();
+        (judged, shards.map(Unlisted).collect())
     }
 
     /// Asks the table about each segment, once it is known which one is the last.
@@ -650,53 +501,12 @@ impl Recovery {
         }
     }
 
-    /// Of seals that are not whole: those whose message is not whole elsewhere and
-    /// has recipients left. Of several the highest generation.
-    fn broken_messages(&self, mut broken: Vec<(Suspect, Missing)>) -> Vec<BrokenMessage> {
-        let order = |(suspect, _): &(Suspect, Missing)| {
-            let queue_id = self.entries[suspect.entry as usize].queue_id;
-            let newest_first = (suspect.seal.generation, suspect.seal.location);
-            (queue_id, std::cmp::Reverse(newest_first))
-        };
-        broken.sort_by_key(order);
-        broken.dedup_by_key(|(suspect, _)| suspect.entry);
-        broken
-            .into_iter()
-            .filter_map(|(suspect, missing)| {
-                let entry = &self.entries[suspect.entry as usize];
-                if entry.seal.is_some() || entry.done.covers(suspect.seal.recipients) {
-                    return None;
-                }
-                let log = suspect.seal.location.log;
-                let facts = self.segments.get(&suspect.seal.location.segment_place());
-                let copy = Entry {
-                    queue_id: entry.queue_id,
-                    seal: None,
-                    sealed: true,
-                    done: entry.done.clone(),
-                    marks: None,
-                    attempts: entry.attempts.clone(),
-                };
-                Some(BrokenMessage {
-                    message: live_message(copy, suspect.seal),
-                    envelope: suspect.envelope.in_log(log),
-                    missing,
-                    severity: facts.map_or(Severity::Damage, |facts| facts.verdict.severity),
-                })
-            })
-            .collect()
-    }
-
     /// Transactions of which all octets so far are there. The others are begun
     /// again by their clients: nothing was promised of them.
     fn whole_partials(&mut self) -> Vec<PartialFact> {
         let mut partials = Vec::new();
         for (_, mut fact) in std::mem::take(&mut self.partials) {
-            fact.sealed = self
-                .index
-                .get(&fact.queue_id)
-                .map(|&index| &self.entries[index as usize])
-                .is_some_and(|entry| entry.sealed || !entry.done.is_empty());
+            fact.sealed = self.shard(fact.queue_id).was_sealed(fact.queue_id);
             if fact.state == PartialState::Complete && !fact.sealed {
                 fact.state = PartialState::Receiving;
             }
@@ -722,7 +532,84 @@ impl Recovery {
     }
 }
 
+/// What a fold found, but for the lists of messages.
+#[derive(Debug)]
+pub struct Judged {
+    broken: Vec<BrokenMessage>,
+    partials: Vec<PartialFact>,
+    notes: Vec<NoteFact>,
+    segments: BTreeMap<SegmentPlace, SegmentFacts>,
+    stamp: Stamp,
+}
+
+/// The messages of one writer, to be listed.
+#[derive(Debug)]
+pub struct Unlisted(Box<Shard>);
+
+/// The messages of one writer.
+#[derive(Debug)]
+pub struct Listed(Part);
+
+impl Unlisted {
+    /// Lists them.
+    #[must_use]
+    pub fn list(self) -> Listed {
+        Listed(self.0.finish())
+    }
+}
+
+impl Judged {
+    /// With all lists, in the order in which they were given out.
+    #[must_use]
+    pub fn finish(mut self, lists: impl IntoIterator<Item = Listed>) -> Recovered {
+        let parts: Vec<Part> = lists.into_iter().map(|Listed(part)| part).collect();
+        let (mut done, mut superseded) = (0, 0);
+        for part in &parts {
+            done += part.done;
+            superseded += part.superseded;
+            for (place, live) in &part.live {
+                if let Some(facts) = self.segments.get_mut(place) {
+                    facts.live += live;
+                }
+            }
+        }
+        Recovered {
+            messages: LiveMessages { parts },
+            broken: self.broken,
+            partials: self.partials,
+            notes: self.notes,
+            segments: self.segments.into_values().collect(),
+            stamp: self.stamp,
+            done,
+            superseded,
+        }
+    }
+}
+
 impl Reading {
+    fn new(place: SegmentPlace) -> Self {
+        Self {
+            facts: SegmentFacts {
+                place,
+                header: None,
+                header_fault: None,
+                summary_fault: None,
+                source: Source::Header,
+                look: Look::HeaderDamaged,
+                position: Position::Last,
+                verdict: verdict(Look::HeaderDamaged, Position::Last),
+                end: Offset(0),
+                records: 0,
+                damage: Vec::new(),
+                undecodable: 0,
+                undecodable_first: None,
+                live: 0,
+                refers_to: Vec::new(),
+            },
+            refers_to: BTreeMap::new(),
+        }
+    }
+
     fn refers(&mut self, place: SegmentPlace) {
         *self.refers_to.entry(place).or_insert(0) += 1;
     }
@@ -739,51 +626,6 @@ impl Reading {
             kind,
             error,
         });
-    }
-}
-
-/// The message that an entry is with this seal: marks that are newer than the
-/// seal count, recipients that are done have no attempts.
-fn live_message(mut entry: Entry, seal: Seal) -> LiveMessage {
-    let key = (seal.stamp, seal.location);
-    let mut held = (seal.held, seal.queue_name);
-    let mut next_hop = seal.next_hop;
-    if let Some(marks) = entry.marks {
-        if let Some((newest, hold, queue_name)) = marks.hold
-            && newest > key
-        {
-            held = (hold, queue_name.or(seal.queue_name));
-        }
-        if let Some((newest, hop)) = marks.next_hop
-            && newest > key
-        {
-            next_hop = hop;
-        }
-    }
-    for attempt in &mut entry.attempts {
-        attempt.recipients.remove_all(&entry.done);
-    }
-    entry
-        .attempts
-        .retain(|attempt| !attempt.recipients.is_empty());
-    LiveMessage {
-        queue_id: entry.queue_id,
-        seal: seal.location,
-        generation: seal.generation,
-        first_segment: seal.first_segment,
-        arrival_ms: seal.arrival_ms,
-        octets: seal.octets,
-        recipients: seal.recipients,
-        priority: seal.priority,
-        held: held.0,
-        queue_name: held.1,
-        next_hop,
-        done: entry.done,
-        attempts: entry.attempts,
-        deadline_ms: seal.deadline_ms,
-        deadline_mode: seal.deadline_mode,
-        hold_until_ms: seal.hold_until_ms,
-        runs: seal.runs,
     }
 }
 

@@ -88,7 +88,7 @@ impl Facts {
     fn new(logs: &[Log], recovered: &Recovered) -> Self {
         let mut recipients = 0;
         let mut domains: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-        for message in &recovered.messages {
+        for message in recovered.messages.iter() {
             let mut last = None;
             for (_, domain) in recovered.pending(message) {
                 let (messages, pending) = domains.entry(recovered.name(domain)).or_default();

@@ -2,7 +2,7 @@
 
 use super::Schedule;
 use crate::mail::RecipientIndex;
-use crate::queue::index::{DestinationId, MessageFacts, MessageSlot, Recipients};
+use crate::queue::index::{DestinationId, MessageFacts, MessageSlot, Recipients, ShareSlot};
 use crate::route::NextHopRef;
 use crate::time::{Now, WallTime};
 use spool_format::Told;
@@ -32,13 +32,32 @@ pub struct NewRecipient<'a> {
 /// A recipient on its way to its share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arriving {
-    destination: DestinationId,
+    pub(super) destination: DestinationId,
     /// The closed one in whose place that is.
-    instead_of: Option<DestinationId>,
-    recipient: RecipientIndex,
-    attempts: u16,
-    not_before: Option<WallTime>,
-    told: Told,
+    pub(super) instead_of: Option<DestinationId>,
+    pub(super) recipient: RecipientIndex,
+    pub(super) attempts: u16,
+    pub(super) not_before: Option<WallTime>,
+    pub(super) told: Told,
+}
+
+impl Arriving {
+    /// What those have in common that share a share.
+    const fn share(&self) -> (DestinationId, Option<DestinationId>) {
+        (self.destination, self.instead_of)
+    }
+
+    /// A list in the order of its shares, and ascending in each.
+    pub(super) fn sort(list: &mut [Self]) {
+        if list.len() > 1 {
+            list.sort_unstable_by_key(|arriving| (arriving.share(), arriving.recipient));
+        }
+    }
+
+    /// The shares of a list in this order.
+    pub(super) fn shares(list: &[Self]) -> impl Iterator<Item = &[Self]> {
+        list.chunk_by(|a, b| a.share() == b.share())
+    }
 }
 
 impl Schedule {
@@ -71,12 +90,9 @@ impl Schedule {
             "{} has no recipients",
             message.facts.queue_id
         );
-        if list.len() > 1 {
-            list.sort_unstable_by_key(|new| (new.destination, new.instead_of, new.recipient));
-        }
+        Arriving::sort(&mut list);
         let slot = self.index.insert(&message.facts);
-        let key = |new: &Arriving| (new.destination, new.instead_of);
-        for group in list.chunk_by(|a, b| key(a) == key(b)) {
+        for group in Arriving::shares(&list) {
             self.enqueue_share(slot, group);
         }
         list.clear();
@@ -85,34 +101,44 @@ impl Schedule {
 
     /// One destination of a new message.
     fn enqueue_share(&mut self, message: MessageSlot, group: &[Arriving]) {
-        let Arriving {
-            destination: id,
-            instead_of,
-            ..
-        } = group[0];
-        let recipients = match group {
-            [one] => Recipients::One(one.recipient),
-            many => Recipients::Many(many.iter().map(|new| new.recipient).collect()),
-        };
-        // They differ only after recovery; the most tried and the soonest stand for all.
-        let attempts = group.iter().map(|new| new.attempts).max();
-        let not_before = group.iter().map(|new| new.not_before).min();
-        let told = (group.iter()).fold(Told::NOTHING, |all, new| all.and(new.told));
-        let share = self
-            .index
-            .add_share(message, id, recipients, attempts.unwrap_or(0));
-        self.index.share_mut(share).told = told;
-        if let Some(direct) = instead_of {
-            self.detours.add(share, &self.destinations[direct].next_hop);
-        }
+        let (share, not_before) = self.add_share(message, group);
         self.admit(share);
-        match not_before.flatten() {
+        match not_before {
             Some(time) if time > self.now.wall => {
                 let due = self.now.instant + time.since(self.now.wall);
                 self.defer_until(share, due);
             }
             _ => self.make_ready(share),
         }
-        self.reconsider(id);
+        self.reconsider(group[0].destination);
+    }
+
+    /// The share of a new message for the destination of these recipients, and when it
+    /// may go. It stands nowhere yet.
+    pub(super) fn add_share(
+        &mut self,
+        message: MessageSlot,
+        group: &[Arriving],
+    ) -> (ShareSlot, Option<WallTime>) {
+        let id = group[0].destination;
+        let recipients = match group {
+            [one] => Recipients::One(one.recipient),
+            many => Recipients::Many(many.iter().map(|arriving| arriving.recipient).collect()),
+        };
+        // They differ only after recovery; the most tried and the soonest stand for all.
+        let attempts = group.iter().map(|arriving| arriving.attempts).max();
+        let not_before = group.iter().map(|arriving| arriving.not_before).min();
+        let told = group
+            .iter()
+            .map(|arriving| arriving.told)
+            .fold(Told::NOTHING, Told::and);
+        let share = self
+            .index
+            .add_share(message, id, recipients, attempts.unwrap_or(0));
+        self.index.share_mut(share).told = told;
+        if let Some(direct) = group[0].instead_of {
+            self.detours.add(share, &self.destinations[direct].next_hop);
+        }
+        (share, not_before.flatten())
     }
 }

@@ -212,8 +212,8 @@ impl Schedule {
         } else {
             &mut destination.small
         };
-        let was_there = set.remove(&turn);
-        assert!(was_there, "a share was not where it was found");
+        let was_there = set.remove(turn);
+        assert!(was_there.is_some(), "a share was not where it was found");
         self.tally_out(turn.share);
         let message = self.index.message_of(turn.share);
         let (queue_id, location, octets) = (message.queue_id, message.location, message.octets);

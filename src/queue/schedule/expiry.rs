@@ -3,7 +3,6 @@
 //! They run on the wall clock, since a message's age must survive a restart. A share
 //! has one entry in the clock, for whichever comes next.
 
-use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::{Output, Schedule, Sweep};
 use crate::mail::DeliverByMode;
 use crate::queue::destination::{Destination, Turn};
 use crate::queue::index::{DestinationId, NO_CLOCK, ShareSlot, ShareState};
+use crate::roster::{Keyed, Roster};
 use crate::time::WallTime;
 use spool_format::Told;
 
@@ -35,11 +35,32 @@ pub(super) enum SweepSet {
     Released,
 }
 
+/// When the clock looks at a share, in seconds of [`WallTime`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Tick {
+    pub(super) second: u32,
+    pub(super) share: ShareSlot,
+}
+
+impl Tick {
+    pub(super) const fn new(second: u32, share: ShareSlot) -> Self {
+        Self { second, share }
+    }
+}
+
+impl Keyed for Tick {
+    type Key = Self;
+
+    fn key(&self) -> Self {
+        *self
+    }
+}
+
 /// Shares that one step of bulk work looks at.
 const SWEEP_STEP: usize = 64;
 
 impl SweepSet {
-    fn of(self, destination: &Destination) -> &BTreeSet<Turn> {
+    fn of(self, destination: &Destination) -> &Roster<Turn> {
         match self {
             Self::Small => &destination.small,
             Self::Large => &destination.large,
@@ -93,35 +114,44 @@ impl Schedule {
             .min_by_key(|(at, _)| *at)
     }
 
-    /// Enters a share in the clock.
-    pub(super) fn set_clock(&mut self, slot: ShareSlot) {
+    /// When the clock is to look at a share.
+    pub(super) fn clock_second(&self, slot: ShareSlot) -> u32 {
         let (expires, _) = self.expires(slot);
         let next = self
             .warning(slot)
             .map_or(expires, |(at, _)| at.min(expires));
-        let second = second_after(next);
+        second_after(next)
+    }
+
+    /// Enters a share in the clock.
+    pub(super) fn set_clock(&mut self, slot: ShareSlot) {
+        let second = self.clock_second(slot);
         let share = self.index.share_mut(slot);
         let before = std::mem::replace(&mut share.clock_second, second);
         if before == second {
             return;
         }
         if before != NO_CLOCK {
-            self.clock.remove(&(before, slot));
+            self.clock.remove(Tick::new(before, slot));
         }
-        self.clock.insert((second, slot));
+        self.clock.insert(Tick::new(second, slot));
     }
 
     pub(super) fn clear_clock(&mut self, slot: ShareSlot) {
         let share = self.index.share_mut(slot);
         let before = std::mem::replace(&mut share.clock_second, NO_CLOCK);
         if before != NO_CLOCK {
-            self.clock.remove(&(before, slot));
+            self.clock.remove(Tick::new(before, slot));
         }
     }
 
     /// One share whose time has come.
     pub(super) fn step_clock(&mut self) -> bool {
-        let Some(&(second, slot)) = self.clock.first() else {
+        let Some(&Tick {
+            second,
+            share: slot,
+        }) = self.clock.first()
+        else {
             return false;
         };
         if i64::from(second) > self.now.wall.as_seconds() {
@@ -223,7 +253,7 @@ impl Schedule {
         let turns: Vec<Turn> = sweep
             .set
             .of(destination)
-            .range((from, Bound::Unbounded))
+            .range(from)
             .take(SWEEP_STEP)
             .copied()
             .collect();

@@ -59,9 +59,9 @@ impl Schedule {
             return true;
         };
         let waiting: Vec<ShareSlot> = (destination.small.iter())
-            .chain(&destination.large)
-            .chain(&destination.released)
-            .chain(&destination.deferred)
+            .chain(destination.large.iter())
+            .chain(destination.released.iter())
+            .chain(destination.deferred.iter())
             .map(|turn| turn.share)
             .take(MOVED_AT_ONCE)
             .collect();

@@ -309,10 +309,10 @@ impl Schedule {
         let waiting = destination
             .small
             .iter()
-            .chain(&destination.large)
-            .chain(&destination.deferred)
-            .chain(&destination.released)
-            .chain(&destination.held)
+            .chain(destination.large.iter())
+            .chain(destination.deferred.iter())
+            .chain(destination.released.iter())
+            .chain(destination.held.iter())
             .map(|turn| turn.share);
         let in_flight = self.jobs.iter().map(|job| job.share);
         let here = |slot: &ShareSlot| self.index.share(*slot).destination == id;

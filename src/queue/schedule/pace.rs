@@ -13,6 +13,7 @@
 //! The permits keep the sum of all cores below the site's limit; the pace is each core's
 //! own. What this module does not do: it limits no octets a second. The line does.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::{InFlight, RecipientOutcome, Schedule};
@@ -71,7 +72,7 @@ pub(super) fn next_small(destination: &Destination, index: &Index) -> Option<Tur
     }
     let rank = index.message_of(first.share).rank();
     let fresh = rank.arriving(destination.released_at).and_then(|from| {
-        let mut behind = destination.small.range(Turn::lowest(from)..);
+        let mut behind = destination.small.range(Bound::Included(Turn::lowest(from)));
         behind.next().copied()
     });
     Some(fresh.unwrap_or(first))

@@ -36,8 +36,8 @@ impl Schedule {
             (false, false) => (&mut destination.small, ShareState::Ready),
         };
         share.state = state;
-        let new = set.insert(turn);
-        assert!(new, "a share stood twice in a set");
+        let before = set.insert(turn);
+        assert!(before.is_none(), "a share stood twice in a set");
         if !held {
             self.tally_in(slot);
         }
@@ -54,8 +54,8 @@ impl Schedule {
         share.state = ShareState::Deferred;
         share.due = due;
         let destination = &mut self.destinations[share.destination];
-        let new = destination.deferred.insert(Turn::timed(due, slot));
-        assert!(new, "a share stood twice in a set");
+        let before = destination.deferred.insert(Turn::timed(due, slot));
+        assert!(before.is_none(), "a share stood twice in a set");
     }
 
     /// From a set of its destination to "in flight", which is to say, nowhere.
@@ -69,11 +69,14 @@ impl Schedule {
         let was_ready = share.state == ShareState::Ready;
         let was_there = match (share.state, large) {
             (ShareState::InFlight, _) => panic!("a share in flight was looked for in a set"),
-            (ShareState::Ready, true) => destination.large.remove(&ranked),
-            (ShareState::Ready, false) => destination.small.remove(&ranked),
-            (ShareState::Held, _) => destination.held.remove(&ranked),
+            (ShareState::Ready, true) => destination.large.remove(ranked).is_some(),
+            (ShareState::Ready, false) => destination.small.remove(ranked).is_some(),
+            (ShareState::Held, _) => destination.held.remove(ranked).is_some(),
             (ShareState::Deferred, _) => {
-                destination.deferred.remove(&timed) || destination.released.remove(&timed)
+                let waited = destination.deferred.remove(timed);
+                waited
+                    .or_else(|| destination.released.remove(timed))
+                    .is_some()
             }
         };
         assert!(was_there, "a share was not where it should be");

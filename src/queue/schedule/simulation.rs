@@ -714,9 +714,9 @@ impl World {
             }
             // Expiry always happens, in whatever state, but not on the wire.
             if core.now.wall == self.now.wall && core.deadline() != Some(core.now.instant) {
-                for (second, slot) in core.clock.iter().take(1) {
-                    let late = i64::from(*second) <= self.now.wall.as_seconds();
-                    assert!(!late, "seed {seed}: {:?}", core.index.share(*slot));
+                for tick in core.clock.iter().take(1) {
+                    let late = i64::from(tick.second) <= self.now.wall.as_seconds();
+                    assert!(!late, "seed {seed}: {:?}", core.index.share(tick.share));
                 }
             }
         }
@@ -793,7 +793,7 @@ impl Schedule {
                 (&d.released, ShareState::Deferred),
                 (&d.held, ShareState::Held),
             ] {
-                for turn in set {
+                for turn in set.iter() {
                     let share = self.index.share(turn.share);
                     assert_eq!((share.state, share.destination), (state, id));
                     assert!(!in_flight.contains_key(&turn.share));
@@ -814,7 +814,7 @@ impl Schedule {
                 let mut sum = Outbound::default();
                 tally.count_into(&mut sum);
                 assert_eq!(sum.ready as usize, d.small.len() + d.large.len());
-                let ready = d.small.iter().chain(&d.large);
+                let ready = d.small.iter().chain(d.large.iter());
                 let messages = ready.map(|turn| self.index.message_of(turn.share));
                 let oldest = messages.map(|m| m.arrival.as_seconds()).min();
                 assert_eq!(sum.oldest.map(WallTime::as_seconds), oldest);

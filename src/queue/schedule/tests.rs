@@ -12,6 +12,7 @@ use crate::queue::retry::Retry;
 use crate::queue::{Entry, Gate, Offer, Policy};
 use spool_format::Told;
 
+mod filing;
 mod link;
 
 const SECOND: Duration = Duration::from_secs(1);

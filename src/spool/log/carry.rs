@@ -205,7 +205,7 @@ impl Log {
             Some(RecordKind::Mark) => {
                 let mark = MarkRecord::decode(payload).map_err(undecodable)?;
                 // What was marked in this segment was carried with its marks.
-                if let Some((seal, _)) = self.reclaim.message(QueueId::from_u64(mark.queue_id)) {
+                if let Some(seal) = self.reclaim.message(QueueId::from_u64(mark.queue_id)) {
                     self.carry_small(now, carry, &mark, seal.segment_place())?;
                 }
             }
@@ -252,7 +252,7 @@ impl Log {
         if !self.reclaim.lies_in(queue_id, carry.segment) {
             return Ok(());
         }
-        let Some((seal, generation)) = self.reclaim.message(queue_id) else {
+        let Some(seal) = self.reclaim.message(queue_id) else {
             return Ok(());
         };
         let read = |error| {
@@ -266,9 +266,10 @@ impl Log {
         let record: SealRecord<'_> = record_at(source, seal).map_err(read)?;
         let envelope: EnvelopeRecord<'_> =
             record_at(source, record.envelope.in_log(seal.log)).map_err(read)?;
+        let generation = record.generation + 1;
         let mut message = OpenMessage {
             queue_id,
-            generation: generation + 1,
+            generation,
             envelope: NOWHERE,
             extents: SmallVec::new(),
             parts: SmallVec::new(),
@@ -278,7 +279,7 @@ impl Log {
             reserved: 0,
         };
         let envelope = EnvelopeRecord {
-            generation: generation + 1,
+            generation,
             ..envelope
         };
         let encode = |seat: Seat, out: &mut Vec<u8>| envelope.encode(seat, out);
@@ -436,7 +437,7 @@ impl Log {
         attempt: &AttemptRecord<'_>,
     ) -> Result<(), Stop> {
         let queue_id = QueueId::from_u64(attempt.queue_id);
-        let Some((seal, _)) = self.reclaim.message(queue_id) else {
+        let Some(seal) = self.reclaim.message(queue_id) else {
             return Ok(());
         };
         let since = self.since.get(&queue_id);

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 use spool_format::{LiveMessage, NoteFact, Offset, Recovered, SegmentId, SegmentPlace};
 
 use super::super::commit::BatchNumber;
-use super::super::reclaim::{Condition, Part};
+use super::super::reclaim::{Condition, FoundRun, Part};
 use super::super::recovery::{Outline, SaidAs};
 use super::Log;
 use super::writing::{ATTEMPTS_KEPT, Hold, Marks};
@@ -43,11 +43,43 @@ impl<'a> Found<'a> {
         self.log.reclaim.found_elsewhere(place);
     }
 
-    pub(in crate::spool) fn message(&mut self, message: &LiveMessage) {
-        let queue_id = QueueId::from_u64(message.queue_id);
+    /// Live messages, or broken ones. It takes least where those of a segment stand
+    /// together.
+    pub(in crate::spool) fn messages<'m>(
+        &mut self,
+        messages: impl IntoIterator<Item = &'m LiveMessage>,
+    ) {
+        let mut run = FoundRun::default();
+        for message in messages {
+            let queue_id = QueueId::from_u64(message.queue_id);
+            let place = message.seal.segment_place();
+            if run.segment != Some(place) {
+                self.log.reclaim.found_run(&run);
+                // A broken message whose segment is left aside: there is nothing to keep.
+                let ours = self.log.reclaim.is_ours(place);
+                run = FoundRun::of(place, ours);
+            }
+            if !run.ours {
+                continue;
+            }
+            let bytes = message.octets + FRAMES_BYTES;
+            if message.first_segment == place.segment {
+                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                self.log
+                    .reclaim
+                    .found_in(&mut run, queue_id, message.seal, bytes);
+            } else {
+                self.spread_message(message, bytes);
+            }
+            self.since(queue_id, message);
+        }
+        self.log.reclaim.found_run(&run);
+    }
+
+    /// A message that lies in several segments.
+    fn spread_message(&mut self, message: &LiveMessage, bytes: u64) {
         let log = message.seal.log;
-        let bytes = message.octets + FRAMES_BYTES;
-        let mut parts: SmallVec<[Part; 1]> = SmallVec::new();
+        let mut parts: SmallVec<[Part; 4]> = SmallVec::new();
         // The fold tells the first and the last segment of a message. It may lie in any
         // between, so it keeps them all until it is carried forward.
         for number in message.first_segment.0..=message.seal.segment.0 {
@@ -64,20 +96,15 @@ impl<'a> Found<'a> {
         for part in &mut parts {
             part.bytes = u32::try_from(share).unwrap_or(u32::MAX);
         }
-        if !parts
-            .iter()
-            .any(|p| p.segment == message.seal.segment_place())
-        {
-            // A broken message whose segment is left aside: there is nothing to keep.
-            return;
-        }
-        self.log.reclaim.sealed(
-            queue_id,
-            message.seal,
-            message.generation,
-            &parts,
-            BatchNumber::START,
-        );
+        let queue_id = QueueId::from_u64(message.queue_id);
+        let batch = BatchNumber::START;
+        self.log
+            .reclaim
+            .sealed(queue_id, message.seal, &parts, batch);
+    }
+
+    /// What was said of it since it was sealed.
+    fn since(&mut self, queue_id: QueueId, message: &LiveMessage) {
         if !message.done.is_empty() || !message.attempts.is_empty() {
             let since = self.log.since.entry(queue_id).or_default();
             since.done = message.done.clone();
@@ -89,9 +116,7 @@ impl<'a> Found<'a> {
 
     /// Whether a mark or the seal says so is all the same: it is so.
     fn marked(&mut self, queue_id: QueueId) {
-        let messages = &self.recovered.messages;
-        let index = messages.binary_search_by_key(&queue_id.as_u64(), |m| m.queue_id);
-        let Ok(message) = index.map(|index| &messages[index]) else {
+        let Some(message) = self.recovered.messages.get(queue_id.as_u64()) else {
             return;
         };
         let name = |id| Some(Box::from(self.recovered.name(id)));
@@ -121,7 +146,7 @@ impl<'a> Found<'a> {
             self.log.reclaim.continues(place, ancestor);
         }
         for &(queue_id, said, bytes) in &outline.said_of {
-            let Some((seal, _)) = self.log.reclaim.message(queue_id) else {
+            let Some(seal) = self.log.reclaim.message(queue_id) else {
                 continue;
             };
             self.log.reclaim.noted(place, bytes, seal.segment_place());

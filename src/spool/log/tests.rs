@@ -907,7 +907,7 @@ fn damage_loses_what_it_hit_and_is_never_made_to_look_sound() {
             // Seen at the start, or not, where there is a summary.
             let restarted = world.read_all();
             world.check_undamaged(&restarted);
-            for message in &restarted.recovered.messages {
+            for message in restarted.recovered.messages.iter() {
                 let queue_id = QueueId::from_u64(message.queue_id);
                 world.mails.get_mut(&queue_id).unwrap().seal = message.seal;
             }

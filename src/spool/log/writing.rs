@@ -386,13 +386,8 @@ impl Log {
             seal: appended.place.in_log(self.identity.log),
             octets: message.octets,
         };
-        self.reclaim.sealed(
-            sealed.queue_id,
-            sealed.seal,
-            message.generation,
-            &message.parts,
-            appended.batch,
-        );
+        self.reclaim
+            .sealed(sealed.queue_id, sealed.seal, &message.parts, appended.batch);
         self.abort(message);
         Ok((sealed, appended.batch))
     }
@@ -426,7 +421,7 @@ impl Log {
         recipients: &[DoneField],
         rest: Rest,
     ) -> Result<(), AppendError> {
-        let Some((seal, _)) = self.reclaim.message(queue_id) else {
+        let Some(seal) = self.reclaim.message(queue_id) else {
             return Ok(());
         };
         if recipients.is_empty() {
@@ -480,7 +475,7 @@ impl Log {
         queue_id: QueueId,
         attempt: &Attempt<'_>,
     ) -> Result<(), AppendError> {
-        let Some((seal, _)) = self.reclaim.message(queue_id) else {
+        let Some(seal) = self.reclaim.message(queue_id) else {
             return Ok(());
         };
         let record = AttemptRecord {
@@ -508,7 +503,7 @@ impl Log {
     /// # Errors
     /// The log is closed.
     pub fn mark(&mut self, now: Now, queue_id: QueueId, mark: Mark<'_>) -> Result<(), AppendError> {
-        let Some((seal, _)) = self.reclaim.message(queue_id) else {
+        let Some(seal) = self.reclaim.message(queue_id) else {
             return Ok(());
         };
         let record = MarkRecord {
