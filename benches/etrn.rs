@@ -30,7 +30,9 @@ use turnspool::core::credentials::Credentials;
 use turnspool::core::data::{DataCore, Parts, Settings};
 use turnspool::core::online::{Online, Setup};
 use turnspool::core::settings::Tls;
-use turnspool::core::{Completion, CoreId, Endpoint, Host, ListenerId, Notice, Operation, Piece};
+use turnspool::core::{
+    Completion, ConnectionId, CoreId, Endpoint, Host, ListenerId, Notice, Operation, Piece,
+};
 use turnspool::mail::{Domain, Priority, QueueId, RecipientIndex};
 use turnspool::queue::notification::{self, allowance::Allowance};
 use turnspool::queue::{
@@ -128,6 +130,10 @@ struct Relay {
     /// What was said on any connection since it was last looked at.
     said: Vec<u8>,
     connects: usize,
+    /// Notices to other cores, the control core among them, and writes to the disk.
+    notices: usize,
+    writes: usize,
+    closed: bool,
 }
 
 impl Relay {
@@ -147,6 +153,9 @@ impl Relay {
             letters: vec![VecDeque::new(), VecDeque::new()],
             said: Vec::new(),
             connects: 0,
+            notices: 0,
+            writes: 0,
+            closed: false,
         };
         let next_hops: Vec<_> = (0..customers).map(held).collect();
         for core in 0..CORES {
@@ -204,14 +213,18 @@ impl Relay {
                     self.cores[core].handle(self.now, sent, &NoSpool);
                 }
                 Operation::TellControl(notice) => {
+                    self.notices += 1;
                     let completion = ControlCompletion::Notice(notice);
                     self.control.handle(self.now, completion);
                     self.control_operations();
                 }
                 Operation::TellCore { core, notice } => {
+                    self.notices += 1;
                     self.letters[usize::from(core.0)].push_back(notice);
                 }
                 Operation::Connect { .. } => self.connects += 1,
+                Operation::Write { .. } => self.writes += 1,
+                Operation::Close { .. } => self.closed = true,
                 _ => {}
             }
         }
@@ -261,10 +274,8 @@ impl Relay {
         self.said.clear();
     }
 
-    /// ETRN of a customer: the time to its answer, and to the first connection.
-    fn etrn(&mut self, number: usize) -> (Duration, Duration) {
-        // Each calls from an address of its own, a minute behind the one before.
-        self.now = self.now.after(Duration::from_secs(60));
+    /// A session from an address of its own, behind its EHLO.
+    fn session(&mut self, number: usize) -> ConnectionId {
         let core = number % self.cores.len();
         let [_, _, high, low] = (number as u32).to_be_bytes();
         let peer = SocketAddr::from(([192, 168, high, low], 1025));
@@ -279,6 +290,45 @@ impl Relay {
         let octets = b"EHLO site.example\r\n";
         self.give(core, Completion::Received { connection, octets });
         self.settle();
+        connection
+    }
+
+    /// A stranger asks for names that do not exist, until it is dismissed: how often it
+    /// was refused, the time for that, and for the connection around it.
+    fn flood(&mut self, number: usize) -> (usize, Duration, Duration) {
+        self.now = self.now.after(Duration::from_millis(1));
+        let core = number % self.cores.len();
+        let (notices, writes) = (self.notices, self.writes);
+        self.closed = false;
+        let begin = std::time::Instant::now();
+        let connection = self.session(number);
+        let (mut refused, mut refusing) = (0, Duration::ZERO);
+        for asked in 0.. {
+            if self.closed {
+                break;
+            }
+            assert!(asked < 1000, "it is never dismissed");
+            let line = format!("ETRN nobody-{number}-{asked}.example\r\n");
+            let octets = line.as_bytes();
+            let since = std::time::Instant::now();
+            self.give(core, Completion::Received { connection, octets });
+            refusing += since.elapsed();
+            refused += usize::from(self.said.starts_with(b"459 "));
+            self.settle();
+        }
+        let all = begin.elapsed();
+        // What makes that nobody else notices: no other core hears of it, nothing waits for
+        // the disk, and nothing stays.
+        assert_eq!((self.notices, self.writes), (notices, writes));
+        (refused, refusing, all - refusing)
+    }
+
+    /// ETRN of a customer: the time to its answer, and to the first connection.
+    fn etrn(&mut self, number: usize) -> (Duration, Duration) {
+        // Each calls from an address of its own, a minute behind the one before.
+        self.now = self.now.after(Duration::from_secs(60));
+        let core = number % self.cores.len();
+        let connection = self.session(number);
         let before = self.connects;
         let line = format!("ETRN c{number}.example\r\n");
         let begin = std::time::Instant::now();
@@ -348,4 +398,14 @@ fn main() {
     };
     show("its answer", |(answered, _)| *answered);
     show("the first connection", |(_, connects)| *connects);
+    let floods: Vec<_> = (0..calls).map(|n| relay.flood(calls * 2 + n)).collect();
+    let refused: usize = floods.iter().map(|(refused, ..)| refused).sum();
+    let refusing: Duration = floods.iter().map(|(_, refusing, _)| *refusing).sum();
+    let around: Duration = floods.iter().map(|(_, _, around)| *around).sum();
+    println!(
+        "a flood: {:?} for each of {refused} names that do not exist, {:?} for each connection \
+         around them",
+        refusing / refused.max(1) as u32,
+        around / calls as u32,
+    );
 }

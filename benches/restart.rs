@@ -5,8 +5,15 @@
 //! done again. It is read once from summaries and once by scanning; both warm, since a
 //! disk's own speed is no question of ours. Everything that the program does between its
 //! locks and its first connection is in it, on as many threads as there. What is counted
-//! is the time of the processors, since others may use the machine; on two processors of
-//! an idle one it takes little more than half of that.
+//! is the time of the processors, since others may use the machine.
+//!
+//! Measured, from summaries, on two processors with a load of 10: 1.74 s of their time for
+//! both logs. The program itself, built for release, with 10,000 customers in its
+//! configuration, killed before: 2.4 to 2.8 s of their time from its start to its first
+//! greeting, where it was 3.0 to 4.4 s of one processor, one step after the other, on an
+//! idle machine. What it takes on an idle machine now is still to be measured; about a
+//! second is the goal. Its memory was 186 to 207 octets a message above that of the
+//! process without mail; `tests/queue_memory.rs` counts 171 of them.
 //!
 //! With `TURNSPOOL_BENCH_DIR` the spool stays, with a configuration, so that the program
 //! itself can be started with it: `turnspool serve --config DIR/turnspool.toml`.
