@@ -10,7 +10,9 @@
 //!    the message back at the next start;
 //! 4. the seals in it that continue an older generation have outlived the segments
 //!    of that generation;
-//! 5. no note in it is the newest of its key.
+//! 5. no note in it is the newest of its key;
+//! 6. it is not what alone tells which queue ids its log has given. At a start that is
+//!    the newest segment of each log, until the first batch, which begins with that.
 //!
 //! So segments go in any order that these rules allow, and one held message does not
 //! keep those around it.
@@ -329,6 +331,12 @@ impl Reclaim {
         account.notes = account.notes.checked_sub(1).expect("it was counted");
         account.ended_in = account.ended_in.max(batch);
         self.settle(segment);
+    }
+
+    /// It tells something of its log that a record in `batch` says again.
+    pub fn needed_until(&mut self, segment: SegmentPlace, batch: BatchNumber) {
+        let account = self.account(segment);
+        account.ended_in = account.ended_in.max(batch);
     }
 
     /// Everything in it that is still needed was appended again, the last of it in

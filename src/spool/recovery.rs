@@ -317,6 +317,14 @@ impl Restarted {
                 facts.damage.clone(),
             );
         }
+        for log in owned {
+            let of_log = |facts: &&SegmentFacts| {
+                facts.place.log == *log && end_of_records(facts) > SegmentHeader::first_offset()
+            };
+            if let Some(newest) = self.segments(owned).filter(of_log).map(|f| f.place).max() {
+                found.tells_queue_ids(newest);
+            }
+        }
         for facts in &self.recovered.segments {
             if !owned.contains(&facts.place.log) {
                 found.segment_elsewhere(facts.place);

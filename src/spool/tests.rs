@@ -269,6 +269,34 @@ fn what_was_committed_is_there_after_a_restart_and_what_was_done_is_not() {
 }
 
 #[test]
+fn queue_ids_go_on_where_nothing_is_left_of_what_was_stored() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path();
+    let other = LogId(1);
+    let (mut shell, _) = start(path);
+    let gone = shell.store("gone", 1_000);
+    shell.finish(gone.queue_id);
+    drop(shell);
+
+    let check = |mut shell: Shell| {
+        shell.drive();
+        let next = shell.log.next_queue_id();
+        assert!(next > gone.queue_id, "{next} after {}", gone.queue_id);
+    };
+    // Whatever had a record of it may be removed; and nothing comes that is written.
+    for _ in 0..3 {
+        check(start(path).0);
+    }
+    // Nobody writes to this log for a while.
+    for _ in 0..2 {
+        let (mut shell, _) = start_core(path, other, &[LOG, other], &[]);
+        let sealed = shell.store("there", 1_000);
+        shell.finish(sealed.queue_id);
+    }
+    check(start_core(path, LOG, &[LOG], &[other]).0);
+}
+
+#[test]
 fn disk_space_is_won_back_while_one_message_is_held() {
     let place = tempfile::tempdir().unwrap();
     let (mut shell, _) = start(place.path());
@@ -365,7 +393,9 @@ fn with_fewer_cores_a_core_drains_the_logs_of_the_others() {
         }
     }
     let left = shell.directories[&other].list().unwrap();
-    assert_eq!(left.segments, [kept.seal.segment]);
+    // And the newest, which tells which queue ids log 1 has given.
+    let newest = sealed.last().unwrap().seal.segment;
+    assert_eq!(left.segments, [kept.seal.segment, newest]);
     drop(shell);
 
     // Two cores again. The one that wrote down what was done in the log of the other

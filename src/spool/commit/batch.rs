@@ -12,6 +12,11 @@ pub struct BatchNumber(u64);
 impl BatchNumber {
     /// Before the first batch: what was durable when the log was opened.
     pub const START: Self = Self(0);
+    /// The first batch since the log was opened: it has the record with which the first
+    /// segment of this start begins.
+    pub const FIRST: Self = Self(1);
+    /// No batch ever.
+    pub const NEVER: Self = Self(u64::MAX);
 
     pub(super) fn next(self) -> Self {
         Self(self.0 + 1)

@@ -39,6 +39,18 @@ impl<'a> Found<'a> {
             .found(place, size_bytes, end, condition, holes);
     }
 
+    /// The newest segment of a log that has records tells which queue ids that log has
+    /// given. Ours goes on, and says so again in its first batch. One that nobody writes
+    /// to keeps its segment: some day there may be a core for it again.
+    pub(in crate::spool) fn tells_queue_ids(&mut self, newest: SegmentPlace) {
+        let batch = if newest.log == self.log.identity.log {
+            BatchNumber::FIRST
+        } else {
+            BatchNumber::NEVER
+        };
+        self.log.reclaim.needed_until(newest, batch);
+    }
+
     pub(in crate::spool) fn segment_elsewhere(&mut self, place: SegmentPlace) {
         self.log.reclaim.found_elsewhere(place);
     }
