@@ -480,7 +480,10 @@ impl Controller {
                     let pausing = self.not_before > self.now.instant;
                     let check = self.now.instant + WALL_CHECK;
                     all[0] = Some(if pausing { self.not_before } else { check });
-                } else if self.settings.dialling == Dialling::Ours && !self.held_down {
+                } else if self.settings.dialling == Dialling::Ours
+                    && !self.held_down
+                    && !self.stopping
+                {
                     all[0] = self.settings.go_up.due(&self.work).map(wall);
                 }
                 if self.presence != Presence::None {

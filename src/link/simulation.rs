@@ -554,6 +554,12 @@ impl World {
             self.pass(seconds(5));
         }
         self.demand(!self.controller.owes_hang_up(), "it never hangs up");
+        // What waits may have waited for long: it is no reason any more.
+        let due = self.controller.deadline();
+        self.demand(
+            due.is_none_or(|due| due > self.now.instant),
+            "after the end a deadline stays due",
+        );
         self.demand(
             matches!(self.line, Line::Down),
             "the line is open after the end",
