@@ -54,6 +54,8 @@ pub(crate) struct Client {
     mail_refused: bool,
     /// RCPTs of the current message, said one by one.
     rcpts_said: usize,
+    /// There was a transaction before.
+    begun: bool,
     /// It goes when it has sent so many octets.
     pub(crate) exit: Option<(u64, Exit)>,
     sent: u64,
@@ -72,11 +74,17 @@ impl Client {
             accepted: false,
             mail_refused: false,
             rcpts_said: 0,
+            begun: false,
             exit: None,
             sent: 0,
             ended: false,
             random,
         }
+    }
+
+    /// One more to bring.
+    pub(crate) fn give(&mut self, message: usize) {
+        self.messages.push_back(message);
     }
 
     /// Octets came.
@@ -131,10 +139,18 @@ impl Client {
             Awaited::Mail => self.mail_refused = !good,
             Awaited::Rcpt(index) => {
                 self.accepted |= good;
-                ledger.messages[message].recipients[index].accepted = good;
+                let recipient = &mut ledger.messages[message].recipients[index];
+                recipient.accepted = good;
+                recipient.refused += u32::from(!good);
             }
             Awaited::Data if code == 354 => self.text(now, ledger, message, acts),
-            Awaited::Data => {}
+            Awaited::Data => {
+                // Nobody was accepted; the transaction is open all the same.
+                if self.manner == Manner::Pipelined {
+                    self.awaited.push_back((Awaited::Reset, message));
+                    self.say(acts, b"RSET\r\n");
+                }
+            }
             Awaited::Chunk => {}
             Awaited::End => {
                 let progress = &mut ledger.messages[message].progress;
@@ -190,7 +206,14 @@ impl Client {
         self.accepted = false;
         self.mail_refused = false;
         self.rcpts_said = 0;
-        let mut octets = mail(ledger, message);
+        let mut octets = Vec::new();
+        if self.manner == Manner::Chunked && self.begun {
+            // It may have nobody, or be undefined by a chunk that was refused.
+            octets.extend_from_slice(b"RSET\r\n");
+            self.awaited.push_back((Awaited::Reset, message));
+        }
+        self.begun = true;
+        octets.extend(mail(ledger, message));
         self.awaited.push_back((Awaited::Mail, message));
         if self.manner == Manner::Plain {
             self.say(acts, &octets);

@@ -24,7 +24,7 @@ use crate::random::Random;
 /// What a disk writes or loses as a whole.
 const SECTOR_BYTES: usize = 512;
 
-/// The only log of a world.
+/// The log of a world with one data core.
 pub(crate) const LOG: LogId = LogId(0);
 
 /// Which spool it is.
@@ -81,6 +81,7 @@ pub(crate) enum Loss {
 
 #[derive(Debug)]
 pub(crate) struct Disk {
+    log: LogId,
     files: Vec<File>,
     segments: BTreeMap<SegmentId, Inode>,
     summaries: BTreeMap<SegmentId, Vec<u8>>,
@@ -96,8 +97,9 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    pub(crate) fn new(capacity_bytes: u64, random: Random) -> Self {
+    pub(crate) fn new(log: LogId, capacity_bytes: u64, random: Random) -> Self {
         Self {
+            log,
             files: Vec::new(),
             segments: BTreeMap::new(),
             summaries: BTreeMap::new(),
@@ -139,7 +141,7 @@ impl Disk {
         header: &SegmentHeader,
         spare: Option<SegmentId>,
     ) -> Result<(), Unprepared> {
-        assert_eq!(header.place.log, LOG);
+        assert_eq!(header.place.log, self.log);
         let segment = header.place.segment;
         assert!(!self.segments.contains_key(&segment), "made twice");
         if self.health != Health::Good {
@@ -153,7 +155,7 @@ impl Disk {
         {
             let mut header = *header;
             let place = SegmentPlace {
-                log: LOG,
+                log: self.log,
                 segment: spare.expect("looked at above"),
             };
             let file = &mut self.files[inode.0];
@@ -192,7 +194,7 @@ impl Disk {
     /// The core is told that a segment is ready: it may be read from now on.
     pub(crate) fn take(&mut self, segment: SegmentId) {
         let inode = self.segments[&segment];
-        let place = SegmentPlace { log: LOG, segment };
+        let place = self.place(segment);
         let header = SegmentHeader::decode(&self.files[inode.0].cached, place);
         let open = Open {
             inode,
@@ -237,7 +239,7 @@ impl Disk {
             return;
         };
         let octets = &self.files[open.inode.0].cached[..open.frontier];
-        let place = SegmentPlace { log: LOG, segment };
+        let place = self.place(segment);
         let header = SegmentHeader::decode(octets, place).expect("it has a header");
         if let Some(summary) = SummaryBuilder::scan(octets, &header) {
             self.summaries.insert(segment, summary);
@@ -319,7 +321,8 @@ impl Disk {
     /// Where octets of an open segment lie, for a transmission.
     pub(crate) fn inode(&self, place: SegmentPlace) -> Option<Inode> {
         let open = self.open.get(&place.segment);
-        open.filter(|_| place.log == LOG).map(|open| open.inode)
+        open.filter(|_| place.log == self.log)
+            .map(|open| open.inode)
     }
 
     /// What a transmission finds there now.
@@ -359,10 +362,19 @@ impl Disk {
         self.summaries.retain(|_, _| !random.one_in(4));
     }
 
-    /// Does what `spool::recovery::read_directory` does, and opens what is used.
+    /// Does what the shell does at a start for a spool with this log only.
     pub(crate) fn recover(&mut self) -> Restarted {
         let mut restart = Restart::new(Some(SPOOL));
-        let place = |segment| SegmentPlace { log: LOG, segment };
+        self.read_directory(&mut restart);
+        let restarted = restart.finish();
+        self.open(&restarted);
+        restarted
+    }
+
+    /// Does what `spool::recovery::read_directory` does.
+    pub(crate) fn read_directory(&mut self, restart: &mut Restart) {
+        let log = self.log;
+        let place = |segment| SegmentPlace { log, segment };
         for &segment in self.damaged.iter().chain(self.summaries.keys()) {
             restart.number_taken(place(segment));
         }
@@ -387,9 +399,12 @@ impl Disk {
                 self.summaries.insert(segment, made);
             }
         }
-        let restarted = restart.finish();
+    }
+
+    /// Opens the segments that are used.
+    pub(crate) fn open(&mut self, restarted: &Restarted) {
         self.open.clear();
-        for facts in restarted.segments(&[LOG]) {
+        for facts in restarted.segments(&[self.log]) {
             let segment = facts.place.segment;
             let inode = self.segments[&segment];
             let octets = &self.files[inode.0].cached;
@@ -401,7 +416,11 @@ impl Disk {
             };
             self.open.insert(segment, open);
         }
-        restarted
+    }
+
+    fn place(&self, segment: SegmentId) -> SegmentPlace {
+        let log = self.log;
+        SegmentPlace { log, segment }
     }
 }
 
@@ -413,7 +432,7 @@ fn sector_range(sector: usize, length: usize) -> std::ops::Range<usize> {
 impl SegmentSource for Disk {
     fn view(&self, place: SegmentPlace) -> Option<View<'_>> {
         let open = self.open.get(&place.segment)?;
-        (place.log == LOG).then(|| View {
+        (place.log == self.log).then(|| View {
             bytes: &self.files[open.inode.0].cached[..open.frontier],
             epoch: open.epoch,
         })

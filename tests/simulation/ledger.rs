@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use memchr::memmem;
 
+use crate::hops::{Hops, Route};
 use crate::random::Random;
 
 /// A message of a world, by its place in the ledger.
@@ -44,6 +45,9 @@ struct Delivery {
     confirmed_at: Option<u64>,
 }
 
+/// By way of which programs a delivery came, in a world of several.
+type Way = Option<Route>;
+
 #[derive(Debug)]
 pub(crate) struct Recipient {
     pub(crate) address: String,
@@ -52,7 +56,11 @@ pub(crate) struct Recipient {
     pub(crate) wish: Wish,
     /// RCPT got its 250.
     pub(crate) accepted: bool,
+    /// RCPT got another reply.
+    pub(crate) refused: u32,
     deliveries: Vec<Delivery>,
+    /// Of each.
+    routes: Vec<Way>,
     /// A notification said that it failed.
     told: u32,
 }
@@ -96,6 +104,8 @@ pub(crate) struct Ledger {
     given_up: BTreeMap<String, u32>,
     /// The disk failed: what was refused then may still be there.
     pub(crate) disk_failed: bool,
+    /// What the programs did, in a world of several.
+    pub(crate) hops: Option<Hops>,
     pub(crate) duplicates: u32,
     pub(crate) notifications: u32,
     /// Of these: such that tell of several messages.
@@ -104,13 +114,21 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// For a world of several programs.
+    pub(crate) fn of_several(hops: Hops) -> Self {
+        Self {
+            hops: Some(hops),
+            ..Self::default()
+        }
+    }
+
     /// Writes a message, to be sent by some client.
     /// `senders`: how many there are; 0: each message has its own.
     pub(crate) fn write(
         &mut self,
         random: &mut Random,
         octets_max: usize,
-        domains: u64,
+        domains: &[String],
         senders: usize,
     ) -> usize {
         let number = self.messages.len();
@@ -127,7 +145,7 @@ impl Ledger {
         };
         let recipients = (0..recipients)
             .map(|index| {
-                let domain = random.below(domains);
+                let domain = &domains[random.below(domains.len() as u64) as usize];
                 let (parameters, wish) = match random.below(10) {
                     0 => (" NOTIFY=NEVER", Wish::Silence),
                     1 => (" NOTIFY=SUCCESS,FAILURE", Wish::Told),
@@ -139,11 +157,13 @@ impl Ledger {
                     _ => ("", Wish::Told),
                 };
                 Recipient {
-                    address: format!("r{number}-{index}@d{domain}.example"),
+                    address: format!("r{number}-{index}@{domain}"),
                     parameters,
                     wish,
                     accepted: false,
+                    refused: 0,
                     deliveries: Vec::new(),
+                    routes: Vec::new(),
                     told: 0,
                 }
             })
@@ -204,7 +224,13 @@ impl Ledger {
             "message {number} was not sent whole, and was delivered"
         );
         assert_eq!(from, message.sender, "the sender of message {number}");
-        let sent = behind_the_trace(octets);
+        let (route, sent) = match &self.hops {
+            None => (None, behind_the_trace(octets)),
+            Some(hops) => {
+                let (route, sent) = hops.route(octets);
+                (Some(route), sent)
+            }
+        };
         let same = sent == message.octets
             || sent
                 .strip_suffix(b"\r\n")
@@ -224,7 +250,24 @@ impl Ledger {
             });
             let recipient = &mut message.recipients[index];
             self.delivered += 1;
-            if let Some(before) = recipient.deliveries.last() {
+            assert!(
+                recipient.refused == 0 || recipient.accepted,
+                "{address} was refused, and is delivered to"
+            );
+            if let (Some(hops), Some(route)) = (&self.hops, &route) {
+                let before = recipient.deliveries.iter().zip(&recipient.routes);
+                self.duplicates += u32::from(!recipient.deliveries.is_empty());
+                for (delivery, earlier) in before {
+                    let earlier = earlier.as_ref().expect("each came by programs");
+                    if let Err(why) = hops.excuse(
+                        address,
+                        (earlier, delivery.at, delivery.confirmed_at),
+                        (route, now),
+                    ) {
+                        panic!("message {number} was delivered to {address} again: {why}");
+                    }
+                }
+            } else if let Some(before) = recipient.deliveries.last() {
                 self.duplicates += 1;
                 let excused = before.confirmed_at.is_none_or(|confirmed| {
                     self.breaks
@@ -245,6 +288,12 @@ impl Ledger {
                 at: now,
                 confirmed_at: None,
             });
+            recipient.routes.push(route.clone());
+            let parameters = message.parameters;
+            let ordinary = !parameters.contains("PRIORITY=") && !parameters.contains("BY=");
+            if let (Some(hops), Some(route), true) = (&mut self.hops, &route, ordinary) {
+                hops.in_order(route, address, octets.len());
+            }
         }
         receipt
     }
@@ -325,7 +374,9 @@ impl Ledger {
                 Progress::Unfinished | Progress::Whole => continue,
             }
             // Text of 8 bits may meet a host that does not take it.
-            let may_fail = may_fail || message.parameters.contains("8BITMIME");
+            let parameters = message.parameters;
+            let may_fail =
+                may_fail || parameters.contains("8BITMIME") || parameters.contains("BY=");
             let unreachable = self.given_up.contains_key(&message.sender);
             for recipient in &message.recipients {
                 if !recipient.accepted || !recipient.deliveries.is_empty() {
@@ -384,7 +435,7 @@ fn number_in(header: &[u8]) -> Option<usize> {
 }
 
 /// What stands behind our own trace field.
-fn behind_the_trace(octets: &[u8]) -> &[u8] {
+pub(crate) fn behind_the_trace(octets: &[u8]) -> &[u8] {
     assert!(
         octets.starts_with(b"Received: "),
         "a message without a trace: {}",

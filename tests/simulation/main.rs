@@ -1,17 +1,27 @@
-//! A whole data core in worlds made of one seed each: virtual disk, network, clock.
+//! The program in worlds made of one seed each: virtual disks, networks, lines, clocks.
 //!
-//! The core under test is the real one, with the real log, queue and sessions; only
-//! the shell is another ([`world`]). What a world promises stands in [`ledger`].
+//! What is under test is the real program, with its real logs, queues and sessions; only
+//! the shell is another. There are three kinds of worlds:
 //!
-//! - `cargo test --test simulation` plays 500 worlds of each flavour.
-//! - `TURNSPOOL_SIM_SEEDS=100000 TURNSPOOL_SIM_FROM=1 cargo test --release --test
-//!   simulation` hunts; one of the tests alone hunts in its flavour.
-//! - `TURNSPOOL_SIM_SEED=17 cargo test --test simulation crashes` repeats one world of
-//!   a flavour, and tells all that happens.
+//! - [`whole`]: a provider and its sites, each the whole program, configured by a text.
+//! - [`world`]: one data core in six flavours of trouble, more of each than a whole world
+//!   has time for.
+//! - [`turn`]: turns (RFC 2645) over several data cores, cut at any octet.
+//!
+//! What a world promises stands in [`whole`], [`ledger`] and [`hops`].
+//!
+//! - `cargo test --test simulation` plays a few hundred worlds of each kind.
+//! - `TURNSPOOL_SIM_SEEDS=100000 TURNSPOOL_SIM_FROM=1 cargo test --test simulation
+//!   whole_worlds` hunts. With `CARGO_PROFILE_DEV_OPT_LEVEL=1` before it, it hunts several
+//!   times as fast.
+//! - `TURNSPOOL_SIM_SEED=17 cargo test --test simulation crashes` repeats one world of a
+//!   kind, and tells all that happens.
 
 mod client;
 mod customers;
 mod disk;
+mod hops;
+mod hunt;
 mod ledger;
 mod mailboxes;
 mod network;
@@ -20,77 +30,36 @@ mod plan;
 mod random;
 mod server;
 mod turn;
+mod whole;
 mod world;
 
-use std::panic::{self, AssertUnwindSafe};
-
+use hunt::Total;
 use plan::Flavour;
 use world::{Summary, World};
 
 /// Seeds of each flavour when nothing else is said.
 const SEEDS: u64 = 500;
 
-/// Worlds that are played twice: nothing may hang on anything but the seed.
-const REPEATED: u64 = 50;
-
-/// Failed worlds after which a hunt ends.
-const FAILURES_MAX: usize = 20;
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is a number")),
-    )
+impl Total for Summary {
+    fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.accepted += other.accepted;
+        self.delivered += other.delivered;
+        self.duplicates += other.duplicates;
+        self.notifications += other.notifications;
+        self.merged += other.merged;
+        self.lives += other.lives;
+        self.segments_reused += other.segments_reused;
+        // Threads come in any order.
+        self.digest = self.digest.wrapping_add(other.digest);
+    }
 }
 
 fn play(flavour: Flavour, test: &str) {
-    if let Some(seed) = number("TURNSPOOL_SIM_SEED") {
-        let summary = World::play(flavour, seed, true);
-        eprintln!("{summary:#?}");
-        return;
-    }
-    let from = number("TURNSPOOL_SIM_FROM").unwrap_or(1);
-    let seeds = number("TURNSPOOL_SIM_SEEDS").unwrap_or(SEEDS);
-    let hunting = number("TURNSPOOL_SIM_SEEDS").is_some();
-    let mut failed = Vec::new();
-    let mut total = Summary::default();
-    for seed in from..from + seeds {
-        let played = panic::catch_unwind(AssertUnwindSafe(|| World::play(flavour, seed, false)));
-        let Ok(summary) = played else {
-            eprintln!(
-                "world {seed} failed; to see it again: \
-                 TURNSPOOL_SIM_SEED={seed} cargo test --test simulation {test}"
-            );
-            failed.push(seed);
-            // What one world found, the next ones find, too; a hunter wants them all.
-            if hunting && failed.len() < FAILURES_MAX {
-                continue;
-            }
-            break;
-        };
-        if seed < from + REPEATED {
-            let again = World::play(flavour, seed, false);
-            assert_eq!(
-                summary, again,
-                "world {seed} goes otherwise the second time"
-            );
-        }
-        total.events += summary.events;
-        total.accepted += summary.accepted;
-        total.delivered += summary.delivered;
-        total.duplicates += summary.duplicates;
-        total.notifications += summary.notifications;
-        total.merged += summary.merged;
-        total.lives += summary.lives;
-        total.segments_reused += summary.segments_reused;
-        total.digest = total.digest.rotate_left(1) ^ summary.digest;
-    }
-    eprintln!("{flavour:?}: {seeds} worlds from {from}: {total:?}");
-    assert!(
-        failed.is_empty(),
-        "{flavour:?}: these worlds failed: {failed:?}"
-    );
+    let total = hunt::play(test, SEEDS, 1, |seed, trace| {
+        World::play(flavour, seed, trace)
+    });
+    let Some(total) = total else { return };
     // A world in which nothing happens finds nothing.
     assert!(total.accepted > 0 && total.delivered > 0);
     assert!(

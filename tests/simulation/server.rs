@@ -71,6 +71,8 @@ enum Misdeed {
 
 #[derive(Debug)]
 pub(crate) struct Server {
+    /// It speaks LMTP (RFC 2033).
+    pub(crate) lmtp: bool,
     offers: Offers,
     mood: Mood,
     state: State,
@@ -88,6 +90,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(offers: Offers, mood: Mood, random: Random) -> Self {
         Self {
+            lmtp: false,
             offers,
             mood,
             state: State::Command,
@@ -168,6 +171,12 @@ impl Server {
             Misdeed::Gone => return true,
         }
         match verb {
+            "LHLO" if self.lmtp => {
+                self.said_hello = true;
+                self.reset();
+                self.say_extensions(acts);
+            }
+            "EHLO" | "HELO" if self.lmtp => panic!("an LMTP server was told {line:?}"),
             "EHLO" if !self.offers.ehlo => say(acts, "502 what?"),
             "HELO" => {
                 self.said_hello = true;
@@ -338,6 +347,9 @@ impl Server {
         let text = std::mem::take(&mut self.text);
         let from = self.from.take().expect("a transaction");
         let to = std::mem::take(&mut self.to);
+        if self.lmtp {
+            return self.end_for_each(now, ledger, (&from, &to, &text), acts);
+        }
         // It may take the message, and its reply be lost.
         let misdeed = self.misdeed(acts);
         match misdeed {
@@ -351,6 +363,30 @@ impl Server {
                 if self.random.one_in(2) {
                     let _ = ledger.deliver(now, &from, &to, &text);
                 }
+            }
+        }
+    }
+
+    /// LMTP has a reply for each recipient (RFC 2033 §4.2).
+    fn end_for_each(
+        &mut self,
+        now: u64,
+        ledger: &mut Ledger,
+        (from, to, text): (&str, &[String], &[u8]),
+        acts: &mut Vec<Act>,
+    ) {
+        for one in to {
+            match self.misdeed(acts) {
+                Misdeed::Reply(reply) => say(acts, reply),
+                Misdeed::None => {
+                    let receipt = ledger.deliver(now, from, std::slice::from_ref(one), text);
+                    say(acts, "250 taken");
+                    acts.push(Act::Delivered(receipt));
+                }
+                Misdeed::Gone => return,
+            }
+            if self.ended {
+                return;
             }
         }
     }

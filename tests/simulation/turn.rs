@@ -14,36 +14,32 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use spool_format::{Epoch, LogId, SegmentId, SegmentPlace, SpoolUuid};
 use turnspool::core::control::{ControlCompletion, ControlCore, ControlOperation};
-use turnspool::core::credentials::{Account, AccountKind, Credentials};
-use turnspool::core::data::{DataCore, Parts, Settings};
+use turnspool::core::data::{DataCore, Parts};
 use turnspool::core::online::{Online, Setup};
-use turnspool::core::settings::Tls;
 use turnspool::core::turn::Baton;
-use turnspool::core::wakeup::WakeUps;
 use turnspool::core::{
     Completion, ConnectionId, ControlNotice, CoreId, ListenerId, Notice, Operation, Piece,
 };
-use turnspool::mail::Domain;
-use turnspool::queue::notification::{self, allowance::Allowance};
-use turnspool::queue::{self, CoreNumber, Hosts, Permits, Policies, Schedule, Sessions};
+use turnspool::queue;
+use turnspool::queue::notification::allowance::Allowance;
+use turnspool::queue::{CoreNumber, Hosts, Permits, Schedule, Sessions};
 use turnspool::report::Fact;
-use turnspool::route::customer::{Customer, Customers, DeliverTo, Quota, ReleaseRules, Retention};
-use turnspool::route::{DeliveryMode, RelayRules, Routes, RoutesInSmarthostMode, TlsStart};
-use turnspool::smtp;
-use turnspool::smtp::auth::stored::Stored;
-use turnspool::smtp::auth::{Mechanism, Mechanisms, Password};
-use turnspool::smtp::settings::{AuthOffer, Role};
 use turnspool::spool::commit::Durability;
 use turnspool::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use turnspool::spool::message::{SegmentSource, View};
 use turnspool::time::{Instant, Now, WallTime};
 
 use crate::random::Random;
+
+mod acts;
+mod settings;
+mod site;
+
+use self::settings::settings;
+use self::site::{At, Site};
 
 const SEGMENT_BYTES: u32 = 256 << 10;
 const PLENTY: u64 = 1 << 40;
@@ -90,44 +86,6 @@ enum Peer {
     Feeder { messages: usize },
     /// A customer that calls.
     Site(Site),
-}
-
-/// How far a site is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum At {
-    Greeting,
-    Hello,
-    Challenge,
-    Welcome,
-    Answer,
-    /// The roles have turned.
-    Serving,
-    /// Text by DATA.
-    Text,
-    /// Octets of a chunk.
-    Chunk(usize),
-    Over,
-}
-
-struct Site {
-    customer: usize,
-    /// None: all.
-    asks: Vec<&'static str>,
-    at: At,
-    input: Vec<u8>,
-    rcpt: String,
-    pipelining: bool,
-    chunking: bool,
-    flight: bool,
-    /// RFC 3030 §2: a BDAT failed, and nothing but RSET may come.
-    must_reset: bool,
-    /// Says "later" to one message in so many.
-    refuses_in: u64,
-    /// Talks behind ATRN.
-    hasty: bool,
-    /// What it has acknowledged, with where the reply ends among what it said.
-    acknowledged: Vec<(usize, usize)>,
-    code: u16,
 }
 
 struct Wire {
@@ -177,194 +135,6 @@ struct World {
     turned: u32,
     over: u32,
     handed_over: u32,
-}
-
-fn settings(cores: u8) -> Settings {
-    let hostname: Domain = "relay.example".parse().expect("a domain");
-    let mail = smtp::settings::Settings::new(hostname.clone());
-    let mut odmr = mail.clone();
-    odmr.role = Role::Odmr;
-    odmr.offers.auth = Some(AuthOffer::new(Mechanisms::NONE.with(Mechanism::CramMd5)));
-    let customers: Vec<_> = CUSTOMERS.iter().map(customer).collect();
-    let accounts = CUSTOMERS.iter().map(|(name, _)| {
-        let password = Password::new(SECRET.to_owned()).expect("a password");
-        let account = Account {
-            kind: AccountKind::Customer(name.parse().expect("a name")),
-            stored: Arc::new(Stored::shared(password)),
-        };
-        (name.parse().expect("a user"), account)
-    });
-    let credentials = Credentials::new(accounts).expect("two users");
-    let held = customers.iter().flat_map(|customer| {
-        let owned = |scope: &_| (Clone::clone(scope), customer.name.clone());
-        customer.scopes.iter().map(owned)
-    });
-    let routes = Routes::new(DeliveryMode::Mx, RoutesInSmarthostMode::Ignored, held, []);
-    let scopes = customers
-        .iter()
-        .flat_map(|customer| customer.scopes.clone());
-    let relay = RelayRules::new(None, scopes);
-    let client = Arc::new(smtp::client::settings::Settings::new(hostname.clone()));
-    Settings {
-        hostname,
-        listeners: vec![Arc::new(mail), Arc::new(odmr)],
-        listener_tls: vec![TlsStart::Command; 2],
-        tls: Tls::default(),
-        credentials,
-        collectors: Vec::new(),
-        notify: notification::Rules::default(),
-        relay,
-        routes: routes.expect("routes"),
-        customers: Arc::new(Customers::new(customers.clone()).expect("two customers")),
-        recipients: Arc::default(),
-        wakeup: WakeUps::default(),
-        smtp_client: Arc::clone(&client),
-        lmtp_client: client,
-        policies: Policies::default(),
-        data_cores: cores,
-        idle: Duration::from_secs(2),
-    }
-}
-
-fn customer((name, domains): &(&str, &[&str])) -> Customer {
-    Customer {
-        name: name.parse().expect("a name"),
-        scopes: domains
-            .iter()
-            .map(|d| d.parse().expect("a scope"))
-            .collect(),
-        queue: name.parse().expect("a name"),
-        deliver_to: DeliverTo::Mx,
-        release: ReleaseRules {
-            auth: true,
-            open: false,
-            clients: Box::default(),
-            on_connect: false,
-            every: None,
-        },
-        user: Some((*name).into()),
-        retention: Retention::Age(Duration::from_secs(1 << 20)),
-        warn: None,
-        quota: Quota {
-            octets: PLENTY,
-            messages: PLENTY,
-        },
-        recipients_file: None,
-        call_ahead: false,
-        contact: None,
-        wake_command: Vec::new(),
-    }
-}
-
-impl Site {
-    fn new(customer: usize, asks: Vec<&'static str>, random: &mut Random) -> Self {
-        Self {
-            customer,
-            asks,
-            at: At::Greeting,
-            input: Vec::new(),
-            rcpt: String::new(),
-            pipelining: random.one_in(2),
-            chunking: random.one_in(2),
-            flight: random.one_in(2),
-            must_reset: false,
-            refuses_in: 0,
-            hasty: false,
-            acknowledged: Vec::new(),
-            code: 0,
-        }
-    }
-
-    /// What it says to a line of the relay.
-    fn line(&mut self, line: &str) -> String {
-        let (code, last) = (&line[..3.min(line.len())], !line[3..].starts_with('-'));
-        match self.at {
-            At::Serving | At::Text | At::Chunk(_) | At::Over => unreachable!("it serves"),
-            _ if !last => String::new(),
-            At::Greeting => {
-                self.at = At::Hello;
-                "EHLO site.example\r\n".to_owned()
-            }
-            At::Hello => {
-                self.at = At::Challenge;
-                "AUTH CRAM-MD5\r\n".to_owned()
-            }
-            At::Challenge => {
-                self.at = At::Welcome;
-                let challenge = base64_decode(&line[4..]);
-                let mut mac = Hmac::<md5::Md5>::new_from_slice(SECRET.as_bytes()).expect("a key");
-                mac.update(&challenge);
-                let digest: String = (mac.finalize().into_bytes().iter())
-                    .map(|octet| format!("{octet:02x}"))
-                    .collect();
-                let text = format!("{} {digest}", CUSTOMERS[self.customer].0);
-                format!("{}\r\n", base64_encode(text.as_bytes()))
-            }
-            At::Welcome => {
-                assert_eq!(code, "235", "{line}");
-                self.at = At::Answer;
-                let behind = if self.hasty { "\r\n220 hasty" } else { "" };
-                format!("ATRN {}{behind}\r\n", self.asks.join(","))
-            }
-            At::Answer => {
-                self.code = code.parse().expect("a code");
-                if self.code == 250 {
-                    assert!(!self.hasty, "nobody talks behind ATRN");
-                    self.at = At::Serving;
-                    "220 site.example\r\n".to_owned()
-                } else {
-                    self.at = At::Over;
-                    "QUIT\r\n".to_owned()
-                }
-            }
-        }
-    }
-
-    /// What it says to a command, as the server that it is now.
-    fn command(&mut self, line: &str) -> String {
-        let verb = line.get(..4).unwrap_or_default();
-        match verb {
-            "EHLO" => {
-                let mut reply = "250-site.example\r\n".to_owned();
-                if self.pipelining {
-                    reply += "250-PIPELINING\r\n";
-                }
-                if self.chunking {
-                    reply += "250-CHUNKING\r\n";
-                }
-                if self.flight {
-                    reply += "250-X-FLIGHT 20000\r\n";
-                }
-                reply + "250 8BITMIME\r\n"
-            }
-            "RSET" => {
-                self.must_reset = false;
-                "250 ok\r\n".to_owned()
-            }
-            "MAIL" => {
-                assert!(!self.must_reset, "MAIL behind a BDAT that failed");
-                "250 ok\r\n".to_owned()
-            }
-            "RCPT" => {
-                self.rcpt = line.to_owned();
-                "250 ok\r\n".to_owned()
-            }
-            "DATA" => {
-                self.at = At::Text;
-                "354 go on\r\n".to_owned()
-            }
-            "BDAT" => {
-                let count = line.split(' ').nth(1).expect("a count");
-                self.at = At::Chunk(count.parse().expect("a number"));
-                String::new()
-            }
-            "QUIT" => {
-                self.at = At::Over;
-                "221 bye\r\n".to_owned()
-            }
-            _ => "250 ok\r\n".to_owned(),
-        }
-    }
 }
 
 impl World {
@@ -660,201 +430,6 @@ impl World {
         }
         self.connect(1, Peer::Site(site), cut_at)
     }
-
-    fn acts(&self) -> Vec<Act> {
-        let mut acts = Vec::new();
-        for core in 0..self.cores.len() {
-            if !self.letters[core].is_empty() {
-                acts.push(Act::Letter(core));
-            }
-            if !self.writes[core].is_empty() {
-                acts.push(Act::Written(core));
-            }
-        }
-        if !self.to_control.is_empty() {
-            acts.push(Act::Control);
-        }
-        for (number, wire) in self.wires.iter().enumerate() {
-            if wire.broken {
-                if wire.core.is_some() && (wire.wanted || wire.sending) {
-                    acts.push(Act::Break(number));
-                }
-                continue;
-            }
-            if wire.wanted && !wire.to_core.is_empty() && wire.core.is_some() {
-                acts.push(Act::ToCore(number));
-            }
-            if !wire.to_peer.is_empty() {
-                acts.push(Act::ToPeer(number));
-            } else if wire.sending && wire.core.is_some() {
-                acts.push(Act::Sent(number));
-            }
-        }
-        acts
-    }
-
-    /// Until nothing can happen but that time passes.
-    fn run(&mut self) {
-        let mut steps = 0;
-        loop {
-            let acts = self.acts();
-            if acts.is_empty() {
-                return;
-            }
-            steps += 1;
-            assert!(steps < STEPS_MAX, "it goes round in circles");
-            self.nanos += self.random.below(2_000_000);
-            let act = self.random.pick(&acts);
-            self.act(act);
-        }
-    }
-
-    fn act(&mut self, act: Act) {
-        match act {
-            Act::Letter(core) => match self.letters[core].pop_front().expect("looked at") {
-                Letter::Notice(notice) => self.give(core, Completion::Notice(notice)),
-                Letter::HandOver { baton, wire } => {
-                    let connection = self.cores[core].admit();
-                    self.wires[wire].core = Some((core, connection));
-                    self.give(core, Completion::HandedOver { connection, baton });
-                }
-            },
-            Act::Control => {
-                let notice = self.to_control.pop_front().expect("looked at");
-                self.control(ControlCompletion::Notice(notice));
-            }
-            Act::Written(core) => {
-                let completion = self.writes[core].pop_front().expect("looked at");
-                self.give(core, completion);
-            }
-            Act::Sent(wire) => {
-                self.wires[wire].sending = false;
-                let (core, connection) = self.wires[wire].core.expect("looked at");
-                self.give(core, Completion::Sent { connection });
-            }
-            Act::Break(wire) => {
-                let (core, connection) = self.wires[wire].core.take().expect("looked at");
-                let why = "cut".to_owned();
-                self.give(core, Completion::Broken { connection, why });
-            }
-            Act::ToCore(number) => {
-                let most = self.random.pick(&[1, 7, 100, 1 << 20]);
-                let wire = &mut self.wires[number];
-                let count = most.min(wire.to_core.len());
-                let octets: Vec<u8> = wire.to_core.drain(..count).collect();
-                wire.heard += count;
-                wire.wanted = false;
-                let (core, connection) = wire.core.expect("looked at");
-                self.give(
-                    core,
-                    Completion::Received {
-                        connection,
-                        octets: &octets,
-                    },
-                );
-            }
-            Act::ToPeer(number) => {
-                let most = self.random.pick(&[1, 50, 1000, 1 << 20]);
-                let wire = &mut self.wires[number];
-                let count = most.min(wire.to_peer.len());
-                let octets: Vec<u8> = wire.to_peer.drain(..count).collect();
-                self.hear(number, &octets);
-            }
-        }
-    }
-
-    /// Octets reach a peer.
-    fn hear(&mut self, number: usize, octets: &[u8]) {
-        let Peer::Site(site) = &mut self.wires[number].peer else {
-            return;
-        };
-        site.input.extend_from_slice(octets);
-        while let Some(reply) = self.next_reply(number) {
-            let wire = &mut self.wires[number];
-            wire.to_core.extend(reply.as_bytes());
-            wire.said += reply.len();
-            if wire.cut_at.is_some_and(|at| wire.said >= at) {
-                self.cut(number);
-                return;
-            }
-        }
-    }
-
-    /// What a site says to the first whole thing in its input.
-    fn next_reply(&mut self, number: usize) -> Option<String> {
-        let said = self.wires[number].said;
-        let Peer::Site(site) = &mut self.wires[number].peer else {
-            return None;
-        };
-        match site.at {
-            At::Over => None,
-            At::Chunk(octets) => {
-                let text: Vec<u8> =
-                    (site.input.len() >= octets).then(|| site.input.drain(..octets).collect())?;
-                self.take(number, &text, said)
-            }
-            At::Text => {
-                let end = find(&site.input, b"\r\n.\r\n")?;
-                let text: Vec<u8> = site.input.drain(..end + 5).collect();
-                self.take(number, &text, said)
-            }
-            _ => {
-                let end = find(&site.input, b"\r\n")?;
-                let line: Vec<u8> = site.input.drain(..end + 2).collect();
-                let line = String::from_utf8(line).expect("ASCII");
-                let line = line.trim_end();
-                Some(match site.at {
-                    At::Serving => site.command(line),
-                    _ => site.line(line),
-                })
-            }
-        }
-    }
-
-    fn take(&mut self, number: usize, text: &[u8], said: usize) -> Option<String> {
-        let text = String::from_utf8(text.to_vec()).expect("ASCII");
-        let (_, rest) = text.split_once("X-Token: ").expect("it has a token");
-        let token: usize = rest.split("\r\n").next()?.parse().expect("a number");
-        let Peer::Site(site) = &mut self.wires[number].peer else {
-            return None;
-        };
-        let was_chunk = matches!(site.at, At::Chunk(_));
-        site.at = At::Serving;
-        let (customer, domain) = self.sent[token];
-        assert_eq!(
-            site.customer, customer,
-            "message {token} went to another customer"
-        );
-        assert!(site.rcpt.contains(domain), "{}", site.rcpt);
-        assert!(
-            site.asks.is_empty() || site.asks.contains(&domain),
-            "{domain} was not asked for"
-        );
-        if self.random.one_in(site.refuses_in) {
-            site.must_reset = was_chunk;
-            return Some("451 not now\r\n".to_owned());
-        }
-        let reply = "250 taken\r\n".to_owned();
-        site.acknowledged.push((token, said + reply.len()));
-        self.delivered.entry(token).or_default().0 += 1;
-        Some(reply)
-    }
-
-    /// The line breaks: what the core has not heard is lost, but for a part.
-    fn cut(&mut self, number: usize) {
-        let wire = &mut self.wires[number];
-        wire.broken = true;
-        wire.to_peer.clear();
-        wire.to_core.clear();
-        let heard = wire.heard;
-        let Peer::Site(site) = &wire.peer else { return };
-        for &(token, end) in &site.acknowledged {
-            if end > heard {
-                self.delivered.entry(token).or_default().1 += 1;
-            }
-        }
-    }
-
     fn play(mut self) -> (u32, u32) {
         self.run();
         for _ in 0..self.random.between(1, 6) {
@@ -928,26 +503,14 @@ fn now_at(nanos: u64) -> Now {
 fn find(octets: &[u8], what: &[u8]) -> Option<usize> {
     octets.windows(what.len()).position(|window| window == what)
 }
-
-fn base64_decode(text: &str) -> Vec<u8> {
-    use base64::Engine as _;
-    let engine = base64::engine::general_purpose::STANDARD;
-    engine.decode(text).expect("base64")
-}
-
-fn base64_encode(octets: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(octets)
-}
-
 #[test]
 fn turns_over_several_cores() {
-    if let Some(seed) = crate::number("TURNSPOOL_SIM_SEED") {
+    if let Some(seed) = crate::hunt::number("TURNSPOOL_SIM_SEED") {
         World::new(seed).play();
         return;
     }
-    let from = crate::number("TURNSPOOL_SIM_FROM").unwrap_or(1);
-    let seeds = crate::number("TURNSPOOL_SIM_SEEDS").unwrap_or(SEEDS);
+    let from = crate::hunt::number("TURNSPOOL_SIM_FROM").unwrap_or(1);
+    let seeds = crate::hunt::number("TURNSPOOL_SIM_SEEDS").unwrap_or(SEEDS);
     let (mut turned, mut handed_over) = (0, 0);
     for seed in from..from + seeds {
         let played = std::panic::catch_unwind(|| World::new(seed).play());
