@@ -40,7 +40,7 @@ enum Confinement {
     Whole,
     /// An older kernel, which knows a part of that.
     Part,
-    /// The kernel knows nothing of it.
+    /// The kernel knows nothing of it, or we may not ask for it.
     Unknown,
     /// It has programs to run.
     Programs,
@@ -53,7 +53,7 @@ impl fmt::Display for Confinement {
         f.write_str(match self {
             Self::Whole => "confined to its own files",
             Self::Part => "confined to its own files as far as this kernel can",
-            Self::Unknown => "not confined (this kernel has no Landlock)",
+            Self::Unknown => "not confined (this kernel has no Landlock, or a filter of system calls forbids it)",
             Self::Programs => "not confined (it has programs to run)",
             Self::Off => "not confined (process.sandbox is off)",
         })

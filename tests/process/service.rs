@@ -197,7 +197,7 @@ fn a_user_that_is_not_there_is_said() {
 fn the_log_says_what_the_server_may_do() {
     let check = |setup: Setup, said: &str| {
         let mut relay = setup.start();
-        let old_kernel = "not confined (this kernel has no Landlock)";
+        let old_kernel = "not confined (this kernel has no Landlock";
         eventually(said, || {
             let log = relay.log();
             (log.contains(said) || log.contains(old_kernel)).then_some(())
