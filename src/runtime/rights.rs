@@ -53,7 +53,9 @@ impl fmt::Display for Confinement {
         f.write_str(match self {
             Self::Whole => "confined to its own files",
             Self::Part => "confined to its own files as far as this kernel can",
-            Self::Unknown => "not confined (this kernel has no Landlock, or a filter of system calls forbids it)",
+            Self::Unknown => {
+                "not confined (this kernel has no Landlock, or a filter of system calls forbids it)"
+            }
             Self::Programs => "not confined (it has programs to run)",
             Self::Off => "not confined (process.sandbox is off)",
         })

@@ -19,6 +19,9 @@ use turnspool::mail::QueueId;
 use crate::disk::Loss;
 use crate::ledger::behind_the_trace;
 
+/// By host and domain, what was sent: when it was accepted, and its size.
+type Order = BTreeMap<(String, String), Vec<(u64, usize)>>;
+
 /// A message in the spool of a program.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Copy {
@@ -53,7 +56,7 @@ pub(crate) struct Hops {
     held: BTreeMap<String, Vec<String>>,
     /// What each host has sent to each domain: when it was accepted, and its size. Kept
     /// where one connection is allowed and nothing goes wrong.
-    order: Option<BTreeMap<(String, String), Vec<(u64, usize)>>>,
+    order: Option<Order>,
     /// Replies that never reached the program that waited for them.
     pub(crate) lost_replies: std::cell::Cell<u32>,
 }

@@ -182,7 +182,7 @@ impl World {
                 let log = usize::from(segment.log.0);
                 self.machines[place.machine].disks[log].forget(segment.segment);
             }
-            Operation::TellControl(notice) => self.to_control(place.machine, notice),
+            Operation::TellControl(notice) => self.tell_control(place.machine, notice),
             Operation::TellCore { core, notice } => {
                 let core = usize::from(core.0);
                 let to = Place { core, ..place };
@@ -196,7 +196,7 @@ impl World {
             Operation::Stopped => {
                 let core = turnspool::core::CoreId(place.core as u8);
                 let notice = turnspool::core::ControlNotice::Stopped { core };
-                self.to_control(place.machine, notice);
+                self.tell_control(place.machine, notice);
             }
         }
     }

@@ -403,7 +403,7 @@ impl World {
     }
 
     /// A process hears notices in the order in which they were written.
-    pub(super) fn to_control(&mut self, machine: usize, notice: ControlNotice) {
+    pub(super) fn tell_control(&mut self, machine: usize, notice: ControlNotice) {
         let delay = self.random.pick(&[0, 0, 10 * MICROSECOND, MILLISECOND]);
         let life = self.machines[machine].life;
         let Some(process) = &mut self.machines[machine].process else {
