@@ -11,8 +11,7 @@
 //! - `handle(now, completion)` for each thing that happened, then
 //!   `poll()` until it gives nothing. An operation may complete at once; then its
 //!   completion is handed in after the `poll` that yielded it returned.
-//! - A shell that has more to hand in may leave the log's write for later
-//!   (`poll_but_writes()`), and calls `poll()` when it has not.
+//! - A shell that has more to hand in leaves writes for later by `poll_but_writes()`.
 //! - `deadline()` is looked at after that. At the deadline, or later,
 //!   [`Completion::Timer`] is handed in.
 //! - One [`Operation::Receive`] and one [`Operation::Send`] at most are under way

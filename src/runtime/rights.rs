@@ -224,9 +224,6 @@ impl Footprint {
         if self.programs {
             return Ok(Confinement::Programs);
         }
-        for path in &self.writes {
-            make_directory(path, None)?;
-        }
         let status = self.restrict().map_err(|error| {
             format!("giving up the rights to other files failed: {error}; process.sandbox = false leaves it out")
         })?;
@@ -252,12 +249,19 @@ impl Footprint {
                 PathFd::new("/dev/null")?,
                 AccessFs::from_file(abi) & !AccessFs::Execute,
             ))?;
-        for path in &self.writes {
+        for path in self.writes.iter().filter_map(|path| standing(path)) {
             let rule = PathBeneath::new(PathFd::new(path)?, everything & !AccessFs::Execute);
             rules = rules.add_rule(rule)?;
         }
         Ok(rules.restrict_self()?.ruleset)
     }
+}
+
+/// The directory itself, or the nearest one above it that is there already: a Maildir may
+/// be made later, and is not for us to make. Not the root: nothing would be given up.
+fn standing(path: &Path) -> Option<&Path> {
+    let there = path.ancestors().find(|path| path.is_dir())?;
+    there.parent().map(|_| there)
 }
 
 /// The directory that a file is in.
@@ -344,7 +348,8 @@ mod tests {
             writes: vec![inside.path().join("made")],
             programs: false,
         };
-        let (mine, others) = (own.writes[0].join("x"), outside.path().join("x"));
+        // It is made later, in the place where it is to be.
+        let (mine, others) = (own.writes[0].clone(), outside.path().join("x"));
         let found = std::thread::spawn(move || {
             let confinement = own.confine().expect("the directories are there");
             let kind = |result: std::io::Result<()>| result.err().map(|error| error.kind());
