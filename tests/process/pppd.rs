@@ -72,7 +72,7 @@ fn links_by_pppd() {
     ] {
         fs::copy(from, files.join(name)).expect("it is copied");
     }
-    let scripts = ["line.sh", "drain.sh"];
+    let scripts = ["line.sh"];
     let output = run(&unpacked, &program, &files, &scripts);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
