@@ -2,7 +2,7 @@
 //!
 //! 1. Addresses are bound, so that one that is taken stops the start with a clear line;
 //!    or the service manager has bound them. Then the server becomes the user that it
-//!    is to run as ([`rights`]): what comes now comes with this user's rights, so that a
+//!    is to run as (`rights`): what comes now comes with this user's rights, so that a
 //!    reload can do it again.
 //! 2. The spool directory is locked; whoever comes second is told so. The server gives
 //!    up what it does not need.

@@ -27,7 +27,7 @@ impl Schedule {
     }
 
     /// When about the oldest message for a destination came that is not on its way.
-    /// Exact up to [`LOOKED_AT`] messages; of more, the first in the order of sending and
+    /// Exact up to `LOOKED_AT` messages; of more, the first in the order of sending and
     /// of retrying are looked at, and the last of the latter: who was tried most often
     /// waits for longest.
     #[must_use]

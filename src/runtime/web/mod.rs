@@ -16,9 +16,9 @@
 //!
 //! # Limits
 //!
-//! [`CONNECTIONS_MAX`] connections, each for at most [`CONNECTION_TIME_MAX`];
-//! [`HEADER_TIME_MAX`] for a request to come, [`ANSWER_TIME_MAX`] for its answer;
-//! [`BODY_BYTES_MAX`] octets of an action.
+//! `CONNECTIONS_MAX` connections, each for at most `CONNECTION_TIME_MAX`;
+//! `HEADER_TIME_MAX` for a request to come, `ANSWER_TIME_MAX` for its answer;
+//! `BODY_BYTES_MAX` octets of an action.
 //!
 //! What this module does not do: no TLS. Beyond this machine it belongs behind a proxy
 //! that has it, or in a tunnel.

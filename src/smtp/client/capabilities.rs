@@ -59,7 +59,7 @@ pub struct Capabilities {
     /// RFC 8689.
     pub require_tls: bool,
     /// X-FLIGHT: several contents may be on their way, with so many octets in all. Not in
-    /// an RFC (see [`flight`](crate::smtp::flight)).
+    /// an RFC (see [`flight`]).
     pub flight: Option<NonZeroU64>,
     /// RFC 9422.
     pub limits: Limits,
