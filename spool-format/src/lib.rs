@@ -35,8 +35,8 @@ pub use record::{
 };
 pub use recovery::{
     AttemptFact, BrokenMessage, Judged, Listed, LiveMessage, LiveMessages, Missing, NameId,
-    NoteFact, PartialFact, RecipientSet, Recovered, Recovery, Seen, SegmentFacts, Source,
-    Undecodable, Unlisted,
+    NoteFact, PartialFact, RecipientSet, Recovered, Recovery, Seen, SegmentFacts, SegmentRead,
+    Source, Undecodable, Unlisted,
 };
 pub use scan::{Damage, Item, Scanner, TailKind};
 pub use summary::{SUMMARY_MAGIC, Summary, SummaryBuilder, SummaryFault, is_summarized};

@@ -25,8 +25,9 @@ pub fn enqueue(
     restarted: &Restarted,
     owned: &[LogId],
 ) -> usize {
+    let live = restarted.segments(owned).map(|facts| facts.live as usize);
     let mut files = Files {
-        filing: queue.filing(now),
+        filing: queue.filing(now, live.sum()),
         settings,
         recovered: &restarted.recovered,
         destinations: Vec::new(),

@@ -25,9 +25,9 @@
 use std::collections::BTreeMap;
 
 use spool_format::{
-    EndRecord, HeaderFault, Judged, Listed, LiveMessage, LogId, Look, Offset, Recovered, Recovery,
+    EndRecord, Judged, Listed, LiveMessage, LogId, Look, Offset, Recovered, Recovery,
     SEGMENT_HEADER_BYTES, Seen, SegmentFacts, SegmentHeader, SegmentId, SegmentPlace, Severity,
-    SpoolUuid, Summary, SummaryBuilder, TailKind, Unlisted, verdict,
+    Source, SpoolUuid, Summary, TailKind, Unlisted, verdict,
 };
 
 use super::log::{Found, Identity, Log, Settings};
@@ -143,27 +143,18 @@ impl Restart {
     ) -> Option<Vec<u8>> {
         self.number_taken(place);
         let mut outline = Outline::default();
-        self.recovery
+        let read = self
+            .recovery
             .segment_seen(place, file, summary, |record, octets| {
                 outline.see(record, octets);
             });
-        let header = match SegmentHeader::decode(file, place) {
-            Ok(header) => header,
-            // The fold took the epoch from the summary; so does this.
-            Err(HeaderFault::Damaged) => {
-                let summary = summary.and_then(|octets| Summary::decode(octets).ok())?;
-                if summary.header.place != place {
-                    return None;
-                }
-                summary.header
-            }
-            Err(_) => return None,
-        };
-        let summary = SummaryBuilder::scan(file, &header);
+        if read.source == Source::Header {
+            return None;
+        }
         // Records of a kind that this version does not know.
-        outline.foreign |= summary.is_none();
+        outline.foreign |= read.source == Source::Scan && read.summary.is_none();
         self.outlines.insert(place, outline.seen());
-        summary
+        read.summary
     }
 
     /// This number was used in this log.
@@ -267,9 +258,14 @@ impl Restarted {
     }
 
     /// The messages of the logs that a data core owns: to be put into its queue.
-    pub fn messages<'a>(&'a self, owned: &'a [LogId]) -> impl Iterator<Item = &'a LiveMessage> {
+    pub fn messages(&self, owned: &[LogId]) -> impl Iterator<Item = &LiveMessage> + use<'_> {
+        // By number: a search in the list for each of a million messages would show.
+        let mut is_owned = [false; 1 << u8::BITS];
+        for log in owned {
+            is_owned[usize::from(log.0)] = true;
+        }
         let messages = self.recovered.messages.iter();
-        messages.filter(move |message| owned.contains(&message.seal.log))
+        messages.filter(move |message| is_owned[usize::from(message.seal.log.0)])
     }
 
     /// The segments that stay open for the logs that a data core owns, with the epoch

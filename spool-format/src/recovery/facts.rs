@@ -379,25 +379,24 @@ impl LiveMessages {
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.messages.len()).sum()
+        self.parts.iter().map(Part::len).sum()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.parts.iter().all(|part| part.messages.is_empty())
+        self.parts.iter().all(|part| part.len() == 0)
     }
 
     /// All of them, by queue id.
     pub fn iter(&self) -> impl Iterator<Item = &LiveMessage> + use<'_> {
-        self.parts.iter().flat_map(|part| part.messages.iter())
+        self.parts.iter().flat_map(Part::iter)
     }
 
     /// The one with this queue id.
     #[must_use]
     pub fn get(&self, queue_id: u64) -> Option<&LiveMessage> {
-        let part = self.part((queue_id >> 56) as u8)?;
-        part.messages.find(queue_id, |message| message.queue_id)
+        self.part((queue_id >> 56) as u8)?.get(queue_id)
     }
 
     fn part(&self, writer: u8) -> Option<&Part> {

@@ -41,7 +41,7 @@ use crate::record::{
     PartialState, Record, SealRecord,
 };
 use crate::scan::{Item, Scanner};
-use crate::summary::{Summary, SummaryFault};
+use crate::summary::{Summary, SummaryBuilder, SummaryFault};
 use crate::table::{Body, Kept, Look, Position, Severity, verdict};
 use shard::{Part, Shard};
 use std::collections::hash_map::Entry as MapEntry;
@@ -76,6 +76,16 @@ pub enum Seen<'r, 'a> {
     Note(&'r NoteRecord<'a>),
 }
 
+/// How a segment was read.
+#[derive(Debug)]
+pub struct SegmentRead {
+    /// From what.
+    pub source: Source,
+    /// After a scan, its summary, to be written beside it. `None` if it holds records that
+    /// this version does not know: a summary would hide them from the next.
+    pub summary: Option<Vec<u8>>,
+}
+
 /// What is being collected about the segment that is read.
 struct Reading {
     facts: SegmentFacts,
@@ -97,18 +107,18 @@ impl Recovery {
     /// summary if there is one. Any octets may be handed in. Says from what it was
     /// read; each segment is to be handed in once.
     pub fn segment(&mut self, place: SegmentPlace, file: &[u8], summary: Option<&[u8]>) -> Source {
-        self.segment_seen(place, file, summary, |_, _| {})
+        self.segment_seen(place, file, summary, |_, _| {}).source
     }
 
     /// [`Recovery::segment`], and `seen` is shown each record with the octets of its
-    /// payload.
+    /// payload. Gives the summary that a scan makes by the way.
     pub fn segment_seen(
         &mut self,
         place: SegmentPlace,
         file: &[u8],
         summary: Option<&[u8]>,
         mut seen: impl FnMut(Seen<'_, '_>, usize),
-    ) -> Source {
+    ) -> SegmentRead {
         let mut summary_fault = None;
         let summary = summary.and_then(|octets| match Summary::decode(octets) {
             Ok(summary) if summary.header.place == place => Some(summary),
@@ -129,8 +139,11 @@ impl Recovery {
         reading.facts.header = header;
         reading.facts.header_fault = header_fault;
         reading.facts.summary_fault = summary_fault;
-        self.read(&mut reading, file, summary, &mut seen);
-        self.has_read(reading)
+        let summary = self.read(&mut reading, file, summary, &mut seen);
+        SegmentRead {
+            source: self.has_read(reading),
+            summary,
+        }
     }
 
     /// A segment by its summary alone, of which the caller has found that its header is
@@ -168,7 +181,7 @@ impl Recovery {
         file: &[u8],
         summary: Option<Summary<'_>>,
         seen: &mut impl FnMut(Seen<'_, '_>, usize),
-    ) {
+    ) -> Option<Vec<u8>> {
         let facts = &mut reading.facts;
         facts.look = match facts.header_fault {
             None | Some(HeaderFault::Damaged) => Look::HeaderDamaged,
@@ -187,19 +200,23 @@ impl Recovery {
             // What the header lost is in the summary: the records are read with
             // the epoch from there, and checked.
             (None, Some(summary)) if facts.look == Look::HeaderDamaged => (summary.header, false),
-            (None, _) => return,
+            (None, _) => return None,
         };
         if !self.is_of_spool(&header) {
             reading.facts.look = Look::OtherSpool;
-            return;
+            return None;
         }
-        match summary {
-            Some(summary) if use_summary => self.read_summary(reading, &summary, seen),
+        let made = match summary {
+            Some(summary) if use_summary => {
+                self.read_summary(reading, &summary, seen);
+                None
+            }
             _ => self.scan(reading, file, &header, seen),
-        }
+        };
         if reading.facts.header.is_none() {
             reading.facts.look = Look::HeaderFromSummary;
         }
+        made
     }
 
     fn read_summary(
@@ -225,8 +242,12 @@ impl Recovery {
         file: &[u8],
         header: &SegmentHeader,
         seen: &mut impl FnMut(Seen<'_, '_>, usize),
-    ) {
+    ) -> Option<Vec<u8>> {
         reading.facts.source = Source::Scan;
+        // None if there are records that this version does not know: a summary would hide
+        // them from the next.
+        let mut summary = Some(SummaryBuilder::new());
+        let mut made = None;
         for item in Scanner::new(file, header) {
             match item {
                 Item::Record {
@@ -237,14 +258,25 @@ impl Recovery {
                     reading.facts.records += 1;
                     // All before this record has been looked at.
                     reading.facts.end = offset;
+                    if let Some(summary) = &mut summary {
+                        summary.record(offset, kind, payload);
+                    }
                     self.record(reading, offset, kind, payload, seen);
                 }
                 Item::Unknown { offset, .. } => {
                     reading.facts.records += 1;
                     reading.not_understood(offset, None, None);
+                    summary = None;
                 }
-                Item::Damage(damage) => reading.facts.damage.push((damage.begin, damage.end)),
+                Item::Damage(damage) => {
+                    reading.facts.damage.push((damage.begin, damage.end));
+                    if let Some(summary) = &mut summary {
+                        summary.damage(damage);
+                    }
+                }
                 Item::Tail { offset, kind } => {
+                    let summary = summary.take();
+                    made = summary.map(|summary| summary.finish(header, offset, kind));
                     reading.facts.end = offset;
                     reading.facts.look = Look::Records {
                         body: if reading.facts.damage.is_empty() {
@@ -257,6 +289,7 @@ impl Recovery {
                 }
             }
         }
+        made
     }
 
     fn record(

@@ -25,10 +25,6 @@ impl<T> Paged<T> {
         self.pages.len().saturating_sub(1) * PAGE_ITEMS + last
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
-        self.pages.is_empty()
-    }
-
     pub(super) fn push(&mut self, item: T) {
         match self.pages.last_mut() {
             Some(page) if page.len() < PAGE_ITEMS => page.push(item),
@@ -40,24 +36,8 @@ impl<T> Paged<T> {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> + use<'_, T> {
-        self.pages.iter().flatten()
-    }
-
-    /// In a list that ascends by `key`.
-    pub(super) fn find<K: Ord>(&self, key: K, of: impl Fn(&T) -> K) -> Option<&T> {
-        let behind = self.pages.partition_point(|page| of(&page[0]) <= key);
-        let page = self.pages.get(behind.checked_sub(1)?)?;
-        let place = page.binary_search_by_key(&key, of).ok()?;
-        Some(&page[place])
-    }
-}
-
-impl<T> FromIterator<T> for Paged<T> {
-    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
-        let mut list = Self::new();
-        items.into_iter().for_each(|item| list.push(item));
-        list
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> + use<'_, T> {
+        self.pages.iter_mut().flatten()
     }
 }
 
@@ -91,13 +71,16 @@ mod tests {
     #[test]
     fn a_list_in_pages_is_a_list() {
         for count in [0, 1, PAGE_ITEMS - 1, PAGE_ITEMS, PAGE_ITEMS + 1, 3000] {
-            let list: Paged<usize> = (0..count).map(|n| 2 * n).collect();
-            assert_eq!((list.len(), list.is_empty()), (count, count == 0));
-            assert!(list.iter().copied().eq((0..count).map(|n| 2 * n)));
+            let mut list = Paged::new();
+            for n in 0..count {
+                list.push(n);
+            }
+            assert_eq!(list.len(), count);
+            for item in list.iter_mut() {
+                *item *= 2;
+            }
             for n in 0..count {
                 assert_eq!(list[n], 2 * n);
-                assert_eq!(list.find(2 * n, |item| *item), Some(&(2 * n)));
-                assert_eq!(list.find(2 * n + 1, |item| *item), None);
             }
             assert!(list.into_iter().eq((0..count).map(|n| 2 * n)));
         }

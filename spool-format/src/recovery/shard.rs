@@ -17,7 +17,7 @@ use super::facts::{
 use super::missing_part;
 use super::paged::Paged;
 use super::recipients::RecipientSet;
-use crate::place::{Location, Place, SegmentId, SegmentPlace, Stamp};
+use crate::place::{Location, LogId, Offset, Place, SegmentId, SegmentPlace, Stamp};
 use crate::record::{
     AttemptRecord, DeliverByMode, DoneRecord, Extent, Mark, MarkRecord, SealRecord,
 };
@@ -50,21 +50,63 @@ impl Hasher for QueueIdHasher {
     }
 }
 
-/// All that was seen of a queue id.
+/// Queue ids in a row that are looked up at once.
+const ROW_IDS: usize = 16;
+
+/// No entry. There are fewer than octets of spool in a log, which are fewer than 2³².
+const NO_ENTRY: u32 = u32::MAX;
+
+/// Which entry a queue id has. Ids were given out one after the other, so they stand in
+/// rows: the table of rows is small enough for the caches where one of ids was not. A queue
+/// of which nearly all has gone long ago costs a row for each id.
 #[derive(Debug, Default)]
+struct Ids {
+    row_of: HashMap<u64, u32, BuildHasherDefault<QueueIdHasher>>,
+    rows: Vec<[u32; ROW_IDS]>,
+}
+
+impl Ids {
+    const fn place(queue_id: u64) -> (u64, usize) {
+        let ids = ROW_IDS as u64;
+        (queue_id / ids, (queue_id % ids) as usize)
+    }
+
+    fn get(&self, queue_id: u64) -> Option<u32> {
+        let (row, seat) = Self::place(queue_id);
+        let row = *self.row_of.get(&row)?;
+        Some(self.rows[row as usize][seat]).filter(|entry| *entry != NO_ENTRY)
+    }
+
+    /// Where the entry of this id is to be noted; [`NO_ENTRY`] if it has none.
+    fn seat(&mut self, queue_id: u64) -> &mut u32 {
+        let (row, seat) = Self::place(queue_id);
+        let rows = &mut self.rows;
+        let row = *self.row_of.entry(row).or_insert_with(|| {
+            rows.push([NO_ENTRY; ROW_IDS]);
+            u32::try_from(rows.len() - 1).expect("fewer rows than entries")
+        });
+        &mut rows[row as usize][seat]
+    }
+}
+
+/// All that was seen of a queue id. What is live in the end stays where it is: a copy of a
+/// million of them would cost more than reading them did.
+#[derive(Debug)]
 struct Entry {
-    queue_id: u64,
-    /// The best seal so far of which all is there.
-    seal: Option<Seal>,
+    /// What the best seal so far says, of which all is there. Without one only the queue
+    /// id, what is done, and the attempts count.
+    message: LiveMessage,
+    /// When that seal was made.
+    stamp: Stamp,
+    /// There is one.
+    whole: bool,
     /// A seal was seen, whole message or not.
     sealed: bool,
-    done: RecipientSet,
     marks: Option<Box<Marks>>,
-    attempts: Vec<AttemptFact>,
 }
 
 /// What a seal says to the index.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Seal {
     location: Location,
     generation: u32,
@@ -105,7 +147,7 @@ struct Suspect {
 #[derive(Debug)]
 pub(super) struct Shard {
     writer: u8,
-    index: HashMap<u64, u32, BuildHasherDefault<QueueIdHasher>>,
+    ids: Ids,
     entries: Paged<Entry>,
     suspects: Vec<Suspect>,
     names: Names,
@@ -119,8 +161,10 @@ pub(super) struct Shard {
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) writer: u8,
-    /// By queue id.
-    pub(super) messages: Paged<LiveMessage>,
+    /// Others are among them.
+    entries: Paged<Entry>,
+    /// Which are live, by queue id.
+    order: Vec<u32>,
     pub(super) names: Names,
     pub(super) runs: Vec<Run>,
     pub(super) next: u64,
@@ -134,7 +178,7 @@ impl Shard {
     pub(super) fn new(writer: u8) -> Self {
         Self {
             writer,
-            index: HashMap::default(),
+            ids: Ids::default(),
             entries: Paged::new(),
             suspects: Vec::new(),
             names: Names::default(),
@@ -154,21 +198,20 @@ impl Shard {
 
     /// Whether a message was sealed, or is known to be done.
     pub(super) fn was_sealed(&self, queue_id: u64) -> bool {
-        let entry = self.index.get(&queue_id);
+        let entry = self.ids.get(queue_id);
         entry
-            .map(|&index| &self.entries[index as usize])
-            .is_some_and(|entry| entry.sealed || !entry.done.is_empty())
+            .map(|index| &self.entries[index as usize])
+            .is_some_and(|entry| entry.sealed || !entry.message.done.is_empty())
     }
 
     fn entry(&mut self, queue_id: u64) -> (u32, &mut Entry) {
         self.given(queue_id);
-        let index = *self.index.entry(queue_id).or_insert_with(|| {
-            self.entries.push(Entry {
-                queue_id,
-                ..Entry::default()
-            });
-            u32::try_from(self.entries.len() - 1).expect("fewer messages than octets of spool")
-        });
+        let seat = self.ids.seat(queue_id);
+        if *seat == NO_ENTRY {
+            *seat = u32::try_from(self.entries.len()).expect("fewer messages than octets of spool");
+            self.entries.push(Entry::new(queue_id));
+        }
+        let index = *seat;
         (index, &mut self.entries[index as usize])
     }
 
@@ -225,7 +268,7 @@ impl Shard {
         record
             .done
             .iter()
-            .for_each(|recipient| entry.done.insert(recipient));
+            .for_each(|recipient| entry.message.done.insert(recipient));
         if whole {
             self.whole(index, seal);
             return true;
@@ -249,22 +292,22 @@ impl Shard {
 
     /// A seal of which all is there.
     fn whole(&mut self, index: u32, seal: Seal) {
-        let best = &mut self.entries[index as usize].seal;
-        match best {
-            None => *best = Some(seal),
-            Some(other) => {
-                self.superseded += 1;
-                if (other.generation, other.location) < (seal.generation, seal.location) {
-                    *other = seal;
-                }
+        let writer = self.writer;
+        let entry = &mut self.entries[index as usize];
+        if entry.whole {
+            self.superseded += 1;
+            let best = (entry.message.generation, entry.message.seal);
+            if best >= (seal.generation, seal.location) {
+                return;
             }
         }
+        entry.take(writer, &seal);
     }
 
     pub(super) fn done(&mut self, record: &DoneRecord<'_>) {
         let (_, entry) = self.entry(record.queue_id);
         for field in record.recipients.iter() {
-            entry.done.insert(field.recipient);
+            entry.message.done.insert(field.recipient);
         }
     }
 
@@ -316,9 +359,8 @@ impl Shard {
         self.superseded += other.superseded;
         let mut indexes = Vec::with_capacity(other.entries.len());
         for entry in other.entries {
-            let seal = entry
-                .seal
-                .map(|seal| self.seal_of(&other.names, &other.runs, seal));
+            let seal = entry.seal();
+            let seal = seal.map(|seal| self.seal_of(&other.names, &other.runs, seal));
             let marks = entry.marks.map(|marks| Marks {
                 hold: marks.hold.map(|(key, held, name)| {
                     let name = self.names.intern_option(&other.names, name);
@@ -328,14 +370,14 @@ impl Shard {
                     .next_hop
                     .map(|(key, name)| (key, self.names.intern_option(&other.names, name))),
             });
-            let (index, ours) = self.entry(entry.queue_id);
+            let (index, ours) = self.entry(entry.message.queue_id);
             indexes.push(index);
             ours.sealed |= entry.sealed;
-            ours.done.insert_all(&entry.done);
+            ours.message.done.insert_all(&entry.message.done);
             if let Some(marks) = marks {
                 ours.marks.get_or_insert_default().add(marks);
             }
-            for attempt in entry.attempts {
+            for attempt in entry.message.attempts {
                 ours.attempt(attempt);
             }
             if let Some(seal) = seal {
@@ -393,7 +435,7 @@ impl Shard {
         }
         let broken = self.broken_messages(broken, segments);
         let is_broken = |entry: u32| {
-            let queue_id = self.entries[entry as usize].queue_id;
+            let queue_id = self.entries[entry as usize].message.queue_id;
             let found = broken.binary_search_by_key(&queue_id, |broken| broken.message.queue_id);
             found.is_ok()
         };
@@ -409,7 +451,7 @@ impl Shard {
         segments: &BTreeMap<SegmentPlace, SegmentFacts>,
     ) -> Vec<BrokenMessage> {
         let order = |(suspect, _): &(Suspect, Missing)| {
-            let queue_id = self.entries[suspect.entry as usize].queue_id;
+            let queue_id = self.entries[suspect.entry as usize].message.queue_id;
             let newest_first = (suspect.seal.generation, suspect.seal.location);
             (queue_id, std::cmp::Reverse(newest_first))
         };
@@ -419,21 +461,19 @@ impl Shard {
             .into_iter()
             .filter_map(|(suspect, missing)| {
                 let entry = &self.entries[suspect.entry as usize];
-                if entry.seal.is_some() || entry.done.covers(suspect.seal.recipients) {
+                let done = &entry.message.done;
+                if entry.whole || done.covers(suspect.seal.recipients) {
                     return None;
                 }
                 let log = suspect.seal.location.log;
                 let facts = segments.get(&suspect.seal.location.segment_place());
-                let copy = Entry {
-                    queue_id: entry.queue_id,
-                    seal: None,
-                    sealed: true,
-                    done: entry.done.clone(),
-                    marks: None,
-                    attempts: entry.attempts.clone(),
-                };
+                let mut broken = Entry::new(entry.message.queue_id);
+                broken.message.done = done.clone();
+                broken.message.attempts = entry.message.attempts.clone();
+                broken.take(self.writer, &suspect.seal);
+                broken.settle();
                 Some(BrokenMessage {
-                    message: live_message(copy, suspect.seal),
+                    message: broken.message,
                     envelope: suspect.envelope.in_log(log),
                     missing,
                     severity: facts.map_or(Severity::Damage, |facts| facts.verdict.severity),
@@ -443,7 +483,7 @@ impl Shard {
     }
 
     /// The live messages, by queue id, after [`Shard::judge_suspects`].
-    pub(super) fn finish(self) -> Part {
+    pub(super) fn finish(mut self) -> Part {
         debug_assert!(self.suspects.is_empty(), "all were judged");
         let mut done = 0;
         let mut live = BTreeMap::new();
@@ -457,33 +497,39 @@ impl Shard {
                 }
             }
         };
-        let mut messages = Paged::new();
+        let mut order = Vec::with_capacity(self.entries.len());
+        let mut ids = Vec::new();
         let (mut last, mut ascending) = (0, true);
-        for mut entry in self.entries {
-            let Some(seal) = entry.seal.take() else {
+        for (entry, number) in self.entries.iter_mut().zip(0u32..) {
+            if !entry.whole {
                 continue;
-            };
-            if entry.done.covers(seal.recipients) {
+            }
+            if entry.message.done.covers(entry.message.recipients) {
                 done += 1;
                 continue;
             }
-            count(seal.location.segment_place());
-            ascending &= last <= entry.queue_id;
-            last = entry.queue_id;
-            messages.push(live_message(entry, seal));
+            entry.settle();
+            count(entry.message.seal.segment_place());
+            let queue_id = entry.message.queue_id;
+            ascending &= last <= queue_id;
+            last = queue_id;
+            order.push(number);
+            ids.push(queue_id);
         }
         if let Some((segment, count)) = run {
             *live.entry(segment).or_insert(0) += count;
         }
-        // They were given out in this order, and mostly stand so.
+        // They were given out in this order; sealed in the order in which clients came to
+        // an end.
         if !ascending {
-            let mut all: Vec<LiveMessage> = messages.into_iter().collect();
-            all.sort_by_key(|message| message.queue_id);
-            messages = all.into_iter().collect();
+            let mut all: Vec<(u64, u32)> = ids.into_iter().zip(order).collect();
+            all.sort_unstable();
+            order = all.into_iter().map(|(_, number)| number).collect();
         }
         Part {
             writer: self.writer,
-            messages,
+            entries: self.entries,
+            order,
             names: self.names,
             runs: self.runs,
             next: self.next,
@@ -494,20 +540,152 @@ impl Shard {
     }
 }
 
+impl Part {
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// By queue id.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &LiveMessage> + use<'_> {
+        let order = self.order.iter();
+        order.map(|&number| &self.entries[number as usize].message)
+    }
+
+    pub(super) fn get(&self, queue_id: u64) -> Option<&LiveMessage> {
+        let message = |number: u32| &self.entries[number as usize].message;
+        let place = self
+            .order
+            .binary_search_by_key(&queue_id, |&number| message(number).queue_id);
+        Some(message(self.order[place.ok()?]))
+    }
+}
+
 impl Entry {
+    fn new(queue_id: u64) -> Self {
+        let writer = (queue_id >> 56) as u8;
+        let nowhere = Location {
+            log: LogId(writer),
+            segment: SegmentId(0),
+            offset: Offset(0),
+        };
+        Self {
+            message: LiveMessage {
+                queue_id,
+                seal: nowhere,
+                generation: 0,
+                first_segment: SegmentId(0),
+                arrival_ms: NO_TIME,
+                octets: 0,
+                recipients: 0,
+                priority: 0,
+                held: false,
+                queue_name: None,
+                next_hop: None,
+                done: RecipientSet::new(),
+                attempts: Vec::new(),
+                deadline_ms: NO_TIME,
+                deadline_mode: DeliverByMode::Notify,
+                hold_until_ms: NO_TIME,
+                runs: (0, 0),
+            },
+            stamp: Stamp::START,
+            whole: false,
+            sealed: false,
+            marks: None,
+        }
+    }
+
+    /// This seal is the best so far.
+    fn take(&mut self, writer: u8, seal: &Seal) {
+        let id = |name| NameId { writer, name };
+        self.whole = true;
+        self.stamp = seal.stamp;
+        let message = &mut self.message;
+        message.seal = seal.location;
+        message.generation = seal.generation;
+        message.first_segment = seal.first_segment;
+        message.arrival_ms = seal.arrival_ms;
+        message.octets = seal.octets;
+        message.recipients = seal.recipients;
+        message.priority = seal.priority;
+        message.held = seal.held;
+        message.queue_name = seal.queue_name.map(id);
+        message.next_hop = seal.next_hop.map(id);
+        message.deadline_ms = seal.deadline_ms;
+        message.deadline_mode = seal.deadline_mode;
+        message.hold_until_ms = seal.hold_until_ms;
+        message.runs = seal.runs;
+    }
+
+    /// The seal that was taken, before [`Entry::settle`].
+    fn seal(&self) -> Option<Seal> {
+        let message = &self.message;
+        self.whole.then(|| Seal {
+            location: message.seal,
+            generation: message.generation,
+            stamp: self.stamp,
+            arrival_ms: message.arrival_ms,
+            deadline_ms: message.deadline_ms,
+            deadline_mode: message.deadline_mode,
+            hold_until_ms: message.hold_until_ms,
+            octets: message.octets,
+            recipients: message.recipients,
+            priority: message.priority,
+            held: message.held,
+            first_segment: message.first_segment,
+            queue_name: message.queue_name.map(|id| id.name),
+            next_hop: message.next_hop.map(|id| id.name),
+            runs: message.runs,
+        })
+    }
+
+    /// Everything was seen: marks that are newer than the seal count, recipients that are
+    /// done have no attempts.
+    fn settle(&mut self) {
+        let message = &mut self.message;
+        if let Some(marks) = self.marks.take() {
+            let key = (self.stamp, message.seal);
+            let writer = (message.queue_id >> 56) as u8;
+            let id = |name| NameId { writer, name };
+            if let Some((newest, held, queue_name)) = marks.hold
+                && newest > key
+            {
+                message.held = held;
+                message.queue_name = queue_name.map(id).or(message.queue_name);
+            }
+            if let Some((newest, next_hop)) = marks.next_hop
+                && newest > key
+            {
+                message.next_hop = next_hop.map(id);
+            }
+        }
+        if !message.attempts.is_empty() {
+            for attempt in &mut message.attempts {
+                attempt.recipients.remove_all(&message.done);
+            }
+            message
+                .attempts
+                .retain(|attempt| !attempt.recipients.is_empty());
+        }
+    }
+
     fn attempt(&mut self, mut fact: AttemptFact) {
         let key = (fact.stamp, fact.at);
         let place = self
+            .message
             .attempts
             .partition_point(|other| (other.stamp, other.at) < key);
-        for newer in &self.attempts[place..] {
+        for newer in &self.message.attempts[place..] {
             fact.recipients.remove_all(&newer.recipients);
         }
-        for older in &mut self.attempts[..place] {
+        for older in &mut self.message.attempts[..place] {
             older.recipients.remove_all(&fact.recipients);
         }
-        self.attempts.insert(place, fact);
-        self.attempts.retain(|fact| !fact.recipients.is_empty());
+        self.message.attempts.insert(place, fact);
+        self.message
+            .attempts
+            .retain(|fact| !fact.recipients.is_empty());
     }
 }
 
@@ -524,54 +702,5 @@ impl Marks {
         {
             self.next_hop = Some(theirs);
         }
-    }
-}
-
-/// The message that an entry is with this seal: marks that are newer than the
-/// seal count, recipients that are done have no attempts.
-fn live_message(mut entry: Entry, seal: Seal) -> LiveMessage {
-    let key = (seal.stamp, seal.location);
-    let mut held = (seal.held, seal.queue_name);
-    let mut next_hop = seal.next_hop;
-    if let Some(marks) = entry.marks {
-        if let Some((newest, hold, queue_name)) = marks.hold
-            && newest > key
-        {
-            held = (hold, queue_name.or(seal.queue_name));
-        }
-        if let Some((newest, hop)) = marks.next_hop
-            && newest > key
-        {
-            next_hop = hop;
-        }
-    }
-    if !entry.attempts.is_empty() {
-        for attempt in &mut entry.attempts {
-            attempt.recipients.remove_all(&entry.done);
-        }
-        entry
-            .attempts
-            .retain(|attempt| !attempt.recipients.is_empty());
-    }
-    let writer = (entry.queue_id >> 56) as u8;
-    let id = |name| NameId { writer, name };
-    LiveMessage {
-        queue_id: entry.queue_id,
-        seal: seal.location,
-        generation: seal.generation,
-        first_segment: seal.first_segment,
-        arrival_ms: seal.arrival_ms,
-        octets: seal.octets,
-        recipients: seal.recipients,
-        priority: seal.priority,
-        held: held.0,
-        queue_name: held.1.map(id),
-        next_hop: next_hop.map(id),
-        done: entry.done,
-        attempts: entry.attempts,
-        deadline_ms: seal.deadline_ms,
-        deadline_mode: seal.deadline_mode,
-        hold_until_ms: seal.hold_until_ms,
-        runs: seal.runs,
     }
 }

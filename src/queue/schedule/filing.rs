@@ -62,13 +62,14 @@ pub struct Filing<'a> {
 }
 
 impl Schedule {
-    /// Begins to file what was found at the start.
-    pub fn filing(&mut self, now: Now) -> Filing<'_> {
+    /// Begins to file what was found at the start: about so many messages.
+    pub fn filing(&mut self, now: Now, messages: usize) -> Filing<'_> {
         self.begin(now);
         Filing {
             schedule: self,
-            filed: Vec::new(),
-            ticks: Vec::new(),
+            // Most have one destination. Lists of this length are not to be copied.
+            filed: Vec::with_capacity(messages),
+            ticks: Vec::with_capacity(messages),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The directory of a log: names, the lock, making, reusing and removing segments.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -381,18 +382,27 @@ impl Directory {
             let why = "it is larger than a segment can be";
             return Err(FileError::malformed("reading", path(), why));
         }
-        buffer.resize(size, 0);
+        if size > buffer.capacity() {
+            // Zeros that nobody has touched cost nothing.
+            *buffer = vec![0; size];
+        } else {
+            buffer.resize(size, 0);
+        }
         let mut result = Ok(());
-        for (index, piece) in buffer.chunks_mut(FILL_BYTES).enumerate() {
-            if let Err(errno) = read_full(&file, (index * FILL_BYTES) as u64, piece) {
-                // Smaller pieces: what is beside the bad page can still be read.
-                for (page, octets) in piece.chunks_mut(PAGE_BYTES).enumerate() {
-                    let at = index * FILL_BYTES + page * PAGE_BYTES;
-                    if read_full(&file, at as u64, octets).is_err() {
-                        octets.fill(0);
+        for piece in data_of(&file, size) {
+            for begin in piece.clone().step_by(FILL_BYTES) {
+                let end = piece.end.min(begin + FILL_BYTES);
+                let octets = &mut buffer[begin..end];
+                if let Err(errno) = read_full(&file, begin as u64, octets) {
+                    // Smaller pieces: what is beside the bad page can still be read.
+                    for (page, octets) in octets.chunks_mut(PAGE_BYTES).enumerate() {
+                        let at = begin + page * PAGE_BYTES;
+                        if read_full(&file, at as u64, octets).is_err() {
+                            octets.fill(0);
+                        }
                     }
+                    result = Err(error(errno));
                 }
-                result = Err(error(errno));
             }
         }
         result
@@ -459,9 +469,18 @@ impl Directory {
             let why = "it is larger than a summary can be";
             return Err(FileError::malformed("reading", path(), why));
         }
-        let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
-        let read = read_full(&file, 0, &mut bytes).map_err(error)?;
-        bytes.truncate(read);
+        let size = usize::try_from(size).unwrap_or(0);
+        let mut bytes = Vec::with_capacity(size);
+        // It may be shorter, when somebody truncates it just now.
+        while bytes.len() < size {
+            let at = bytes.len() as u64;
+            let read = rustix::io::retry_on_intr(|| {
+                rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut bytes), at)
+            });
+            if read.map_err(error)? == 0 {
+                break;
+            }
+        }
         Ok(Some(bytes))
     }
 
@@ -540,3 +559,30 @@ impl Directory {
 
 /// Of a new segment only the header may be read.
 const FIRST_FRONTIER: u32 = SEGMENT_HEADER_BYTES as u32;
+
+/// Where a file has octets, in its first `size`: the rest was allocated and never written,
+/// and reads as zeros. A file system that does not tell has them everywhere.
+fn data_of(file: &OwnedFd, size: usize) -> Vec<Range<usize>> {
+    use rustix::fs::{SeekFrom, seek};
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let begin = match seek(file, SeekFrom::Data(at as u64)) {
+            Ok(begin) => usize::try_from(begin).unwrap_or(size),
+            // None from here on.
+            Err(Errno::NXIO) => break,
+            Err(_) => at,
+        };
+        if begin >= size {
+            break;
+        }
+        let end = seek(file, SeekFrom::Hole(begin as u64))
+            .ok()
+            .and_then(|end| usize::try_from(end).ok())
+            .filter(|end| *end > begin)
+            .map_or(size, |end| end.min(size));
+        found.push(begin..end);
+        at = end;
+    }
+    found
+}

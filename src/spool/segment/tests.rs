@@ -243,6 +243,39 @@ fn a_file_that_is_no_segment_is_an_error_and_not_a_signal() {
 }
 
 #[test]
+fn what_was_never_written_is_read_as_zeros() {
+    use std::os::unix::fs::FileExt as _;
+    let check = |fill: Fill, written: &[(u64, usize)]| {
+        let (_place, directory) = directory();
+        let id = SegmentId(1);
+        directory.prepare(&header(1), fill).unwrap();
+        let path = directory.path_of(id, FileKind::Segment);
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        for &(at, octets) in written {
+            file.write_all_at(&vec![b'x'; octets], at).unwrap();
+        }
+        let expected = std::fs::read(&path).unwrap();
+        assert_eq!(expected.len(), MIB as usize);
+        // Into a buffer that is too small, and into one in which others were.
+        let mut buffer = vec![b'y'; 5];
+        for _ in 0..2 {
+            directory.read_segment(id, usize::MAX, &mut buffer).unwrap();
+            assert!(buffer == expected, "{fill:?} {written:?}");
+            buffer.fill(b'y');
+        }
+        directory.read_segment(id, 100, &mut buffer).unwrap();
+        assert_eq!(buffer, expected[..100]);
+    };
+    let last = u64::from(MIB) - 1;
+    for fill in [Fill::Allocated, Fill::Zeroed] {
+        check(fill, &[]);
+        check(fill, &[(4096, 1), (8191, 2), (300_000, 100_000)]);
+        check(fill, &[(last, 1)]);
+        check(fill, &[(0, MIB as usize)]);
+    }
+}
+
+#[test]
 fn a_full_disk_is_told_as_such() {
     let error = FileError::new("allocating", PathBuf::from("/x"), Errno::NOSPC);
     assert_eq!(error.fault, FileFault::NoSpace);

@@ -71,7 +71,7 @@ fn filed_is_as_if_queued_one_by_one() {
                 .enqueue(one_by_one.now, &message, recipients);
         }
         let mut at_once = desk();
-        let mut filing = at_once.schedule.filing(at_once.now);
+        let mut filing = at_once.schedule.filing(at_once.now, 0);
         for (facts, recipients) in &messages {
             let recipients: Vec<_> = recipients
                 .iter()
