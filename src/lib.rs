@@ -62,6 +62,10 @@
 //! - *Receiving.* The ring waits for readiness, and a plain non-blocking call takes the
 //!   octets into one buffer of the core. A ring receive would save that call, and cost
 //!   a buffer for each waiting connection and the rule that no receive may be dropped.
+//! - *Syncing.* Each data core has a thread beside it that syncs its log, in place of a
+//!   sync by the ring: the ring begins what it was asked for when the core sleeps, and until
+//!   then the disk stood still while replies were sent. With 20 sessions that brought 1.2 to
+//!   1.3 times the messages a second, with 100 nothing (there the processor is full).
 //! - *Fresh segments are allocated, not filled with zeros.* Filling doubles what reaches
 //!   the disk; what it saves per sync, the reuse of dead segments saves too
 //!   (`benches/commit.rs` has the figures).

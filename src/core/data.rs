@@ -179,6 +179,18 @@ impl DataCore {
         self.common.log.has_write()
     }
 
+    /// Whether a write is due that is not to wait for company: see
+    /// [`Commit::has_full_write`](crate::spool::commit::Commit::has_full_write).
+    #[must_use]
+    pub fn has_full_write(&self) -> bool {
+        self.common.log.has_full_write()
+    }
+
+    /// The write that is due, before all else that is to be done.
+    pub fn next_write(&mut self) -> Option<Operation> {
+        self.common.next_write()
+    }
+
     /// When [`Completion::Timer`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

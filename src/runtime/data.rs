@@ -32,7 +32,8 @@ use crate::runtime::net::{self, Bell, Ended, Listener, Progress, Socket};
 use crate::runtime::outgoing::{Outgoing, Stop};
 use crate::runtime::segments::Segments;
 use crate::runtime::storeroom::Storeroom;
-use crate::spool::commit::{WriteFault, WriteStep};
+use crate::runtime::syncer::Syncer;
+use crate::spool::commit::WriteFault;
 use crate::spool::log::{PrepareCause, Unprepared};
 use crate::spool::segment::Segment;
 
@@ -85,6 +86,9 @@ struct Shell {
     delivers_later: bool,
     /// A task is about to write.
     writes_later: bool,
+    syncer: Syncer,
+    /// The buffer of the write that is being synced.
+    syncing: Option<Vec<u8>>,
     /// The deadlines for which tasks sleep.
     armed: Armed,
 }
@@ -134,6 +138,7 @@ pub async fn run(start: Start) -> io::Result<()> {
         segments.keep(segment);
     }
     let bell = Bell::new(mailboxes.data(id).bell().as_fd())?;
+    let syncer = Syncer::start(id, Arc::clone(&mailboxes))?;
     let handles = listeners.iter().map(std::net::TcpListener::try_clone);
     let handles = handles.collect::<io::Result<Vec<_>>>()?;
     let doors: Vec<_> = open
@@ -154,6 +159,8 @@ pub async fn run(start: Start) -> io::Result<()> {
         undelivered: VecDeque::new(),
         delivers_later: false,
         writes_later: false,
+        syncer,
+        syncing: None,
         armed: Armed::default(),
     }));
     for (number, listener) in listeners.into_iter().enumerate() {
@@ -195,6 +202,20 @@ impl Shell {
         }
         self.deliver_notices(shared);
         self.arm(shared);
+    }
+
+    /// A sync has ended. Where as many wait for the next one as this one has told, it begins
+    /// before they are told: their next messages come too late for it anyway.
+    fn synced(&mut self, shared: &Shared, result: Result<(), WriteFault>) {
+        let octets = self.syncing.take().expect("a sync was under way");
+        let now = self.clock.now();
+        let completion = Completion::Written { result, octets };
+        self.core.handle(now, completion, &self.segments);
+        while self.core.has_full_write() {
+            let write = self.core.next_write().expect("it has one");
+            self.perform(shared, write);
+        }
+        self.pump(shared);
     }
 
     /// Does what is to be written, and what follows from it.
@@ -265,15 +286,10 @@ impl Shell {
                         octets,
                     });
                 }
-                Ok(Some(file)) => {
-                    let shared = Rc::clone(shared);
-                    monoio::spawn(async move {
-                        let result = file.sync_data().await.map_err(|error| WriteFault {
-                            step: WriteStep::Sync,
-                            os_error: error.raw_os_error(),
-                        });
-                        turn(&shared, Completion::Written { result, octets });
-                    });
+                Ok(Some(segment)) => {
+                    self.syncer.sync(segment);
+                    let before = self.syncing.replace(octets);
+                    assert!(before.is_none(), "one sync at a time");
                 }
             },
             Operation::Listen { listener, door } => {
@@ -531,12 +547,17 @@ async fn connect(shared: Shared, connection: Rc<Connection>, id: ConnectionId) {
     );
 }
 
-/// Reads notices, for ever.
+/// Reads notices and the outcomes of syncs, for ever. Both ring the same bell; one that
+/// rings between the look and the wait is heard by the wait.
 async fn read_notices(shared: Shared, bell: Bell) -> io::Result<()> {
     let mailboxes = Arc::clone(&shared.borrow().mailboxes);
     let id = shared.borrow().id;
     let mailbox = mailboxes.data(id);
     loop {
+        let synced = shared.borrow().syncer.outcome();
+        if let Some(result) = synced {
+            shared.borrow_mut().synced(&shared, result);
+        }
         while let Some(letter) = mailbox.pop() {
             match letter {
                 Letter::Notice(notice) => {

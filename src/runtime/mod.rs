@@ -3,7 +3,7 @@
 //! Reading order: [`serve`](mod@serve) (how everything starts), [`recall`](mod@recall) (what the logs
 //! hold), [`data`] (a data core's thread),
 //! [`net`] (its sockets, and the traps of its runtime), [`outgoing`] (sending from the
-//! spool), [`control`] (the control core's thread), [`storeroom`] (segment files), [`link`]
+//! spool), `syncer` (its syncs), [`control`] (the control core's thread), [`storeroom`] (segment files), [`link`]
 //! (what dials and hangs up), [`admin`] and [`web`] (the operator's two doors).
 //!
 //! `unsafe` in this directory lends monoio's descriptors to safe system calls, and asks the
@@ -40,6 +40,7 @@ mod service_manager;
 pub mod settings;
 pub mod spool_id;
 pub mod storeroom;
+mod syncer;
 pub mod threads;
 pub mod users;
 pub mod wake;

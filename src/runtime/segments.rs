@@ -4,11 +4,9 @@ use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
 use spool_format::{LogId, Offset, SegmentId, SegmentPlace};
 
 use crate::runtime::clock::Clock;
@@ -42,8 +40,6 @@ pub struct Segments {
     own: LogId,
     storeroom: Arc<Storeroom>,
     open: OpenSegments,
-    /// Prepared segments of the own log that are not full yet, as the ring syncs them.
-    files: HashMap<SegmentId, Rc<monoio::fs::File>>,
     clock: Clock,
     fetched: Cell<Option<Fetched>>,
 }
@@ -56,7 +52,6 @@ impl Segments {
             own,
             storeroom,
             open: OpenSegments::default(),
-            files: HashMap::new(),
             clock,
             fetched: Cell::new(None),
         }
@@ -68,11 +63,10 @@ impl Segments {
     }
 
     /// Takes a segment of the own log that was prepared. Everything that its writes need
-    /// is got here: where it fails, the preparation is tried again, while a write that
-    /// fails closes the log.
+    /// is got here.
     ///
     /// # Errors
-    /// It was not prepared, which is an error of ours; or there is no descriptor left.
+    /// It was not prepared, which is an error of ours.
     pub fn take(&mut self, segment: SegmentId) -> Result<(), String> {
         let place = SegmentPlace {
             log: self.own,
@@ -82,12 +76,6 @@ impl Segments {
             .storeroom
             .segment(place)
             .ok_or("the file is not there")?;
-        let file = prepared
-            .as_fd()
-            .try_clone_to_owned()
-            .and_then(|fd| monoio::fs::File::from_std(std::fs::File::from(fd)))
-            .map_err(|error| format!("taking over {place} failed: {error}"))?;
-        self.files.insert(segment, Rc::new(file));
         self.open.insert(prepared);
         Ok(())
     }
@@ -95,9 +83,6 @@ impl Segments {
     /// Drops a segment; its map goes when nobody else has it.
     pub fn forget(&mut self, place: SegmentPlace) {
         self.open.remove(place);
-        if place.log == self.own {
-            self.files.remove(&place.segment);
-        }
     }
 
     /// Octets of a segment.
@@ -146,7 +131,7 @@ impl Segments {
         })
     }
 
-    /// Writes a batch into the page cache, and gives the file to sync if that is what
+    /// Writes a batch into the page cache, and gives the segment to sync if that is what
     /// `durability` asks for.
     ///
     /// The write itself is a plain system call: into the page cache it does not wait,
@@ -156,12 +141,12 @@ impl Segments {
     /// # Errors
     /// The write failed.
     pub fn write(
-        &mut self,
+        &self,
         segment: SegmentId,
         offset: Offset,
         octets: &[u8],
         durability: Durability,
-    ) -> Result<Option<Rc<monoio::fs::File>>, WriteFault> {
+    ) -> Result<Option<Arc<Segment>>, WriteFault> {
         let place = SegmentPlace {
             log: self.own,
             segment,
@@ -173,18 +158,7 @@ impl Segments {
             });
         };
         open.write(offset, octets, Durability::None)?;
-        if durability == Durability::None {
-            return Ok(None);
-        }
-        // Segments are filled one after the other: the ones before are full.
-        self.files.retain(|&other, _| other >= segment);
-        match self.files.get(&segment) {
-            Some(file) => Ok(Some(Rc::clone(file))),
-            None => Err(WriteFault {
-                step: WriteStep::Sync,
-                os_error: None,
-            }),
-        }
+        Ok((durability != Durability::None).then(|| Arc::clone(open)))
     }
 }
 

@@ -143,6 +143,8 @@ pub struct Commit {
     /// Batches up to here are written.
     written: BatchNumber,
     riders_due: Option<Instant>,
+    /// Tickets of the last sync.
+    told: usize,
     outputs: VecDeque<Output>,
     spare_buffers: Vec<Vec<u8>>,
     fault: Option<WriteFault>,
@@ -177,6 +179,7 @@ impl Commit {
             durable: BatchNumber::START,
             written: BatchNumber::START,
             riders_due: None,
+            told: 0,
             outputs: VecDeque::new(),
             spare_buffers: Vec::new(),
             fault: None,
@@ -420,6 +423,7 @@ impl Commit {
             assert!(flight.tickets.is_empty(), "a ticket waits for a sync");
         } else {
             self.durable = flight.number;
+            self.told = flight.tickets.len();
         }
         for (ticket, queue_id) in flight.tickets {
             let receipt = Committed { queue_id };

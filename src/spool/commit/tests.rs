@@ -84,6 +84,39 @@ fn what_arrives_while_a_batch_is_in_flight_is_the_next_batch() {
     assert!(commit.is_idle());
 }
 
+/// Which writes need not wait: by how many the last sync told, and how many wait.
+#[test]
+fn a_write_is_full_when_as_many_wait_as_were_told() {
+    let mut commit = open();
+    let mut ticket = 0;
+    let mut check = |told: u64, waiting: u64, expected: bool| {
+        let mut seals = |commit: &mut Commit, count: u64| {
+            for _ in 0..count {
+                ticket += 1;
+                seal(commit, ticket);
+            }
+        };
+        seals(&mut commit, told);
+        drain(&mut commit);
+        seals(&mut commit, waiting);
+        assert!(!commit.has_full_write(), "one write at a time");
+        done(&mut commit);
+        assert_eq!(commit.has_full_write(), expected, "{told} {waiting}");
+        drain(&mut commit);
+        if waiting > 0 {
+            done(&mut commit);
+            drain(&mut commit);
+        }
+        assert!(commit.is_idle() && !commit.has_full_write());
+    };
+    check(1, 0, false);
+    check(1, 1, true);
+    check(2, 1, false);
+    check(2, 2, true);
+    check(3, 9, true);
+    check(9, 3, false);
+}
+
 #[test]
 fn chunks_alone_are_written_without_a_sync_and_synced_with_the_seal() {
     let mut commit = Commit::new(8 << 20, SegmentId(7), 1);

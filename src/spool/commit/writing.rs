@@ -49,6 +49,14 @@ impl Commit {
         }
     }
 
+    /// Whether [`Commit::next_write`] would give one that as many wait for as the last sync
+    /// has told: it gains nothing by waiting until those have sent their next message.
+    #[must_use]
+    pub fn has_full_write(&self) -> bool {
+        let waiting = self.pending.front().map_or(0, |front| front.tickets.len());
+        self.has_write() && waiting >= self.told.max(1)
+    }
+
     fn front_is_due(&self) -> bool {
         self.pending.front().is_some_and(|front| {
             let due = front.number <= self.wanted
