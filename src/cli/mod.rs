@@ -38,6 +38,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::surroundings::Surroundings;
 use crate::config::{self, Config};
+use crate::runtime::threads;
 
 /// An SMTP store-and-forward relay for hosts that are not always on line.
 #[derive(Debug, Parser)]
@@ -175,6 +176,7 @@ impl From<io::Error> for Failure {
 /// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
+    threads::refuse_huge_pages();
     // Not locked: threads of a server that runs in here write to them too.
     let mut out = io::BufWriter::new(io::stdout());
     let exit = run_with(std::env::args_os(), &mut out, &mut io::stderr());

@@ -94,9 +94,6 @@ struct Ground {
 pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     let clock = Clock::new();
     raise_descriptors();
-    // A huge page is two mebibytes for one session. What needs much memory at once is
-    // mapped from files here. Where the kernel refuses, memory costs more, that is all.
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let listeners = ports::bind(&config).map_err(ServeError)?;
     rights::leave_root(&config).map_err(ServeError)?;
     let ledger = Ledger::default();

@@ -14,6 +14,15 @@ const RING_ENTRIES: u32 = 4096;
 /// the kernel keeps what is more.
 const RING_COMPLETIONS: u32 = 16 * 1024;
 
+/// Lets this process take memory in small pages, before it takes any. A huge page is two
+/// mebibytes for one session; and the allocator asks for them in the middle of nothing, so
+/// that a command that runs for a moment has dozens of them cleared. What needs much memory
+/// at once is mapped from files here. Where the kernel refuses, memory costs more, that is
+/// all.
+pub fn refuse_huge_pages() {
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 /// Where a data core's thread runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Placement {
