@@ -16,10 +16,12 @@
 //! - Each asker has exactly one answer, at the latest after [`PATIENCE`].
 //! - An address is asked for by one call at a time; a site has [`CALLS_PER_SITE_MAX`]
 //!   calls at a time, all sites together [`CALLS_MAX`].
-//! - What strangers ask for cannot drive out what is known to exist: the two are limited
-//!   apart.
 //!
-//! What it does not do: it survives no restart, and it opens no connection.
+//! What was said survives a restart: `memory` says when it is kept.
+//!
+//! What it does not do: it opens no connection, and it does not know the file.
+
+mod memory;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -29,7 +31,10 @@ use crate::core::{ConnectionId, CoreId, Host, Unresolved};
 use crate::mail::Address;
 use crate::report::Fact;
 use crate::route::{CustomerName, NextHop};
-use crate::time::Instant;
+use crate::time::{Instant, Now};
+
+pub use self::memory::KnownAddress;
+use self::memory::Memory;
 
 /// How long a session waits. Its client waits five minutes (RFC 5321 §4.5.3.2.3), and
 /// may have more recipients.
@@ -56,20 +61,6 @@ const ASKERS_MAX: usize = 1000;
 
 /// How long a site that could not be reached is left in peace.
 const AWAY: Duration = Duration::from_secs(60);
-
-/// How long an address that exists is not asked for again, and how long it is remembered
-/// for when the site is away. Few mailboxes are closed, and the site still refuses.
-const EXISTS_FRESH: Duration = Duration::from_secs(24 * 3600);
-const EXISTS_KEPT: Duration = Duration::from_secs(31 * 86_400);
-
-/// The same for one that does not. Soon asked for again: it may have been made.
-const UNKNOWN_FRESH: Duration = Duration::from_secs(15 * 60);
-const UNKNOWN_KEPT: Duration = Duration::from_secs(86_400);
-
-/// Addresses that are remembered of each kind: some 40 and 10 MB at the most. Beyond it
-/// the one that was told first is forgotten.
-const EXISTS_MAX: usize = 200_000;
-const UNKNOWN_MAX: usize = 50_000;
 
 /// Whether a recipient exists.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -119,6 +110,8 @@ pub(super) enum Output {
     Resolve { next_hop: NextHop },
     /// A data core is to ask.
     Ask { core: CoreId, ask: Ask },
+    /// What is known is to survive the process. [`CallAhead::kept`] follows.
+    Keep(Vec<KnownAddress>),
     /// The operator is told.
     Report(Fact),
 }
@@ -134,14 +127,6 @@ struct Pending {
     deadline: Instant,
     /// A call is under way.
     called: bool,
-}
-
-/// What a site has said of an address.
-struct Entry {
-    exists: bool,
-    since: Instant,
-    /// Which line of its order is this one's.
-    stamp: u64,
 }
 
 /// A customer's host.
@@ -165,10 +150,7 @@ struct Call {
 /// See the module.
 #[derive(Default)]
 pub(super) struct CallAhead {
-    known: BTreeMap<Address, Entry>,
-    /// In the order in which they were told: those that exist, and those that do not.
-    orders: [VecDeque<(u64, Address)>; 2],
-    counts: [usize; 2],
+    memory: Memory,
     pending: BTreeMap<Address, Pending>,
     /// Deadlines of `pending`, in order; some are of addresses that were answered.
     due: VecDeque<(Instant, Address)>,
@@ -184,6 +166,21 @@ pub(super) struct CallAhead {
 }
 
 impl CallAhead {
+    /// What an earlier process has kept.
+    pub(super) fn restore(&mut self, now: Now, kept: Vec<KnownAddress>) {
+        self.memory.restore(now.wall, kept);
+    }
+
+    /// What was to be kept is, or could not be.
+    pub(super) fn kept(&mut self, now: Now) {
+        self.memory.kept(now.instant);
+    }
+
+    /// The process ends: what is still to be kept.
+    pub(super) fn last_words(&mut self, now: Now) -> Option<Vec<KnownAddress>> {
+        self.memory.last_words(now.wall)
+    }
+
     /// What is to be done.
     pub(super) fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -193,40 +190,41 @@ impl CallAhead {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let due = self.due.front().map(|(at, _)| *at);
         let call = self.calls.values().next().map(|call| call.deadline);
-        due.into_iter().chain(call).min()
+        let keep = self.memory.deadline();
+        due.into_iter().chain(call).chain(keep).min()
     }
 
     /// A session wants to know.
     pub(super) fn ask(
         &mut self,
-        now: Instant,
+        now: Now,
         core: CoreId,
         connection: ConnectionId,
         customer: CustomerName,
         address: Address,
     ) {
         let asker = (core, connection);
-        if let Some(existence) = self.fresh(now, &address) {
+        if let Some(existence) = self.memory.fresh(now.wall, &address) {
             return self.answer(asker, existence);
         }
         if let Some(pending) = self.pending.get_mut(&address)
             && pending.askers.len() < ASKERS_MAX
         {
             if pending.askers.is_empty() {
-                pending.deadline = now + PATIENCE;
+                pending.deadline = now.instant + PATIENCE;
                 self.due.push_back((pending.deadline, address));
             }
             return pending.askers.push(asker);
         }
         let site = self.sites.entry(customer.clone()).or_default();
-        let is_away = site.away_until.is_some_and(|until| until > now);
+        let is_away = site.away_until.is_some_and(|until| until > now.instant);
         let is_full = site.waiting.len() >= WAITING_PER_SITE_MAX;
         if is_away || is_full || self.pending.contains_key(&address) {
-            let existence = self.remembered(now, &address);
+            let existence = self.memory.remembered(now.wall, &address);
             return self.answer(asker, existence);
         }
         site.waiting.push_back(address.clone());
-        let deadline = now + PATIENCE;
+        let deadline = now.instant + PATIENCE;
         self.due.push_back((deadline, address.clone()));
         let askers = vec![asker];
         let pending = Pending {
@@ -242,7 +240,7 @@ impl CallAhead {
     /// Hosts that were wanted are known, or not.
     pub(super) fn resolved(
         &mut self,
-        now: Instant,
+        now: Now,
         next_hop: &NextHop,
         answer: &Result<Vec<Host>, Unresolved>,
     ) {
@@ -269,7 +267,7 @@ impl CallAhead {
     }
 
     /// A site has been asked.
-    pub(super) fn said(&mut self, now: Instant, number: AskNumber, said: Said) {
+    pub(super) fn said(&mut self, now: Now, number: AskNumber, said: Said) {
         // One that was given up has nobody to go to.
         let Some(call) = self.calls.remove(&number) else {
             return;
@@ -279,8 +277,8 @@ impl CallAhead {
         for address in call.addresses {
             let existence = existences.next().unwrap_or(Existence::CannotTell);
             match existence {
-                Existence::Exists => self.remember(now, &address, true),
-                Existence::Unknown => self.remember(now, &address, false),
+                Existence::Exists => self.memory.remember(now, &address, true),
+                Existence::Unknown => self.memory.remember(now, &address, false),
                 Existence::CannotTell => {}
             }
             self.settle(now, &address);
@@ -289,7 +287,7 @@ impl CallAhead {
         site.calls -= 1;
         let was_away = site.away_until.take().is_some();
         if let Some(why) = away {
-            site.away_until = Some(now + AWAY);
+            site.away_until = Some(now.instant + AWAY);
             for address in std::mem::take(&mut site.waiting) {
                 self.settle(now, &address);
             }
@@ -310,9 +308,9 @@ impl CallAhead {
     }
 
     /// Looks at the clock.
-    pub(super) fn timer(&mut self, now: Instant) {
+    pub(super) fn timer(&mut self, now: Now) {
         while let Some((at, _)) = self.due.front()
-            && *at <= now
+            && *at <= now.instant
         {
             let (at, address) = self.due.pop_front().expect("looked at above");
             // Answered since, and perhaps asked for again.
@@ -327,13 +325,16 @@ impl CallAhead {
             }
         }
         while let Some((&number, call)) = self.calls.first_key_value()
-            && call.deadline <= now
+            && call.deadline <= now.instant
         {
             self.away(now, number, "it took too long".to_owned());
         }
+        if let Some(known) = self.memory.keep(now) {
+            self.outputs.push_back(Output::Keep(known));
+        }
     }
 
-    fn away(&mut self, now: Instant, number: AskNumber, why: String) {
+    fn away(&mut self, now: Now, number: AskNumber, why: String) {
         let said = Said {
             existences: Vec::new(),
             away: Some(why),
@@ -343,7 +344,7 @@ impl CallAhead {
 
     /// Begins as many calls as may be, site by site: one with many addresses, or a name that
     /// comes early in the order, does not keep out the others.
-    fn begin(&mut self, now: Instant) {
+    fn begin(&mut self, now: Now) {
         for _ in 0..self.hungry.len() {
             if self.calls.len() >= CALLS_MAX {
                 return;
@@ -360,7 +361,7 @@ impl CallAhead {
         }
     }
 
-    fn begin_one(&mut self, now: Instant, customer: &CustomerName) {
+    fn begin_one(&mut self, now: Now, customer: &CustomerName) {
         let site = self.sites.entry(customer.clone()).or_default();
         while site.calls < CALLS_PER_SITE_MAX && self.calls.len() < CALLS_MAX {
             let mut addresses: Vec<Address> = Vec::new();
@@ -396,7 +397,7 @@ impl CallAhead {
                 core,
                 addresses,
                 resolving: Some(next_hop.clone()),
-                deadline: now + CALL_PATIENCE,
+                deadline: now.instant + CALL_PATIENCE,
             };
             self.calls.insert(AskNumber(self.last), call);
             self.outputs.push_back(Output::Resolve { next_hop });
@@ -404,15 +405,15 @@ impl CallAhead {
     }
 
     /// Whoever waits for an address gets what is known.
-    fn settle(&mut self, now: Instant, address: &Address) {
+    fn settle(&mut self, now: Now, address: &Address) {
         let Some(pending) = self.pending.remove(address) else {
             return;
         };
         self.answer_all(now, address, pending.askers);
     }
 
-    fn answer_all(&mut self, now: Instant, address: &Address, askers: Vec<Asker>) {
-        let existence = self.remembered(now, address);
+    fn answer_all(&mut self, now: Now, address: &Address, askers: Vec<Asker>) {
+        let existence = self.memory.remembered(now.wall, address);
         for asker in askers {
             self.answer(asker, existence);
         }
@@ -424,50 +425,6 @@ impl CallAhead {
             connection,
             existence,
         });
-    }
-
-    fn fresh(&self, now: Instant, address: &Address) -> Option<Existence> {
-        let known = self.known.get(address)?;
-        let (existence, fresh) = match known.exists {
-            true => (Existence::Exists, EXISTS_FRESH),
-            false => (Existence::Unknown, UNKNOWN_FRESH),
-        };
-        (now < known.since + fresh).then_some(existence)
-    }
-
-    fn remembered(&self, now: Instant, address: &Address) -> Existence {
-        match self.known.get(address) {
-            Some(known) if known.exists && now < known.since + EXISTS_KEPT => Existence::Exists,
-            Some(known) if !known.exists && now < known.since + UNKNOWN_KEPT => Existence::Unknown,
-            _ => Existence::CannotTell,
-        }
-    }
-
-    fn remember(&mut self, now: Instant, address: &Address, exists: bool) {
-        self.last += 1;
-        let entry = Entry {
-            exists,
-            since: now,
-            stamp: self.last,
-        };
-        let kind = usize::from(exists);
-        self.orders[kind].push_back((self.last, address.clone()));
-        self.counts[kind] += 1;
-        if let Some(before) = self.known.insert(address.clone(), entry) {
-            self.counts[usize::from(before.exists)] -= 1;
-        }
-        let max = [UNKNOWN_MAX, EXISTS_MAX][kind];
-        // Lines of those that were told again since are passed over, and go as well when
-        // there are as many of them as of the others.
-        while self.counts[kind] > max || self.orders[kind].len() > 2 * max {
-            let Some((stamp, address)) = self.orders[kind].pop_front() else {
-                return;
-            };
-            if self.known.get(&address).is_some_and(|e| e.stamp == stamp) {
-                self.known.remove(&address);
-                self.counts[kind] -= 1;
-            }
-        }
     }
 }
 

@@ -26,7 +26,7 @@ use hashbrown::HashMap;
 
 use crate::core::admin::{Command, Reason, Response};
 use crate::core::bans::{self, Client, Guessers};
-use crate::core::callahead::{self, CallAhead};
+use crate::core::callahead::{self, CallAhead, KnownAddress};
 use crate::core::collector::{Collector, Run};
 use crate::core::collectors::Collectors;
 use crate::core::computing::{Asker, Computing, Next, Worked};
@@ -149,6 +149,11 @@ impl ControlCore {
             .configure(now.instant, collectors.iter().map(AsRef::as_ref));
     }
 
+    /// What sites have said of recipients to an earlier process.
+    pub fn remember(&mut self, now: Now, known: Vec<KnownAddress>) {
+        self.call_ahead.restore(now, known);
+    }
+
     /// Takes what happened.
     pub fn handle(&mut self, now: Now, completion: ControlCompletion) {
         match completion {
@@ -168,7 +173,7 @@ impl ControlCore {
                 answer,
                 valid_for,
             } => {
-                self.call_ahead.resolved(now.instant, &next_hop, &answer);
+                self.call_ahead.resolved(now, &next_hop, &answer);
                 let valid_until = now.instant + valid_for;
                 for core in self.resolving.remove(&next_hop).unwrap_or_default() {
                     let (next_hop, answer) = (next_hop.clone(), answer.clone());
@@ -223,6 +228,11 @@ impl ControlCore {
             }
             ControlCompletion::RecipientsLookedAt { look, found } => {
                 self.recipients_looked_at(now, look, found);
+            }
+            ControlCompletion::RecipientsKept { trouble } => {
+                self.call_ahead.kept(now);
+                let facts = trouble.into_iter().map(|what| Fact::Trouble { what });
+                self.operations.extend(facts.map(ControlOperation::Report));
             }
             ControlCompletion::Pruned { facts } => {
                 let reports = facts.into_iter().map(ControlOperation::Report);
@@ -294,9 +304,9 @@ impl ControlCore {
                 connection,
                 customer,
                 address,
-            } => (self.call_ahead).ask(now.instant, core, connection, customer, address),
+            } => (self.call_ahead).ask(now, core, connection, customer, address),
             ControlNotice::SiteSaid { number, said } => {
-                self.call_ahead.said(now.instant, number, said);
+                self.call_ahead.said(now, number, said);
             }
             ControlNotice::LoginFailed { client } => self.login_failed(now, client),
             ControlNotice::Resolve { core, next_hop } => {
@@ -418,6 +428,10 @@ impl ControlCore {
                 callahead::Output::Ask { core, ask } => {
                     self.tell(core, Notice::Ask(Box::new(ask)));
                 }
+                callahead::Output::Keep(known) => {
+                    let operation = ControlOperation::KeepRecipients { known };
+                    self.operations.push_back(operation);
+                }
                 callahead::Output::Report(fact) => {
                     self.operations.push_back(ControlOperation::Report(fact));
                 }
@@ -481,7 +495,7 @@ impl ControlCore {
 
     fn look_at_the_clock(&mut self, now: Now) {
         self.desk.timer(now, &mut self.operations);
-        self.call_ahead.timer(now.instant);
+        self.call_ahead.timer(now);
         if let Some(look) = self.recipients.timer(now.instant) {
             let operation = ControlOperation::LookAtRecipients { look };
             self.operations.push_back(operation);
@@ -524,7 +538,7 @@ impl ControlCore {
         if let Stop::HangingUp { clean, deadline } = self.stop
             && (!self.online.owes_hang_up() || now.instant >= deadline)
         {
-            self.exit(clean && !self.online.owes_hang_up());
+            self.exit(now, clean && !self.online.owes_hang_up());
         }
     }
 

@@ -36,6 +36,7 @@ use crate::runtime::log::report_control;
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::maildir;
 use crate::runtime::recipients::Shelf;
+use crate::runtime::remembered::Keeper;
 use crate::runtime::service_manager;
 use crate::runtime::storeroom::Storeroom;
 use crate::runtime::wake;
@@ -82,6 +83,8 @@ pub struct Start {
     pub drivers: Drivers,
     /// Where it is kept what is remembered of the links.
     pub link_memory: PathBuf,
+    /// The same of what sites have said of recipients.
+    pub remembered: Arc<Keeper>,
     /// Where the operator's commands come in.
     pub admin_socket: Option<PathBuf>,
     /// The web page, if there is one.
@@ -103,6 +106,9 @@ struct Shell {
     random: Jitter,
     drivers: Rc<Drivers>,
     link_memory: PathBuf,
+    remembered: Arc<Keeper>,
+    /// How often something was to be kept there.
+    last_kept: u64,
     load: Load,
     /// Who waits for the answer to which question.
     askers: HashMap<AdminRequestId, oneshot::Sender<Response>>,
@@ -144,6 +150,7 @@ pub async fn run(start: Start) -> Result<Exit, String> {
         dns,
         drivers,
         link_memory,
+        remembered,
         admin_socket,
         web,
         load,
@@ -171,6 +178,8 @@ pub async fn run(start: Start) -> Result<Exit, String> {
         dns: Rc::new(dns),
         drivers: Rc::clone(&drivers),
         link_memory,
+        remembered,
+        last_kept: 0,
         load,
         askers: HashMap::new(),
         last_request: 0,
@@ -431,6 +440,19 @@ impl Control {
                     return Some(ControlCompletion::Trouble { what });
                 }
             }
+            ControlOperation::KeepRecipients { known } => {
+                let (keeper, number) = self.keeping();
+                self.in_background(
+                    move || keeper.write(number, &known).err(),
+                    |trouble| vec![ControlCompletion::RecipientsKept { trouble }],
+                );
+            }
+            ControlOperation::KeepRecipientsNow { known } => {
+                let (keeper, number) = self.keeping();
+                if let Err(what) = keeper.write(number, &known) {
+                    return Some(ControlCompletion::Trouble { what });
+                }
+            }
             ControlOperation::Report(fact) => {
                 report_control(&fact);
                 service_manager::tell(&fact);
@@ -442,6 +464,13 @@ impl Control {
             }
         }
         None
+    }
+
+    /// Who keeps what sites have said, and its number.
+    fn keeping(&self) -> (Arc<Keeper>, u64) {
+        let mut shell = self.0.borrow_mut();
+        shell.last_kept += 1;
+        (Arc::clone(&shell.remembered), shell.last_kept)
     }
 
     /// Runs `job` on a helper thread and hands in what `then` makes of its outcome.

@@ -33,6 +33,7 @@ pub mod outgoing;
 mod ports;
 pub mod recall;
 pub mod recipients;
+pub mod remembered;
 mod rights;
 pub mod segments;
 pub mod serve;

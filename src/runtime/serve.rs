@@ -27,6 +27,7 @@ use jiff::tz::TimeZone;
 use spool_format::{LogId, SegmentPlace, SpoolUuid};
 
 use crate::config::{Config, ListenWhen};
+use crate::core::callahead::KnownAddress;
 use crate::core::control::{ControlCore, Reconfigured};
 use crate::core::data::{DataCore, Parts};
 use crate::core::online::Online;
@@ -50,6 +51,7 @@ use crate::runtime::net;
 use crate::runtime::ports;
 use crate::runtime::recall::{self, side_by_side};
 use crate::runtime::recipients::Shelf;
+use crate::runtime::remembered::Keeper;
 use crate::runtime::rights::{self, Footprint};
 use crate::runtime::service_manager;
 use crate::runtime::settings;
@@ -350,14 +352,20 @@ impl Ground {
             report_control(&Fact::Trouble { what });
             BTreeMap::new()
         });
+        let remembered = Arc::new(Keeper::new(&self.config.spool.directory));
+        let known = remembered.read().unwrap_or_else(|what| {
+            report_control(&Fact::Trouble { what });
+            Vec::new()
+        });
         let zone = TimeZone::system();
         let setup = settings::online(&self.config, memories, zone);
         let online = Online::new(setup, self.config.cores.data, self.clock.now());
         let book = host_book(&self.config).map_err(ServeError)?;
         let start = |dns| control::Start {
-            core: control_core(&self.settings, self.clock.now(), online),
+            core: control_core(&self.settings, self.clock.now(), online, known),
             drivers: Drivers::new(&self.config.links),
             link_memory,
+            remembered,
             mailboxes: self.mailboxes,
             clock: self.clock,
             storeroom: self.storeroom,
@@ -380,11 +388,17 @@ impl Ground {
     }
 }
 
-/// With the mailboxes that it sees to.
-fn control_core(settings: &Settings, now: Now, online: Online) -> ControlCore {
+/// With the mailboxes that it sees to, and what sites have said of recipients.
+fn control_core(
+    settings: &Settings,
+    now: Now,
+    online: Online,
+    known: Vec<KnownAddress>,
+) -> ControlCore {
     let customers = Arc::clone(&settings.customers);
     let mut core = ControlCore::new(now, settings.data_cores, customers, random(), online);
     core.collect(now, &settings.collectors);
+    core.remember(now, known);
     core
 }
 

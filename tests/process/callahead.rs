@@ -77,6 +77,72 @@ fn what_a_site_has_said_serves_while_it_is_away() {
     site.stop();
 }
 
+/// The provider is started again while the site is away, after a stop and after a kill: who
+/// is known is known. A file that makes no sense costs no more than what it held.
+#[test]
+fn what_a_site_has_said_survives_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let list = directory.path().join("list");
+    fs::write(&list, "bob\n").expect("it is ours");
+    let behind = Sink::new();
+    let own = format!(
+        "[[customer]]\nname = \"own\"\ndomains = [\"site.example\"]\ndeliver_to = \"{}\"\n\
+         recipients_file = \"{}\"\nrelease = {{ open = true }}\n",
+        behind.address(),
+        list.display()
+    );
+    let mut site = Setup::new().customer(&own).start();
+    let mut relay = Setup::new()
+        .cores(2)
+        .customer(&customer("site.example", &site.address().to_string()))
+        .start();
+    let unknown = "550 5.1.1 no such recipient here";
+    let known = |relay: &Relay| {
+        assert_eq!(asked(relay, "bob@site.example"), "250 2.1.5 Ok");
+        assert_eq!(asked(relay, "nobody@site.example"), unknown);
+    };
+    known(&relay);
+    site.stop();
+    relay.stop();
+    relay.start_again();
+    known(&relay);
+    let connections = relay.counter("connections_out");
+    assert_eq!(connections, 0, "what is fresh is not asked for again");
+    assert_eq!(asked(&relay, "unheard-of@site.example"), "250 2.1.5 Ok");
+
+    // What is new is kept a moment later, so that a kill costs little.
+    site.start_again();
+    fs::write(&list, "bob\ncarol\n").expect("it is ours");
+    relay.stop();
+    relay.start_again();
+    eventually("the site knows the new one", || {
+        (asked(&site, "carol@site.example") == "250 2.1.5 Ok").then_some(())
+    });
+    assert_eq!(asked(&relay, "carol@site.example"), "250 2.1.5 Ok");
+    assert_eq!(asked(&relay, "mallory@site.example"), unknown);
+    let file = relay.spool_directory().join("call-ahead.json");
+    eventually("it is kept", || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let both = text.contains("carol@site.example") && text.contains("mallory@site.example");
+        both.then_some(())
+    });
+    site.stop();
+    relay.kill();
+    relay.start_again();
+    known(&relay);
+    assert_eq!(asked(&relay, "mallory@site.example"), unknown);
+
+    relay.stop();
+    fs::write(&file, "{\"version\":1,\"exists\":[[").expect("it is ours");
+    relay.start_again();
+    eventually("the operator is told", || {
+        let told = "sites are asked about each recipient anew";
+        relay.log().contains(told).then_some(())
+    });
+    assert_eq!(asked(&relay, "nobody@site.example"), "250 2.1.5 Ok");
+    relay.stop();
+}
+
 #[test]
 fn postfix_is_asked() {
     let lines = "virtual_mailbox_maps = inline:{ bob@post.example=bob/ }";

@@ -49,8 +49,8 @@ section! {
         recipients_file: Option<PathBuf> = unset("every address is taken");
         /// Whether the customer's host is asked about each recipient before it is taken, by
         /// MAIL FROM:<> and RCPT. What it says is remembered, a yes for a day and a no for a
-        /// quarter of an hour, and longer for when it is away; then those are taken of which
-        /// nothing is known.
+        /// quarter of an hour, and longer for when it is away: a yes for 31 days and a no
+        /// for one, also over a restart. Then those are taken of which nothing is known.
         call_ahead: bool = is(false);
         /// Whom to ask about this customer. It is written to the log with what concerns
         /// the customer, and mail is never sent there by itself.

@@ -1,7 +1,6 @@
+use super::memory::{EXISTS_FRESH, EXISTS_KEPT, UNKNOWN_FRESH, UNKNOWN_KEPT};
 use super::*;
 use crate::queue::retry::Jitter;
-
-const START: Instant = Instant::START;
 
 fn name(number: u64) -> CustomerName {
     format!("c{number}").parse().unwrap()
@@ -23,11 +22,13 @@ struct Office {
     /// Hosts that are wanted.
     resolving: Vec<NextHop>,
     told: Vec<String>,
+    /// What was kept last.
+    kept: Vec<KnownAddress>,
 }
 
 impl Office {
-    fn instant(&self) -> Instant {
-        START + Duration::from_secs(self.now)
+    fn now(&self) -> Now {
+        Now::default().after(Duration::from_secs(self.now))
     }
 
     fn gather(&mut self) {
@@ -44,6 +45,10 @@ impl Office {
                 }
                 Output::Resolve { next_hop } => self.resolving.push(next_hop),
                 Output::Ask { ask, .. } => self.asked.push(ask),
+                Output::Keep(known) => {
+                    self.kept = known;
+                    self.calls.kept(self.now());
+                }
                 Output::Report(fact) => self.told.push(fact.to_string()),
             }
         }
@@ -55,14 +60,14 @@ impl Office {
         let connection = ConnectionId(self.last);
         let core = CoreId(u8::try_from(self.last % 2).unwrap());
         let (name, address) = (name(customer), address(user, customer));
-        (self.calls).ask(self.instant(), core, connection, name, address);
+        (self.calls).ask(self.now(), core, connection, name, address);
         self.gather();
         self.last
     }
 
     fn resolve(&mut self, answer: &Result<Vec<Host>, Unresolved>) {
         for next_hop in std::mem::take(&mut self.resolving) {
-            self.calls.resolved(self.instant(), &next_hop, answer);
+            self.calls.resolved(self.now(), &next_hop, answer);
         }
         self.gather();
     }
@@ -72,7 +77,7 @@ impl Office {
             existences,
             away: away.map(str::to_owned),
         };
-        self.calls.said(self.instant(), number, said);
+        self.calls.said(self.now(), number, said);
         self.gather();
     }
 
@@ -85,7 +90,7 @@ impl Office {
 
     fn pass(&mut self, seconds: u64) {
         self.now += seconds;
-        self.calls.timer(self.instant());
+        self.calls.timer(self.now());
         self.gather();
     }
 }
@@ -174,30 +179,33 @@ fn nobody_waits_longer_than_patience_and_a_late_answer_is_of_use() {
     office.say(office.asked[0].number, vec![Existence::Exists], None);
 }
 
+/// What a site has said is kept a moment later, and serves another process at once, while the
+/// site is away.
 #[test]
-fn what_is_remembered_is_limited_and_the_unknown_drive_out_nobody() {
-    let mut calls = CallAhead::default();
-    let one = address(0, 1);
-    calls.remember(START, &one, true);
-    for user in 1..=(2 * UNKNOWN_MAX as u64) {
-        calls.remember(START, &address(user, 1), false);
-        calls.remember(START, &one, true);
+fn it_serves_another_process() {
+    let mut office = Office::default();
+    for (user, existence) in [(1, Existence::Exists), (2, Existence::Unknown)] {
+        office.ask(user, 1);
+        office.answer_one(existence);
     }
-    assert_eq!(calls.fresh(START, &one), Some(Existence::Exists));
-    assert_eq!(calls.fresh(START, &address(1, 1)), None);
-    let last = address(2 * UNKNOWN_MAX as u64, 1);
-    assert_eq!(calls.fresh(START, &last), Some(Existence::Unknown));
-    assert_eq!(calls.known.len(), UNKNOWN_MAX + 1);
-    assert_eq!(calls.counts, [UNKNOWN_MAX, 1]);
-    assert!(
-        calls
-            .orders
-            .iter()
-            .all(|order| order.len() <= 2 * EXISTS_MAX)
-    );
-    // One that was made since is no unknown any more.
-    calls.remember(START, &last, true);
-    assert_eq!(calls.counts, [UNKNOWN_MAX - 1, 2]);
+    assert!(office.calls.deadline().is_some());
+    office.pass(2);
+    assert_eq!(office.kept.len(), 2);
+    let mut next = Office::default();
+    next.pass(EXISTS_FRESH.as_secs());
+    let (kept, now) = (office.kept, next.now());
+    next.calls.restore(now, kept);
+    for (user, existence) in [
+        (1, Existence::Exists),
+        (2, Existence::CannotTell),
+        (3, Existence::CannotTell),
+    ] {
+        let asked = next.ask(user, 1);
+        assert!(!next.answers.contains_key(&asked), "it is old: asked again");
+        next.resolve(&Err(Unresolved::Later("no DNS".to_owned())));
+        assert_eq!(next.answers[&asked], existence);
+        next.pass(AWAY.as_secs());
+    }
 }
 
 /// Each site with more than one call can take, more sites than there are calls: whoever had

@@ -6,6 +6,7 @@ use std::time::Duration;
 use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
 
 use crate::core::admin::{Command, Response};
+use crate::core::callahead::KnownAddress;
 use crate::core::collector::{Collector, Prepared, RunId};
 use crate::core::computing::{Asker, Work, Worked};
 use crate::core::copies::Prune;
@@ -131,6 +132,17 @@ pub enum ControlOperation {
         /// All of them.
         memories: Vec<(String, Memory)>,
     },
+    /// Keep over a restart what sites have said of recipients, all of it. That it is done
+    /// comes as [`ControlCompletion::RecipientsKept`].
+    KeepRecipients {
+        /// In the order of the addresses.
+        known: Vec<KnownAddress>,
+    },
+    /// The same before anything else is done, for the process ends; no completion comes.
+    KeepRecipientsNow {
+        /// In the order of the addresses.
+        known: Vec<KnownAddress>,
+    },
     /// Tell the operator.
     Report(Fact),
     /// End the process.
@@ -199,6 +211,11 @@ pub enum ControlCompletion {
         look: LookNumber,
         /// What was found.
         found: Found,
+    },
+    /// The outcome of [`ControlOperation::KeepRecipients`].
+    RecipientsKept {
+        /// What went wrong, and what happens next.
+        trouble: Option<String>,
     },
     /// The outcome of [`ControlOperation::Prune`].
     Pruned {

@@ -32,12 +32,16 @@ impl ControlCore {
             let deadline = now.instant + HANG_UP_PATIENCE;
             self.stop = Stop::HangingUp { clean, deadline };
         } else {
-            self.exit(clean);
+            self.exit(now, clean);
         }
     }
 
-    pub(super) fn exit(&mut self, clean: bool) {
+    pub(super) fn exit(&mut self, now: Now, clean: bool) {
         self.stop = Stop::Exited;
+        if let Some(known) = self.call_ahead.last_words(now) {
+            self.operations
+                .push_back(ControlOperation::KeepRecipientsNow { known });
+        }
         self.operations
             .push_back(ControlOperation::Report(Fact::Stopped { clean }));
         self.operations.push_back(ControlOperation::Exit { clean });

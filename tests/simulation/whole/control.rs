@@ -143,6 +143,9 @@ impl World {
             ControlOperation::KeepLinks { memories } => {
                 self.machines[number].memories = memories.into_iter().collect();
             }
+            // Nobody is asked about recipients.
+            ControlOperation::KeepRecipients { known }
+            | ControlOperation::KeepRecipientsNow { known } => panic!("{known:?}"),
             ControlOperation::Report(fact) => self.reported(number, &fact),
             ControlOperation::Exit { clean } => {
                 let process = self.machines[number].process.as_mut().expect("it exits");
