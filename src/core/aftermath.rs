@@ -4,9 +4,9 @@
 use crate::core::asking::Asking;
 use crate::core::common::{Common, WantedConnection};
 use crate::core::delivery::errand::Errand;
+use crate::core::delivery::passing::Stranded;
 use crate::core::delivery::{Candidates, Delivery};
 use crate::core::fetching::Called;
-use crate::core::outcome::PassedOn;
 use crate::core::turn::Round;
 use crate::core::{Endpoint, Host};
 use crate::queue::{self, ConnectionFailure, DestinationId, VisitId};
@@ -57,10 +57,10 @@ pub(super) enum Aftermath {
     },
     /// There is no other host for a message that was passed on.
     Stranded {
-        /// As the schedule knows it.
-        connection: queue::ConnectionId,
-        /// The message.
-        passed_on: PassedOn,
+        /// It.
+        stranded: Stranded,
+        /// For the operator, if the last host did not do what it should.
+        why: Option<String>,
     },
     /// A provider that we called has said what it had to say.
     Called(Called),
@@ -184,7 +184,7 @@ impl Delivery {
             destination,
             candidates,
             failed: None,
-            untried: self.untried,
+            silent: std::mem::take(&mut self.silent),
             passed_on,
         };
         let (Some(why), Some(error)) = (why, &self.failure) else {
@@ -219,11 +219,14 @@ impl Delivery {
         let is_of_no_use = !self.worked && error.reach() == Reach::Host;
         if is_of_no_use && !wanted.candidates.is_empty() {
             wanted.failed = Some(why);
-            wanted.untried = true;
+            self.is_silent(&mut wanted, error);
             return Aftermath::TryNext { wanted, telling };
         }
         if wanted.passed_on.is_some() {
-            wanted.untried |= is_of_no_use;
+            if is_of_no_use {
+                wanted.failed = Some(why);
+                self.is_silent(&mut wanted, error);
+            }
             return Self::pass_on(wanted, telling);
         }
         let how = match error {
@@ -269,12 +272,13 @@ impl Common {
                 }
                 self.hosts.try_next(wanted);
             }
-            Aftermath::Stranded {
-                connection,
-                passed_on,
-            } => {
-                self.deliveries.remove(&connection);
-                self.stranded(now, connection, passed_on);
+            Aftermath::Stranded { stranded, why } => {
+                if let Some(why) = why {
+                    let why = format!("{why}; no other host is left for a message");
+                    self.report(Fact::DeliveryBroken { why });
+                }
+                self.deliveries.remove(&stranded.connection);
+                self.stranded.push_back(stranded);
             }
             Aftermath::Called(called) => called.over(self),
             Aftermath::Asked {
@@ -306,18 +310,5 @@ impl Common {
                 self.queue.connection_failed(now, connection, how);
             }
         }
-    }
-
-    /// There is no other host for a message that was passed on. The hosts that could not
-    /// take it are none the worse for that, so the connection ends in good order.
-    pub(super) fn stranded(
-        &mut self,
-        now: Now,
-        connection: queue::ConnectionId,
-        passed_on: PassedOn,
-    ) {
-        self.strand(now, passed_on);
-        self.queue.leaves(now, connection);
-        self.queue.connection_closed(now, connection);
     }
 }

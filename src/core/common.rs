@@ -15,6 +15,7 @@ use crate::core::asking::Asking;
 use crate::core::bans::Bans;
 use crate::core::counters::Counters;
 use crate::core::delivery::Candidates;
+use crate::core::delivery::passing::{Silent, Stranded};
 use crate::core::fetching::Fetch;
 use crate::core::hosts::HostCache;
 use crate::core::latency::Latency;
@@ -61,8 +62,8 @@ pub(super) struct WantedConnection {
     pub(super) candidates: Candidates,
     /// Why the host before these could not be used, if there was one.
     pub(super) failed: Option<String>,
-    /// Some host before these was not spoken to: it may be good for what they are not.
-    pub(super) untried: bool,
+    /// Hosts before these that were not spoken to: they may be good for what these are not.
+    pub(super) silent: Silent,
     /// A message that a host before these cannot take.
     pub(super) passed_on: Option<PassedOn>,
 }
@@ -97,6 +98,8 @@ pub(super) struct Common {
     pub(super) calls: VecDeque<(ConnectionId, Call)>,
     /// Sites to be asked, with where they may be.
     pub(super) asks: VecDeque<(Asking, Candidates)>,
+    /// Messages that no further host is to be asked about.
+    pub(super) stranded: VecDeque<Stranded>,
     /// Providers to be called, with where they may be.
     pub(super) provider_calls: VecDeque<(Box<Fetch>, Candidates)>,
     uncommitted: HashMap<Ticket, Uncommitted>,
@@ -206,6 +209,7 @@ impl Common {
             writings: Writings::new(),
             calls: VecDeque::new(),
             asks: VecDeque::new(),
+            stranded: VecDeque::new(),
             provider_calls: VecDeque::new(),
             uncommitted: HashMap::new(),
             last_ticket: 0,

@@ -442,6 +442,10 @@ impl DataCore {
                 moved = true;
                 self.call(now, fetch, candidates);
             }
+            while let Some(stranded) = self.common.stranded.pop_front() {
+                moved = true;
+                self.common.strand(now, spool, stranded);
+            }
             while let Some((asking, candidates)) = self.common.asks.pop_front() {
                 moved = true;
                 self.ask(now, asking, candidates);

@@ -10,13 +10,14 @@
 
 mod content;
 pub(super) mod errand;
-mod passing;
+pub(super) mod passing;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::content::Stuffing;
 use self::errand::{Errand, log_in};
+use self::passing::{Carried, Silent};
 use crate::core::common::{Common, WantedConnection};
 use crate::core::computing::Worked;
 use crate::core::deadlines::Entry;
@@ -95,10 +96,12 @@ pub(super) struct Delivery {
     provided: Option<FromProvider>,
     /// From then on it is given no more jobs.
     work_until: Option<Instant>,
-    /// A host before this one was not spoken to.
-    pub(super) untried: bool,
+    /// Hosts before this one that were not spoken to.
+    pub(super) silent: Silent,
     /// A message that is to be the first here, or that this host cannot take.
     pub(super) passed_on: Option<PassedOn>,
+    /// The one that was to be the first here.
+    carried: Option<Carried>,
     entry: Entry,
 }
 
@@ -116,7 +119,7 @@ impl Delivery {
             destination,
             mut candidates,
             failed: _,
-            untried,
+            silent,
             passed_on,
         } = wanted;
         let (host, endpoint) = candidates.pop_front()?;
@@ -140,7 +143,7 @@ impl Delivery {
         };
         let client = log_in(Client::new(settings, now), &host, common);
         let mut delivery = Self::with(errand, client, Flow::new(id), host, endpoint);
-        delivery.untried = untried;
+        delivery.silent = silent;
         delivery.passed_on = passed_on;
         delivery.work_until = match standing {
             Standing::Best => None,
@@ -169,8 +172,9 @@ impl Delivery {
             tls: None,
             provided: None,
             work_until: None,
-            untried: false,
+            silent: Silent::default(),
             passed_on: None,
+            carried: None,
             entry: Entry::default(),
         }
     }
@@ -539,10 +543,10 @@ impl Delivery {
             self.client.handle(now, Input::Deliver(job));
             return;
         }
-        if let Some(passed_on) = self.passed_on.take() {
-            let job = passed_on.active.for_session();
+        if let Some(active) = self.take_passed_on() {
+            let job = active.for_session();
             self.worked = true;
-            self.jobs.push(passed_on.active);
+            self.jobs.push(active);
             self.client.handle(now, Input::Deliver(job));
             return;
         }

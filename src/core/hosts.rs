@@ -15,7 +15,9 @@ use hashbrown::HashMap;
 use crate::core::aftermath::HostLeft;
 use crate::core::common::{Common, WantedConnection};
 use crate::core::delivery::Candidates;
+use crate::core::delivery::passing::Silent;
 use crate::core::{Endpoint, Host, NoHost, Unresolved};
+use crate::queue::hosts::LOOK_AGAIN;
 use crate::queue::retry::Jitter;
 use crate::queue::schedule::Found;
 use crate::queue::{ConnectionId, DestinationId};
@@ -129,7 +131,7 @@ impl HostCache {
                     destination,
                     candidates: candidates(std::slice::from_ref(host), random),
                     failed: None,
-                    untried: false,
+                    silent: Silent::default(),
                     passed_on: None,
                 })));
             return None;
@@ -331,7 +333,8 @@ impl Common {
     }
 
     /// Leaves out the hosts that are known to be dead, up to the first that may be
-    /// tried: it is at the front, and counted as having a connection.
+    /// tried: it is at the front, and counted as having a connection. Those that were left
+    /// out are noted in `silent`.
     ///
     /// # Errors
     /// When the first of them may be tried again, and whether that is news of another core;
@@ -340,14 +343,20 @@ impl Common {
         &mut self,
         now: Instant,
         candidates: &mut Candidates,
+        silent: &mut Silent,
     ) -> Result<(), Option<(Instant, Found)>> {
         let mut again: Option<Instant> = None;
         let mut found = Found::Elsewhere;
         self.hosts.order(now, candidates);
-        while let Some((_, address)) = candidates.front() {
+        while let Some((host, address)) = candidates.front() {
             match self.memory.admit(now, address) {
                 Ok(()) => return Ok(()),
                 Err(until) => {
+                    if until <= now + LOOK_AGAIN {
+                        silent.busy();
+                    } else {
+                        silent.dead(host);
+                    }
                     again = Some(again.map_or(until, |other| other.min(until)));
                     if !self.memory.died_elsewhere(address) {
                         found = Found::Here;
@@ -389,7 +398,7 @@ fn resolved(
             destination,
             candidates: candidates(hosts, random),
             failed: None,
-            untried: false,
+            silent: Silent::default(),
             passed_on: None,
         })),
         Err((reason, why)) => Resolved::Never {

@@ -14,7 +14,7 @@ use spool_format::{
 };
 
 use crate::core::common::Common;
-use crate::core::flow::NoSpool;
+use crate::core::delivery::passing::{Place, Stranded};
 use crate::core::lending::Forget;
 use crate::core::notifying::{Reason, Told};
 use crate::core::{NoHost, Operation};
@@ -62,6 +62,8 @@ pub(super) struct PassedOn {
     pub(super) unfit: Unfit,
     /// The host, for the operator.
     pub(super) host: String,
+    /// It, and those before it that cannot take the message either.
+    pub(super) hosts: Vec<Place>,
 }
 
 /// What a job reads from.
@@ -245,27 +247,28 @@ impl Common {
         }
     }
 
-    /// No host was left to which a message could be passed on. Some could not be spoken
-    /// to, so it is tried again later.
-    pub(super) fn strand(&mut self, now: Now, passed_on: PassedOn) {
+    /// No host is left to which a message could be passed on. Those that could not take it
+    /// are none the worse for that, so the connection ends in good order.
+    pub(super) fn strand(&mut self, now: Now, spool: &impl SegmentSource, stranded: Stranded) {
+        let Stranded {
+            connection,
+            passed_on,
+            silent,
+        } = stranded;
         let PassedOn {
             mut active,
             unfit,
             host,
+            hosts,
         } = passed_on;
-        let deferred = |index: &RecipientIndex| {
-            let cause = Cause::Unfit(unfit);
-            (*index, RecipientOutcome::Deferred(cause))
+        let verdict = match silent {
+            Some(silent) => silent.verdict(unfit, &hosts),
+            None => RecipientOutcome::Deferred(Cause::SessionFull),
         };
+        let recipients = active.job.recipients.as_slice().iter();
         let outcome = Outcome {
             job: active.id,
-            recipients: active
-                .job
-                .recipients
-                .as_slice()
-                .iter()
-                .map(deferred)
-                .collect(),
+            recipients: recipients.map(|index| (*index, verdict.clone())).collect(),
             notifies: Notifies::Nobody,
             remaining: Remaining::None,
         };
@@ -275,9 +278,10 @@ impl Common {
             success: Action::Relayed,
         };
         self.outcome(now, &mut active, &host, &outcome);
-        // Nobody failed, so nothing is read to tell of it.
-        let reading = self.job_over(now, &NoSpool, active);
+        let reading = self.job_over(now, spool, active);
         self.take_back(reading);
+        self.queue.leaves(now, connection);
+        self.queue.connection_closed(now, connection);
     }
 
     /// Notes what came of some recipients of a job.

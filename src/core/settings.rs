@@ -14,7 +14,7 @@ use crate::queue::notification;
 use crate::route::recipients::RecipientLists;
 use crate::route::{self, Customers, Protocol, RelayRules, Routes, TlsStart};
 use crate::smtp;
-use crate::smtp::client::settings::TlsPolicy;
+use crate::smtp::client::settings::{Identity, TlsPolicy};
 use crate::tls;
 
 /// See the module.
@@ -97,11 +97,16 @@ impl Settings {
             route::TlsPolicy::Opportunistic => TlsPolicy::Opportunistic,
             route::TlsPolicy::Required | route::TlsPolicy::Verified => TlsPolicy::Required,
         };
-        if settings.tls == tls {
+        let identity = match policy {
+            route::TlsPolicy::Verified => Identity::Proven,
+            _ => Identity::Unproven,
+        };
+        if (settings.tls, settings.identity) == (tls, identity) {
             return Arc::clone(settings);
         }
         let mut settings = smtp::client::settings::Settings::clone(settings);
         settings.tls = tls;
+        settings.identity = identity;
         Arc::new(settings)
     }
 }

@@ -55,7 +55,17 @@ pub fn load(config: &Config, now: WallTime) -> Result<(Tls, Vec<Fact>), String> 
         Means::Letter { .. } | Means::Command(_) => false,
     });
     let verifies = smarthosts(config).any(|host| host.tls == SmarthostTls::Verified) || collects;
-    let authorities = if verifies { authorities()? } else { Vec::new() };
+    // Under TLS clients may ask for REQUIRETLS, which goes only to hosts that are verified.
+    let wanted = verifies || config.tls.is_some();
+    let authorities = match wanted.then(authorities).transpose() {
+        Ok(found) => found.unwrap_or_default(),
+        Err(what) if verifies => return Err(what),
+        Err(what) => {
+            let what = format!("{what}; until then mail with REQUIRETLS is returned");
+            facts.push(Fact::Trouble { what });
+            Vec::new()
+        }
+    };
     let client = ClientSettings::new(authorities, identities, Arc::new(DefaultTimeProvider));
     Ok((Tls { server, client }, facts))
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use crate::mail::{Domain, Receipt};
 use crate::smtp::client::fault::SessionError;
-use crate::smtp::client::settings::{Protocol, TlsPolicy};
+use crate::smtp::client::settings::{Identity, Protocol, TlsPolicy};
 use crate::smtp::client::stage::Stage;
 use crate::smtp::client::{Channel, Client, Input, settings};
 use crate::smtp::server::{PeerFacts, Session};
@@ -63,6 +63,8 @@ impl ToCustomer {
         let mut settings = settings.clone();
         settings.protocol = Protocol::Smtp;
         settings.tls = TlsPolicy::None;
+        // It has authenticated, before the roles turned.
+        settings.identity = Identity::Proven;
         let channel = match self.peer.tls {
             Some(_) => Channel::Tls,
             None => Channel::Clear,

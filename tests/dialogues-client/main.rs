@@ -28,7 +28,7 @@ use turnspool::smtp::client::asking::{Ask, Asked};
 use turnspool::smtp::client::auth::{Credentials, Derivation, Login};
 use turnspool::smtp::client::job::{BodyEnd, BodyFacts, BodyOctets, Job, JobId, Piece, Transfer};
 use turnspool::smtp::client::settings::{
-    ClearPassword, Protocol, Purpose, Settings, TlsPolicy, Use,
+    ClearPassword, Identity, Protocol, Purpose, Settings, TlsPolicy, Use,
 };
 use turnspool::smtp::client::{Channel, Client, Input, Output};
 use turnspool::smtp::etrn;
@@ -271,6 +271,7 @@ impl Play {
                     _ => TlsPolicy::Opportunistic,
                 }
             }
+            "proven" => settings.identity = Identity::Proven,
             "certificate" => {
                 let user = (!value.is_empty()).then(|| value.parse().expect("a user name"));
                 self.login = Some(Login {

@@ -12,18 +12,18 @@ use crate::harness::{Relay, Setup, Sink, Stage, eventually, on, place};
 const SENDER: &str = "<a@client.example>";
 
 /// A relay that delivers by MX, and a host where the senders live.
-struct World {
-    dns: NameServer,
-    relay: Relay,
-    senders: Sink,
+pub(crate) struct World {
+    pub(crate) dns: NameServer,
+    pub(crate) relay: Relay,
+    pub(crate) senders: Sink,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|setup| setup)
     }
 
-    fn with(change: impl FnOnce(Setup) -> Setup) -> Self {
+    pub(crate) fn with(change: impl FnOnce(Setup) -> Setup) -> Self {
         let dns = NameServer::new();
         let senders = Sink::new();
         let setup = Setup::mx(dns.address(), EXCHANGER_PORT);
@@ -44,7 +44,7 @@ impl World {
 
     /// The only notification, which must have this status.
     #[track_caller]
-    fn wait_for_bounce(&self, status: &str) {
+    pub(crate) fn wait_for_bounce(&self, status: &str) {
         let mail = self.senders.wait_for_one();
         let text = String::from_utf8_lossy(&mail.octets).into_owned();
         let line = format!("\r\nStatus: {status}\r\n");
@@ -54,7 +54,7 @@ impl World {
 }
 
 /// A host at which nothing listens.
-fn nobody() -> SocketAddr {
+pub(crate) fn nobody() -> SocketAddr {
     place::next_exchanger()
 }
 

@@ -34,6 +34,7 @@ mod smtp_sink;
 mod stop;
 mod tls;
 mod turn;
+mod unfit;
 mod urgency;
 mod wakeup;
 mod web;

@@ -655,6 +655,7 @@ fn mail_that_requires_tls_never_goes_in_clear() {
         .route("promise.example", promises_in_clear.address())
         .route("able.example", able.relay.address())
         .sections(&files.section())
+        .wrapper(certificates.trusting())
         .start();
     // Where there is no TLS nobody is promised it.
     let mut plain = relay.client();
@@ -712,7 +713,8 @@ fn mail_that_requires_tls_goes_to_the_host_that_promises_it() {
             .listener("tls = \"starttls\"");
         let ip = setup.address.ip().to_string();
         let files = certificates.issue("first", &[&ip], |_| {});
-        setup.sections(&files.section()).start()
+        let setup = setup.sections(&files.section());
+        setup.wrapper(certificates.trusting()).start()
     };
     let config = certificates.client_config();
     let send = |relay: &Relay, parameter: &str, to: &str| {
@@ -752,4 +754,72 @@ fn mail_that_requires_tls_goes_to_the_host_that_promises_it() {
     other.wait_for_one();
     let failed = |line: &str| line.contains("secret@b.example") && line.contains(" failed ");
     assert!(!dead.log().lines().any(failed), "{}", dead.log());
+}
+
+/// RFC 8689 §4.2.1: who promises it has to prove who it is, whatever the route asks for.
+#[test]
+fn mail_that_requires_tls_goes_to_no_host_that_proves_nothing() {
+    let certificates = Certificates::new();
+    let (last, behind_able) = (Sink::new(), Sink::new());
+    let other = certificates.issue("other", &["other.example"], |_| {});
+    let impostor = server(&last, |_| other);
+    let able = good_server(&certificates, &behind_able);
+    let relay = |hosts: &[SocketAddr], policy: &str| {
+        let setup = (hosts.iter()).fold(Setup::new(), |setup, host| setup.smarthost(*host));
+        let ip = setup.address.ip().to_string();
+        let files = certificates.issue("relay", &[&ip], |_| {});
+        setup
+            .listener("tls = \"starttls\"")
+            .smarthost_lines(&format!("tls = \"{policy}\""))
+            .sections(&files.section())
+            .wrapper(certificates.trusting())
+            .start()
+    };
+    let config = certificates.client_config();
+    let send = |relay: &Relay, parameter: &str, to: &str| {
+        let mut client = SecureClient::start_tls(relay.address(), &config);
+        client.expect(&format!("MAIL FROM:<>{parameter}"), 250);
+        client.expect(&format!("RCPT TO:<{to}>"), 250);
+        client.expect("DATA", 354);
+        client.write(b"Subject: secret\r\n\r\nthe secret text\r\n.\r\n");
+        assert_eq!(client.reply().0, 250);
+    };
+    let hosts = [impostor.relay.address(), able.relay.address()];
+    for policy in ["opportunistic", "required"] {
+        let two = relay(&hosts, policy);
+        let secret = format!("{policy}@b.example");
+        send(&two, " REQUIRETLS", &secret);
+        // There it fails, for there is no TLS behind it.
+        eventually("the next host has got it", || {
+            let log = able.relay.log();
+            let of_it = |line: &str| line.contains(&secret) && line.contains(" failed ");
+            log.lines().any(of_it).then_some(())
+        });
+        two.wait_until_empty();
+        wait_for_log(&two, "the certificate is not good: it is for other.example");
+        // For other mail nobody looks.
+        send(&two, "", "plain@b.example");
+        two.wait_until_empty();
+        assert!(two.log().contains("plain@b.example"), "{}", two.log());
+    }
+    // The connection to the next host is still there, and other mail may use it.
+    eventually("the plain ones arrive", || {
+        (last.count() + behind_able.count() == 2).then_some(())
+    });
+    for mail in [last.mail(), behind_able.mail()].concat() {
+        assert!(mail.recipients[0].contains("plain@"), "{mail:?}");
+    }
+    // And where there is no other, it has failed.
+    let alone = relay(&hosts[..1], "required");
+    send(&alone, " REQUIRETLS", "alone@b.example");
+    wait_for_log(&alone, "no other host is left for a message");
+    alone.wait_until_empty();
+    let log = alone.log();
+    let failed = |line: &str| {
+        line.contains("alone@b.example")
+            && line.contains(" failed ")
+            && line.contains("with hosts that prove who they are")
+    };
+    assert!(log.lines().any(failed), "{log}");
+    assert!(!impostor.relay.log().contains("alone@b.example"));
 }

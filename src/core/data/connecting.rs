@@ -2,6 +2,7 @@
 
 use super::{Connection, DataCore};
 use crate::core::common::WantedConnection;
+use crate::core::delivery::passing::Stranded;
 use crate::core::delivery::{Delivery, Standing};
 use crate::queue::ConnectionFailure;
 use crate::queue::schedule::Found;
@@ -13,18 +14,22 @@ impl DataCore {
         if self.common.is_stopping() {
             // The schedule gives it nothing more to do.
             match wanted.passed_on {
-                Some(passed_on) => self.common.stranded(now, wanted.connection, passed_on),
+                Some(passed_on) => self.common.stranded.push_back(Stranded {
+                    connection: wanted.connection,
+                    passed_on,
+                    silent: None,
+                }),
                 None => self.common.queue.connection_closed(now, wanted.connection),
             }
             return;
         }
         let all = wanted.candidates.len();
-        if let Err(again) = self.common.pick_host(now.instant, &mut wanted.candidates) {
+        let (candidates, silent) = (&mut wanted.candidates, &mut wanted.silent);
+        if let Err(again) = self.common.pick_host(now.instant, candidates, silent) {
             self.no_host(now, wanted, again);
             return;
         }
         let passed_over = wanted.candidates.len() < all;
-        wanted.untried |= passed_over;
         let is_best = wanted.failed.is_none() && !passed_over && wanted.passed_on.is_none();
         let standing = if is_best {
             Standing::Best
@@ -55,10 +60,15 @@ impl DataCore {
             destination,
             failed,
             passed_on,
+            silent,
             ..
         } = wanted;
         if let Some(passed_on) = passed_on {
-            self.common.stranded(now, connection, passed_on);
+            self.common.stranded.push_back(Stranded {
+                connection,
+                passed_on,
+                silent: Some(silent),
+            });
             return;
         }
         let how = match (&failed, again) {

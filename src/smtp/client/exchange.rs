@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use super::capabilities::Capabilities;
 use super::commands;
 use super::fault::{Arrival, Cause, RecipientOutcome, SessionError};
-use super::fitness;
+use super::fitness::{self, Line};
 use super::job::{BodyEnd, BodyFacts, Job, JobId, Notifies, Outcome, Piece, Remaining, Transfer};
 use super::settings::{Protocol, Purpose, Settings, Use};
 use super::stage::Stage;
@@ -174,7 +174,11 @@ impl Exchange {
         }
         assert_eq!(self.want, Want::Asked, "a job comes when it was asked for");
         self.want = Want::Nothing;
-        let unfit = fitness::take_unfit(&mut job, &self.peer, self.channel, hands.now);
+        let line = Line {
+            channel: self.channel,
+            identity: hands.settings.identity,
+        };
+        let unfit = fitness::take_unfit(&mut job, &self.peer, line, hands.now);
         if !unfit.is_empty() {
             let remaining = if job.recipients.is_empty() {
                 Remaining::None

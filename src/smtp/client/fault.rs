@@ -355,6 +355,8 @@ pub enum Unfit {
     },
     /// RFC 8689 §4.2.1: no TLS, or REQUIRETLS is not offered.
     RequireTls,
+    /// The same: it is, and who offers it has not proved who it is.
+    Unproven,
     /// RFC 2852 §4.1.4: `BY=…;R`, and DELIVERBY is not offered.
     DeliverBy,
     /// RFC 2852 §4.1.5: `BY=…;R`, and the time is over.
@@ -376,6 +378,7 @@ impl Unfit {
             Self::EightBitMime => Enhanced::new(5, 6, 3),
             Self::TooLarge { .. } => Enhanced::new(5, 3, 4),
             Self::RequireTls => Enhanced::new(5, 7, 30),
+            Self::Unproven => Enhanced::new(5, 7, 10),
             Self::DeliverBy => Enhanced::new(5, 3, 3),
             Self::TooLate => Enhanced::new(5, 4, 7),
         }
@@ -397,6 +400,9 @@ impl fmt::Display for Unfit {
             ),
             Self::RequireTls => f.write_str(
                 "the sender asked for TLS on the whole way, and the next host does not promise it (REQUIRETLS)",
+            ),
+            Self::Unproven => f.write_str(
+                "the sender asked for TLS with hosts that prove who they are (REQUIRETLS), and the certificate of the next host is not good for its name",
             ),
             Self::DeliverBy => f.write_str(
                 "the sender set a time limit, and the next host does not keep such limits (DELIVERBY)",
@@ -428,6 +434,8 @@ pub enum Cause {
     },
     /// We know without asking.
     Unfit(Unfit),
+    /// The same, but a better host than those that were asked could not be spoken to.
+    UnfitSoFar(Unfit),
     /// The session ended first.
     Session {
         /// How.
@@ -448,7 +456,7 @@ impl Cause {
             Self::Reply {
                 stage: Stage::Rcpt, ..
             } => Reach::Recipient,
-            Self::Reply { .. } | Self::Unfit(_) => Reach::Message,
+            Self::Reply { .. } | Self::Unfit(_) | Self::UnfitSoFar(_) => Reach::Message,
             Self::Session { error, .. } => error.reach(),
             Self::SessionFull => Reach::Session,
         }
@@ -460,7 +468,7 @@ impl Cause {
         match self {
             Self::Reply { reply, .. } => Some(reply),
             Self::Session { error, .. } => error.reply(),
-            Self::Unfit(_) | Self::SessionFull => None,
+            Self::Unfit(_) | Self::UnfitSoFar(_) | Self::SessionFull => None,
         }
     }
 
@@ -471,7 +479,7 @@ impl Cause {
                 let class = if reply.code.value() < 500 { 4 } else { 5 };
                 Enhanced::new(class, 0, 0)
             }),
-            Self::Unfit(unfit) => unfit.status(),
+            Self::Unfit(unfit) | Self::UnfitSoFar(unfit) => unfit.status(),
             Self::Session { error, .. } => error.status(),
             Self::SessionFull => Enhanced::new(4, 4, 0),
         }
@@ -485,6 +493,10 @@ impl fmt::Display for Cause {
                 write!(f, "the host said in reply to {}: {reply}", stage.command())
             }
             Self::Unfit(unfit) => unfit.fmt(f),
+            Self::UnfitSoFar(unfit) => write!(
+                f,
+                "{unfit}; it waits for another host, of the same rank or better, that cannot be reached now"
+            ),
             Self::Session { error, arrival } => {
                 error.fmt(f)?;
                 match arrival {

@@ -30,6 +30,18 @@ pub enum TlsPolicy {
     Required,
 }
 
+/// Whether the host at the other end of a session under TLS is known to be the one that is
+/// meant. What REQUIRETLS asks for goes to no other (RFC 8689 §4.2.1).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Identity {
+    /// Nobody looked.
+    #[default]
+    Unproven,
+    /// Its certificate is verified by its name, or else there is no TLS; or it has called
+    /// us and authenticated.
+    Proven,
+}
+
 /// Whether an extension is used.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Use {
@@ -72,6 +84,8 @@ pub struct Settings {
     pub protocol: Protocol,
     /// STARTTLS.
     pub tls: TlsPolicy,
+    /// Who it is.
+    pub identity: Identity,
     /// AUTH without TLS.
     pub clear_password: ClearPassword,
     /// RFC 2920.
@@ -115,6 +129,7 @@ impl Settings {
             hello_name,
             protocol: Protocol::Smtp,
             tls: TlsPolicy::Opportunistic,
+            identity: Identity::Unproven,
             clear_password: ClearPassword::Refuse,
             pipelining: Use::WhenOffered,
             chunking: Use::WhenOffered,
