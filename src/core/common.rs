@@ -21,7 +21,7 @@ use crate::core::hosts::HostCache;
 use crate::core::latency::Latency;
 use crate::core::lending::Lending;
 use crate::core::maildir::Writings;
-use crate::core::notifying::{Debts, Telling};
+use crate::core::notifying::{Causes, Debts, Late, Telling};
 use crate::core::outbound::LinkShare;
 use crate::core::outcome::PassedOn;
 use crate::core::rerouting::Rerouting;
@@ -78,6 +78,7 @@ pub(super) struct Common {
     pub(super) log: Log,
     pub(super) queue: Schedule,
     pub(super) hosts: HostCache,
+    pub(super) causes: Causes,
     pub(super) memory: HostMemory<Endpoint>,
     /// Routes have changed, and not all mail has followed them.
     pub(super) rerouting: Option<Rerouting>,
@@ -196,6 +197,7 @@ impl Common {
             log,
             queue,
             hosts: HostCache::default(),
+            causes: Causes::default(),
             memory: HostMemory::new(CoreNumber(id.0), hosts, random.next_u64()),
             rerouting: None,
             lending: Lending::default(),
@@ -299,26 +301,38 @@ impl Common {
                 queue::Output::Warn {
                     queue_id,
                     location,
+                    destination,
                     recipients,
                     what,
                     told,
                     attempts,
                     until,
                     expires,
-                    ..
                 } => {
-                    self.warn(now, spool, location, &recipients, what, expires);
+                    let late = Late {
+                        queue_id,
+                        location,
+                        destination,
+                        recipients: &recipients,
+                    };
+                    self.warn(now, spool, &late, what, expires);
                     // Behind the notification: a crash between the two tells it twice.
                     self.note_attempt(now, queue_id, &recipients, attempts, until, told);
                 }
                 queue::Output::Expired {
                     queue_id,
                     location,
+                    destination,
                     recipients,
                     reason,
-                    ..
                 } => {
-                    self.expired(now, spool, queue_id, location, &recipients, reason);
+                    let late = Late {
+                        queue_id,
+                        location,
+                        destination,
+                        recipients: &recipients,
+                    };
+                    self.expired(now, spool, &late, reason);
                 }
                 queue::Output::Deleted {
                     queue_id,
@@ -463,6 +477,7 @@ impl Common {
     /// Nobody is left to deliver to: the log may forget the message.
     pub(super) fn finish(&mut self, now: Now, queue_id: QueueId) {
         let _ = self.log.done(now, queue_id, &[], Rest::Nobody);
+        self.causes.finished(queue_id);
         self.report(Fact::Finished { queue_id });
     }
 

@@ -9,6 +9,7 @@
 //! `merging`. What waits there is not committed either, and a crash loses no failure of
 //! it; of what is a courtesy (mail was delivered, or is late) it loses what waited.
 
+mod causes;
 mod merging;
 mod quote;
 
@@ -17,13 +18,14 @@ use std::time::Duration;
 
 use spool_format::{DoneField, Location, Outcome as DoneOutcome, RecipientNumber};
 
+pub(super) use self::causes::Causes;
 pub(super) use self::merging::{Pending, Telling};
 use crate::core::NoHost;
 use crate::core::common::{Common, numbers};
 use crate::mail::{Domain, QueueId, RecipientIndex};
 use crate::queue::notification::{Action, Status};
 use crate::queue::schedule::ExpiryReason;
-use crate::queue::{Recipients, Told as Late};
+use crate::queue::{DestinationId, Recipients, Told as Clock};
 use crate::report::{Ending, Fact};
 use crate::smtp::client::fault::RecipientOutcome;
 use crate::spool::message::{ReadError, SegmentSource, StoredMessage};
@@ -41,7 +43,7 @@ const OWED_PORTION: usize = 64;
 struct Owed {
     queue_id: QueueId,
     recipients: Recipients,
-    reason: Reason,
+    told: Vec<Told>,
 }
 
 /// All that is owed, oldest first. One entry at most for each recipient of a message
@@ -57,6 +59,18 @@ impl Debts {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.retry_at
     }
+}
+
+/// Recipients whose time, or part of it, is over.
+pub(super) struct Late<'a> {
+    /// Of which message.
+    pub(super) queue_id: QueueId,
+    /// Its seal.
+    pub(super) location: Location,
+    /// Where they wait.
+    pub(super) destination: DestinationId,
+    /// Who.
+    pub(super) recipients: &'a Recipients,
 }
 
 /// What the sender is told of a recipient.
@@ -170,22 +184,22 @@ impl Common {
         &mut self,
         now: Now,
         spool: &impl SegmentSource,
-        location: Location,
-        recipients: &Recipients,
-        what: Late,
+        late: &Late<'_>,
+        what: Clock,
         expires: WallTime,
     ) {
+        let location = late.location;
         let Some(stored) = self.read(spool, location) else {
             return;
         };
         // Which of the two clocks it was the sender is told, who may have set one.
-        let text = if what == Late::DEADLINE {
+        let text = if what == Clock::DEADLINE {
             "the time that the sender gave for the delivery is over; it goes on"
         } else {
             "delivery is late"
         };
         let reason = Reason::ours(Status::new(4, 4, 7), text.to_owned());
-        let told = told_all(recipients, &reason);
+        let told = self.told_all(late, &reason);
         let _ = self.tell(
             now,
             spool,
@@ -203,11 +217,15 @@ impl Common {
         &mut self,
         now: Now,
         spool: &impl SegmentSource,
-        queue_id: QueueId,
-        location: Location,
-        recipients: &Recipients,
+        late: &Late<'_>,
         reason: ExpiryReason,
     ) {
+        let &Late {
+            queue_id,
+            location,
+            recipients,
+            ..
+        } = late;
         let reason = match reason {
             ExpiryReason::Age => Reason::ours(
                 Status::new(5, 4, 7),
@@ -232,7 +250,8 @@ impl Common {
             }
         };
         let age = now.wall.since(stored.arrival);
-        for index in recipients.as_slice() {
+        let told = self.told_all(late, &reason);
+        for Told { index, reason } in &told {
             let Some(recipient) = stored.envelope.recipients.get(index.0 as usize) else {
                 continue;
             };
@@ -245,10 +264,22 @@ impl Common {
                 age,
             });
         }
-        let told = told_all(recipients, &reason);
         if !self.tell_of_failure(now, spool, &stored, location, &told, DoneOutcome::Expired) {
-            self.owe(now, queue_id, recipients, reason);
+            self.owe(now, queue_id, recipients, told);
         }
+    }
+
+    /// The same of all of them, and of each why it was last put off, if that is known.
+    fn told_all(&self, late: &Late<'_>, reason: &Reason) -> Vec<Told> {
+        let of_hosts = self.hosts.failure(late.destination);
+        let told = |&index: &RecipientIndex| {
+            let mut reason = reason.clone();
+            if let Some(why) = of_hosts.or_else(|| self.causes.last(late.queue_id, index)) {
+                reason.text = format!("{}; at the last try: {why}", reason.text);
+            }
+            Told { index, reason }
+        };
+        late.recipients.as_slice().iter().map(told).collect()
     }
 
     /// What expired cannot be read.
@@ -280,7 +311,7 @@ impl Common {
     }
 
     /// The sender cannot be told now: the message is not finished before that is done.
-    fn owe(&mut self, now: Now, queue_id: QueueId, recipients: &Recipients, reason: Reason) {
+    fn owe(&mut self, now: Now, queue_id: QueueId, recipients: &Recipients, told: Vec<Told>) {
         self.notification_begun(queue_id);
         if self.debts.owed.is_empty() {
             let what = format!(
@@ -294,7 +325,7 @@ impl Common {
         self.debts.owed.push_back(Owed {
             queue_id,
             recipients: recipients.clone(),
-            reason,
+            told,
         });
         self.debts.retry_at.get_or_insert(now.instant + OWED_RETRY);
     }
@@ -329,8 +360,8 @@ impl Common {
         };
         match StoredMessage::read(spool, location) {
             Ok(stored) => {
-                let told = told_all(&owed.recipients, &owed.reason);
-                self.tell_of_failure(now, spool, &stored, location, &told, DoneOutcome::Expired)
+                let expired = DoneOutcome::Expired;
+                self.tell_of_failure(now, spool, &stored, location, &owed.told, expired)
             }
             Err(error) => {
                 let recipients = &owed.recipients;
@@ -353,12 +384,4 @@ impl Common {
             }
         }
     }
-}
-
-fn told_all(recipients: &Recipients, reason: &Reason) -> Vec<Told> {
-    let told = |&index: &RecipientIndex| Told {
-        index,
-        reason: reason.clone(),
-    };
-    recipients.as_slice().iter().map(told).collect()
 }

@@ -335,6 +335,10 @@ impl Common {
                     cause.to_string()
                 }
             };
+            if ending == Ending::Deferred {
+                let why = format!("{}: {reply}", host.text);
+                self.causes.put_off(active.job.queue_id, *index, &why);
+            }
             let fact = recipient_fact(active, recipient, ending, &host.text, reply, age);
             self.report(fact);
         }

@@ -137,9 +137,10 @@ impl fmt::Display for Fact {
                 client,
                 ..
             } => {
+                let plural = if *recipients == 1 { "" } else { "s" };
                 write!(
                     f,
-                    "from {reverse_path}, {recipients} recipients, {octets} octets"
+                    "from {reverse_path}, {recipients} recipient{plural}, {octets} octets"
                 )?;
                 match client {
                     Some(client) => write!(f, ", by {client}"),
@@ -171,7 +172,12 @@ impl fmt::Display for Fact {
                     };
                     write!(f, " {word} {}", Escaped(host))?;
                 }
-                write!(f, " after {:.3} s: {}", age.as_secs_f64(), Escaped(reply))
+                write!(f, " after {:.3} s", age.as_secs_f64())?;
+                // Nobody said anything of what was thrown away.
+                match reply.as_str() {
+                    "" => Ok(()),
+                    reply => write!(f, ": {}", Escaped(reply)),
+                }
             }
             Self::Finished { .. } => write!(f, "all recipients are dealt with"),
             Self::Notified { notification, .. } => {

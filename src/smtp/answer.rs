@@ -30,11 +30,11 @@ pub const REPLY_TEXT_BYTES_MAX: usize = 1024;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AnswerError {
     /// A line that does not begin with three digits and a space or hyphen.
-    #[error("a line that is not an SMTP reply")]
-    Syntax,
+    #[error("a line that is not an SMTP reply: {0}")]
+    Syntax(Beginning),
     /// A code outside 200 to 599. SMTP has no 1xx (RFC 5321 §4.2.1).
-    #[error("a reply code that SMTP does not have")]
-    Code,
+    #[error("a reply code that SMTP does not have: {0}")]
+    Code(Beginning),
     /// Lines of one reply with codes of different classes.
     #[error("one reply with codes of different classes")]
     Mixed,
@@ -44,6 +44,41 @@ pub enum AnswerError {
     /// Over [`LINES_MAX`] or [`ANSWER_BYTES_MAX`].
     #[error("a reply without end")]
     TooLong,
+}
+
+/// The beginning of a line, to show what it was: a web server, a banner, another language.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Beginning {
+    octets: [u8; Self::OCTETS],
+    length: usize,
+}
+
+impl Beginning {
+    /// `HTTP/1.1 400 Bad Request` and the like.
+    const OCTETS: usize = 40;
+
+    fn of(line: &[u8]) -> Self {
+        let mut octets = [0; Self::OCTETS];
+        let shown = line.len().min(Self::OCTETS);
+        octets[..shown].copy_from_slice(&line[..shown]);
+        let length = line.len();
+        Self { octets, length }
+    }
+}
+
+/// Printable ASCII, the rest escaped.
+impl fmt::Display for Beginning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.length.min(Self::OCTETS);
+        let more = if self.length > shown { "..." } else { "" };
+        write!(f, "\"{}{more}\"", self.octets[..shown].escape_ascii())
+    }
+}
+
+impl fmt::Debug for Beginning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// The first digit of a reply code (RFC 5321 §4.2.1).
@@ -383,16 +418,17 @@ fn take_line(
     progress: &mut Progress,
 ) -> Result<Option<Code>, AnswerError> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let (value, rest) = number(line, 3).ok_or(AnswerError::Syntax)?;
+    let syntax = || AnswerError::Syntax(Beginning::of(line));
+    let (value, rest) = number(line, 3).ok_or_else(syntax)?;
     if line.len() - rest.len() != 3 {
-        return Err(AnswerError::Syntax);
+        return Err(syntax());
     }
-    let code = Code::new(value).ok_or(AnswerError::Code)?;
+    let code = Code::new(value).ok_or_else(|| AnswerError::Code(Beginning::of(line)))?;
     let (last, rest) = match rest {
         [] => (true, rest),
         [b' ', rest @ ..] => (true, rest),
         [b'-', rest @ ..] => (false, rest),
-        _ => return Err(AnswerError::Syntax),
+        _ => return Err(syntax()),
     };
     let lines = match *progress {
         Progress::Inside { code: first, lines } => {
@@ -477,17 +513,54 @@ mod tests {
     }
 
     #[test]
+    fn what_came_instead_is_shown() {
+        let check = |line: &[u8], expected: &str| {
+            assert_eq!(Beginning::of(line).to_string(), expected);
+        };
+        check(b"", "\"\"");
+        check(b"hello \"\x1b[2J\xff", "\"hello \\\"\\x1b[2J\\xff\"");
+        check(&[b'x'; 40], &format!("\"{}\"", "x".repeat(40)));
+        check(&[b'x'; 41], &format!("\"{}...\"", "x".repeat(40)));
+    }
+
+    #[test]
     fn garbage() {
-        check(b"\r\n", &[Err(AnswerError::Syntax)]);
-        check(b"hello\r\n", &[Err(AnswerError::Syntax)]);
-        check(b"25 ok\r\n", &[Err(AnswerError::Syntax)]);
-        check(b"2500 ok\r\n", &[Err(AnswerError::Syntax)]);
-        check(b"250_ok\r\n", &[Err(AnswerError::Syntax)]);
-        check(b"150 ok\r\n", &[Err(AnswerError::Code)]);
-        check(b"000 ok\r\n", &[Err(AnswerError::Code)]);
-        check(b"600 ok\r\n", &[Err(AnswerError::Code)]);
+        check(b"\r\n", &[Err(AnswerError::Syntax(Beginning::of(b"")))]);
+        check(
+            b"hello\r\n",
+            &[Err(AnswerError::Syntax(Beginning::of(b"hello")))],
+        );
+        check(
+            b"25 ok\r\n",
+            &[Err(AnswerError::Syntax(Beginning::of(b"25 ok")))],
+        );
+        check(
+            b"2500 ok\r\n",
+            &[Err(AnswerError::Syntax(Beginning::of(b"2500 ok")))],
+        );
+        check(
+            b"250_ok\r\n",
+            &[Err(AnswerError::Syntax(Beginning::of(b"250_ok")))],
+        );
+        check(
+            b"150 ok\r\n",
+            &[Err(AnswerError::Code(Beginning::of(b"150 ok")))],
+        );
+        check(
+            b"000 ok\r\n",
+            &[Err(AnswerError::Code(Beginning::of(b"000 ok")))],
+        );
+        check(
+            b"600 ok\r\n",
+            &[Err(AnswerError::Code(Beginning::of(b"600 ok")))],
+        );
         check(b"250-a\r\n550 b\r\n", &[Err(AnswerError::Mixed)]);
-        check(b"HTTP/1.1 400 Bad Request\r\n", &[Err(AnswerError::Syntax)]);
+        check(
+            b"HTTP/1.1 400 Bad Request\r\n",
+            &[Err(AnswerError::Syntax(Beginning::of(
+                b"HTTP/1.1 400 Bad Request",
+            )))],
+        );
     }
 
     #[test]

@@ -61,12 +61,12 @@ fn cases() -> Vec<Case> {
         (
             "a web server",
             always(vec![say("HTTP/1.1 400 Bad Request\r\n\r\n")]),
-            "while waiting for the greeting came a line that is not an SMTP reply",
+            "came a line that is not an SMTP reply: \"HTTP/1.1 400 Bad Request\"",
         ),
         (
             "octets",
             always(vec![say(b"\0\x01\xff\x80\r\n")]),
-            "while waiting for the greeting came a line that is not an SMTP reply",
+            "came a line that is not an SMTP reply: \"\\x00\\x01\\xff\\x80\"",
         ),
         (
             "a reply of 10 MiB",

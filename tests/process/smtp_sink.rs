@@ -136,6 +136,11 @@ fn check(general: &[&str]) {
             about.iter().all(|text| text.contains(status)),
             "{case}: {about:?}"
         );
+        // The sender hears of the cause, too, however long it took.
+        assert!(
+            about.iter().all(|text| text.contains(cause)),
+            "{case}: no {cause:?} in {about:?}"
+        );
         if *expected == Refused {
             let reply = about[0].contains("\r\nDiagnostic-Code: smtp; 500 ");
             assert!(reply, "{case}: {about:?}");
