@@ -127,13 +127,30 @@ struct Relay {
     control: ControlCore,
     cores: Vec<DataCore>,
     letters: Vec<VecDeque<Notice>>,
-    /// What was said on any connection since it was last looked at.
+    /// The session that is listened to, and what was said there.
+    heard: Option<Session>,
     said: Vec<u8>,
     connects: usize,
     /// Notices to other cores, the control core among them, and writes to the disk.
-    notices: usize,
-    writes: usize,
-    closed: bool,
+    traces: usize,
+    flood: Flood,
+}
+
+/// A connection of a core.
+type Session = (usize, ConnectionId);
+
+/// A stranger on each core who asks for names that do not exist, as fast as he is answered,
+/// and comes back when he is dismissed.
+#[derive(Default)]
+struct Flood {
+    sessions: Vec<Session>,
+    /// Lines between two steps of the relay.
+    lines: usize,
+    asked: usize,
+    refused: usize,
+    came: usize,
+    /// How long the relay was busy with it.
+    busy: Duration,
 }
 
 impl Relay {
@@ -151,11 +168,11 @@ impl Relay {
             control: ControlCore::new(now, CORES, Arc::clone(&settings.customers), 1, online),
             cores: Vec::new(),
             letters: vec![VecDeque::new(), VecDeque::new()],
+            heard: None,
             said: Vec::new(),
             connects: 0,
-            notices: 0,
-            writes: 0,
-            closed: false,
+            traces: 0,
+            flood: Flood::default(),
         };
         let next_hops: Vec<_> = (0..customers).map(held).collect();
         for core in 0..CORES {
@@ -206,28 +223,60 @@ impl Relay {
                 Operation::Send { connection, pieces } => {
                     for piece in pieces {
                         if let Piece::Octets(octets) = piece {
-                            self.said.extend(octets);
+                            self.say((core, connection), &octets);
                         }
                     }
                     let sent = Completion::Sent { connection };
                     self.cores[core].handle(self.now, sent, &NoSpool);
                 }
                 Operation::TellControl(notice) => {
-                    self.notices += 1;
+                    self.traces += 1;
                     let completion = ControlCompletion::Notice(notice);
                     self.control.handle(self.now, completion);
                     self.control_operations();
                 }
                 Operation::TellCore { core, notice } => {
-                    self.notices += 1;
+                    self.traces += 1;
                     self.letters[usize::from(core.0)].push_back(notice);
                 }
                 Operation::Connect { .. } => self.connects += 1,
-                Operation::Write { .. } => self.writes += 1,
-                Operation::Close { .. } => self.closed = true,
+                Operation::Write { .. } => self.traces += 1,
+                Operation::Close { connection } => {
+                    let sessions = &mut self.flood.sessions;
+                    sessions.retain(|session| *session != (core, connection));
+                }
                 _ => {}
             }
         }
+    }
+
+    fn say(&mut self, session: Session, octets: &[u8]) {
+        if self.heard == Some(session) {
+            self.said.extend(octets);
+        }
+        if self.flood.sessions.contains(&session) {
+            self.flood.refused += usize::from(octets.starts_with(b"459 "));
+        }
+    }
+
+    /// The stranger at this core says one line.
+    fn ask_in_vain(&mut self, core: usize) {
+        let begin = std::time::Instant::now();
+        let session = (self.flood.sessions.iter()).find(|session| session.0 == core);
+        let connection = match session {
+            Some((_, connection)) => *connection,
+            None => {
+                self.flood.came += 1;
+                let connection = self.connect(core, 1 << 20 | self.flood.came);
+                self.flood.sessions.push((core, connection));
+                connection
+            }
+        };
+        self.flood.asked += 1;
+        let line = format!("ETRN nobody-{}.example\r\n", self.flood.asked);
+        let octets = line.as_bytes();
+        self.give(core, Completion::Received { connection, octets });
+        self.flood.busy += begin.elapsed();
     }
 
     fn control_operations(&mut self) {
@@ -264,6 +313,9 @@ impl Relay {
             else {
                 return;
             };
+            for _ in 0..self.flood.lines {
+                self.ask_in_vain(core);
+            }
             let notice = self.letters[core].pop_front().unwrap();
             self.give(core, Completion::Notice(notice));
         }
@@ -274,11 +326,10 @@ impl Relay {
         self.said.clear();
     }
 
-    /// A session from an address of its own, behind its EHLO.
-    fn session(&mut self, number: usize) -> ConnectionId {
-        let core = number % self.cores.len();
-        let [_, _, high, low] = (number as u32).to_be_bytes();
-        let peer = SocketAddr::from(([192, 168, high, low], 1025));
+    /// A connection from an address of its own, behind its EHLO.
+    fn connect(&mut self, core: usize, number: usize) -> ConnectionId {
+        let [_, second, high, low] = (number as u32).to_be_bytes();
+        let peer = SocketAddr::from(([10, second, high, low], 1025));
         let connection = self.cores[core].admit();
         let accepted = Completion::Accepted {
             connection,
@@ -289,38 +340,7 @@ impl Relay {
         self.give(core, accepted);
         let octets = b"EHLO site.example\r\n";
         self.give(core, Completion::Received { connection, octets });
-        self.settle();
         connection
-    }
-
-    /// A stranger asks for names that do not exist, until it is dismissed: how often it
-    /// was refused, the time for that, and for the connection around it.
-    fn flood(&mut self, number: usize) -> (usize, Duration, Duration) {
-        self.now = self.now.after(Duration::from_millis(1));
-        let core = number % self.cores.len();
-        let (notices, writes) = (self.notices, self.writes);
-        self.closed = false;
-        let begin = std::time::Instant::now();
-        let connection = self.session(number);
-        let (mut refused, mut refusing) = (0, Duration::ZERO);
-        for asked in 0.. {
-            if self.closed {
-                break;
-            }
-            assert!(asked < 1000, "it is never dismissed");
-            let line = format!("ETRN nobody-{number}-{asked}.example\r\n");
-            let octets = line.as_bytes();
-            let since = std::time::Instant::now();
-            self.give(core, Completion::Received { connection, octets });
-            refusing += since.elapsed();
-            refused += usize::from(self.said.starts_with(b"459 "));
-            self.settle();
-        }
-        let all = begin.elapsed();
-        // What makes that nobody else notices: no other core hears of it, nothing waits for
-        // the disk, and nothing stays.
-        assert_eq!((self.notices, self.writes), (notices, writes));
-        (refused, refusing, all - refusing)
     }
 
     /// ETRN of a customer: the time to its answer, and to the first connection.
@@ -328,7 +348,9 @@ impl Relay {
         // Each calls from an address of its own, a minute behind the one before.
         self.now = self.now.after(Duration::from_secs(60));
         let core = number % self.cores.len();
-        let connection = self.session(number);
+        let connection = self.connect(core, number);
+        self.settle();
+        self.heard = Some((core, connection));
         let before = self.connects;
         let line = format!("ETRN c{number}.example\r\n");
         let begin = std::time::Instant::now();
@@ -384,28 +406,65 @@ fn enqueue(schedule: &mut Schedule, now: Now, log: LogId, number: u64, next_hop:
     schedule.enqueue(now, &message, [recipient]);
 }
 
+/// Each of these customers calls once: how long it took.
+fn call(relay: &mut Relay, numbers: std::ops::Range<usize>) -> Times {
+    let mut times: Vec<_> = numbers.map(|number| relay.etrn(number)).collect();
+    let mut of = |of: fn(&(Duration, Duration)) -> Duration| {
+        times.sort_unstable_by_key(of);
+        let at = |part: f64| of(&times[((times.len() - 1) as f64 * part) as usize]);
+        [at(0.5), at(0.99), at(1.0)]
+    };
+    Times {
+        answered: of(|(answered, _)| *answered),
+        connects: of(|(_, connects)| *connects),
+    }
+}
+
+/// Median, what 99 of 100 are within, and all.
+struct Times {
+    answered: [Duration; 3],
+    connects: [Duration; 3],
+}
+
+fn show(what: &str, [median, most, last]: [Duration; 3]) {
+    println!("ETRN to {what}: median {median:?}, 99 of 100 within {most:?}, all {last:?}");
+}
+
 fn main() {
     // Cargo says "--bench" when it is to be measured, and nothing in a test.
     let small = !std::env::args().any(|arg| arg == "--bench");
-    let (customers, calls) = if small { (20, 4) } else { (10_000, 4_000) };
+    let (customers, calls) = if small { (20, 4) } else { (10_000, 2_000) };
     let mut relay = Relay::new(customers);
-    let mut times: Vec<_> = (0..calls).map(|call| relay.etrn(call * 2)).collect();
-    let mut show = |what: &str, of: fn(&(Duration, Duration)) -> Duration| {
-        times.sort_unstable_by_key(of);
-        let at = |part: f64| of(&times[((calls - 1) as f64 * part) as usize]);
-        let (median, most, last) = (at(0.5), at(0.99), at(1.0));
-        println!("ETRN to {what}: median {median:?}, 99 of 100 within {most:?}, all {last:?}");
-    };
-    show("its answer", |(answered, _)| *answered);
-    show("the first connection", |(_, connects)| *connects);
-    let floods: Vec<_> = (0..calls).map(|n| relay.flood(calls * 2 + n)).collect();
-    let refused: usize = floods.iter().map(|(refused, ..)| refused).sum();
-    let refusing: Duration = floods.iter().map(|(_, refusing, _)| *refusing).sum();
-    let around: Duration = floods.iter().map(|(_, _, around)| *around).sum();
-    println!(
-        "a flood: {:?} for each of {refused} names that do not exist, {:?} for each connection \
-         around them",
-        refusing / refused.max(1) as u32,
-        around / calls as u32,
-    );
+    let alone = call(&mut relay, 0..calls);
+    show("its answer", alone.answered);
+    show("the first connection", alone.connects);
+    for (round, lines) in [1, 10].into_iter().enumerate() {
+        let sessions = std::mem::take(&mut relay.flood.sessions);
+        relay.flood = Flood {
+            sessions,
+            lines,
+            ..Flood::default()
+        };
+        let from = calls * (round + 1);
+        let beside = call(&mut relay, from..from + calls);
+        let flood = &relay.flood;
+        assert!(flood.refused > 0, "it is a flood");
+        println!("beside a flood of {lines} lines between any two steps:");
+        show("its answer", beside.answered);
+        show("the first connection", beside.connects);
+        println!(
+            "  {:.2} times as long; {:?} for each of {} refusals, over {} connections",
+            beside.answered[0].as_secs_f64() / alone.answered[0].as_secs_f64(),
+            flood.busy / flood.asked.max(1) as u32,
+            flood.refused,
+            flood.came,
+        );
+    }
+    // Where nobody else is there, nothing comes of it: no other core hears of it, and
+    // nothing waits for the disk.
+    relay.flood.lines = 0;
+    relay.settle();
+    let traces = relay.traces;
+    (0..1000).for_each(|line| relay.ask_in_vain(line % 2));
+    assert_eq!(relay.traces, traces);
 }
