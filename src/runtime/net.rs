@@ -42,12 +42,21 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub struct Listener(TcpListener);
 
+/// Whether the host has to have an address already that is to be listened on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AddressIs {
+    /// It has.
+    Ours,
+    /// It may come with a link, and go with it (`IP_FREEBIND`).
+    OursSometimes,
+}
+
 /// Binds a socket that is to listen. Run before the threads start, so that an address
 /// that is taken stops the program with one clear line.
 ///
 /// # Errors
 /// As the system says.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub fn bind(address: SocketAddr, is: AddressIs) -> io::Result<std::net::TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
     if address.is_ipv6() {
@@ -56,6 +65,11 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
+    match (is, address) {
+        (AddressIs::Ours, _) => {}
+        (AddressIs::OursSometimes, SocketAddr::V4(_)) => socket.set_freebind_v4(true)?,
+        (AddressIs::OursSometimes, SocketAddr::V6(_)) => socket.set_freebind_v6(true)?,
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
@@ -336,7 +350,8 @@ mod tests {
     }
 
     async fn pair() -> (Socket, std::net::TcpStream) {
-        let bound = bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let bound = bind(any, AddressIs::Ours).expect("a port");
         let address = bound.local_addr().expect("bound");
         super::listen(&bound).expect("it listens");
         let listener = Listener::new(bound).expect("taken over");

@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpListener};
 use listenfd::ListenFd;
 
 use crate::config::{Config, ListenWhen};
-use crate::runtime::net;
+use crate::runtime::net::{self, AddressIs};
 
 /// Every address once for each data core: passed to us, or bound by us. Run once, and
 /// before there are other threads.
@@ -38,7 +38,7 @@ pub(super) fn bind(config: &Config) -> Result<Vec<Vec<TcpListener>>, String> {
         let own = match shared {
             Some(shared) => shared,
             None => (0..data_cores)
-                .map(|_| bind_one(address))
+                .map(|_| bind_one(address, listener.when))
                 .collect::<Result<_, _>>()?,
         };
         for (core, socket) in for_cores.iter_mut().zip(own) {
@@ -49,14 +49,21 @@ pub(super) fn bind(config: &Config) -> Result<Vec<Vec<TcpListener>>, String> {
     Ok(for_cores)
 }
 
-fn bind_one(address: SocketAddr) -> Result<TcpListener, String> {
-    net::bind(address).map_err(|error| {
+fn bind_one(address: SocketAddr, when: ListenWhen) -> Result<TcpListener, String> {
+    let is = match when {
+        ListenWhen::Always => AddressIs::Ours,
+        // The address of a dial-up line is there while the line is.
+        ListenWhen::LinkUp | ListenWhen::Schedule => AddressIs::OursSometimes,
+    };
+    net::bind(address, is).map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::AddrInUse => "another program listens there",
             std::io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need the capability CAP_NET_BIND_SERVICE, or root and process.user"
             }
-            std::io::ErrorKind::AddrNotAvailable => "this host has no such address",
+            std::io::ErrorKind::AddrNotAvailable => {
+                "this host has no such address; one that comes with a link wants when = \"link-up\""
+            }
             _ => "look at [[listener]] in the configuration",
         };
         format!("listening on {address} failed ({error}): {advice}")

@@ -375,6 +375,30 @@ fn a_listener_opens_and_closes_with_the_link() {
     }
 }
 
+/// The address of a dial-up line is there only while the line is; at other times that is
+/// no reason not to start.
+#[test]
+fn a_listener_whose_address_comes_with_the_link() {
+    // RFC 5737: nobody has it.
+    let nowhere = "192.0.2.77:2525";
+    let listener = |when| format!("[[listener]]\naddress = \"{nowhere}\"\nwhen = \"{when}\"");
+    let line = Line::new();
+    let link = line.link("isp", "hang_up = { idle = \"1h\" }");
+    let mut relay = Setup::new()
+        .listener(&listener("link-up"))
+        .site(&link)
+        .start();
+    relay.facts(&["link", "up"]);
+    eventually("it is up", || (state(&relay, 0) == "idle").then_some(()));
+    relay.stop();
+    relay.change(|setup| setup.listener(&listener("always")));
+    relay.spawn();
+    let code = eventually("it does not start", || relay.exit_code());
+    assert_ne!(code, 0);
+    let log = relay.log();
+    assert!(log.contains("when = \"link-up\""), "{log}");
+}
+
 /// The schedule dials in its window, and the listener follows it too.
 #[test]
 fn the_schedule_dials() {

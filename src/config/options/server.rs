@@ -121,7 +121,8 @@ section! {
         /// before other mail. Not for strangers.
         priority: Option<bool> = unset("with role \"submission\" only");
         /// When it listens: "always", "link-up", or "schedule" (inside the windows
-        /// of `[[schedule]]`).
+        /// of `[[schedule]]`). With the latter two the host need not have the address
+        /// before, as with that of a dial-up line.
         when: ListenWhen = is(ListenWhen::Always);
     }
 }
