@@ -155,6 +155,13 @@ pub enum Fact {
         /// Why not.
         awaited: collecting::Awaited,
     },
+    /// A collector is due, and runs later: its server wants a pause between two logins.
+    PutOff {
+        /// Its name.
+        collector: String,
+        /// Until then.
+        runs_in: Duration,
+    },
     /// Copies that were kept long enough are removed.
     Pruned(collecting::Pruned),
     /// A session ended otherwise than by QUIT.

@@ -18,6 +18,7 @@ mod storing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
@@ -178,10 +179,15 @@ impl Collection {
         }
         Aftermath::Over(Run {
             id: self.order.run,
+            said: expiry(
+                self.tally,
+                self.session.expire_days(),
+                self.order.collector.policy.keep,
+            ),
             tally: self.tally,
-            said: None,
             behind: Behind::Nothing,
             failure: failure.map(|failure| (failure.next, failure.why)),
+            login_delay: self.session.login_delay(),
         })
     }
 
@@ -558,6 +564,24 @@ impl Collection {
             self.drop_incoming(common);
         }
     }
+}
+
+/// What stays on a server that deletes by itself (RFC 2449 §6.7) does not stay as long as
+/// the operator wants, or goes before it was collected.
+fn expiry(tally: Tally, days: Option<u32>, keep: Duration) -> Option<String> {
+    let days = days?;
+    let stays = Duration::from_secs(u64::from(days) * 86_400);
+    if tally.left == 0 && (tally.kept == 0 || keep <= stays) {
+        return None;
+    }
+    let when = match days {
+        0 => "when it was read".to_owned(),
+        1 => "after 1 day".to_owned(),
+        days => format!("after {days} days"),
+    };
+    Some(format!(
+        "the server deletes what stays there {when} (EXPIRE)"
+    ))
 }
 
 #[cfg(test)]

@@ -218,6 +218,8 @@ pub struct Run {
     pub behind: Behind,
     /// Why it did not end in good order, and what follows.
     pub failure: Option<(Next, String)>,
+    /// The server wants no other login for so long.
+    pub login_delay: Option<Duration>,
 }
 
 impl Run {
@@ -230,6 +232,7 @@ impl Run {
             said: None,
             behind: Behind::Perhaps,
             failure: None,
+            login_delay: None,
         }
     }
 
@@ -242,6 +245,7 @@ impl Run {
             said: None,
             behind: Behind::Nothing,
             failure: Some((Next::Usual, why)),
+            login_delay: None,
         }
     }
 }

@@ -15,19 +15,22 @@
 //!   has work. That ends when the provider's sessions (see [`visitors`](super::visitors))
 //!   are over, when none came in time, or with the link.
 //! - Every question gets one answer, when the last of its runs is over.
+//! - A server that wants a pause between two logins gets it. Who asks meanwhile is told; what
+//!   was due meanwhile runs behind it. A restart forgets the pause, and the server says no.
 //!
 //! What it does not do: it opens no connection, dials nothing, and does not know what is
 //! in a mailbox.
 
 mod output;
+mod questions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::output::Output;
-use crate::core::AdminRequestId;
-use crate::core::admin::{self, CollectOutcome, Reason, Response};
+pub use self::questions::Which;
+use self::questions::{Question, shows_tally};
 use crate::core::collector::{
     Behind, Collector, Means, Next, Order, Prepared, Run, RunId, Way, home,
 };
@@ -37,7 +40,7 @@ use crate::core::visitors::{Awaiting, Event, Visit, Visitors};
 use crate::link::collecting::Collect;
 use crate::pop3::mailbox::{Large, Oversize};
 use crate::report::Fact;
-use crate::report::collecting::{Announced, Awaited, Collected, Tally};
+use crate::report::collecting::{Announced, Awaited, Collected};
 use crate::time::{Instant, Now};
 
 /// Longest pause after the server has refused name and password again and again. Often
@@ -48,15 +51,6 @@ const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(4 * 3600);
 /// Longest time for which one run keeps the link up: an evening's mail over a slow line.
 /// One that hangs must not keep it open for ever.
 pub const RUN_PATIENCE: Duration = Duration::from_secs(3600);
-
-/// Which collectors the operator means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Which<'a> {
-    /// All.
-    All,
-    /// The one with this name.
-    Named(&'a str),
-}
 
 /// How it stands with the links of this host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,14 +91,10 @@ struct Entry {
     next_at: Option<Instant>,
     /// Times in a row that the login was refused.
     refused: u32,
-}
-
-#[derive(Debug)]
-struct Question {
-    request: AdminRequestId,
-    /// Names of those that still run.
-    waiting: Vec<Box<str>>,
-    outcomes: Vec<CollectOutcome>,
+    /// Its server wants no login before.
+    not_before: Instant,
+    /// It was to run before that, and does then.
+    put_off: Option<Large>,
 }
 
 /// See the module.
@@ -161,6 +151,8 @@ impl Collectors {
                     state: entry.state,
                     awaiting: entry.awaiting,
                     large_is_due: entry.large_is_due,
+                    not_before: entry.not_before,
+                    put_off: entry.put_off,
                 },
                 None => Entry {
                     next_at: collector.every.map(|_| now.instant),
@@ -169,6 +161,8 @@ impl Collectors {
                     awaiting: Awaiting::default(),
                     large_is_due: false,
                     refused: 0,
+                    not_before: Instant::START,
+                    put_off: None,
                 },
             };
             self.all.push(entry);
@@ -178,66 +172,6 @@ impl Collectors {
             let why = "it is no longer configured; what it has begun goes on";
             let run = Run::failed(RunId(0), why.to_owned());
             self.outcome(&gone.collector, &run);
-        }
-    }
-
-    /// The operator wants a run, and its outcome.
-    pub fn ask(&mut self, now: Now, request: AdminRequestId, which: Which<'_>, large: Large) {
-        let wanted: Vec<usize> = self
-            .all
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| match which {
-                Which::All => true,
-                Which::Named(name) => *entry.collector.name == *name,
-            })
-            .map(|(index, _)| index)
-            .collect();
-        let runs_small = |&index: &usize| {
-            let entry = &self.all[index];
-            let small = Large::Left;
-            matches!(entry.state, State::Runs { large, .. } if large == small)
-                && matches!(entry.collector.means, Means::Mailbox(_))
-        };
-        let refusal = if wanted.is_empty() {
-            Some(match which {
-                Which::All => {
-                    let text = "nothing is configured in [[collect]]";
-                    (Reason::NotFound, text.to_owned())
-                }
-                Which::Named(_) => {
-                    let names: Vec<_> = self.all.iter().map(|e| &*e.collector.name).collect();
-                    let text = match names.join(", ") {
-                        names if names.is_empty() => "nothing is configured in [[collect]]".into(),
-                        names => format!("no collector has this name; there is {names}"),
-                    };
-                    (Reason::NotFound, text)
-                }
-            })
-        } else if self.stopping {
-            Some((Reason::Later, "the server is stopping".to_owned()))
-        } else if large == Large::Collected && wanted.iter().any(runs_small) {
-            let why = "it runs already, without large messages; try again when it is done";
-            Some((Reason::Later, why.to_owned()))
-        } else {
-            None
-        };
-        if let Some((reason, text)) = refusal {
-            let response = Response::refused(reason, text);
-            return self.outputs.push_back(Output::Answer(request, response));
-        }
-        let names = wanted
-            .iter()
-            .map(|&index| self.all[index].collector.name.clone());
-        self.questions.push(Question {
-            request,
-            waiting: names.collect(),
-            outcomes: Vec::new(),
-        });
-        for index in wanted {
-            if self.start(now, index, large) == Started::StandsReady {
-                self.outputs.push_back(Output::BringUp);
-            }
         }
     }
 
@@ -289,31 +223,6 @@ impl Collectors {
                 _ => {}
             }
         }
-    }
-
-    /// No link will come up for the operator's questions.
-    pub fn no_link(&mut self, why: &str) {
-        for index in 0..self.all.len() {
-            let entry = &mut self.all[index];
-            let name = &entry.collector.name;
-            let asked = (self.questions.iter()).any(|question| question.waiting.contains(name));
-            if asked && matches!(entry.state, State::StandsReady(_)) {
-                entry.state = State::Rests;
-                let collector = Arc::clone(&entry.collector);
-                let run = Run::failed(RunId(0), format!("no link is up: {why}"));
-                self.outcome(&collector, &run);
-            }
-        }
-    }
-
-    /// Whether the operator waits for a link.
-    #[must_use]
-    pub fn is_asked_for_link(&self) -> bool {
-        let stands = |entry: &&Entry| matches!(entry.state, State::StandsReady(_));
-        self.all.iter().filter(stands).any(|entry| {
-            let name = &entry.collector.name;
-            (self.questions.iter()).any(|question| question.waiting.contains(name))
-        })
     }
 
     /// The password was read and the server's name looked up, or that failed.
@@ -380,9 +289,12 @@ impl Collectors {
         };
         let refused = matches!(run.failure, Some((Next::LoginRefused, _)));
         entry.refused = if refused { entry.refused + 1 } else { 0 };
+        // Counted from the end, which is behind the login.
+        entry.not_before = now.instant + run.login_delay.unwrap_or_default();
         entry.next_at = collector.every.map(|every| {
             let doubled = every.saturating_mul(1 << entry.refused.min(16));
-            now.instant + doubled.min(REFUSED_PAUSE_MAX.max(every))
+            let usual = now.instant + doubled.min(REFUSED_PAUSE_MAX.max(every));
+            usual.max(entry.not_before)
         });
         let next_in = entry.next_at.map(|at| at.since(now.instant));
         let large_is_due = std::mem::take(&mut entry.large_is_due);
@@ -425,6 +337,12 @@ impl Collectors {
                 );
             }
             let entry = &mut self.all[index];
+            let is_time = !self.stopping && entry.not_before <= now.instant;
+            if let Some(large) = entry.put_off.take_if(|_| is_time) {
+                // With the link gone since, it is for the next time on line.
+                self.start(now, index, large);
+            }
+            let entry = &mut self.all[index];
             if !self.stopping && entry.next_at.is_some_and(|at| at <= now.instant) {
                 entry.next_at = entry.collector.every.map(|every| now.instant + every);
                 if self.start(now, index, Large::Left) == Started::StandsReady {
@@ -440,7 +358,8 @@ impl Collectors {
     pub fn deadline(&self) -> Option<Instant> {
         let due = (self.all.iter())
             .filter(|_| !self.stopping)
-            .filter_map(|entry| entry.next_at);
+            .flat_map(|entry| [entry.next_at, entry.put_off.map(|_| entry.not_before)])
+            .flatten();
         let ends = self.all.iter().filter_map(|entry| match entry.state {
             State::Awaits { until, .. } => Some(until),
             _ => None,
@@ -490,10 +409,25 @@ impl Collectors {
             return Started::Runs;
         }
         // What was wanted before without a link is not forgotten.
-        let large = match entry.state {
-            State::StandsReady(Large::Collected) => Large::Collected,
+        let large = match (entry.state, entry.put_off) {
+            (State::StandsReady(Large::Collected), _) | (_, Some(Large::Collected)) => {
+                Large::Collected
+            }
             _ => large,
         };
+        let too_early = entry.not_before.since(now.instant);
+        if !too_early.is_zero() {
+            let before = entry.put_off.replace(large);
+            entry.state = State::Rests;
+            if before.is_none() {
+                self.outputs.push_back(Output::Report(Fact::PutOff {
+                    collector: entry.collector.name.to_string(),
+                    runs_in: too_early,
+                }));
+            }
+            return Started::PutOff(too_early);
+        }
+        entry.put_off = None;
         if !may_run {
             entry.state = State::StandsReady(large);
             return Started::StandsReady;
@@ -535,42 +469,14 @@ impl Collectors {
         self.outputs
             .push_back(Output::Report(Fact::Awaited { collector, awaited }));
     }
-
-    /// Tells whoever has asked.
-    fn outcome(&mut self, collector: &Collector, run: &Run) {
-        let mut index = 0;
-        while let Some(question) = self.questions.get_mut(index) {
-            let name = question
-                .waiting
-                .iter()
-                .position(|name| *name == collector.name);
-            if let Some(name) = name {
-                question.waiting.swap_remove(name);
-                question.outcomes.push(CollectOutcome {
-                    name: collector.name.to_string(),
-                    place: collector.means.place(),
-                    tally: shows_tally(collector, run).then_some(run.tally),
-                    said: run.said.clone(),
-                    failure: run.failure.as_ref().map(|(_, why)| why.clone()),
-                });
-            }
-            if question.waiting.is_empty() {
-                let question = self.questions.swap_remove(index);
-                let collectors = question.outcomes;
-                let response = Response::Collected(admin::Collected { collectors });
-                let answer = Output::Answer(question.request, response);
-                self.outputs.push_back(answer);
-            } else {
-                index += 1;
-            }
-        }
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Started {
     Runs,
     StandsReady,
+    /// Not for so long: its server wants that.
+    PutOff(Duration),
 }
 
 /// Whether two are one and the same to what was begun: a mailbox by its account, others
@@ -581,11 +487,6 @@ fn is_the_same(one: &Collector, other: &Collector) -> bool {
         (Means::Mailbox(_), _) | (_, Means::Mailbox(_)) => false,
         _ => one.name == other.name,
     }
-}
-
-/// What only sets something in motion counts nothing.
-fn shows_tally(collector: &Collector, run: &Run) -> bool {
-    matches!(collector.means, Means::Mailbox(_)) || run.tally != Tally::default()
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ impl Taking {
                 said: None,
                 behind: Behind::Nothing,
                 failure: self.trouble.map(|trouble| (Next::Usual, why(trouble))),
+                login_delay: None,
             },
         );
     }
@@ -135,6 +136,7 @@ impl Called {
             said: (!said.is_empty()).then(|| said.join("; ")),
             behind: behind(&asked),
             failure: None,
+            login_delay: None,
         };
         match (refused, failure) {
             (Some(Refused::NothingWaiting), _) => run.said = Some("there is no mail".to_owned()),

@@ -79,6 +79,7 @@ impl Common {
                 Some(_) => None,
                 None => Some((Next::Usual, "the spool cannot be written".to_owned())),
             },
+            login_delay: None,
         };
         self.tell_control(ControlNotice::Collected(Box::new(run)));
     }

@@ -24,6 +24,7 @@ mod logging_in;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::contract::{Command, Input, Output};
 use super::capabilities::Capabilities;
@@ -104,6 +105,8 @@ pub struct Session {
     told: VecDeque<Command>,
     outputs: VecDeque<Output>,
     deadline: Option<Instant>,
+    /// The login was sent: the server counts from there.
+    logged_in: bool,
 }
 
 impl Session {
@@ -130,6 +133,7 @@ impl Session {
             told: VecDeque::new(),
             outputs: VecDeque::new(),
             deadline,
+            logged_in: false,
         }
     }
 
@@ -192,6 +196,19 @@ impl Session {
     #[must_use]
     pub fn has_top(&self) -> bool {
         self.peer.top
+    }
+
+    /// How long after this session the server wants no other (RFC 2449 §6.5), if it has
+    /// seen a login.
+    #[must_use]
+    pub fn login_delay(&self) -> Option<Duration> {
+        self.peer.login_delay.filter(|_| self.logged_in)
+    }
+
+    /// Days after which the server deletes by itself (RFC 2449 §6.7), if it says so.
+    #[must_use]
+    pub fn expire_days(&self) -> Option<u32> {
+        self.peer.expire_days
     }
 
     fn received(&mut self, now: Now, octets: &[u8]) -> usize {

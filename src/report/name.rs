@@ -20,6 +20,7 @@ impl Fact {
             Self::Turned { .. } => "turned",
             Self::TurnOver { .. } => "turn-over",
             Self::Awaited { .. } => "awaited",
+            Self::PutOff { .. } => "collecting-put-off",
             Self::Pruned(_) => "copies-removed",
             Self::SessionEnded { .. } => "session-ended",
             Self::Refused { .. } => "refused",
@@ -84,6 +85,7 @@ impl Fact {
             | Self::Collected(Collected { failure: None, .. })
             | Self::Turned { .. }
             | Self::TurnOver { trouble: None, .. }
+            | Self::PutOff { .. }
             | Self::Pruned(_)
             | Self::SessionEnded { .. }
             | Self::Recipient { .. }
@@ -134,6 +136,7 @@ impl Fact {
             | Self::Notified { .. }
             | Self::Steered { .. }
             | Self::DeliveryBroken { .. }
+            | Self::PutOff { .. }
             | Self::Pruned(_)
             | Self::RecipientsLoaded { .. } => false,
             Self::Started { .. }

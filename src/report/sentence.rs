@@ -98,6 +98,13 @@ impl fmt::Display for Fact {
             Self::Awaited { collector, awaited } => {
                 write!(f, "collector {}: {awaited}", Escaped(collector))
             }
+            Self::PutOff { collector, runs_in } => write!(
+                f,
+                "collector {}: the server wants a pause between two logins (LOGIN-DELAY); it runs \
+                 in {} s if a link is up then, or else with the next one",
+                Escaped(collector),
+                runs_in.as_secs().max(1)
+            ),
             Self::Pruned(pruned) => pruned.fmt(f),
             Self::SessionEnded { peer, why } => write!(f, "{peer}: {}", Escaped(why)),
             Self::Refused { peer, reply, what } => {

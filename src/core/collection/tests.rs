@@ -53,6 +53,8 @@ const ALL: Abilities = Abilities {
 #[derive(Clone)]
 struct Server {
     abilities: Abilities,
+    /// What CAPA says besides.
+    announces: &'static str,
     /// In wire form, and what UIDL says.
     messages: Vec<(Vec<u8>, String)>,
     /// Texts that were sent, by RETR.
@@ -142,7 +144,7 @@ impl Server {
             (1..=talk.mailbox.len()).contains(&number) && !talk.deleted.contains(&number);
         match verb {
             "CAPA" => {
-                let mut answer = "+OK\r\nUSER\r\n".to_owned();
+                let mut answer = format!("+OK\r\nUSER\r\n{}", self.announces);
                 let Abilities {
                     pipelining,
                     uidl,
@@ -320,6 +322,7 @@ impl World {
             now,
             server: Server {
                 abilities,
+                announces: "",
                 messages: messages.iter().map(wire).zip(uids).collect(),
                 retrieved: 0,
                 faults: None,
@@ -800,6 +803,27 @@ fn a_large_message_is_announced_once() {
 }
 
 /// Mail that goes in circles by way of the mailbox stays there.
+/// RFC 2449 §6.5 and §6.7: the next run is spaced by it, and what is left is pointed out.
+#[test]
+fn what_the_server_says_of_times() {
+    for (keep, said) in [
+        ("", None),
+        ("keep = \"30d\"", None),
+        (
+            "keep = \"90d\"",
+            Some("the server deletes what stays there after 30 days (EXPIRE)"),
+        ),
+    ] {
+        let mut world = World::new(keep, ALL, MESSAGES, 1);
+        world.server.announces = "LOGIN-DELAY 900\r\nEXPIRE 30 USER\r\n";
+        let Ended::Run(run) = world.collect(Cut::Nothing) else {
+            panic!("nothing goes wrong");
+        };
+        assert_eq!(run.login_delay, Some(Duration::from_secs(900)));
+        assert_eq!(run.said.as_deref(), said, "{keep}");
+    }
+}
+
 #[test]
 fn a_loop_ends_at_the_mailbox() {
     let lines = "Received: by x; Sun, 22 Nov 2026 12:46:37 +0000\n".repeat(101);

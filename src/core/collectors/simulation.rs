@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::core::admin::Command;
+use crate::core::admin::{self, Command};
 use crate::core::control::{ControlCompletion, ControlCore, ControlOperation};
 use crate::core::online::{LinkEvent, LinkOperation, LinkSetup, Online, Setup};
 use crate::core::summoning::Letter;
 use crate::core::visitors::{self, Brought};
-use crate::core::{ConnectionId, ControlNotice, CoreId, LinkNotice, Notice};
+use crate::core::{AdminRequestId, ConnectionId, ControlNotice, CoreId, LinkNotice, Notice};
 use crate::link::LinkId;
 use crate::link::budget::{Limits, Per};
 use crate::link::calendar::{Minute, Row, Times, Weekdays};
@@ -83,6 +83,8 @@ struct World {
     cores: Vec<Core>,
     runs: BTreeMap<RunId, Running>,
     questions: BTreeSet<u64>,
+    /// Until when their servers want no login.
+    pauses: BTreeMap<Box<str>, Instant>,
     asked: u64,
     /// The schedule dials, whether there is something to collect or not.
     scheduled: bool,
@@ -197,6 +199,7 @@ impl World {
             cores: (0..CORES).map(|_| core()).collect(),
             runs: BTreeMap::new(),
             questions: BTreeSet::new(),
+            pauses: BTreeMap::new(),
             asked: 0,
             scheduled,
             calm: false,
@@ -239,6 +242,9 @@ impl World {
         let over_link = collector.way == Way::OverLink;
         assert!(!over_link || self.is_up(), "seed {seed}: without a link");
         let name = collector.name.clone();
+        let pause = self.pauses.remove(&name).unwrap_or(Instant::START);
+        let now = self.now.instant;
+        assert!(pause <= now, "seed {seed}: {name} runs too early");
         let twice = self.runs.values().any(|other| other.name == name);
         assert!(!twice, "seed {seed}: {name} runs twice");
         let core = None;
@@ -388,13 +394,19 @@ impl World {
             1 => Behind::Perhaps,
             _ => Behind::Announced,
         };
-        let run = match result {
+        let mut run = match result {
             Ok(()) => Run {
                 behind,
                 ..Run::begun(id)
             },
             Err(why) => Run::failed(id, why),
         };
+        if self.below(3) == 0 {
+            let pause = seconds(self.below(900));
+            run.login_delay = Some(pause);
+            let until = self.now.instant + pause;
+            self.pauses.insert(running.name, until);
+        }
         let behind = run.behind;
         self.give(ControlCompletion::Notice(ControlNotice::Collected(
             Box::new(run),

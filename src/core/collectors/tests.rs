@@ -1,9 +1,10 @@
 //! Collectors without links, data cores or programs: all of them are what the test says.
 
 use super::*;
+use crate::core::admin::Response;
 use crate::core::collector::PopMailbox;
 use crate::core::visitors::Brought;
-use crate::core::{ConnectionId, CoreId, Endpoint, Host};
+use crate::core::{AdminRequestId, ConnectionId, CoreId, Endpoint, Host};
 use crate::route::HostName;
 use crate::route::Protocol;
 use crate::smtp::client::asking::Ask;
@@ -128,11 +129,9 @@ impl Bench {
 
     fn over(&mut self, run: u64, behind: Behind) {
         let run = Run {
-            id: RunId(run),
-            tally: Tally::default(),
             said: Some("so".to_owned()),
             behind,
-            failure: None,
+            ..Run::begun(RunId(run))
         };
         self.collectors.over(self.now, &run);
     }
@@ -426,4 +425,61 @@ fn a_refused_login_is_not_repeated_as_often() {
     }
     let longest = next_after(&mut bench, Next::LoginRefused);
     assert_eq!(longest, REFUSED_PAUSE_MAX);
+}
+
+/// RFC 2449 §6.5: what is due too early runs when its time has come, on the line that is up
+/// then; who asks by hand is told; no link is dialled for a login that would be refused.
+#[test]
+fn a_server_that_wants_a_pause_between_logins() {
+    let pause = EVERY * 2;
+    let over = |bench: &mut Bench, run| {
+        let over = Run {
+            behind: Behind::Nothing,
+            login_delay: Some(pause),
+            ..Run::begun(RunId(run))
+        };
+        bench.collectors.over(bench.now, &over);
+        bench.wants()
+    };
+    let mut bench = Bench::new(&[etrn("one", Way::OverLink, Some(EVERY))]);
+    bench.line(Line::Up);
+    bench.pass(Duration::ZERO);
+    assert_eq!(bench.wants(), ["prepare 1"]);
+    over(&mut bench, 1);
+    let due = bench.now.instant + pause;
+    assert_eq!(
+        bench.collectors.deadline(),
+        Some(due),
+        "not every ten minutes"
+    );
+    // The next time on line comes too early, and says so once.
+    bench.pass(EVERY);
+    assert_eq!(bench.wants(), [""; 0]);
+    bench.collectors.run(bench.now, &[Collect::All]);
+    let said = "collector one: the server wants a pause between two logins (LOGIN-DELAY); it runs \
+                in 600 s if a link is up then, or else with the next one";
+    assert_eq!(bench.wants(), [said]);
+    bench.collectors.run(bench.now, &[Collect::All]);
+    assert_eq!(bench.wants(), [""; 0]);
+    assert!(!bench.is_busy(), "no link is kept up for it");
+    let (request, which) = (AdminRequestId(1), Which::Named("one"));
+    (bench.collectors).ask(bench.now, request, which, Large::Left);
+    let answer = &bench.wants()[0];
+    assert!(answer.contains("it is collected in 600 s"), "{answer}");
+    bench.pass(EVERY);
+    assert_eq!(bench.wants(), ["prepare 2"]);
+    over(&mut bench, 2);
+    // With the line gone meanwhile it is for the next one; nothing is dialled for it.
+    let mut bench = Bench::new(&[etrn("one", Way::OverLink, None)]);
+    bench.line(Line::Up);
+    bench.collectors.run(bench.now, &[Collect::All]);
+    over(&mut bench, 1);
+    bench.collectors.run(bench.now, &[Collect::All]);
+    bench.line(Line::Down);
+    assert_eq!(bench.wants().len(), 1);
+    bench.pass(pause);
+    assert_eq!(bench.wants(), [""; 0]);
+    assert_eq!(bench.collectors.deadline(), None);
+    bench.line(Line::Up);
+    assert_eq!(bench.wants(), ["prepare 2"]);
 }

@@ -18,6 +18,7 @@ impl Session {
             self.asked.push_back(Asked::Login);
         }
         self.phase = Phase::Login(exchange);
+        self.logged_in = true;
         self.ask(now, Asked::Login, octets.to_vec());
     }
 
