@@ -9,13 +9,15 @@
 //! on the line, seconds by the site's own history. It needs no rights, no terminal and no
 //! network, and leaves nothing behind unless it fails.
 
+mod certificate;
 mod host;
 mod line;
 mod sender;
 mod sign;
+mod stage;
 
 use std::fs;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -24,17 +26,17 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
+use self::certificate::Certificate;
 use self::host::Host;
 use self::line::{Caller, Line, Quality, Traffic};
 pub(super) use self::sign::Sign;
+use self::stage::Stage;
 use super::text::{escaped, size};
 use super::{Exit, Failure, Global, print_json};
-use crate::core::admin::{Command, LinkCommand, Response};
+use crate::core::admin::{Command, LinkCommand, LinkStatus, Response};
 
 /// Between two looks at the site.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How often a line of progress is printed where there is no terminal.
-const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// What dialling, waiting and hanging up take beside the mail itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the site stays on line without work: short, as at a line that costs.
@@ -69,7 +71,7 @@ pub(super) struct Demo {
 enum By {
     /// The provider calls back (RFC 1985)
     Etrn,
-    /// The mail comes over the connection that asked (RFC 2645)
+    /// The mail comes over the connection that asked, under TLS (RFC 2645)
     Atrn,
 }
 
@@ -171,15 +173,19 @@ impl Demo {
         };
         let secret = directory.join("password");
         write_secret(&secret).map_err(|error| failed("writing a password", error))?;
+        let certificate = Certificate::make(directory, for_atrn.ip())
+            .map_err(|error| failed("making a certificate", error))?;
         let home = directory.join("provider");
         let text = provider(&Host::mailbox(&home), to_site, for_atrn, &secret);
-        let provider = Host::start("provider", home, at_provider, &text)?;
+        let text = text + &certificate.section();
+        let provider = Host::start("provider", home, at_provider, &text, None)?;
         let home = directory.join("site");
         let this_program =
             std::env::current_exe().map_err(|error| failed("finding this program", error))?;
         let text = self.site(&Host::mailbox(&home), to_provider, &this_program, &sign);
         let text = text + &self.collector(to_provider, to_atrn, &secret);
-        let site = Host::start("site", home, at_site, &text)?;
+        let trusted = Some(certificate.authority());
+        let site = Host::start("site", home, at_site, &text, trusted)?;
         for host in [&provider, &site] {
             stage.say(
                 out,
@@ -230,7 +236,7 @@ impl Demo {
         let turns = self.round_trip * 8 * (u32::from(self.messages) + u32::from(self.sent));
         let patience = PATIENCE + sending * 4 + turns;
         let begun = Instant::now();
-        let mut state = "down".to_owned();
+        let mut course = Course::default();
         loop {
             if line.is_interrupted() {
                 return Err(Failure::new(Exit::TryLater, "interrupted"));
@@ -241,21 +247,18 @@ impl Demo {
             let Some(link) = links.links.first() else {
                 return Err(Failure::new(Exit::Failed, "the site has no link"));
             };
-            if link.state != state {
-                let why = link.why.as_deref().unwrap_or("nothing to do");
-                stage.say(
-                    out,
-                    &format!("the link is {} ({})", link.state, escaped(why)),
-                )?;
-                state.clone_from(&link.state);
-            }
             let (received, gone) = (site.arrived(), provider.arrived());
             let traffic = line.traffic();
+            for text in course.news(link, gone >= sent, received >= messages) {
+                stage.say(out, &text)?;
+            }
+            let state = &link.state;
             stage.progress(
                 out,
                 &format!(
-                    "received {received} of {messages}, sent {gone} of {sent}; {} in, {} out, {} \
-                     round trips",
+                    "{}: {received}/{messages} in, {gone}/{sent} out; {} in, {} out, {} round \
+                     trips",
+                    escaped(state),
                     size(traffic.received_octets),
                     size(traffic.sent_octets),
                     traffic.round_trips
@@ -316,7 +319,8 @@ impl Demo {
         let how = match self.by {
             By::Etrn => format!("kind = \"etrn\"\nserver = \"{to_provider}\"\nwait = \"30s\"\n"),
             By::Atrn => format!(
-                "kind = \"atrn\"\nserver = \"{to_atrn}\"\nuser = \"ship\"\npassword_file = {secret:?}\n"
+                "kind = \"atrn\"\nserver = \"{to_atrn}\"\ntls = \"implicit\"\n\
+                 user = \"ship\"\npassword_file = {secret:?}\n"
             ),
         };
         format!("[[collect]]\n{how}names = [\"ship.example\"]\n")
@@ -395,12 +399,56 @@ fn provider(mailbox: &Path, to_site: SocketAddr, for_atrn: SocketAddr, secret: &
     format!(
         "hostname = \"shore.example\"\n\
          [relay]\ndomains = [\"shore.example\"]\n\
-         [[listener]]\naddress = \"{for_atrn}\"\nrole = \"odmr\"\n\
+         [[listener]]\naddress = \"{for_atrn}\"\nrole = \"odmr\"\ntls = \"implicit\"\n\
          [[route]]\ndomain = \"shore.example\"\nnext_hop = {mailbox:?}\n\
          [[customer]]\nname = \"ship\"\ndomains = [\"ship.example\"]\n\
          deliver_to = \"{to_site}\"\nuser = \"ship\"\npassword_file = {secret:?}\n\
          release = {{ clients = [\"127.0.0.0/8\"] }}\n"
     )
+}
+
+/// How far it has come, as was told.
+#[derive(Debug, Default)]
+struct Course {
+    state: String,
+    dialled: bool,
+    was_up: bool,
+    gone: bool,
+    received: bool,
+}
+
+impl Course {
+    /// What has happened since the last look: whether all of the site's mail has gone, and
+    /// all of its own has come.
+    fn news(&mut self, link: &LinkStatus, gone: bool, received: bool) -> Vec<String> {
+        let mut news = Vec::new();
+        let before = std::mem::replace(&mut self.state, link.state.clone());
+        let changed = before != link.state;
+        let is_up = !matches!(&*link.state, "down" | "dialling");
+        // Between two looks it may have dialled and be up.
+        let has_dialled = link.state == "dialling" || is_up;
+        if has_dialled && !std::mem::replace(&mut self.dialled, true) {
+            let why = link.why.as_deref().unwrap_or("it is to");
+            news.push(format!("the site dials: {}", escaped(why)));
+        }
+        if is_up && !std::mem::replace(&mut self.was_up, is_up) {
+            news.push("the link is up: the site sends, and asks for its mail".to_owned());
+        }
+        if gone && !std::mem::replace(&mut self.gone, true) {
+            news.push("the site's own mail has gone".to_owned());
+        }
+        if received && !std::mem::replace(&mut self.received, true) {
+            news.push("the mail that waited at the provider has come".to_owned());
+        }
+        if changed && link.state == "hanging up" {
+            news.push("nothing is left to do: the site hangs up".to_owned());
+        }
+        if changed && link.state == "down" && self.was_up {
+            (self.was_up, self.dialled) = (false, false);
+            news.push("the link is down".to_owned());
+        }
+        news
+    }
 }
 
 /// For the site to log in with.
@@ -416,77 +464,4 @@ fn write_secret(path: &Path) -> io::Result<()> {
 /// A port that is free now. Nobody else on this machine takes one by number.
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
-}
-
-/// Where the progress is shown: one line that changes on a terminal, or a line from time
-/// to time. With JSON to standard error.
-struct Stage {
-    begun: Instant,
-    terminal: bool,
-    json: bool,
-    /// The line that changes is there.
-    live: bool,
-    shown: Instant,
-}
-
-impl Stage {
-    fn new(json: bool) -> Self {
-        let terminal = if json {
-            io::stderr().is_terminal()
-        } else {
-            io::stdout().is_terminal()
-        };
-        Self {
-            begun: Instant::now(),
-            terminal,
-            json,
-            live: false,
-            shown: Instant::now(),
-        }
-    }
-
-    fn say(&mut self, out: &mut dyn Write, text: &str) -> io::Result<()> {
-        let wipe = if std::mem::take(&mut self.live) {
-            "\r\x1b[K"
-        } else {
-            ""
-        };
-        let seconds = self.begun.elapsed().as_secs_f64();
-        self.write(out, &format!("{wipe}{seconds:6.1} s  {text}\n"))
-    }
-
-    fn progress(&mut self, out: &mut dyn Write, text: &str) -> io::Result<()> {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        if self.terminal {
-            self.live = true;
-            return self.write(out, &format!("\r\x1b[K{seconds:6.1} s  {text}"));
-        }
-        if self.shown.elapsed() < PROGRESS_EVERY {
-            return Ok(());
-        }
-        self.shown = Instant::now();
-        self.write(out, &format!("{seconds:6.1} s  {text}\n"))
-    }
-
-    fn write(&self, out: &mut dyn Write, text: &str) -> io::Result<()> {
-        if self.json {
-            return io::stderr().write_all(text.as_bytes());
-        }
-        out.write_all(text.as_bytes())?;
-        out.flush()
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        if self.live {
-            // The summary, or what went wrong, begins a line of its own.
-            let end = "\r\x1b[K";
-            let _ = if self.json {
-                io::stderr().write_all(end.as_bytes())
-            } else {
-                io::stdout().write_all(end.as_bytes())
-            };
-        }
-    }
 }

@@ -53,6 +53,10 @@ fn it_shows_what_happens() {
     let text = text(&output.stdout);
     for expected in [
         "7 messages for the site wait at the provider",
+        "the site dials: 3 messages wait",
+        "the link is up",
+        "the site's own mail has gone",
+        "the mail that waited at the provider has come",
         "the link is down",
         "messages         7 received, 3 sent",
         "round trips",

@@ -33,7 +33,7 @@ pub(super) struct Host {
 
 impl Host {
     /// Starts a server whose configuration is this, besides its listener, spool and
-    /// socket, and waits until it is ready.
+    /// socket, and waits until it is ready. It trusts the authority in `trusted`.
     ///
     /// # Errors
     /// Where it does not start, with the end of its log.
@@ -42,6 +42,7 @@ impl Host {
         directory: PathBuf,
         address: SocketAddr,
         configuration: &str,
+        trusted: Option<&Path>,
     ) -> Result<Self, Failure> {
         let failed = |what: &str, error: io::Error| {
             let text = format!("starting the {name}: {what}: {error}");
@@ -68,7 +69,11 @@ impl Host {
             File::create(directory.join("log")).map_err(|error| failed("making its log", error))?;
         let program =
             std::env::current_exe().map_err(|error| failed("finding this program", error))?;
-        let child = Program::new(program)
+        let mut command = Program::new(program);
+        if let Some(file) = trusted {
+            command.env("SSL_CERT_FILE", file);
+        }
+        let child = command
             .arg("serve")
             .arg("--config")
             .arg(&file)
