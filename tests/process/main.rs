@@ -9,6 +9,7 @@ mod bad_hosts;
 mod callahead;
 mod demo;
 mod exchangers;
+mod far_site;
 mod fixture;
 mod held;
 mod identity;
