@@ -10,8 +10,13 @@
 //! A client begins with [`Layer::begin`], which gives the first flight; a server waits.
 //! After each [`Layer::receive`] what it wrote for the peer is sent, also when it failed:
 //! then it is the alert that tells the peer why. [`Received::started`] comes once, when
-//! the handshake is done; only after it something may be encrypted. Plaintext that came
-//! in the same receive belongs behind it.
+//! octets of the session may flow; only after it something may be encrypted. Plaintext
+//! that came in the same receive belongs behind it.
+//!
+//! For a server of TLS 1.3 that asks for no certificate that is a round trip before the
+//! handshake is done ([`Layer::is_done`]): its own words may follow its part of it (RFC
+//! 8446 §4.4.4), so a greeting comes with them. What the client says is not read before
+//! its part has come.
 //!
 //! # What it relies on
 //!
@@ -105,7 +110,7 @@ pub struct Room {
 /// What a receive brought, beside plaintext.
 #[derive(Debug, Default)]
 pub struct Received {
-    /// The handshake is done now.
+    /// Octets of the session may flow from now on.
     pub started: Option<Facts>,
     /// The peer said that it will send no more (close_notify).
     pub ended: bool,
@@ -199,8 +204,8 @@ impl Layer {
         ciphertext.extend_from_slice(&std::mem::take(&mut self.partial));
         ciphertext.extend_from_slice(octets);
         let (taken, result) = self.drive(ciphertext, plaintext, out);
-        let ended = match result {
-            Ok(ended) => ended,
+        let Driven { ended, may_speak } = match result {
+            Ok(driven) => driven,
             Err(error) => {
                 plaintext.clear();
                 self.state = State::Closed;
@@ -218,7 +223,7 @@ impl Layer {
         if !ended {
             self.partial = rest.into();
         }
-        let started = self.finish_handshake();
+        let started = self.start(may_speak);
         Ok(Received { started, ended })
     }
 
@@ -244,10 +249,23 @@ impl Layer {
         let _ = self.write(Say::Close, out);
     }
 
-    /// Whether the handshake is still under way.
+    /// Whether nothing of the session can flow yet.
     #[must_use]
     pub const fn is_shaking_hands(&self) -> bool {
         matches!(self.state, State::Handshake(_))
+    }
+
+    /// Whether the peer has done its part of the handshake too.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        !self.common().is_handshaking()
+    }
+
+    fn common(&self) -> &CommonState {
+        match &self.side {
+            Side::Server(connection) => connection,
+            Side::Client(connection) => connection,
+        }
     }
 
     /// Octets that are held until the next receive.
@@ -261,7 +279,7 @@ impl Layer {
         octets: &mut [u8],
         plain: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> (usize, Result<bool, rustls::Error>) {
+    ) -> (usize, Result<Driven, rustls::Error>) {
         match &mut self.side {
             Side::Server(connection) => drive(&mut **connection, octets, plain, out),
             Side::Client(connection) => drive(&mut **connection, octets, plain, out),
@@ -283,18 +301,15 @@ impl Layer {
         }
     }
 
-    /// The facts, at the moment when the handshake is done.
-    fn finish_handshake(&mut self) -> Option<Facts> {
+    /// The facts, at the moment when octets of the session may flow.
+    fn start(&mut self, may_speak: bool) -> Option<Facts> {
         let State::Handshake(settings) = &self.state else {
             return None;
         };
-        let common: &CommonState = match &self.side {
-            Side::Server(connection) => connection,
-            Side::Client(connection) => connection,
-        };
-        if common.is_handshaking() {
+        if !may_speak && !self.is_done() {
             return None;
         }
+        let common = self.common();
         let peer = match (settings, common.peer_certificates()) {
             (Some(settings), Some(chain)) => settings.peer_name(chain),
             _ => None,
@@ -354,16 +369,25 @@ impl Process for UnbufferedClientConnection {
     }
 }
 
-/// Takes records until there is no whole one. Gives how many octets were taken, and
-/// whether the peer has ended.
+/// What came of octets.
+#[derive(Clone, Copy, Debug)]
+struct Driven {
+    /// The peer has ended.
+    ended: bool,
+    /// The library takes octets of the session.
+    may_speak: bool,
+}
+
+/// Takes records until there is no whole one. Gives how many octets were taken, too.
 fn drive<C: Process>(
     connection: &mut C,
     octets: &mut [u8],
     plain: &mut Vec<u8>,
     out: &mut Vec<u8>,
-) -> (usize, Result<bool, rustls::Error>) {
+) -> (usize, Result<Driven, rustls::Error>) {
     let mut at = 0;
     let mut ended = false;
+    let mut may_speak = false;
     loop {
         let UnbufferedStatus {
             mut discard, state, ..
@@ -397,9 +421,11 @@ fn drive<C: Process>(
                 ended = true;
                 false
             }
-            ConnectionState::BlockedHandshake
-            | ConnectionState::WriteTraffic(_)
-            | ConnectionState::Closed => true,
+            ConnectionState::WriteTraffic(_) => {
+                may_speak = true;
+                true
+            }
+            ConnectionState::BlockedHandshake | ConnectionState::Closed => true,
             // Early data is not offered; and what later versions of the library may
             // know is nothing that we asked for.
             _ => {
@@ -409,7 +435,7 @@ fn drive<C: Process>(
         };
         at += discard;
         if waits {
-            return (at, Ok(ended));
+            return (at, Ok(Driven { ended, may_speak }));
         }
     }
 }

@@ -78,6 +78,11 @@ impl Cover {
         self.layer.is_shaking_hands()
     }
 
+    /// The peer has done its part of the handshake too.
+    pub(super) fn has_shaken_hands(&self) -> bool {
+        self.layer.is_done()
+    }
+
     /// Nothing of TLS's own waits.
     pub(super) const fn is_quiet(&self) -> bool {
         self.clear.is_empty() && self.ready.is_empty()
@@ -91,7 +96,7 @@ impl Cover {
     /// Octets came. The plaintext is in `room` then.
     pub(super) fn receive(&mut self, octets: &[u8], room: &mut Room) -> Result<Received, Fault> {
         let received = self.layer.receive(octets, room, &mut self.ready)?;
-        if received.started.is_some() {
+        if self.layer.is_done() {
             self.until = None;
         }
         Ok(received)

@@ -84,6 +84,11 @@ impl Flow {
         (self.cover.as_ref()).is_some_and(|cover| cover.is_shaking_hands())
     }
 
+    /// The handshake is done, on both sides.
+    pub(super) fn has_shaken_hands(&self) -> bool {
+        (self.cover.as_ref()).is_some_and(|cover| cover.has_shaken_hands())
+    }
+
     /// Patience with the handshake has ended.
     pub(super) fn handshake_is_late(&self, now: Instant) -> bool {
         let until = self

@@ -160,7 +160,7 @@ impl Reception {
 
     /// Opens what came under TLS.
     fn open(&mut self, now: Now, common: &mut Common, octets: &[u8]) {
-        if octets.is_empty() && self.flow.is_shaking_hands() {
+        if octets.is_empty() && !self.flow.has_shaken_hands() {
             return self.give_up_tls(now, common, "the client went away");
         } else if octets.is_empty() {
             return self.take(now, common, &[]);
@@ -205,7 +205,7 @@ impl Reception {
 
     /// TLS failed: the client is told by an alert, and that is all it is told.
     fn give_up_tls(&mut self, now: Now, common: &mut Common, why: &str) {
-        let what = if self.session.peer().tls.is_some() {
+        let what = if self.flow.has_shaken_hands() {
             "TLS failed in the session"
         } else {
             "the TLS handshake failed"

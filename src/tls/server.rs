@@ -72,6 +72,9 @@ impl ServerSettings {
         // again. No state is kept for a ticket.
         config.ticketer =
             rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
+        // A server that speaks first need not wait for the end of the handshake. Where
+        // clients are asked for certificates the library does not do it.
+        config.send_half_rtt_data = true;
         Ok(Self {
             config: Arc::new(config),
             clients,

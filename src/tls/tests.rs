@@ -254,6 +254,37 @@ fn octets_arrive_in_every_cutting() {
     }
 }
 
+/// A greeting comes with the server's part of the handshake: one round trip for both. Not
+/// where the client is asked for a certificate: nobody knows yet to whom it is said.
+#[test]
+fn a_server_speaks_before_the_handshake_is_done() {
+    let authority = Authority::new();
+    let identity = authority.identity(&["mx.example"]);
+    for (client_ca, early) in [(None, true), (Some(authority.pem()), false)] {
+        let server = server_settings(&identity, client_ca.as_deref());
+        let mut clients = clients(&[&authority], Vec::new());
+        let mut pair = Pair::new(clients.layer(&NAMED).expect("a layer"), &server);
+        let hello = std::mem::take(&mut pair.client.out);
+        pair.server.take(&hello);
+        assert_eq!(pair.server.facts.is_some(), early);
+        assert!(!pair.server.layer.is_done());
+        if early {
+            assert!(pair.server.layer.is_shaking_hands() != early);
+            pair.server.say(b"220 mx.example\r\n");
+            let flight = std::mem::take(&mut pair.server.out);
+            pair.client.take(&flight);
+            assert_eq!(pair.client.got, b"220 mx.example\r\n");
+            assert!(pair.client.facts.is_some() && pair.client.layer.is_done());
+        }
+        pair.talk();
+        assert!(pair.server.layer.is_done() && pair.server.facts.is_some());
+        pair.client.say(b"EHLO client.example\r\n");
+        pair.talk();
+        assert_eq!(pair.server.got, b"EHLO client.example\r\n");
+        assert!(pair.server.fault.is_none() && pair.client.fault.is_none());
+    }
+}
+
 /// What is encrypted at once takes as many records as it must, and not more.
 #[test]
 fn records_are_full() {
