@@ -25,7 +25,7 @@ use turnspool::mail::{BodyForm, Notify, Recipient, RecipientIndex, Ret, Sender};
 use turnspool::smtp::auth::scram::Salted;
 use turnspool::smtp::auth::{Nonce, Password};
 use turnspool::smtp::client::asking::{Ask, Asked};
-use turnspool::smtp::client::auth::{Credentials, Derivation, Login};
+use turnspool::smtp::client::auth::{Checked, Credentials, Derivation, Login};
 use turnspool::smtp::client::job::{BodyEnd, BodyFacts, BodyOctets, Job, JobId, Piece, Transfer};
 use turnspool::smtp::client::settings::{
     ClearPassword, Identity, Protocol, Purpose, Settings, TlsPolicy, Use,
@@ -276,6 +276,7 @@ impl Play {
                 let user = (!value.is_empty()).then(|| value.parse().expect("a user name"));
                 self.login = Some(Login {
                     credentials: Arc::new(Credentials::Certificate { user }),
+                    host: Checked::Name,
                     nonce: Nonce([1; 18]),
                 });
             }
@@ -286,9 +287,11 @@ impl Play {
                         user: value.parse().expect("a user name"),
                         password: password.expect("a password"),
                     }),
+                    host: Checked::Nothing,
                     nonce: Nonce([1; 18]),
                 });
             }
+            "checked" => self.login.as_mut().expect("behind user").host = Checked::Name,
             "clear-password" => settings.clear_password = ClearPassword::Allow,
             "recipients" => settings.recipients_max = value.parse().unwrap(),
             "blind" => settings.blind_bytes_max = value.parse().unwrap(),

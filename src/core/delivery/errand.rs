@@ -16,7 +16,7 @@ use crate::queue::{self, DestinationId, VisitId};
 use crate::route::{NextHop, Protocol, TlsPolicy};
 use crate::smtp::client::Client;
 use crate::smtp::client::asking::Asked;
-use crate::smtp::client::auth::Login;
+use crate::smtp::client::auth::{Checked, Login};
 use crate::smtp::server::PeerFacts;
 use crate::smtp::turn::ToCustomer;
 use crate::spool::message::SegmentSource;
@@ -254,6 +254,12 @@ pub(super) fn log_in(client: Client, host: &Host, common: &mut Common) -> Client
         None => client,
         Some(credentials) => client.with_login(Login {
             credentials: Arc::clone(credentials),
+            host: match host.tls.policy {
+                TlsPolicy::Verified => Checked::Name,
+                TlsPolicy::None | TlsPolicy::Opportunistic | TlsPolicy::Required => {
+                    Checked::Nothing
+                }
+            },
             nonce: common.nonces.fresh(),
         }),
     }

@@ -7,7 +7,7 @@ use super::{Call, CallError, FromProvider, Refused, ToCustomer, refused};
 use crate::mail::{Domain, QueueId, Receipt};
 use crate::smtp::auth::{Nonces, Password};
 use crate::smtp::client::asking::Ask;
-use crate::smtp::client::auth::{Credentials, Login};
+use crate::smtp::client::auth::{Checked, Credentials, Login};
 use crate::smtp::client::fault::SessionError;
 use crate::smtp::client::settings::{ClearPassword, Settings, TlsPolicy};
 use crate::smtp::client::stage::Stage;
@@ -65,6 +65,7 @@ impl Caller {
         let ask = Ask::Turn(call(names));
         let mut client = Client::asking(Arc::new(settings()), ask, now).with_login(Login {
             credentials: Arc::new(credentials),
+            host: Checked::Nothing,
             nonce: Nonces::new([7; 32]).fresh(),
         });
         client.handle(now, Input::Connected(Channel::Clear));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use turnspool::mail::{BodyForm, Domain, Envelope, Recipient, RecipientIndex, Sender};
 use turnspool::pop3;
 use turnspool::smtp::auth::{Mechanism, Mechanisms, Nonce, Password};
-use turnspool::smtp::client::auth::{Credentials, Login};
+use turnspool::smtp::client::auth::{Checked, Credentials, Login};
 use turnspool::smtp::client::job::{BodyEnd, BodyFacts, BodyOctets, Job, JobId, Piece};
 use turnspool::smtp::client::settings::{ClearPassword, Protocol, TlsPolicy};
 use turnspool::smtp::client::{self, Channel, Client};
@@ -173,6 +173,7 @@ pub(crate) fn smtp_client(octets: &[u8]) {
                 user: "tim".parse().expect("a name"),
                 password: Password::new("tanstaaftanstaaf".to_owned()).expect("a password"),
             }),
+            host: Checked::Nothing,
             nonce: Nonce([1; 18]),
         });
     }
