@@ -448,18 +448,6 @@ impl Log {
         Some(self.of_commit(output))
     }
 
-    /// Whether [`Log::next_write`] would give one.
-    #[must_use]
-    pub fn has_write(&self) -> bool {
-        self.commit.has_write()
-    }
-
-    /// [`Commit::has_full_write`].
-    #[must_use]
-    pub fn has_full_write(&self) -> bool {
-        self.commit.has_full_write()
-    }
-
     /// The same as [`Log::poll`], but for writes.
     pub fn poll_but_writes(&mut self, now: Now) -> Option<Output> {
         loop {

@@ -136,6 +136,18 @@ pub struct Attempt<'a> {
 }
 
 impl Log {
+    /// Whether [`Log::next_write`] would give one.
+    #[must_use]
+    pub fn has_write(&self) -> bool {
+        self.commit.has_write()
+    }
+
+    /// [`Commit::has_full_write`](super::super::commit::Commit::has_full_write).
+    #[must_use]
+    pub fn has_full_write(&self) -> bool {
+        self.commit.has_full_write()
+    }
+
     /// A name for the next message. Names of messages that came to nothing are not
     /// given again either.
     pub fn next_queue_id(&mut self) -> QueueId {
