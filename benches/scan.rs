@@ -107,6 +107,7 @@ fn commands(c: &mut Criterion) {
         utf8: Utf8::Refused,
         tls: Tls::Absent,
         time: Now::default().wall,
+        is_local: false,
     };
     let mut group = c.benchmark_group("parse");
     for line in [

@@ -14,15 +14,20 @@ mod completions;
 mod connection;
 mod demo;
 mod dns;
+mod eml;
 mod example;
+mod import;
 mod link;
 mod log;
 mod man;
 mod queue;
 mod release;
+mod sendmail;
 mod serve;
 mod spool;
 mod status;
+mod stored;
+mod submission;
 mod text;
 mod top;
 mod user;
@@ -99,12 +104,17 @@ enum Command {
     /// Changes what the running server writes to its log
     #[command(subcommand)]
     Log(log::Log),
+    /// Brings mail here that waits in another server's queue
+    #[command(subcommand)]
+    Import(import::Import),
     /// Changes the file of users who may authenticate
     #[command(subcommand)]
     User(user::User),
     /// Looks at a spool on the disk, without the server; never writes
     #[command(subcommand)]
     Spool(spool::Spool),
+    /// Takes a message from standard input, with the options of sendmail
+    Sendmail(sendmail::Sendmail),
     /// Prints completions for a shell
     Completions(completions::Completions),
     /// Prints the manual page
@@ -122,6 +132,8 @@ pub enum Exit {
     Usage,
     /// Not now; the same command may succeed later.
     TryLater,
+    /// A code of sysexits(3), for callers of sendmail.
+    Sysexits(u8),
 }
 
 impl Exit {
@@ -133,6 +145,7 @@ impl Exit {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::TryLater => 75,
+            Self::Sysexits(code) => code,
         }
     }
 }
@@ -189,6 +202,11 @@ pub fn run_with(
     out: &mut dyn Write,
     errors: &mut dyn Write,
 ) -> Exit {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(words) = sendmail::words(&arguments) {
+        let exit = sendmail::run(&words, out, errors);
+        return out.flush().map_or(Exit::Failed, |()| exit);
+    }
     let line = match CommandLine::try_parse_from(arguments) {
         Ok(line) => line,
         Err(error) => {
@@ -237,8 +255,10 @@ impl Command {
             Self::Top(command) => command.run(global),
             Self::Web(command) => command.run(global, out),
             Self::Log(command) => command.run(global, out),
+            Self::Import(command) => command.run(global, out),
             Self::User(command) => command.run(global.json, out),
             Self::Spool(command) => command.run(global, out),
+            Self::Sendmail(command) => command.run(out),
             Self::Completions(command) => command.run(out),
             Self::Man(command) => command.run(out),
         }

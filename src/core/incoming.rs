@@ -61,16 +61,17 @@ impl Incoming {
         let client: Option<Box<str>> =
             client.map(|client| client.to_canonical().to_string().into_boxed_str());
         let queue_id = log.next_queue_id();
+        let arrival = envelope.sender.arrival.unwrap_or(now.wall);
         let open = log.begin(
             now,
             queue_id,
-            &contents(&envelope, now.wall, &client),
+            &contents(&envelope, arrival, &client),
             declared,
         )?;
         Ok(Self {
             open,
             envelope,
-            arrival: now.wall,
+            arrival,
             client,
             gathered: Vec::new(),
             calls: None,

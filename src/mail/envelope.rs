@@ -168,6 +168,8 @@ pub struct Sender {
     pub hold_until: Option<WallTime>,
     /// RFC 8689.
     pub require_tls: bool,
+    /// When another server of this machine took it, whose queue is brought here.
+    pub arrival: Option<WallTime>,
 }
 
 impl Sender {
@@ -184,6 +186,7 @@ impl Sender {
             deliver_by: None,
             hold_until: None,
             require_tls: false,
+            arrival: None,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! ESMTP parameters of MAIL and RCPT: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8
 //! (RFC 6531), RET, ENVID, NOTIFY and ORCPT (RFC 3461), MT-PRIORITY (RFC 6710), BY
 //! (RFC 2852), HOLDFOR and HOLDUNTIL (RFC 4865), AUTH (RFC 4954), REQUIRETLS
-//! (RFC 8689).
+//! (RFC 8689). And one of our own, XARRIVAL: when another server took the message whose
+//! queue is brought here by `turnspool import`. It is taken from this machine only, and
+//! not announced.
 //!
 //! Each may come once. What is to be passed on unchanged is checked and kept as it
 //! came. A parameter that is not known, or not offered, is refused: taking it in
@@ -19,6 +21,10 @@ use crate::time::WallTime;
 
 /// Longest AUTH parameter (RFC 4954 §3).
 const AUTH_BYTES_MAX: usize = 500;
+
+/// For XARRIVAL.
+const ARRIVAL_AHEAD_MAX: Duration = Duration::from_secs(3600);
+const ARRIVAL_AGO_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Puts the parameters of MAIL into `sender`. The size that was declared.
 pub(super) fn of_mail<'a>(
@@ -111,6 +117,19 @@ pub(super) fn of_mail<'a>(
                     .map(|seconds| context.time + Duration::from_secs(seconds));
                 sender.hold_until = Some(hold_until(until, context)?);
             }
+            MailKeyword::Arrival => {
+                let text = value.and_then(|value| std::str::from_utf8(value).ok());
+                let arrival: Option<WallTime> = text.and_then(|text| text.parse().ok());
+                // A clock may be a little ahead; what is older was given up long ago.
+                let fits = |arrival: &WallTime| {
+                    arrival.since(context.time) <= ARRIVAL_AHEAD_MAX
+                        && context.time.since(*arrival) <= ARRIVAL_AGO_MAX
+                };
+                let arrival = arrival.filter(fits).ok_or(SyntaxError::Parameter(
+                    "want XARRIVAL= and a date of the past year",
+                ))?;
+                sender.arrival = Some(arrival.min(context.time));
+            }
             MailKeyword::HoldUntil => {
                 let text = value.and_then(|value| std::str::from_utf8(value).ok());
                 let until = text.and_then(|text| text.parse().ok());
@@ -202,12 +221,13 @@ enum MailKeyword {
     HoldFor = 1 << 8,
     HoldUntil = 1 << 9,
     RequireTls = 1 << 10,
+    Arrival = 1 << 11,
 }
 
 impl MailKeyword {
     fn parse(keyword: &[u8], context: &Context<'_>) -> Result<Self, SyntaxError> {
         let offers = context.offers;
-        let table: [(&[u8], Self, bool); 11] = [
+        let table: [(&[u8], Self, bool); 12] = [
             (b"SIZE", Self::Size, true),
             (b"BODY", Self::Body, true),
             (b"SMTPUTF8", Self::SmtpUtf8, true),
@@ -223,6 +243,7 @@ impl MailKeyword {
             ),
             (b"AUTH", Self::Auth, offers.auth.is_some()),
             (b"REQUIRETLS", Self::RequireTls, context.tls == Tls::Active),
+            (b"XARRIVAL", Self::Arrival, context.is_local),
         ];
         table
             .iter()

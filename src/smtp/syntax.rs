@@ -95,6 +95,8 @@ pub struct Context<'a> {
     pub tls: Tls,
     /// What DELIVERBY counts from.
     pub time: WallTime,
+    /// The client is a program of this machine.
+    pub is_local: bool,
 }
 
 /// Whether a transaction may hold UTF-8 addresses.
@@ -399,8 +401,42 @@ mod tests {
             utf8: Utf8::Refused,
             tls: Tls::Absent,
             time: WallTime::EPOCH,
+            is_local: false,
         };
         parse(line.as_bytes(), &context)
+    }
+
+    #[test]
+    fn the_time_of_arrival_is_taken_from_programs_of_this_machine() {
+        let hostname = "relay.example".parse().expect("a domain");
+        let time: WallTime = "2026-11-28T12:00:00Z".parse().expect("a date");
+        let check = |is_local: bool, arrival: &str, expected: Option<&str>| {
+            let context = Context {
+                hostname: &hostname,
+                role: Role::Mail,
+                offers: &Offers::default(),
+                utf8: Utf8::Refused,
+                tls: Tls::Absent,
+                time,
+                is_local,
+            };
+            let line = format!("MAIL FROM:<a@b.example> XARRIVAL={arrival}");
+            let got = match parse(line.as_bytes(), &context) {
+                Ok(Command::Mail(sender, _)) => sender.arrival.map(|time| time.to_string()),
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => None,
+            };
+            assert_eq!(got.as_deref(), expected, "{arrival}");
+        };
+        let yesterday = "2026-11-27T12:00:00Z";
+        check(true, yesterday, Some(yesterday));
+        check(false, yesterday, None);
+        // A clock that is a little ahead; more is a mistake, and so is a year ago.
+        check(true, "2026-11-28T12:30:00Z", Some("2026-11-28T12:00:00Z"));
+        check(true, "2026-11-28T14:00:00Z", None);
+        check(true, "2024-11-28T12:00:00Z", None);
+        check(true, "yesterday", None);
+        check(true, "", None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod chain;
 mod etrn;
 mod exim;
 mod held;
+mod import;
 mod opensmtpd;
 mod peer;
 mod postfix;

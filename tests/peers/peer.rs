@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use crate::harness::secure::{Certificates, Files, only_ours};
@@ -115,6 +115,18 @@ impl Peer {
         Some(peer)
     }
 
+    /// A file or directory that it has written.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        self.root.file(path)
+    }
+
+    /// It is stopped; what it has written stays.
+    pub(crate) fn end(&mut self) {
+        // Its name space of processes ends with the first of them.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     pub(crate) fn log(&self) -> String {
         self.root.log()
     }
@@ -122,9 +134,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // Its name space of processes ends with the first of them.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
         if std::thread::panicking() {
             eprintln!("--- what {:?} wrote ---\n{}\n---", self.kind, self.log());
         }

@@ -90,6 +90,11 @@ impl Root {
         fs::write(path, text).expect("it is written");
     }
 
+    /// A file or directory that was written inside.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        self.home.path().join("upper").join(path)
+    }
+
     /// A file of `/shared`.
     pub(crate) fn shared(&self, name: &str) -> PathBuf {
         self.home.path().join("shared").join(name)

@@ -29,6 +29,7 @@ mod real_clients;
 mod recipients;
 mod relaying;
 mod release;
+mod sendmail;
 mod service;
 mod site;
 mod smtp_sink;

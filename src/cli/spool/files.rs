@@ -23,12 +23,12 @@ const SUMMARY_BYTES_MAX: u64 = SEGMENT_BYTES_MAX as u64;
 pub(super) struct Place {
     /// The directory of the spool, or of one of its logs; without it, that of the
     /// configuration
-    directory: Option<PathBuf>,
+    pub(super) directory: Option<PathBuf>,
 }
 
 /// The directory of one log.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(in crate::cli) struct Log {
     /// Its directory.
     pub(super) path: PathBuf,
     /// As its headers say, else as the directory is called.
@@ -162,7 +162,7 @@ impl Log {
     }
 
     /// A segment of this log.
-    pub(super) fn place(&self, segment: SegmentId) -> SegmentPlace {
+    pub(in crate::cli) fn place(&self, segment: SegmentId) -> SegmentPlace {
         SegmentPlace {
             log: self.id,
             segment,
@@ -179,7 +179,7 @@ impl Log {
     }
 
     /// A whole segment file. It is read into memory: [`SEGMENT_BYTES_MAX`] at most.
-    pub(super) fn segment_octets(&self, segment: SegmentId) -> Result<Vec<u8>, Failure> {
+    pub(in crate::cli) fn segment_octets(&self, segment: SegmentId) -> Result<Vec<u8>, Failure> {
         self.read(segment, FileKind::Segment, u64::from(SEGMENT_BYTES_MAX))
     }
 

@@ -1,10 +1,11 @@
-//! `turnspool spool verify|dump|stat DIR`: looks at a spool without the server.
+//! `turnspool spool verify|dump|stat|export DIR`: looks at a spool without the server.
 //!
 //! Never writes, and takes no lock: it may run beside a server, whose last batch
 //! may then look cut. Files are read, not mapped, so that a disk that cannot read
 //! gives an error and no signal.
 
 mod dump;
+mod export;
 mod files;
 mod stat;
 mod verify;
@@ -15,6 +16,8 @@ use clap::Subcommand;
 
 use super::{Exit, Failure, Global};
 
+pub(super) use files::Log;
+
 /// Looks at a spool on the disk.
 #[derive(Debug, Subcommand)]
 pub(super) enum Spool {
@@ -24,6 +27,8 @@ pub(super) enum Spool {
     Dump(dump::Dump),
     /// Counts segments, messages and octets
     Stat(stat::Stat),
+    /// Writes every message that waits to a file, with its envelope
+    Export(export::ExportSpool),
 }
 
 impl Spool {
@@ -33,6 +38,7 @@ impl Spool {
             Self::Verify(verify) => verify.run(global, out),
             Self::Dump(dump) => dump.run(global, out),
             Self::Stat(stat) => stat.run(global, out),
+            Self::Export(export) => export.run(global, out),
         }
     }
 }

@@ -26,6 +26,7 @@ impl<R: Receipt> Session<R> {
             utf8,
             tls: self.tls(),
             time: self.now.wall,
+            is_local: self.peer.address.ip().is_loopback(),
         };
         match syntax::parse(line, &context) {
             Ok(command) => self.command(command, behind),

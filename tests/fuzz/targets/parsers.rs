@@ -121,6 +121,7 @@ fn parse(line: &[u8], settings: &Settings, utf8: Utf8, tls: Tls) {
         utf8,
         tls,
         time: WallTime::from_millis(1_795_351_597_250),
+        is_local: true,
     };
     match syntax::parse(line, &context) {
         Ok(command) => {
