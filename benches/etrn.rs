@@ -205,6 +205,7 @@ impl Relay {
                 hosts: Arc::new(turnspool::queue::Hosts::new(1)),
                 log: Log::new(identity, log_settings, 11, 1 << 40),
                 queue: schedule,
+                detours: turnspool::core::detours::Detours::default(),
                 seed: 1,
                 secret: [core; 32],
             }));

@@ -205,8 +205,8 @@ fn start(directories: &Directories, settings: &Settings) -> Vec<(Log, Schedule)>
             seed: 1,
         };
         let mut queue = Schedule::new(queue_settings, Arc::clone(&permits), today());
-        let messages = enqueue(today(), &mut queue, settings, &restarted, &owned);
-        assert_eq!(messages, log.messages_count());
+        let enqueued = enqueue(today(), &mut queue, settings, &restarted, &owned);
+        assert_eq!(enqueued.messages, log.messages_count());
         (log, queue)
     });
     filed.unwrap()

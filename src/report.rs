@@ -10,6 +10,7 @@
 mod name;
 mod sentence;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -20,8 +21,12 @@ use crate::mail::{ForwardPath, QueueId, ReversePath};
 use crate::user::UserName;
 
 pub mod collecting;
+mod detail;
+mod ending;
 mod link;
 
+pub use detail::Detail;
+pub use ending::{Ending, TurnedAway};
 pub use link::{LinkFact, NextDial};
 mod escaped;
 mod release;
@@ -40,30 +45,6 @@ pub enum Level {
     Warning,
     /// Somebody must do something.
     Error,
-}
-
-/// What became of one recipient, for the log.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Ending {
-    /// The next hop has it.
-    Delivered,
-    /// Not now.
-    Deferred,
-    /// Not ever.
-    Failed,
-    /// Thrown away: by route, or mail to ourselves.
-    Discarded,
-}
-
-/// Why a client was turned away before its first command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TurnedAway {
-    /// `limits.sessions` are open.
-    SessionsFull,
-    /// `limits.sessions_per_client` are open from its address.
-    ClientFull,
-    /// The server is stopping.
-    Stopping,
 }
 
 /// One thing that happened.
@@ -287,12 +268,14 @@ pub enum Fact {
         /// Which, since when or until when.
         what: String,
     },
+    /// For who looks closely.
+    Detail(Detail),
     /// An operator's command changed the queue.
     Steered {
         /// Which message.
         queue_id: QueueId,
-        /// `held`, `released`, `deleted`.
-        what: &'static str,
+        /// `held`, `released`, `deleted`, `sent to …`.
+        what: Cow<'static, str>,
     },
     /// A new configuration is in force.
     Configured {

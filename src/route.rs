@@ -28,9 +28,11 @@ use crate::mail::Domain;
 use crate::user::UserName;
 
 pub mod customer;
+pub mod detour;
 pub mod exchangers;
 mod network;
 pub mod recipients;
+pub mod written;
 
 pub use customer::{Customer, Customers};
 pub use network::{Network, NetworkError};
@@ -508,12 +510,7 @@ impl Routes {
     #[must_use]
     pub fn next_hop<'a>(&'a self, domain: &'a str) -> NextHopRef<'a> {
         match self.table.get(domain) {
-            Some(Target::Host(host)) => NextHopRef::Host(host),
-            Some(Target::Mx) => NextHopRef::Mx(domain),
-            Some(Target::Smarthost(group)) => NextHopRef::Smarthost(*group),
-            Some(Target::Hold(customer)) => NextHopRef::Hold { customer, domain },
-            Some(Target::Discard) => NextHopRef::Discard,
-            Some(Target::Maildir(path)) => NextHopRef::Maildir(path),
+            Some(target) => target.next_hop(domain),
             None => match self.mode {
                 DeliveryMode::Mx | DeliveryMode::MxThenSmarthost(_) => NextHopRef::Mx(domain),
                 DeliveryMode::Smarthost(group) => NextHopRef::Smarthost(group),

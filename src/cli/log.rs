@@ -1,19 +1,77 @@
-//! `turnspool log detail [smtp=on …]`.
+//! `turnspool log detail [smtp=on …]` and `turnspool log transcript PEER`.
 
 use std::io::Write;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::connection::{Connection, unexpected};
+use super::text::escaped;
 use super::{Exit, Failure, Global, print_json};
-use crate::core::admin::{Command, LogDetailChange, Response};
+use crate::config::units::parse_duration;
+use crate::core::admin::{
+    Command, LogDetailChange, LogTranscript, Response, TRANSCRIPT_SECONDS_MAX,
+    TRANSCRIPT_SESSIONS_MAX,
+};
 
 /// Changes what is written to the log.
 #[derive(Debug, Subcommand)]
 pub(super) enum Log {
     /// Shows and switches more detail for a component
     Detail(Detail),
+    /// Writes the next session with a peer to the log, line by line; nothing of passwords
+    /// and messages
+    Transcript(Transcript),
+}
+
+/// Records sessions.
+#[derive(Debug, Args)]
+pub(super) struct Transcript {
+    /// The address of a client or a host, or the name of a host that mail goes to
+    #[arg(value_name = "PEER")]
+    peer: String,
+    /// So many sessions
+    #[arg(long, value_name = "NUMBER", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(TRANSCRIPT_SESSIONS_MAX)))]
+    sessions: u32,
+    /// Only those that begin within this time, such as 90s, 10m or 4h
+    #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
+    time: Duration,
+}
+
+impl Transcript {
+    fn run(&self, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
+        let seconds = self.time.as_secs();
+        if !(1..=TRANSCRIPT_SECONDS_MAX).contains(&seconds) {
+            return Err(Failure::new(Exit::Usage, "transcript: --for is 1s to 1d"));
+        }
+        let transcript = LogTranscript {
+            peer: self.peer.trim_matches(['[', ']']).to_owned(),
+            sessions: self.sessions,
+            seconds,
+        };
+        let command = Command::LogTranscript(transcript.clone());
+        let response = Connection::open(global)?.ask(command)?;
+        if response != Response::Done {
+            return Err(unexpected(&response));
+        }
+        if global.json {
+            print_json(out, &transcript)?;
+        } else {
+            let (sessions, peer) = (self.sessions, escaped(&self.peer));
+            let which = match sessions {
+                1 => "the next session".to_owned(),
+                n => format!("the next {n} sessions"),
+            };
+            writeln!(
+                out,
+                "{which} with {peer} that begin within {seconds} s are written to the log, each \
+                 line as a fact \"spoken\""
+            )?;
+        }
+        Ok(Exit::Done)
+    }
 }
 
 /// Shows and switches detail.
@@ -61,7 +119,10 @@ impl FromStr for Switch {
 impl Log {
     /// Asks the server.
     pub(super) fn run(&self, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
-        let Self::Detail(detail) = self;
+        let detail = match self {
+            Self::Detail(detail) => detail,
+            Self::Transcript(transcript) => return transcript.run(global, out),
+        };
         let mut change = LogDetailChange::default();
         for Switch { component, on } in &detail.switches {
             let field = match component {

@@ -1,4 +1,6 @@
-//! `turnspool queue list|show|hold|release|delete`.
+//! `turnspool queue list|show|hold|release|delete|requeue|export`.
+
+mod export;
 
 use std::io::Write;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use crate::core::admin::{
 };
 use crate::mail::{Address, Domain, QueueId};
 use crate::route::CustomerName;
+use crate::route::detour::Detour;
 use crate::time::WallTime;
 
 /// Looks at the queue, and changes it.
@@ -31,6 +34,10 @@ pub(super) enum Queue {
     Release(Select),
     /// Deletes messages; nobody is told
     Delete(Select),
+    /// Sends messages another way than the routes, or by the routes again
+    Requeue(Requeue),
+    /// Writes messages to files, with their envelopes; they stay in the queue
+    Export(export::ExportMessages),
 }
 
 /// Which messages. All of what is given must hold.
@@ -109,6 +116,28 @@ pub(super) struct Select {
     all: bool,
 }
 
+/// Sends messages another way.
+#[derive(Debug, Args)]
+pub(super) struct Requeue {
+    #[command(flatten)]
+    select: Select,
+    /// Where to: smtp://HOST:PORT, lmtp://HOST:PORT, lmtp:///PATH, maildir:/PATH, mx or
+    /// smarthost; without it, where the routes lead
+    #[arg(long, value_name = "NEXT_HOP")]
+    to: Option<Detour>,
+}
+
+impl Requeue {
+    fn run(&self, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
+        let command = |selection| Command::QueueRequeue {
+            to: self.to.clone().map(Text),
+            selection,
+        };
+        self.select
+            .run_with(command, "sent another way", global, out)
+    }
+}
+
 impl Queue {
     /// Asks the server.
     pub(super) fn run(&self, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -118,9 +147,15 @@ impl Queue {
             Self::Hold(select) => select.run(Change::Hold, global, out),
             Self::Release(select) => select.run(Change::Release, global, out),
             Self::Delete(select) => select.run(Change::Delete, global, out),
+            Self::Requeue(requeue) => requeue.run(global, out),
+            Self::Export(export) => export.run(global, out),
         }
     }
 }
+
+/// Ids in one request: as much as a core should do in one go.
+const CHANGED_AT_ONCE: usize = 250;
+const _: () = assert!(CHANGED_AT_ONCE <= IDS_MAX);
 
 /// `sender` and `next hop` share what the other columns leave of 80.
 const SENDER_COLUMNS: usize = 22;
@@ -288,6 +323,23 @@ struct Sum {
 impl Select {
     /// Exit 1 if an id is not there; the others are changed.
     fn run(&self, change: Change, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
+        let done = match change {
+            Change::Hold => "held",
+            Change::Release => "released",
+            Change::Delete => "deleted",
+        };
+        let command = |selection| Command::QueueChange { change, selection };
+        self.run_with(command, done, global, out)
+    }
+
+    /// Slice by slice, so that mail goes between them.
+    fn run_with(
+        &self,
+        command: impl Fn(Selection) -> Command,
+        done: &str,
+        global: &Global,
+        out: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
         let mut connection = Connection::open(global)?;
         let mut sum = Sum::default();
         if self.ids.is_empty() {
@@ -298,26 +350,21 @@ impl Select {
                     after,
                     limit: PAGE_ENTRIES_MAX,
                 });
-                match sum.add(connection.ask(Command::QueueChange { change, selection })?)? {
+                match sum.add(connection.ask(command(selection))?)? {
                     Some(next) => after = Some(next),
                     None => break,
                 }
             }
         } else {
-            for ids in self.ids.chunks(IDS_MAX) {
+            for ids in self.ids.chunks(CHANGED_AT_ONCE) {
                 let ids = ids.iter().copied().map(Text).collect();
                 let selection = Selection::Ids { ids };
-                sum.add(connection.ask(Command::QueueChange { change, selection })?)?;
+                sum.add(connection.ask(command(selection))?)?;
             }
         }
         if global.json {
             print_json(out, &sum)?;
         } else {
-            let done = match change {
-                Change::Hold => "held",
-                Change::Release => "released",
-                Change::Delete => "deleted",
-            };
             let messages = if sum.changed == 1 {
                 "message"
             } else {

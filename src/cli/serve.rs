@@ -22,7 +22,10 @@ impl Serve {
             Failure::new(Exit::Usage, format!("opening the log failed: {error}"))
         })?;
         let file = global.config.clone();
+        let log = lines.clone();
         let reload = Box::new(move || {
+            // Also if the configuration is wrong: logrotate has moved the file.
+            log.reopen();
             let surroundings = Surroundings::of_this_process();
             match &file {
                 None => Ok(config::without_file(&surroundings)),

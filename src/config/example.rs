@@ -2,15 +2,13 @@
 //!
 //! Every option of a section that a role needs is printed: with its documentation,
 //! its default and its bounds. What is not set by the example stands there as a
-//! comment. What this version does not support stands there as a comment too, and
-//! says so, so that each example passes `turnspool check`.
+//! comment, so that each example passes `turnspool check`.
 
 use std::fmt::Write as _;
 
 use super::declaration::{OptionInfo, SectionInfo};
 use super::options;
 use super::reader::Preset;
-use super::unsupported;
 
 /// What the installation is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -249,8 +247,7 @@ pub fn example(role: Role) -> String {
 }
 
 fn write_section(out: &mut String, section: &SectionInfo, set: &[(&str, &str)], preset: Preset) {
-    let refused = refused(section.path);
-    let off = if refused || (set.is_empty() && needs_something(section)) {
+    let off = if set.is_empty() && needs_something(section) {
         "# "
     } else {
         ""
@@ -258,12 +255,6 @@ fn write_section(out: &mut String, section: &SectionInfo, set: &[(&str, &str)], 
     if !section.path.is_empty() {
         out.push('\n');
         comment(out, &paragraph(section.doc));
-        if refused {
-            comment(
-                out,
-                &format!("(This section is {}.)", unsupported::SENTENCE),
-            );
-        }
         let header = if section.repeated {
             format!("[[{}]]", section.path)
         } else {
@@ -281,22 +272,9 @@ fn write_section(out: &mut String, section: &SectionInfo, set: &[(&str, &str)], 
         let (about, notes) = described(option);
         comment(out, &format!("{about} [{notes}]"));
         let value = set.iter().find(|(name, _)| *name == option.name);
-        let path = join(section.path, option.name);
-        let bare = |value: &str| value.trim_matches('"').to_owned();
         match value {
-            Some((_, value)) if off.is_empty() => {
-                let refused = unsupported::advice(&path, Some(&bare(value))).is_some();
-                if refused {
-                    comment(out, &format!("({}.)", unsupported::SENTENCE));
-                }
-                let off = if refused { "# " } else { "" };
-                line(out, off, &format!("{} = {value}", option.name));
-            }
-            Some((_, value)) => line(out, "# ", &format!("{} = {value}", option.name)),
+            Some((_, value)) => line(out, off, &format!("{} = {value}", option.name)),
             None => {
-                if unsupported::advice(&path, None).is_some() {
-                    comment(out, &format!("({}.)", unsupported::SENTENCE));
-                }
                 let value = if preset == Preset::SmallSite && option.small_site.is_some() {
                     &option.small_site
                 } else {
@@ -310,20 +288,6 @@ fn write_section(out: &mut String, section: &SectionInfo, set: &[(&str, &str)], 
     for (name, _) in set {
         let known = section.options.iter().any(|option| option.name == *name);
         assert!(known, "the example sets {}", join(section.path, name));
-    }
-}
-
-/// True if the section or one around it is refused.
-fn refused(path: &str) -> bool {
-    let mut path = path;
-    loop {
-        if unsupported::advice(path, None).is_some() {
-            return true;
-        }
-        match path.rsplit_once('.') {
-            Some((outer, _)) => path = outer,
-            None => return false,
-        }
     }
 }
 

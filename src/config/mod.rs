@@ -9,9 +9,8 @@
 //!   built: plain values in which nothing is left to check.
 //!
 //! Invariants: *a trouble never hides another*: one run reports all of them, each
-//! with its place and what to write instead. What this version does not do is
-//! refused by the table in `unsupported`, never ignored. Nothing written or left
-//! out makes an open relay.
+//! with its place and what to write instead. Nothing written or left out makes an open
+//! relay.
 //!
 //! What this module does not do: it opens no socket, makes no directory, and
 //! keeps no secret. Of the world it reads the file, and looks at files of secrets and
@@ -31,7 +30,6 @@ pub mod secret;
 pub mod setting;
 pub mod surroundings;
 pub mod units;
-mod unsupported;
 pub mod users;
 
 use std::path::Path;

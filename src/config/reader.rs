@@ -16,7 +16,6 @@ use toml::de::{DeTable, DeValue};
 use super::declaration::{Otherwise, Rule};
 use super::report::{Place, Trouble};
 use super::setting::Setting;
-use super::unsupported;
 
 /// Where the value of an option is from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,7 +140,6 @@ fn take_inner<T: Setting>(
 ) -> Option<At<T>> {
     let mut origin = Origin::Default;
     if let Some(value) = table.inner.get(name) {
-        unsupported::report(reader, value);
         let troubles_before = reader.troubles.len();
         let place = Place::from(value.span());
         origin = Origin::Damaged(place);

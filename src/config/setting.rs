@@ -213,6 +213,8 @@ text_setting!(
     |text| {
         if text.is_empty() || text.contains('\0') {
             Err("write the path of a file".to_owned())
+        } else if text.starts_with("~/") {
+            Err("`~` is a word of the shell: write the whole path".to_owned())
         } else {
             Ok(text.into())
         }

@@ -491,21 +491,6 @@ fn contradictions() {
     check(&long, "2:13: admin.socket", "too long", "shorter");
 }
 
-/// Sections that are refused as a whole are read and checked all the same.
-#[test]
-fn what_is_not_built_is_refused_and_checked() {
-    let text = "[log]\nto = \"journald\"\n[admin]\nweb = \"127.0.0.1\"";
-    let report = parse(text).unwrap_err();
-    let expected = ["2:6: log.to", "4:7: admin.web"];
-    let mut found = places(text);
-    found.dedup();
-    assert_eq!(found, expected, "{report}");
-    assert!(
-        report.findings[0].what.contains(unsupported::SENTENCE),
-        "{report}"
-    );
-}
-
 #[test]
 fn contradictions_of_a_collector() {
     let check_collect = |lines: &str, place: &str, what: &str, instead: &str| {
@@ -784,9 +769,10 @@ fn defaults_and_samples_are_good_values() {
                 } else {
                     format!("{}.{}", section.path, option.name)
                 };
-                let own = reader.troubles.iter().find(|trouble| {
-                    trouble.option == name && !trouble.what.contains(unsupported::SENTENCE)
-                });
+                let own = reader
+                    .troubles
+                    .iter()
+                    .find(|trouble| trouble.option == name);
                 assert_eq!(own, None, "{text}");
             }
         }

@@ -26,6 +26,8 @@ use serde::{Deserialize, Serialize};
 
 mod link;
 mod live;
+mod located;
+mod log;
 mod text;
 
 pub use self::collecting::{Collect, CollectOutcome, Collected};
@@ -34,10 +36,15 @@ pub use live::{
     Amount, CUSTOMERS_SHOWN_MAX, CustomerAmount, EVENTS_SHOWN_MAX, Event, Live, OUTINGS_SHOWN_MAX,
     QUEUES_SHOWN_MAX, Queue, QueueClass, QueueGate, Readiness, Sessions,
 };
+pub use located::{LOCATED_RECIPIENTS_MAX, Located, LocatedMessage};
+pub use log::{
+    LogDetail, LogDetailChange, LogTranscript, TRANSCRIPT_SECONDS_MAX, TRANSCRIPT_SESSIONS_MAX,
+};
 pub use text::{Date, SenderIs, Text};
 
 use crate::mail::{Address, Domain, QueueId};
 use crate::route::CustomerName;
+use crate::route::detour::Detour;
 
 /// The version of the protocol, in every request.
 pub const VERSION: u32 = 1;
@@ -103,6 +110,20 @@ pub enum Command {
         #[serde(flatten)]
         selection: Selection,
     },
+    /// Sends messages another way than the routes. Answered by [`Response::Changed`].
+    QueueRequeue {
+        /// Where to; by the routes again, if nothing is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Text<Detour>>,
+        /// Which.
+        #[serde(flatten)]
+        selection: Selection,
+    },
+    /// Where messages lie in the spool. Answered by [`Response::Located`].
+    QueueLocate {
+        /// Which, at most [`IDS_MAX`].
+        ids: Vec<Text<QueueId>>,
+    },
     /// Releases the held queue of a domain. Answered by [`Response::Released`].
     ReleaseDomain {
         /// The domain.
@@ -129,6 +150,8 @@ pub enum Command {
     DeadHosts,
     /// Reads and changes the detail of the log. Answered by [`Response::LogDetail`].
     LogDetail(LogDetailChange),
+    /// Records what is said with a peer. Answered by [`Response::Done`].
+    LogTranscript(LogTranscript),
     /// Looks at the links and steers them.
     Link(LinkCommand),
     /// Graceful stop, as by SIGTERM. Answered by [`Response::Done`] at once.
@@ -160,7 +183,8 @@ pub enum Selection {
         /// Each once.
         ids: Vec<Text<QueueId>>,
     },
-    /// A page of those that match. The client asks on while there is a next one.
+    /// A page of those that match when it is looked for; each is changed once. The
+    /// client asks on while there is a next one.
     Matching(Matching),
 }
 
@@ -248,21 +272,6 @@ impl FromStr for State {
     }
 }
 
-/// What is to be switched; what is not given stays.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LogDetailChange {
-    /// Commands and replies.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub smtp: Option<bool>,
-    /// Questions and answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dns: Option<bool>,
-    /// Steps of the link.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub link: Option<bool>,
-}
-
 /// One line from the server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
@@ -271,8 +280,10 @@ pub enum Response {
     Page(Page),
     /// To [`Command::QueueShow`].
     Message(Box<Message>),
-    /// To [`Command::QueueChange`].
+    /// To [`Command::QueueChange`] and [`Command::QueueRequeue`].
     Changed(Changed),
+    /// To [`Command::QueueLocate`].
+    Located(Located),
     /// To [`Command::ReleaseDomain`].
     Released(Released),
     /// To [`Command::Status`].
@@ -404,17 +415,6 @@ pub struct Status {
     pub live: Live,
 }
 
-/// Which components write more detail.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct LogDetail {
-    /// Commands and replies.
-    pub smtp: bool,
-    /// Questions and answers.
-    pub dns: bool,
-    /// Steps of the link.
-    pub link: bool,
-}
-
 /// Why something was not done.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Refused {
@@ -497,13 +497,19 @@ impl Command {
     fn limits(&self) -> Result<(), String> {
         let page = match self {
             Self::QueueList(page) => page,
-            Self::QueueChange { selection, .. } => match selection {
-                Selection::Ids { ids } if ids.len() > IDS_MAX => {
-                    return Err(format!("more than {IDS_MAX} ids in one request"));
+            Self::LogTranscript(transcript) => return transcript.limits(),
+            Self::QueueLocate { ids } if ids.len() > IDS_MAX => {
+                return Err(format!("more than {IDS_MAX} ids in one request"));
+            }
+            Self::QueueChange { selection, .. } | Self::QueueRequeue { selection, .. } => {
+                match selection {
+                    Selection::Ids { ids } if ids.len() > IDS_MAX => {
+                        return Err(format!("more than {IDS_MAX} ids in one request"));
+                    }
+                    Selection::Ids { .. } => return Ok(()),
+                    Selection::Matching(page) => page,
                 }
-                Selection::Ids { .. } => return Ok(()),
-                Selection::Matching(page) => page,
-            },
+            }
             _ => return Ok(()),
         };
         if (1..=PAGE_ENTRIES_MAX).contains(&page.limit) {
@@ -641,6 +647,13 @@ mod tests {
             r#"{"version":1,"command":"queue-change","change":"delete","select":"matching","filter":{"domain":"b.example","sender":"<>","recipient":"a@b.example","older_seconds":60,"larger_octets":5,"state":"held"},"after":"0000000000001","limit":10}"#,
         );
         check(
+            Command::QueueRequeue {
+                to: Some(Text("smtp://192.0.2.1".parse().unwrap())),
+                selection: Selection::Ids { ids: vec![id(1)] },
+            },
+            r#"{"version":1,"command":"queue-requeue","to":"smtp://192.0.2.1:25","select":"ids","ids":["0000000000001"]}"#,
+        );
+        check(
             Command::ReleaseDomain {
                 domain: Text("b.example".parse().unwrap()),
             },
@@ -651,6 +664,14 @@ mod tests {
                 name: "branch".to_owned(),
             },
             r#"{"version":1,"command":"release","name":"branch"}"#,
+        );
+        check(
+            Command::LogTranscript(LogTranscript {
+                peer: "192.0.2.1".to_owned(),
+                sessions: 1,
+                seconds: 600,
+            }),
+            r#"{"version":1,"command":"log-transcript","peer":"192.0.2.1","sessions":1,"seconds":600}"#,
         );
         check(
             Command::LogDetail(LogDetailChange {
@@ -691,6 +712,10 @@ mod tests {
         check(
             r#"{"version":1,"command":"release-domain","domain":"a b"}"#,
             "not allowed",
+        );
+        check(
+            r#"{"version":1,"command":"log-transcript","peer":"a","sessions":0,"seconds":600}"#,
+            "1 to 100 sessions",
         );
         check(&" ".repeat(REQUEST_BYTES_MAX + 1), "longer");
         let ids = vec![id(1); IDS_MAX + 1];
@@ -754,6 +779,16 @@ mod tests {
                 changed: 2,
                 missing: vec![id(1)],
                 next: None,
+            }),
+            Response::Located(Located {
+                messages: vec![LocatedMessage {
+                    id: id(9),
+                    log: 1,
+                    segment: 2,
+                    offset: 4096,
+                    held: true,
+                    waiting: vec![0, 2],
+                }],
             }),
             Response::Released(Released {
                 messages: 5,

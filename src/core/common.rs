@@ -16,10 +16,12 @@ use crate::core::bans::Bans;
 use crate::core::counters::Counters;
 use crate::core::delivery::Candidates;
 use crate::core::delivery::passing::{Silent, Stranded};
+use crate::core::detours::Detours;
 use crate::core::fetching::Fetch;
 use crate::core::hosts::HostCache;
 use crate::core::latency::Latency;
 use crate::core::lending::Lending;
+use crate::core::listening::Listening;
 use crate::core::maildir::Writings;
 use crate::core::notifying::{Causes, Debts, Late, Telling};
 use crate::core::outbound::LinkShare;
@@ -34,9 +36,10 @@ use crate::queue::{
     self, CoreNumber, CoreSet, HostMemory, Hosts, Recipients, Schedule, Sessions, Told,
     retry::Jitter,
 };
-use crate::report::Fact;
+use crate::report::{Detail, Fact};
 use crate::route::recipients::RecipientLists;
 use crate::smtp::auth::Nonces;
+use crate::smtp::record::Spoken;
 use crate::spool::commit::Ticket;
 use crate::spool::log::{Attempt, Log, Rest};
 use crate::spool::message::SegmentSource;
@@ -82,7 +85,9 @@ pub(super) struct Common {
     pub(super) memory: HostMemory<Endpoint>,
     /// Routes have changed, and not all mail has followed them.
     pub(super) rerouting: Option<Rerouting>,
+    pub(super) detours: Detours,
     pub(super) lending: Lending,
+    pub(super) listening: Listening,
     pub(super) counters: Counters,
     /// When the write that is under way began.
     pub(super) write_began: Instant,
@@ -167,6 +172,8 @@ pub struct Parts {
     pub log: Log,
     /// The queue, with what recovery found.
     pub queue: Schedule,
+    /// Which of that goes another way than the routes.
+    pub detours: Detours,
     /// Secret, and new at each start.
     pub seed: u64,
     /// The same for what must stand against somebody who tries: nonces of AUTH.
@@ -183,6 +190,7 @@ impl Common {
             hosts,
             log,
             queue,
+            detours,
             seed,
             secret,
         } = parts;
@@ -200,7 +208,9 @@ impl Common {
             causes: Causes::default(),
             memory: HostMemory::new(CoreNumber(id.0), hosts, random.next_u64()),
             rerouting: None,
+            detours,
             lending: Lending::default(),
+            listening: Listening::default(),
             counters: Counters::default(),
             write_began: Instant::START,
             commit_latency: Latency::default(),
@@ -234,6 +244,24 @@ impl Common {
 
     pub(super) fn report(&mut self, fact: Fact) {
         self.operations.push_back(Operation::Report(fact));
+    }
+
+    /// What was said in a session that is recorded.
+    pub(super) fn report_spoken(
+        &mut self,
+        connection: ConnectionId,
+        peer: impl ToString,
+        said: Vec<Spoken>,
+    ) {
+        let peer = peer.to_string();
+        for Spoken { by_us, line } in said {
+            self.report(Fact::Detail(Detail::Spoken {
+                connection: connection.0,
+                peer: peer.clone(),
+                by_us,
+                line,
+            }));
+        }
     }
 
     pub(super) fn tell_control(&mut self, notice: ControlNotice) {
@@ -347,11 +375,12 @@ impl Common {
                     self.done(now, queue_id, &done);
                     self.report(Fact::Steered {
                         queue_id,
-                        what: "deleted",
+                        what: "deleted".into(),
                     });
                 }
                 queue::Output::Finished { queue_id, .. } => {
                     self.counters.messages_finished += 1;
+                    self.detours.remove(queue_id);
                     match self.notifying.get_mut(&queue_id) {
                         Some(unfinished) => unfinished.finished = true,
                         None => self.finish(now, queue_id),

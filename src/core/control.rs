@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::core::admin::{Command, Reason, Response};
+use crate::core::admin::{Command, LogDetail, Reason, Response, Text};
 use crate::core::bans::{self, Client, Guessers};
 use crate::core::callahead::{self, CallAhead, KnownAddress};
 use crate::core::collector::{Collector, Run};
@@ -36,6 +36,7 @@ use crate::core::recipients::Watch;
 use crate::core::release::Desk;
 use crate::core::turns::{Tell, Turns};
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Notice};
+use crate::mail::QueueId;
 use crate::report::Fact;
 use crate::route::{Customers, NextHop};
 use crate::time::{Instant, Now};
@@ -67,6 +68,8 @@ struct Question {
     waiting_for: usize,
     parts: Vec<Response>,
     command: Command,
+    /// Of messages that match and are to be changed: where those behind them begin.
+    next: Option<Text<QueueId>>,
     deadline: Instant,
 }
 
@@ -103,6 +106,8 @@ pub struct ControlCore {
     recipients: Watch,
     pruning: Pruning,
     call_ahead: CallAhead,
+    /// What the log tells more of.
+    detail: LogDetail,
     stop: Stop,
     operations: VecDeque<ControlOperation>,
 }
@@ -137,6 +142,7 @@ impl ControlCore {
             recipients,
             pruning: Pruning::default(),
             call_ahead: CallAhead::default(),
+            detail: LogDetail::default(),
             stop: Stop::No,
             operations: VecDeque::new(),
         }
@@ -472,7 +478,9 @@ impl ControlCore {
             Ok(Reconfigured {
                 settings,
                 needs_restart,
+                detail,
             }) => {
+                self.set_detail(detail);
                 self.collect(now, &settings.collectors);
                 self.recipients.configure(now.instant, &settings.customers);
                 self.desk

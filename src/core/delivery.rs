@@ -11,6 +11,7 @@
 mod content;
 pub(super) mod errand;
 pub(super) mod passing;
+mod recording;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -94,6 +95,8 @@ pub(super) struct Delivery {
     tls: Option<Box<TlsFacts>>,
     /// The provider that we called has said 250.
     provided: Option<FromProvider>,
+    /// It was decided whether the session is recorded.
+    listened: bool,
     /// From then on it is given no more jobs.
     work_until: Option<Instant>,
     /// Hosts before this one that were not spoken to.
@@ -171,6 +174,7 @@ impl Delivery {
             answered: false,
             tls: None,
             provided: None,
+            listened: false,
             work_until: None,
             silent: Silent::default(),
             passed_on: None,
@@ -445,6 +449,9 @@ impl Delivery {
     }
 
     fn poll_all(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        if !self.listened {
+            self.listen(now, common);
+        }
         while let Some(output) = self.client.poll() {
             match output {
                 Output::Send(pieces) => self.pieces.extend(pieces),
@@ -513,6 +520,7 @@ impl Delivery {
                 Output::Close => self.flow.abort(&mut common.operations),
             }
         }
+        self.tell_spoken(common);
     }
 
     fn all_has_left(&self) -> bool {

@@ -1,23 +1,37 @@
 //! The operator's questions and changes, as far as one data core can answer them.
 //!
 //! Each core answers for the messages that it has; [`merge`] makes one answer of all.
+//!
+//! Invariant: a question costs a core about a millisecond, however long the queue is: at
+//! most [`LOOKED_AT_ONCE`] envelopes are read for it. Who asks for more goes on from
+//! where the answer ends, and mail goes between the two.
 
+mod merging;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use spool_format::Mark;
 
+pub(super) use self::merging::merge;
+
 use crate::core::admin::{
     Change, Changed, Command, CustomerAmount, DEAD_HOSTS_SHOWN_MAX, Date, DeadHost, DeadHosts,
-    Entry, Filter, Matching, Message, Page, RECIPIENTS_SHOWN_MAX, Reason, RecipientState, Released,
-    Response, Selection, State, Status, Text, shortened,
+    Entry, Filter, Located, LocatedMessage, Matching, Message, Page, RECIPIENTS_SHOWN_MAX, Reason,
+    RecipientState, Released, Response, Selection, State, Status, Text, shortened,
 };
 use crate::core::common::Common;
 use crate::mail::{Domain, QueueId, RecipientIndex};
 use crate::queue::{self, Gate, Health, HoldState, ShareState};
 use crate::report::Fact;
 use crate::route::NextHop;
+use crate::route::detour::Detour;
 use crate::spool::message::{SegmentSource, StoredMessage};
 use crate::time::{Instant, Now, WallTime};
+
+/// Envelopes that are read for one question. Some microseconds each where the system has
+/// them in memory, and a disk may have to be asked for each of them.
+const LOOKED_AT_ONCE: usize = 256;
 
 impl Common {
     /// This core's part of an answer.
@@ -34,7 +48,23 @@ impl Common {
                 None => not_found(*id),
             },
             Command::QueueChange { change, selection } => {
-                Response::Changed(self.change_selected(now, *change, selection, spool))
+                self.each(selection, |common, id| common.change(now, *change, id))
+            }
+            Command::QueueLocate { ids } => {
+                let mut located = Located::default();
+                located.fill(ids.iter().filter_map(|&Text(id)| self.located(id)));
+                Response::Located(located)
+            }
+            Command::QueueRequeue { to, selection } => {
+                let detour = to.as_ref().map(|Text(detour)| detour);
+                let leads = |detour: &Detour| detour.next_hop(&self.settings.routes, "a").is_some();
+                if detour.is_some_and(|detour| !leads(detour)) {
+                    let text = "there is no smarthost in the configuration";
+                    return Response::refused(Reason::Configuration, text);
+                }
+                self.each(selection, |common, id| {
+                    common.requeue(now, detour, id, spool)
+                })
             }
             Command::ReleaseDomain {
                 domain: Text(domain),
@@ -52,6 +82,7 @@ impl Common {
             Command::DeadHosts => Response::DeadHosts(self.dead_hosts(now)),
             Command::Collect(_)
             | Command::LogDetail(_)
+            | Command::LogTranscript(_)
             | Command::Link(_)
             | Command::Stop
             | Command::Reload => {
@@ -102,7 +133,7 @@ impl Common {
             hold: None,
         };
         let after = matching.after.map(|Text(after)| after);
-        let limit = matching.limit as usize;
+        let limit = (matching.limit as usize).min(LOOKED_AT_ONCE);
         let page = self.queue.page(after, limit, &by_index);
         let entries = page
             .entries
@@ -211,44 +242,68 @@ impl Common {
         })
     }
 
-    fn change_selected(
+    fn located(&self, id: QueueId) -> Option<LocatedMessage> {
+        let entry = self.queue.index().get(id)?;
+        let seal = entry.location();
+        let shares = entry.shares();
+        let mut waiting: Vec<_> = shares
+            .flat_map(|share| share.recipients.as_slice().iter().map(|index| index.0))
+            .collect();
+        waiting.sort_unstable();
+        Some(LocatedMessage {
+            id: Text(id),
+            log: seal.log.0,
+            segment: seal.segment.0,
+            offset: seal.offset.0,
+            held: entry.hold() == HoldState::Held,
+            waiting,
+        })
+    }
+
+    /// Does something to each message. What matches a filter was looked for before.
+    fn each(
         &mut self,
-        now: Now,
-        change: Change,
         selection: &Selection,
-        spool: &impl SegmentSource,
-    ) -> Changed {
-        match selection {
-            Selection::Ids { ids } => {
-                let mut changed = Changed::default();
-                for &Text(id) in ids {
-                    if self.change(now, change, id) {
-                        changed.changed += 1;
-                    } else {
-                        changed.missing.push(Text(id));
-                    }
-                }
-                changed
-            }
-            Selection::Matching(matching) => {
-                let found = self.find(now, matching, spool);
-                let next = found.next.map(Text);
-                let ids: Vec<_> = found
-                    .entries
-                    .iter()
-                    .map(|(entry, _)| entry.queue_id())
-                    .collect();
-                let changed = ids
-                    .iter()
-                    .filter(|&&id| self.change(now, change, id))
-                    .count() as u64;
-                Changed {
-                    changed,
-                    missing: Vec::new(),
-                    next,
-                }
+        mut change: impl FnMut(&mut Self, QueueId) -> bool,
+    ) -> Response {
+        let Selection::Ids { ids } = selection else {
+            return Response::refused(Reason::Request, "the control core looks for messages");
+        };
+        let mut changed = Changed::default();
+        for &Text(id) in ids {
+            if change(self, id) {
+                changed.changed += 1;
+            } else {
+                changed.missing.push(Text(id));
             }
         }
+        // What the operator was told is done, a killed process does not undo.
+        self.log.write_notes();
+        Response::Changed(changed)
+    }
+
+    /// Sends a message another way, or by the routes again. False: it is not here.
+    fn requeue(
+        &mut self,
+        now: Now,
+        detour: Option<&Detour>,
+        id: QueueId,
+        spool: &impl SegmentSource,
+    ) -> bool {
+        if self.queue.index().get(id).is_none() {
+            return false;
+        }
+        let next_hop = detour.map(Detour::as_str);
+        // A closed log was reported; the change holds until the restart.
+        let _ = self.log.mark(now, id, Mark::Requeue { next_hop });
+        self.detours.set(id, detour);
+        self.follow(now, id, spool);
+        let to = next_hop.map_or_else(|| "the next hop of the routes".into(), Cow::from);
+        self.report(Fact::Steered {
+            queue_id: id,
+            what: format!("sent to {to}").into(),
+        });
+        true
     }
 
     fn change(&mut self, now: Now, change: Change, id: QueueId) -> bool {
@@ -271,7 +326,10 @@ impl Common {
         };
         // A closed log was reported; the change holds until the restart.
         let _ = self.log.mark(now, id, mark);
-        self.report(Fact::Steered { queue_id: id, what });
+        self.report(Fact::Steered {
+            queue_id: id,
+            what: what.into(),
+        });
         true
     }
 
@@ -397,132 +455,4 @@ fn due_of(queue: &queue::Schedule, share: &queue::ShareEntry<'_>) -> Option<Inst
         _ => None,
     };
     share.due.or(closed)
-}
-
-/// One answer of the answers of all cores.
-#[must_use]
-pub(super) fn merge(command: &Command, parts: Vec<Response>) -> Response {
-    let mut refusals = Vec::new();
-    let mut pages = Vec::new();
-    let mut changes = Vec::new();
-    let mut dead = Vec::new();
-    let mut released = Released {
-        messages: 0,
-        octets: 0,
-    };
-    let mut known = false;
-    let mut status: Option<Box<Status>> = None;
-    for part in parts {
-        match part {
-            Response::Message(message) => return Response::Message(message),
-            Response::Page(page) => pages.push(page),
-            Response::Changed(changed) => changes.push(changed),
-            Response::DeadHosts(part) => dead.extend(part.hosts),
-            Response::Released(part) => {
-                known = true;
-                released.messages += part.messages;
-                released.octets += part.octets;
-            }
-            Response::Status(part) => match &mut status {
-                None => status = Some(part),
-                Some(sum) => {
-                    for (name, value) in part.counters {
-                        *sum.counters.entry(name).or_default() += value;
-                    }
-                    sum.states.extend(part.states);
-                    sum.live.add(part.live);
-                }
-            },
-            other => refusals.push(other),
-        }
-    }
-    match command {
-        Command::QueueList(matching) => Response::Page(merge_pages(pages, matching.limit)),
-        Command::QueueChange { selection, .. } => {
-            Response::Changed(merge_changes(changes, selection))
-        }
-        Command::ReleaseDomain { .. } | Command::Release { .. } if refusals.is_empty() => {
-            Response::Released(released)
-        }
-        // One core is enough that has mail for it.
-        Command::QueueSteer { .. } if known => Response::Released(released),
-        Command::DeadHosts => Response::DeadHosts(merge_dead(dead)),
-        Command::Status => match status {
-            Some(mut status) => {
-                status.live.cut();
-                Response::Status(status)
-            }
-            None => no_answer(),
-        },
-        _ => refusals.pop().unwrap_or_else(no_answer),
-    }
-}
-
-fn no_answer() -> Response {
-    Response::refused(
-        Reason::Later,
-        "the data cores did not answer in time; try again",
-    )
-}
-
-/// Each host once: as the core knows it that waits for longest.
-fn merge_dead(mut hosts: Vec<DeadHost>) -> DeadHosts {
-    hosts.sort_unstable_by(|a, b| {
-        let by_address = a.address.cmp(&b.address);
-        by_address.then(b.next_attempt.cmp(&a.next_attempt))
-    });
-    hosts.dedup_by(|later, first| later.address == first.address);
-    hosts.truncate(DEAD_HOSTS_SHOWN_MAX);
-    DeadHosts { hosts }
-}
-
-/// Pages in the order of ids. What does not fit comes with the next page.
-fn merge_pages(pages: Vec<Page>, limit: u32) -> Page {
-    // A core that has more ends its page somewhere: behind that nothing may be shown,
-    // or its next entries would be passed over.
-    let mut next = pages
-        .iter()
-        .filter_map(|page| page.next)
-        .map(|Text(id)| id)
-        .min();
-    let mut entries: Vec<_> = pages.into_iter().flat_map(|page| page.entries).collect();
-    entries.sort_unstable_by_key(|entry| entry.id.0);
-    if let Some(next) = next {
-        entries.retain(|entry| entry.id.0 <= next);
-    }
-    if entries.len() > limit as usize {
-        entries.truncate(limit as usize);
-        next = entries.last().map(|entry| entry.id.0);
-    }
-    Page {
-        entries,
-        next: next.map(Text),
-    }
-}
-
-fn merge_changes(changes: Vec<Changed>, selection: &Selection) -> Changed {
-    let mut sum = Changed::default();
-    let cores = changes.len();
-    let mut missing: BTreeMap<QueueId, usize> = BTreeMap::new();
-    // Each core went on from the same id: the one that is least far is where to go on.
-    // What the others have changed beyond it is not changed again by being asked twice.
-    for part in changes {
-        sum.changed += part.changed;
-        for Text(id) in part.missing {
-            *missing.entry(id).or_default() += 1;
-        }
-        sum.next = [sum.next, part.next]
-            .into_iter()
-            .flatten()
-            .min_by_key(|Text(id)| *id);
-    }
-    if let Selection::Ids { .. } = selection {
-        // An id is missing if no core has it.
-        sum.missing = missing
-            .into_iter()
-            .filter(|(_, n)| *n == cores)
-            .map(|(id, _)| Text(id))
-            .collect();
-    }
-    sum
 }

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 
 pub use self::host::{Endpoint, Host, NoHost, Unresolved};
+pub use self::online::LinkNotice;
 use crate::core::bans::Client;
 use crate::core::computing::{Asker, Work, Worked};
 use crate::core::release::{Order, Part, Purpose, ReleaseAsker, ReleaseId};
@@ -62,6 +63,7 @@ pub mod credentials;
 pub mod data;
 mod deadlines;
 mod delivery;
+pub mod detours;
 pub mod fetching;
 mod flow;
 mod host;
@@ -70,6 +72,7 @@ mod incoming;
 mod inquiry;
 pub mod latency;
 mod lending;
+pub mod listening;
 mod live;
 mod log;
 mod login;
@@ -284,6 +287,8 @@ pub enum Notice {
         /// Until when the answer may be used.
         valid_until: Instant,
     },
+    /// Other sessions are to be recorded than so far.
+    Hear(listening::Hear),
     /// A segment of the own log was prepared.
     SegmentReady {
         /// Its number.
@@ -569,17 +574,6 @@ pub enum ControlNotice {
         /// Which.
         core: CoreId,
     },
-}
-
-/// What becomes of mail that needs a link.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum LinkNotice {
-    /// It may go, and all of it is tried at once.
-    Open,
-    /// What is on the wire is finished, nothing else begins.
-    Shut,
-    /// The link is gone: what is on the wire is cut off.
-    Cut,
 }
 
 /// Whether a listener listens.

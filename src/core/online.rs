@@ -21,16 +21,16 @@ use jiff::tz::TimeZone;
 
 use crate::core::collectors::Line;
 use crate::core::control::ControlOperation;
-use crate::core::{CoreId, Door, LinkNotice, ListenerId, Notice};
+use crate::core::{CoreId, Door, ListenerId, Notice};
 use crate::link::LinkId;
 use crate::link::calendar::Calendar;
 use crate::link::collecting::{Appointment, Collect};
 use crate::link::controller::{
-    Controller, DialFailure, Order, Output, Presence, Settings, WALL_CHECK,
+    Controller, DialFailure, Order, Output, Phase, Presence, Settings, WALL_CHECK,
 };
 use crate::link::outing::Memory;
 use crate::link::work::{Reason, Work};
-use crate::report::{Fact, LinkFact};
+use crate::report::{Detail, Fact, LinkFact};
 use crate::time::{Instant, Now, WallTime};
 
 mod answers;
@@ -113,9 +113,22 @@ pub enum LinkEvent {
     Presence(Presence),
 }
 
+/// What becomes of mail that needs a link.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LinkNotice {
+    /// It may go, and all of it is tried at once.
+    Open,
+    /// What is on the wire is finished, nothing else begins.
+    Shut,
+    /// The link is gone: what is on the wire is cut off.
+    Cut,
+}
+
 struct Link {
     name: String,
     controller: Controller,
+    /// What was told last, while steps are told.
+    told: Option<Phase>,
 }
 
 /// What a data core said last.
@@ -144,6 +157,7 @@ pub struct Online {
     number: u32,
     gate: LinkNotice,
     now: Now,
+    tells_steps: bool,
     operations: VecDeque<ControlOperation>,
 }
 
@@ -161,6 +175,7 @@ impl Online {
         let links = links.into_iter().map(|setup| Link {
             name: setup.name,
             controller: Controller::new(setup.settings, zone.clone(), setup.memory, now),
+            told: None,
         });
         Self {
             links: links.collect(),
@@ -181,6 +196,7 @@ impl Online {
             number: 0,
             gate: LinkNotice::Cut,
             now,
+            tells_steps: false,
             operations: VecDeque::new(),
         }
     }
@@ -395,6 +411,33 @@ impl Online {
             }
         }
         self.mind_the_doors(now);
+        if self.tells_steps {
+            self.tell_steps(now);
+        }
+    }
+
+    /// Whether each step of a link is told.
+    pub(super) fn set_detail(&mut self, on: bool) {
+        self.tells_steps = on;
+        for link in &mut self.links {
+            link.told = None;
+        }
+    }
+
+    fn tell_steps(&mut self, now: Now) {
+        for link in &mut self.links {
+            let phase = link.controller.status(now).phase;
+            let before = link.told.replace(phase);
+            if let Some(from) = before.filter(|before| *before != phase) {
+                let step = Detail::Step {
+                    link: link.name.clone(),
+                    from: from.as_str(),
+                    to: phase.as_str(),
+                };
+                let fact = Fact::Detail(step);
+                self.operations.push_back(ControlOperation::Report(fact));
+            }
+        }
     }
 
     fn perform(&mut self, now: Now, place: usize, output: Output) {

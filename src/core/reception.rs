@@ -140,6 +140,7 @@ impl Reception {
 
     /// Begins: the greeting goes out, if TLS does not come first.
     pub(super) fn begin(&mut self, now: Now, common: &mut Common, tls: TlsStart) {
+        self.listen(now, common);
         if tls == TlsStart::Connection {
             self.start_tls(now, common);
         }
@@ -187,6 +188,17 @@ impl Reception {
             Err(fault) => self.give_up_tls(now, common, &fault.to_string()),
         }
         common.room = room;
+    }
+
+    /// Whether this session is recorded is decided at its beginning.
+    fn listen(&mut self, now: Now, common: &mut Common) {
+        if common.listening.is_off() {
+            return;
+        }
+        let client = self.client().to_string();
+        if common.listening.hears(now.instant, [client.as_str()]) {
+            self.session.record();
+        }
     }
 
     fn start_tls(&mut self, now: Now, common: &mut Common) {
@@ -420,6 +432,10 @@ impl Reception {
                 Output::StartTls => self.start_tls(now, common),
                 Output::Close => self.flow.finish(now.instant),
             }
+        }
+        let said = self.session.take_record();
+        if !said.is_empty() {
+            common.report_spoken(self.flow.connection(), self.peer(), said);
         }
         outputs
     }

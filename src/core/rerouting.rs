@@ -8,6 +8,7 @@
 //! - At most [`LOOKED_AT_ONCE`] envelopes are read in a turn, however much mail waits.
 //! - What is on the wire stays where it is. If it comes back, a later round finds it.
 //! - Mail that a closed destination gave to the smarthosts stays with them.
+//! - Mail that the operator sent another way goes that way, not by the routes.
 //!
 //! What this module does not do: it counts no attempts on. They were made at another
 //! next hop.
@@ -83,6 +84,18 @@ impl Common {
         true
     }
 
+    /// The operator has said where a message goes: those who wait go there now, afresh.
+    pub(super) fn follow(&mut self, now: Now, id: QueueId, spool: &impl SegmentSource) {
+        let mut missed = false;
+        let moves = self.moves(id, spool, &mut missed);
+        if !moves.is_empty() {
+            self.queue.reroute(now, id, &moves);
+        }
+        if missed && self.rerouting.is_none() {
+            self.rerouting = Some(Rerouting::new(now.instant + AGAIN_AFTER));
+        }
+    }
+
     /// The recipients of a message that wait in the wrong place, and where they belong.
     fn moves(
         &self,
@@ -108,7 +121,7 @@ impl Common {
                     continue;
                 };
                 let domain = recipient.forward_path.address().domain_str();
-                let wanted = routes.next_hop(domain);
+                let wanted = self.detours.next_hop(routes, id, domain);
                 if wanted == current.as_ref() {
                     continue;
                 }

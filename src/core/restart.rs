@@ -4,27 +4,40 @@ use spool_format::{LiveMessage, LogId, NameId, NoteField, Recovered};
 
 use crate::core::CoreId;
 use crate::core::collector;
+use crate::core::detours::Detours;
 use crate::core::settings::Settings;
 use crate::mail::{DeliverBy, DeliverByMode, Priority, QueueId, RecipientIndex};
 use crate::pop3::memory::{DUPLICATES_TAG, UIDL_TAG, account_of_key};
 use crate::queue::{
     DestinationId, FiledRecipient, Filing, HoldState, MessageFacts, Schedule, Told,
 };
+use crate::route::detour::Detour;
 use crate::spool::log::Log;
 use crate::spool::recovery::Restarted;
 use crate::time::{Now, WallTime};
 
-/// Puts the messages of the logs that a core owns into its queue. Gives how many. Those
-/// that are sealed and not whole are among them: whoever takes one to deliver it finds that
-/// out, and its sender is told. A client may never have heard that such a message was
-/// accepted, and may have sent it again: better one notification too many than none.
+/// What came into the queue of a core at its start.
+#[derive(Debug, Default)]
+pub struct Enqueued {
+    /// How many messages.
+    pub messages: usize,
+    /// Those of them that the operator has sent another way.
+    pub detours: Detours,
+    /// Of those, how many go by the routes, since this version cannot read where to.
+    pub strayed: usize,
+}
+
+/// Puts the messages of the logs that a core owns into its queue. Those that are sealed and
+/// not whole are among them: whoever takes one to deliver it finds that out, and its sender
+/// is told. A client may never have heard that such a message was accepted, and may have
+/// sent it again: better one notification too many than none.
 pub fn enqueue(
     now: Now,
     queue: &mut Schedule,
     settings: &Settings,
     restarted: &Restarted,
     owned: &[LogId],
-) -> usize {
+) -> Enqueued {
     let live = restarted.segments(owned).map(|facts| facts.live as usize);
     let mut files = Files {
         filing: queue.filing(now, live.sum()),
@@ -33,19 +46,17 @@ pub fn enqueue(
         destinations: Vec::new(),
         writer: None,
         recipients: Vec::new(),
+        enqueued: Enqueued::default(),
     };
-    let mut messages = 0;
     for message in restarted.messages(owned) {
-        messages += 1;
         files.message(message);
     }
     let broken = restarted.recovered.broken.iter();
     for broken in broken.filter(|broken| owned.contains(&broken.message.seal.log)) {
-        messages += 1;
         files.message(&broken.message);
     }
     files.filing.finish();
-    messages
+    files.enqueued
 }
 
 /// Takes over what is remembered of mailboxes whose home this core is now, and what
@@ -91,10 +102,14 @@ struct Files<'a> {
     writer: Option<u8>,
     /// Of the message at hand.
     recipients: Vec<FiledRecipient>,
+    /// So far.
+    enqueued: Enqueued,
 }
 
 impl Files<'_> {
     fn message(&mut self, message: &LiveMessage) {
+        self.enqueued.messages += 1;
+        let detour = self.detour(message);
         let hold_until = message.hold_until_ms().map(WallTime::from_millis);
         let facts = MessageFacts {
             queue_id: QueueId::from_u64(message.queue_id),
@@ -126,7 +141,10 @@ impl Files<'_> {
                 .find(|a| a.recipients.contains(number));
             let recipient = FiledRecipient {
                 recipient: RecipientIndex(number.0),
-                destination: self.destination(domain),
+                destination: match &detour {
+                    None => self.destination(domain),
+                    Some(detour) => self.detoured(detour, domain),
+                },
                 attempts: attempt.map_or(0, |a| u16::try_from(a.attempts).unwrap_or(u16::MAX)),
                 not_before: attempt
                     .map(|a| WallTime::from_millis(a.next_attempt_ms))
@@ -136,6 +154,30 @@ impl Files<'_> {
             self.recipients.push(recipient);
         }
         self.filing.message(&facts, &self.recipients);
+    }
+
+    /// Where the operator has sent a message, if anywhere.
+    fn detour(&mut self, message: &LiveMessage) -> Option<Detour> {
+        match self.recovered.name(message.next_hop?).parse() {
+            Ok(detour) => {
+                let queue_id = QueueId::from_u64(message.queue_id);
+                self.enqueued.detours.set(queue_id, Some(&detour));
+                Some(detour)
+            }
+            Err(_) => {
+                self.enqueued.strayed += 1;
+                None
+            }
+        }
+    }
+
+    /// Where mail of a domain goes on a detour: by the routes if that leads nowhere now.
+    fn detoured(&mut self, detour: &Detour, domain: NameId) -> DestinationId {
+        let name = self.recovered.name(domain);
+        match detour.next_hop(&self.settings.routes, name) {
+            Some(next_hop) => self.filing.destination(next_hop),
+            None => self.destination(domain),
+        }
     }
 
     /// Where the mail of a domain goes. Messages come writer by writer.

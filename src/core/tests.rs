@@ -122,6 +122,7 @@ impl Bench {
             hosts: Arc::new(queue::Hosts::new(5)),
             log: Log::new(identity, log_settings, 11, free_bytes),
             queue,
+            detours: crate::core::detours::Detours::default(),
             seed: 13,
             secret: [13; 32],
         });

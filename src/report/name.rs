@@ -55,6 +55,7 @@ impl Fact {
             Self::CertificateEnds { .. } => "certificate-ends",
             Self::Release { .. } => "release",
             Self::ReleaseEnded { .. } => "release-ended",
+            Self::Detail(detail) => detail.name(),
             Self::Steered { .. } => "steered",
             Self::Configured { .. } => "configured",
             Self::ConfigurationRefused { .. } => "configuration-refused",
@@ -75,7 +76,7 @@ impl Fact {
             Self::Link { fact, .. } => fact.level(),
             Self::Awaited { awaited, .. } if awaited.is_trouble() => Level::Warning,
             Self::Awaited { .. } => Level::Info,
-            Self::Finished { .. } => Level::Detail,
+            Self::Finished { .. } | Self::Detail(_) => Level::Detail,
             Self::Started { .. }
             | Self::Recovered { .. }
             | Self::Refused { .. }
@@ -134,6 +135,7 @@ impl Fact {
             | Self::Recipient { .. }
             | Self::Finished { .. }
             | Self::Notified { .. }
+            | Self::Detail(_)
             | Self::Steered { .. }
             | Self::DeliveryBroken { .. }
             | Self::PutOff { .. }
@@ -166,6 +168,13 @@ impl Fact {
             | Self::Link { .. }
             | Self::Trouble { .. } => true,
         }
+    }
+
+    /// Whether a fact of the level detail is made only where somebody asked for it, and so
+    /// is written.
+    #[must_use]
+    pub const fn is_wanted_detail(&self) -> bool {
+        matches!(self, Self::Detail(_))
     }
 
     /// The message it is about, for one field of its own in the log.

@@ -220,7 +220,8 @@ impl fmt::Display for Fact {
                 Escaped(why)
             ),
             Self::CertificateEnds { what } => write!(f, "{}", Escaped(what)),
-            Self::Steered { what, .. } => write!(f, "{what} by the operator"),
+            Self::Detail(detail) => detail.fmt(f),
+            Self::Steered { what, .. } => write!(f, "{} by the operator", Escaped(what)),
             Self::Configured { needs_restart } if needs_restart.is_empty() => {
                 write!(f, "the new configuration is in force")
             }

@@ -32,7 +32,7 @@ use crate::runtime::dns::Dns;
 use crate::runtime::events;
 use crate::runtime::hosts::{HostBook, hosts, timed_out};
 use crate::runtime::link::{Drivers, memory};
-use crate::runtime::log::report_control;
+use crate::runtime::log::{self, report_control};
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::maildir;
 use crate::runtime::recipients::Shelf;
@@ -457,6 +457,7 @@ impl Control {
                 report_control(&fact);
                 service_manager::tell(&fact);
             }
+            ControlOperation::Detail(detail) => log::set_detail(detail),
             ControlOperation::Exit { clean } => {
                 if let Some(exit) = self.0.borrow_mut().exit.take() {
                     let _ = exit.send(if clean { Exit::Clean } else { Exit::CutOff });

@@ -28,6 +28,9 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 
+use crate::report::{Detail, Fact};
+use crate::runtime::log::{self, report_control};
+
 /// One question to one server waits this long; a lost packet costs this much once.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Questions to each server before it counts as silent.
@@ -194,7 +197,29 @@ impl Dns {
         .await
     }
 
-    async fn records<T>(
+    async fn records<T: fmt::Debug>(
+        &self,
+        name: &str,
+        kind: RecordType,
+        pick: impl Fn(&RData) -> Option<T>,
+    ) -> Result<Answer<Vec<T>>, Missing> {
+        let begun = Instant::now();
+        let found = self.ask(name, kind, pick).await;
+        if log::tells_of_dns() {
+            let answer = match &found {
+                Ok(answer) => format!("{:?} from {}", answer.value, answer.server),
+                Err(missing) => missing.to_string(),
+            };
+            report_control(&Fact::Detail(Detail::Looked {
+                question: format!("{name} {kind}"),
+                answer,
+                took: begun.elapsed(),
+            }));
+        }
+        found
+    }
+
+    async fn ask<T>(
         &self,
         name: &str,
         kind: RecordType,

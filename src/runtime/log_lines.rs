@@ -9,11 +9,15 @@
 //! Each thread gathers in a place of its own: data cores that write two lines a message
 //! share nothing by it, neither a lock that another one has nor a line of the cache. The
 //! writing thread puts the lines in the order of their times, which they begin with.
+//!
+//! A file that cannot be written to, since its disk is full, stops nothing: what it
+//! does not take is counted, and told when it takes lines again.
 
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +30,9 @@ const GATHER: Duration = Duration::from_millis(20);
 /// Octets of one place that wait at most. Then whoever has a line to write waits: a log
 /// with holes would be worse than a slow relay.
 const GATHERED_BYTES_MAX: usize = 4 << 20;
+
+/// The operator's group may read a log, the world may not: it names who writes to whom.
+const FILE_MODE: u32 = 0o640;
 
 /// Places to gather in: for each data core of a usual machine one, and for the control
 /// core. Where there are more threads, some share one.
@@ -81,7 +88,36 @@ struct Inner {
     filled: Condvar,
     /// A round is over.
     written: Condvar,
-    file: Option<File>,
+    /// The file was moved away: what is written from now on goes to a new one.
+    reopen: AtomicBool,
+}
+
+/// Where the writing thread writes to.
+enum Sink {
+    Stderr,
+    File { path: PathBuf, file: File },
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.create(true).append(true).mode(FILE_MODE).open(path)
+}
+
+impl Sink {
+    fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stderr => io::stderr().write_all(octets),
+            Self::File { file, .. } => file.write_all(octets),
+        }
+    }
+
+    /// Without a new file the old one is written to, wherever it is now.
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Self::File { path, file } = self {
+            *file = open(path)?;
+        }
+        Ok(())
+    }
 }
 
 /// Where log lines go.
@@ -94,7 +130,7 @@ impl LogLines {
     /// # Errors
     /// The writing thread could not be started.
     pub fn to_stderr() -> io::Result<Self> {
-        Self::start(None)
+        Self::start(Sink::Stderr)
     }
 
     /// Lines to the end of a file.
@@ -102,22 +138,25 @@ impl LogLines {
     /// # Errors
     /// The file cannot be opened for appending.
     pub fn to_file(path: &Path) -> io::Result<Self> {
-        Self::start(Some(File::options().create(true).append(true).open(path)?))
+        Self::start(Sink::File {
+            path: path.to_owned(),
+            file: open(path)?,
+        })
     }
 
-    fn start(file: Option<File>) -> io::Result<Self> {
+    fn start(sink: Sink) -> io::Result<Self> {
         let lines = Self(Arc::new(Inner {
             places: std::array::from_fn(|_| Place::default()),
             asleep: AtomicBool::new(false),
             rounds: Mutex::new(0),
             filled: Condvar::new(),
             written: Condvar::new(),
-            file,
+            reopen: AtomicBool::new(false),
         }));
         let writer = lines.clone();
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || writer.write())?;
+            .spawn(move || writer.write(sink))?;
         Ok(lines)
     }
 
@@ -134,7 +173,15 @@ impl LogLines {
         }
     }
 
-    fn write(&self) {
+    /// The file was moved away, as logrotate does. Once what is being written now is out,
+    /// nothing more goes to the old one.
+    pub fn reopen(&self) {
+        self.0.reopen.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    fn write(&self, mut sink: Sink) {
+        let mut lost: u64 = 0;
         let mut taken: Vec<Lines> = (0..PLACES).map(|_| Lines::default()).collect();
         let mut together = Vec::new();
         loop {
@@ -143,11 +190,13 @@ impl LogLines {
             }
             together.clear();
             let octets = in_order(&taken, &mut together);
-            // A log that cannot be written has nobody to tell.
-            let _ = match &self.0.file {
-                Some(file) => (&mut &*file).write_all(octets),
-                None => io::stderr().write_all(octets),
-            };
+            if self.0.reopen.swap(false, Ordering::Relaxed)
+                && let Err(error) = sink.reopen()
+            {
+                let what = format!("reopening the log failed ({error}); the old file is used\n");
+                put(&mut sink, what.as_bytes(), &mut lost);
+            }
+            put(&mut sink, octets, &mut lost);
             taken.iter_mut().for_each(Lines::clear);
             *lock(&self.0.rounds) += 1;
             self.0.written.notify_all();
@@ -168,13 +217,14 @@ impl LogLines {
         some
     }
 
-    /// Waits until there is something, or somebody wants to know that there is nothing.
+    /// Waits until there is something to do, or somebody wants to know that there is
+    /// nothing.
     fn sleep(&self, taken: &mut [Lines]) {
         let mut rounds = lock(&self.0.rounds);
         self.0.asleep.store(true, Ordering::Relaxed);
         // Whoever adds a line behind this look has taken the lock of its place behind it,
-        // and so sees that we sleep.
-        if self.take(taken) {
+        // and so sees that we sleep. Whoever wants a new file takes this lock.
+        if self.take(taken) || self.0.reopen.load(Ordering::Relaxed) {
             self.0.asleep.store(false, Ordering::Relaxed);
         }
         while self.0.asleep.load(Ordering::Relaxed) {
@@ -235,6 +285,24 @@ fn in_order<'a>(taken: &'a [Lines], room: &'a mut Vec<u8>) -> &'a [u8] {
     }
 }
 
+/// Writes lines, or counts them: a log that cannot be written has nobody to tell.
+fn put(sink: &mut Sink, lines: &[u8], lost: &mut u64) {
+    if lines.is_empty() {
+        return;
+    }
+    if *lost > 0 && sink.write(lost_line(*lost).as_bytes()).is_ok() {
+        *lost = 0;
+    }
+    if sink.write(lines).is_err() {
+        *lost += memchr::memchr_iter(b'\n', lines).count() as u64;
+    }
+}
+
+/// For people: whoever reads JSON finds that it is none, and looks.
+fn lost_line(lost: u64) -> String {
+    format!("log-lost: the log could not be written to; up to {lost} lines are lost\n")
+}
+
 impl Write for &LogLines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let place = &self.0.places[place_number()];
@@ -266,6 +334,8 @@ impl<'a> MakeWriter<'a> for LogLines {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -330,5 +400,45 @@ mod tests {
             "1 a\n2 b\nmore\n3 c\n4 d\n",
         );
         check(&[&["1 y\n"], &["1 x\n"]], "1 x\n1 y\n");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_made_anew() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
+        let lines = LogLines::to_file(&path).expect("a log");
+        (&lines).write_all(b"one\n").expect("room");
+        lines.flush();
+        std::fs::rename(&path, &moved).expect("it is moved");
+        (&lines).write_all(b"two\n").expect("room");
+        lines.flush();
+        lines.reopen();
+        (&lines).write_all(b"three\n").expect("room");
+        lines.flush();
+        let read = |path: &Path| std::fs::read_to_string(path).expect("the file");
+        assert_eq!(
+            (read(&moved), read(&path)),
+            ("one\ntwo\n".into(), "three\n".into())
+        );
+        let mode = std::fs::metadata(&path)
+            .expect("the file")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777 & !FILE_MODE, 0, "nobody else may read it");
+        // Also if nobody has anything to say.
+        std::fs::rename(&path, &moved).expect("it is moved");
+        lines.reopen();
+        lines.flush();
+        assert_eq!(read(&path), "");
+    }
+
+    #[test]
+    fn a_full_disk_stops_nobody() {
+        let full = Path::new("/dev/full");
+        let lines = LogLines::to_file(full).expect("it opens");
+        for _ in 0..1000 {
+            (&lines).write_all(&[b'x'; 10_000]).expect("it is taken");
+        }
+        lines.flush();
     }
 }

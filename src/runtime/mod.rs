@@ -21,6 +21,7 @@ pub mod dns;
 mod doorway;
 pub mod events;
 pub mod hosts;
+pub mod journal;
 pub mod link;
 pub mod log;
 pub mod log_lines;

@@ -26,12 +26,12 @@ use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 use spool_format::{LogId, SegmentPlace, SpoolUuid};
 
-use crate::config::{Config, ListenWhen};
+use crate::config::{self, Config, ListenWhen};
 use crate::core::callahead::KnownAddress;
 use crate::core::control::{ControlCore, Reconfigured};
 use crate::core::data::{DataCore, Parts};
 use crate::core::online::Online;
-use crate::core::restart;
+use crate::core::restart::{self, Enqueued};
 use crate::core::settings::Settings;
 use crate::core::{CoreId, Door};
 use crate::queue::notification::allowance::Allowance;
@@ -243,7 +243,18 @@ impl Ground {
         let data_cores = self.config.cores.data;
         restart::adopt_notes(now, &mut log, restarted, &owned, core, data_cores);
         let mut queue = Schedule::new(queue_settings, Arc::clone(&self.permits), now);
-        let messages = restart::enqueue(now, &mut queue, &self.settings, restarted, &owned);
+        let Enqueued {
+            messages,
+            detours,
+            strayed,
+        } = restart::enqueue(now, &mut queue, &self.settings, restarted, &owned);
+        if strayed > 0 {
+            let what = format!(
+                "{strayed} messages were sent another way by `turnspool queue requeue`, and this \
+                 version cannot read where to: they go by the routes"
+            );
+            report(core, &Fact::Trouble { what });
+        }
         let mut segments = Vec::new();
         for facts in restarted.segments(&owned) {
             match self.storeroom.open(facts.place) {
@@ -275,6 +286,7 @@ impl Ground {
             hosts: Arc::clone(&self.hosts),
             log,
             queue,
+            detours,
             seed: random(),
             secret: secret(),
         };
@@ -317,7 +329,7 @@ impl Ground {
         let recipients = Arc::clone(&self.recipients);
         let load = Box::new(move || {
             let new = reload()?;
-            let mut needs_restart = needs_restart(&old, &new);
+            let mut needs_restart = settings::needs_restart(&old, &new);
             if old.process.sandbox && !kept.covers(&Footprint::of(&new)) {
                 needs_restart.push("what it writes to and runs (process.sandbox)".to_owned());
             }
@@ -340,6 +352,7 @@ impl Ground {
                 reconfigured: Reconfigured {
                     settings: Arc::new(settings),
                     needs_restart,
+                    detail: settings::log_detail(new.log.detail),
                 },
             })
         });
@@ -362,7 +375,13 @@ impl Ground {
         let online = Online::new(setup, self.config.cores.data, self.clock.now());
         let book = host_book(&self.config).map_err(ServeError)?;
         let start = |dns| control::Start {
-            core: control_core(&self.settings, self.clock.now(), online, known),
+            core: control_core(
+                &self.settings,
+                self.clock.now(),
+                online,
+                known,
+                self.config.log.detail,
+            ),
             drivers: Drivers::new(&self.config.links),
             link_memory,
             remembered,
@@ -394,11 +413,13 @@ fn control_core(
     now: Now,
     online: Online,
     known: Vec<KnownAddress>,
+    detail: config::LogDetail,
 ) -> ControlCore {
     let customers = Arc::clone(&settings.customers);
     let mut core = ControlCore::new(now, settings.data_cores, customers, random(), online);
     core.collect(now, &settings.collectors);
     core.remember(now, known);
+    core.set_detail(settings::log_detail(detail));
     core
 }
 
@@ -437,26 +458,6 @@ pub fn host_book(config: &Config) -> Result<HostBook, String> {
         mx_port: config.delivery.mx_port,
         mx_tls: TlsPolicy::Opportunistic,
     })
-}
-
-/// Keys whose change takes a restart, by their names in the file.
-fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    let changed = [
-        ("process", old.process != new.process),
-        ("spool", old.spool != new.spool),
-        ("cores", old.cores != new.cores),
-        ("listener", old.listeners != new.listeners),
-        ("dns", old.dns != new.dns),
-        ("link", old.links != new.links),
-        ("schedule", old.schedule != new.schedule),
-        ("admin", old.admin != new.admin),
-        ("log", old.log != new.log),
-    ];
-    changed
-        .into_iter()
-        .filter(|(_, changed)| *changed)
-        .map(|(name, _)| name.to_owned())
-        .collect()
 }
 
 type Directories = HashMap<LogId, Arc<Directory>>;

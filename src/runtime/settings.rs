@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
-    Config, DeliveryMode, Listener, ListenerRole, ListenerTls, Retry as RetryConfig,
-    SmarthostLogin, SmarthostTls, addresses,
+    self, Config, DeliveryMode, Listener, ListenerRole, ListenerTls, Retry as RetryConfig,
+    SmarthostLogin, SmarthostTls,
 };
-use crate::core::copies;
 use crate::core::credentials::Credentials;
 use crate::core::settings::{Settings, Tls};
+use crate::core::{admin, copies};
 use crate::queue::destination::{Policies, Policy};
 use crate::queue::retry::Retry;
 use crate::queue::usage::Ledger;
 use crate::route::{
-    self, Customers, HostName, HostTls, NextHop, OwnCertificate, Protocol, RelayRules, RouteError,
-    Routes, RoutesInSmarthostMode, Scope, SmarthostGroup, Target, TlsPolicy, TlsStart,
+    self, Customers, HostTls, NextHop, OwnCertificate, Protocol, RelayRules, RouteError, Routes,
+    RoutesInSmarthostMode, Scope, SmarthostGroup, Target, TlsPolicy, TlsStart,
 };
 use crate::runtime::hosts::Smarthost;
 use crate::runtime::users;
@@ -207,7 +207,7 @@ fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> 
     let routes = config
         .routes
         .iter()
-        .map(|route| (route.domain.clone(), target(&route.next_hop)));
+        .map(|route| (route.domain.clone(), route.next_hop.target()));
     let held = customers.iter().flat_map(|customer| {
         let owned = |scope: &Scope| (scope.clone(), customer.name.clone());
         customer.scopes.iter().map(owned)
@@ -252,7 +252,7 @@ fn policies(
             route.retry.unwrap_or(config.retry),
             route.connections_max.unwrap_or(connections),
         );
-        match target(&route.next_hop) {
+        match route.next_hop.target() {
             // Also one that says nothing: it may stand below one that does.
             Target::Mx | Target::Hold(_) => {
                 policies.domains.insert(&route.domain, own);
@@ -301,31 +301,29 @@ fn retry_and_warning(retry: RetryConfig) -> (Retry, Option<Duration>) {
     }
 }
 
-fn target(next_hop: &addresses::NextHop) -> Target {
-    let host = |host: &HostName, port: u16, protocol| {
-        Target::Host(route::Host {
-            host: host.clone(),
-            port,
-            protocol,
-            tls: match protocol {
-                Protocol::Smtp => TlsPolicy::Opportunistic.into(),
-                // On this machine or next to it.
-                Protocol::Lmtp => TlsPolicy::None.into(),
-            },
-        })
-    };
-    match next_hop {
-        addresses::NextHop::Smtp { host: name, port } => host(name, *port, Protocol::Smtp),
-        addresses::NextHop::Lmtp { host: name, port } => host(name, *port, Protocol::Lmtp),
-        addresses::NextHop::LmtpSocket(path) => {
-            host(&HostName::Socket(path.as_path().into()), 0, Protocol::Lmtp)
-        }
-        addresses::NextHop::Maildir(path) => Target::Maildir(path.clone()),
-        addresses::NextHop::Hold => Target::Hold(HELD.parse().expect("a customer name")),
-        addresses::NextHop::Discard => Target::Discard,
-        addresses::NextHop::Mx => Target::Mx,
-    }
+/// Keys whose change takes a restart, by their names in the file.
+pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let changed = [
+        ("process", old.process != new.process),
+        ("spool", old.spool != new.spool),
+        ("cores", old.cores != new.cores),
+        ("listener", old.listeners != new.listeners),
+        ("dns", old.dns != new.dns),
+        ("link", old.links != new.links),
+        ("schedule", old.schedule != new.schedule),
+        ("admin", old.admin != new.admin),
+        ("log.format", old.log.format != new.log.format),
+        ("log.to", old.log.to != new.log.to),
+    ];
+    changed
+        .into_iter()
+        .filter(|(_, changed)| *changed)
+        .map(|(name, _)| name.to_owned())
+        .collect()
 }
 
-/// Whose mail is that of a route that only says `hold`.
-const HELD: &str = "held";
+/// What the log tells more of, as the configuration says.
+pub(super) const fn log_detail(detail: config::LogDetail) -> admin::LogDetail {
+    let config::LogDetail { smtp, dns, link } = detail;
+    admin::LogDetail { smtp, dns, link }
+}

@@ -19,6 +19,7 @@ pub mod client;
 pub mod etrn;
 pub mod flight;
 mod parameter;
+pub mod record;
 pub mod reply;
 pub mod server;
 pub mod settings;

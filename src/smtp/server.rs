@@ -57,6 +57,7 @@ use crate::smtp::auth::Mechanism;
 use crate::smtp::data::MessageFacts;
 use crate::smtp::etrn::{Answer, Node};
 use crate::smtp::line::Lines;
+use crate::smtp::record::{Record, Spoken};
 use crate::smtp::reply::{self, Closing, Refusal, Reply};
 use crate::smtp::settings::{EarlyTalker, Settings};
 use crate::smtp::syntax::Chunk;
@@ -293,6 +294,8 @@ pub struct Session<R> {
     transactions: u32,
     unread: Unread,
     service: Service,
+    /// Boxed: hardly any session is recorded.
+    record: Option<Box<Record>>,
     receipt: PhantomData<fn(R)>,
 }
 
@@ -331,8 +334,26 @@ impl<R: Receipt> Session<R> {
             transactions: 0,
             unread: Unread::None,
             service: Service::Open,
+            record: None,
             receipt: PhantomData,
         }
+    }
+
+    /// From now on it is recorded what is said; see [`Session::take_record`].
+    pub fn record(&mut self) {
+        let mut record = Record::default();
+        // The greeting may be on its way.
+        for output in &self.outputs {
+            if let Output::Send(octets) = output {
+                record.replies(true, octets);
+            }
+        }
+        self.record = Some(Box::new(record));
+    }
+
+    /// What was said since the last time, if it is recorded.
+    pub fn take_record(&mut self) -> Vec<Spoken> {
+        (self.record.as_mut()).map_or_else(Vec::new, |record| record.take())
     }
 
     /// Greets, or waits a while for who speaks before.
@@ -509,6 +530,9 @@ impl<R: Receipt> Session<R> {
     fn flush(&mut self) {
         let Replies { octets, .. } = std::mem::take(&mut self.replies);
         if !octets.is_empty() {
+            if let Some(record) = &mut self.record {
+                record.replies(true, &octets);
+            }
             self.outputs.push_back(Output::Send(octets));
         }
     }

@@ -18,6 +18,7 @@ mod job;
 mod limits;
 mod link;
 mod lmtp;
+mod logs;
 mod mailbox;
 mod maildir;
 mod network_manager;

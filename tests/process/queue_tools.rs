@@ -227,3 +227,216 @@ fn spool_verify_and_stat() {
     relay.start_again();
     assert_eq!(sorted(relay.queued()), sorted(ids));
 }
+
+/// The ids of a data core come before those of the next one: each message is changed once
+/// all the same, and counted once.
+#[test]
+fn a_predicate_changes_each_message_once() {
+    let relay = Setup::to(place::next_address())
+        .cores(2)
+        .retry("first = \"1h\"\nlongest = \"1h\"")
+        .start();
+    // More than a page of a core, on both.
+    let messages = 700;
+    let mut sent = 0;
+    while sent < messages {
+        let mut client = relay.client();
+        for _ in 0..20 {
+            let text = message("many", "text");
+            client.send("<a@client.example>", &["<b@b.example>"], &text);
+            sent += 1;
+        }
+    }
+    let all = relay.queued();
+    assert_eq!(all.len(), messages);
+    let first_letters: std::collections::BTreeSet<_> = all.iter().map(|id| &id[..3]).collect();
+    assert!(first_letters.len() > 1, "one core took all of it");
+    let held = relay.facts(&["queue", "hold", "--domain", "b.example"]);
+    assert_eq!(held[0]["changed"], messages, "{held:?}");
+    eventually("each is told", || {
+        (relay.log().matches("held by the operator").count() >= messages).then_some(())
+    });
+    let lines = relay.log().matches("held by the operator").count();
+    assert_eq!(lines, messages, "each is told once");
+    let held = relay.facts(&["queue", "list", "--state", "held"]);
+    assert_eq!(held.len(), messages);
+    let deleted = relay.facts(&["queue", "delete", "--sender", "a@client.example"]);
+    assert_eq!(deleted[0]["changed"], messages, "{deleted:?}");
+    assert!(relay.queued().is_empty());
+}
+
+/// Another way holds for what waits, over a restart and over a reload, until it is taken
+/// back; and only for the messages that were named.
+#[test]
+fn requeue_to_another_next_hop() {
+    let (dead, other) = (place::next_address(), Sink::new());
+    let mut relay = Setup::to(dead)
+        .retry("first = \"1h\"\nlongest = \"1h\"")
+        .start();
+    let texts: Vec<_> = (0..3)
+        .map(|i| message(&format!("way {i}"), "text"))
+        .collect();
+    let mut client = relay.client();
+    let ids: Vec<_> = (texts.iter())
+        .map(|text| client.send("<a@client.example>", &["<b@b.example>"], text))
+        .collect();
+    // Held, so that it is still there after the restart.
+    relay.facts(&["queue", "hold", &ids[0], &ids[1]]);
+    let to = format!("smtp://{}", other.address());
+    let finished = relay.run(&["queue", "requeue", &ids[0], &ids[1], "--to", &to]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(
+        finished.stdout.contains("2 messages sent another way"),
+        "{finished:?}"
+    );
+    let shown = relay.facts(&["queue", "show", &ids[0]]);
+    assert_eq!(shown[0]["next_hop"], to.as_str(), "{shown:?}");
+    relay.stop();
+    relay.start_again();
+    let shown = relay.facts(&["queue", "show", &ids[0]]);
+    assert_eq!(shown[0]["next_hop"], to.as_str(), "{shown:?}");
+    assert_eq!(shown[0]["state"], "held", "{shown:?}");
+    // A reload that changes routes does not lead them back.
+    relay.change(|setup| setup.route("c.example", dead));
+    relay.reload();
+    eventually("the reload is done", || {
+        relay
+            .log()
+            .contains("the new configuration is in force")
+            .then_some(())
+    });
+    let shown = relay.facts(&["queue", "show", &ids[0]]);
+    assert_eq!(shown[0]["next_hop"], to.as_str(), "{shown:?}");
+    // By the routes again: one of the two.
+    relay.facts(&["queue", "requeue", &ids[1]]);
+    let shown = relay.facts(&["queue", "show", &ids[1]]);
+    assert_ne!(shown[0]["next_hop"], to.as_str(), "{shown:?}");
+    relay.facts(&["queue", "release", "--all"]);
+    assert_identical(&other.wait_for_one().octets, &texts[0]);
+    eventually("the others are left", || {
+        (sorted(relay.queued()) == sorted(ids[1..].to_vec())).then_some(())
+    });
+    // What is no next hop is said before anything is asked.
+    let finished = relay.run(&["queue", "requeue", &ids[1], "--to", "mail.example"]);
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(
+        finished.stderr.contains("smtp://mail.example"),
+        "{finished:?}"
+    );
+    let finished = relay.run(&["queue", "requeue", "0000000000011", "--to", "mx"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+}
+
+/// A message leaves as a file, and comes back from it: octets, recipients, parameters and
+/// the time of its arrival.
+#[test]
+fn export_and_import() {
+    let (mut relay, _) = relay_with(&[]);
+    let mut text = message("dots", "a line");
+    text.extend_from_slice(b"..two dots\r\n.\r\n.one\r\n");
+    let body = format!("big\r\n{}", "0123456789abcdef\r\n".repeat(20_000));
+    let large = message("large", &body);
+    let mut client = relay.client();
+    let first = client.send(
+        "<a@client.example> RET=HDRS ENVID=x+2By",
+        &[
+            "<b@b.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;b@b.example",
+            "<c@c.example>",
+        ],
+        &text,
+    );
+    let second = client.send("<>", &["<d@d.example>"], &large);
+    let out = relay.directory().join("out");
+    let directory = out.to_str().expect("UTF-8");
+
+    // One to standard output: its envelope, and then what was sent.
+    let finished = relay.run(&["queue", "export", &first]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let (head, rest) = finished
+        .stdout
+        .split_once("Received: ")
+        .expect("a trace line");
+    assert!(
+        head.contains("X-Turnspool-Mail: FROM:<a@client.example> RET=HDRS ENVID=x+2By\r\n"),
+        "{head}"
+    );
+    assert!(
+        head.contains("Rcpt: TO:<b@b.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;b@b.example\r\n"),
+        "{head}"
+    );
+    assert!(rest.ends_with("..two dots\r\n.\r\n.one\r\n"), "{rest}");
+    // Several want a directory.
+    let finished = relay.run(&["queue", "export", "--all"]);
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    let facts = relay.facts(&["queue", "export", "--all", "--directory", directory]);
+    assert_eq!(facts[0]["exported"], 2, "{facts:?}");
+    let finished = relay.run(&["queue", "export", "0000000000011"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert_eq!(finished.stdout, "");
+    let arrival = relay.facts(&["queue", "show", &first])[0]["arrival"].clone();
+    assert_eq!(relay.queued().len(), 2, "they stay");
+
+    // The same without a server.
+    relay.stop();
+    let offline = relay.directory().join("offline");
+    let spool = relay.spool_directory();
+    let (spool, offline_text) = (
+        spool.to_str().expect("UTF-8"),
+        offline.to_str().expect("UTF-8"),
+    );
+    let finished = relay.run(&["spool", "export", spool, "--to", offline_text]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    for id in [&first, &second] {
+        let name = format!("{id}.eml");
+        let read =
+            |directory: &std::path::Path| std::fs::read(directory.join(&name)).expect("a file");
+        assert!(read(&out) == read(&offline), "{name} differs");
+    }
+
+    // And into another server.
+    let sink = Sink::new();
+    let other = Setup::to(sink.address()).held("d.example").start();
+    let finished = other.run(&["import", "eml", directory, "--dry-run"]);
+    assert!(
+        finished.stdout.contains("2 messages would be imported"),
+        "{finished:?}"
+    );
+    assert!(other.is_empty() && sink.count() == 0);
+    let facts = other.facts(&["import", "eml", directory]);
+    assert_eq!(facts[0]["imported"], 2, "{facts:?}");
+    assert_eq!(facts[0]["recipients"], 3, "{facts:?}");
+    let mail = sink.wait_until("both recipients", |mail| {
+        mail.iter().map(|mail| mail.recipients.len()).sum::<usize>() == 2
+    });
+    assert!(mail[0].octets.ends_with(b"..two dots\r\n.\r\n.one\r\n"));
+    assert!(
+        mail[0].mail.contains("RET=HDRS ENVID=x+2By"),
+        "{:?}",
+        mail[0].mail
+    );
+    let recipients: Vec<_> = mail
+        .iter()
+        .flat_map(|mail| mail.recipients.clone())
+        .collect();
+    assert!(
+        recipients
+            .contains(&"<b@b.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;b@b.example".to_owned()),
+        "{recipients:?}"
+    );
+    // Twice is once.
+    let facts = other.facts(&["import", "eml", directory]);
+    assert_eq!(
+        (&facts[0]["imported"], &facts[0]["imported_before"]),
+        (&0.into(), &2.into())
+    );
+    let held = other.facts(&["queue", "list"]);
+    assert_eq!(held.len(), 1, "{held:?}");
+    assert_eq!(held[0]["sender"], "", "{held:?}");
+    assert!(held[0]["octets"].as_u64() > Some(300_000), "{held:?}");
+    let seconds = |value: &Value| value.as_str().map(|text| text[..16].to_owned());
+    assert_eq!(
+        seconds(&held[0]["arrival"]),
+        seconds(&arrival),
+        "it keeps its time"
+    );
+}

@@ -196,6 +196,7 @@ impl World {
                 hosts: Arc::clone(&hosts),
                 log: Log::new(identity, log_settings, 11, PLENTY),
                 queue: schedule,
+                detours: turnspool::core::detours::Detours::default(),
                 seed: world.random.next(),
                 secret: [number; 32],
             }));

@@ -43,5 +43,16 @@ impl Spool {
     }
 }
 
+/// The logs of the spool in this directory, else in that of the configuration.
+///
+/// # Errors
+/// It cannot be read, or is none.
+pub(super) fn logs(
+    directory: Option<std::path::PathBuf>,
+    global: &Global,
+) -> Result<Vec<Log>, Failure> {
+    files::Place { directory }.logs(global)
+}
+
 #[cfg(test)]
 mod tests;

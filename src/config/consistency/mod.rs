@@ -24,7 +24,7 @@ use super::options::{
 use super::reader::At;
 use super::report::{Place, Position, Trouble};
 use super::surroundings::Surroundings;
-use super::{checked, secret, unsupported};
+use super::{checked, secret};
 use crate::route::{HostName, Scope};
 use crate::tls;
 
@@ -169,11 +169,7 @@ impl Checks<'_> {
             }
             _ => {}
         }
-        let used = ![section, file_name.as_str()]
-            .iter()
-            .any(|option| unsupported::advice(option, None).is_some());
         if let Some(path) = &**password_file
-            && used
             && let Err((what, instead)) = secret::check(path, self.surroundings)
         {
             self.wrong(&file_name, password_file, what, instead);
@@ -501,6 +497,13 @@ impl Checks<'_> {
                 "for a file in the current directory write \"./{}\"",
                 to.value
             );
+            self.wrong("log.to", to, what, instead);
+        }
+        let directory = Path::new(to.as_str()).parent();
+        let directory = directory.filter(|d| !word && to.contains('/') && !d.is_dir());
+        if let Some(directory) = directory.filter(|_| to.is_sound()) {
+            let what = format!("there is no directory {}", directory.display());
+            let instead = "make it, for the user of the server, or name another one";
             self.wrong("log.to", to, what, instead);
         }
     }

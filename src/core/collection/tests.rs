@@ -303,6 +303,7 @@ fn core(settings: &Arc<Settings>, log: Log, now: Now) -> DataCore {
         hosts: Arc::new(queue::Hosts::new(5)),
         log,
         queue: Schedule::new(queue_settings, permits, now),
+        detours: crate::core::detours::Detours::default(),
         seed: 13,
         secret: [13; 32],
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
 
-use crate::core::admin::{Command, Response};
+use crate::core::admin::{Command, LogDetail, Response};
 use crate::core::callahead::KnownAddress;
 use crate::core::collector::{Collector, Prepared, RunId};
 use crate::core::computing::{Asker, Work, Worked};
@@ -145,6 +145,8 @@ pub enum ControlOperation {
     },
     /// Tell the operator.
     Report(Fact),
+    /// The log is to tell more, or less, of these.
+    Detail(LogDetail),
     /// End the process.
     Exit {
         /// All data cores had finished.
@@ -279,4 +281,6 @@ pub struct Reconfigured {
     pub settings: Arc<Settings>,
     /// Keys whose change takes a restart.
     pub needs_restart: Vec<String>,
+    /// What the log is to tell more of; a command that said otherwise no longer counts.
+    pub detail: LogDetail,
 }

@@ -1,16 +1,33 @@
 //! The operator's questions: put to all data cores, answered once.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use super::{ADMIN_PATIENCE, ControlCore, ControlOperation, Question, Stop};
-use crate::core::admin::{Collect, Command, Date, Live, Reason, Response};
+use crate::core::admin::{
+    Changed, Collect, Command, Date, Live, LogDetail, LogTranscript, Matching, Page, Reason,
+    Response, Selection, Text,
+};
 use crate::core::collectors::Which;
+use crate::core::listening::{Hear, Wanted};
 use crate::core::release::ReleaseAsker;
 use crate::core::{AdminRequestId, Notice, inquiry};
+use crate::mail::QueueId;
 use crate::pop3::mailbox::Large;
 use crate::time::Now;
 
 impl ControlCore {
+    /// More or less detail in the log, from now on.
+    pub fn set_detail(&mut self, detail: LogDetail) {
+        if detail != self.detail {
+            self.detail = detail;
+            self.online.set_detail(detail.link);
+            self.tell_all(&Notice::Hear(Hear::Detail(detail)));
+            self.operations.push_back(ControlOperation::Detail(detail));
+        }
+    }
+
     /// Passes a question of the operator on to all data cores, or answers it here.
     pub(super) fn ask(&mut self, now: Now, request: AdminRequestId, command: Command) {
         match command {
@@ -34,10 +51,25 @@ impl ControlCore {
                 self.operations
                     .push_back(ControlOperation::Answer { request, response });
             }
-            Command::LogDetail(_) => {
-                let text = "changing the detail of the log while running is not supported by \
-                            this version; set log.detail in the configuration and restart";
-                let response = Response::refused(Reason::Failed, text);
+            Command::LogDetail(change) => {
+                let detail = self.detail.with(change);
+                self.set_detail(detail);
+                let response = Response::LogDetail(detail);
+                self.operations
+                    .push_back(ControlOperation::Answer { request, response });
+            }
+            Command::LogTranscript(LogTranscript {
+                peer,
+                sessions,
+                seconds,
+            }) => {
+                let wanted = Wanted {
+                    peer: peer.into(),
+                    left: Arc::new(AtomicU32::new(sessions)),
+                    until: now.instant + Duration::from_secs(seconds),
+                };
+                self.tell_all(&Notice::Hear(Hear::Transcript(wanted)));
+                let response = Response::Done;
                 self.operations
                     .push_back(ControlOperation::Answer { request, response });
             }
@@ -45,25 +77,42 @@ impl ControlCore {
                 let asker = ReleaseAsker::Operator(request);
                 self.desk.ask(now, order, asker, &mut self.operations);
             }
-            command => {
-                self.tell_all(&Notice::Admin {
-                    request,
-                    command: Arc::new(command.clone()),
-                });
-                let deadline = now.instant + ADMIN_PATIENCE;
-                let waiting_for = usize::from(self.data_cores);
-                let parts = Vec::with_capacity(waiting_for);
-                self.questions.insert(
-                    request,
-                    Question {
-                        waiting_for,
-                        parts,
-                        command,
-                        deadline,
-                    },
-                );
-            }
+            // Those that match are looked for first, and then changed one by one: the
+            // cores are not equally far in the order of ids, and a message that is looked
+            // at twice must not be changed twice.
+            command => match matching(&command) {
+                Some(wanted) => {
+                    let look = Command::QueueList(wanted.clone());
+                    self.put(now, request, look, command, None);
+                }
+                None => self.put(now, request, command.clone(), command, None),
+            },
         }
+    }
+
+    /// Puts a question to all data cores, for what the operator has asked.
+    fn put(
+        &mut self,
+        now: Now,
+        request: AdminRequestId,
+        put: Command,
+        command: Command,
+        next: Option<Text<QueueId>>,
+    ) {
+        let notice = Notice::Admin {
+            request,
+            command: Arc::new(put),
+        };
+        self.tell_all(&notice);
+        let waiting_for = usize::from(self.data_cores);
+        let question = Question {
+            waiting_for,
+            parts: Vec::with_capacity(waiting_for),
+            command,
+            next,
+            deadline: now.instant + ADMIN_PATIENCE,
+        };
+        self.questions.insert(request, question);
     }
 
     pub(super) fn part(&mut self, now: Now, request: AdminRequestId, response: Response) {
@@ -79,13 +128,41 @@ impl ControlCore {
 
     pub(super) fn answer(&mut self, now: Now, request: AdminRequestId) {
         let question = self.questions.remove(&request).expect("the caller looked");
-        let mut response = if question.parts.len() == question.waiting_for {
-            inquiry::merge(&question.command, question.parts)
-        } else {
-            // A part of the queue must not pass for the whole of it.
-            let text = "not all data cores have answered in time; what was asked may be done in \
-                        part; look at the log, and try again";
-            Response::refused(Reason::Later, text)
+        let whole = question.parts.len() == question.waiting_for;
+        let mut response = match matching(&question.command) {
+            _ if !whole => {
+                // A part of the queue must not pass for the whole of it.
+                let text = "not all data cores have answered in time; what was asked may be done \
+                            in part; look at the log, and try again";
+                Response::refused(Reason::Later, text)
+            }
+            None => {
+                let mut response = inquiry::merge(&question.command, question.parts);
+                if let Response::Changed(changed) = &mut response
+                    && question.next.is_some()
+                {
+                    changed.next = question.next;
+                }
+                response
+            }
+            Some(wanted) => {
+                let look = Command::QueueList(wanted.clone());
+                match inquiry::merge(&look, question.parts) {
+                    Response::Page(Page { entries, next }) if entries.is_empty() => {
+                        Response::Changed(Changed {
+                            next,
+                            ..Changed::default()
+                        })
+                    }
+                    Response::Page(Page { entries, next }) => {
+                        let ids = entries.iter().map(|entry| entry.id).collect();
+                        let change = with_ids(question.command, ids);
+                        self.put(now, request, change.clone(), change, next);
+                        return;
+                    }
+                    other => other,
+                }
+            }
         };
         if let Response::Status(status) = &mut response {
             self.complete(now, &mut status.live);
@@ -103,5 +180,28 @@ impl ControlCore {
             live.links = Some(links);
             live.histories = histories;
         }
+    }
+}
+
+/// The messages that a command wants to be looked for before it changes them.
+fn matching(command: &Command) -> Option<&Matching> {
+    match command {
+        Command::QueueChange { selection, .. } | Command::QueueRequeue { selection, .. } => {
+            match selection {
+                Selection::Matching(matching) => Some(matching),
+                Selection::Ids { .. } => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// The same change, of these messages.
+fn with_ids(command: Command, ids: Vec<Text<QueueId>>) -> Command {
+    let selection = Selection::Ids { ids };
+    match command {
+        Command::QueueChange { change, .. } => Command::QueueChange { change, selection },
+        Command::QueueRequeue { to, .. } => Command::QueueRequeue { to, selection },
+        other => other,
     }
 }

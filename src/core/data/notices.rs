@@ -2,6 +2,7 @@
 
 use super::{Connection, DataCore};
 use crate::core::admin::{Response, Sessions};
+use crate::core::listening::Hear;
 use crate::core::turn::say_what_is_held;
 use crate::core::{ControlNotice, Door, LinkNotice, Notice, Operation, asking, hosts};
 use crate::spool::message::SegmentSource;
@@ -98,6 +99,8 @@ impl DataCore {
             }
             Notice::Collect(order) => self.collect(now, *order),
             Notice::Summon(summons) => self.common.summon(now, &summons),
+            Notice::Hear(Hear::Detail(detail)) => self.common.listening.detail = detail,
+            Notice::Hear(Hear::Transcript(wanted)) => self.common.listening.want(wanted),
             Notice::Configured(settings) => self.common.configure(now, settings),
             Notice::Ask(ask) => asking::begin(&mut self.common, *ask),
             Notice::RecipientAnswer {

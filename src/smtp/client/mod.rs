@@ -63,6 +63,7 @@ use super::answer::{Answer, Class, Reader};
 use super::etrn::Node;
 use super::turn::FromProvider;
 use crate::smtp::auth::scram::Salted;
+use crate::smtp::record::Spoken;
 use crate::time::{Instant, Now};
 
 /// Most octets kept of replies that came before the content they speak of had left.
@@ -204,6 +205,16 @@ impl Client {
         self
     }
 
+    /// From now on it is recorded what is said; see [`Client::take_record`].
+    pub fn record(&mut self) {
+        self.session.wire.record = Some(Box::default());
+    }
+
+    /// What was said since the last time, if it is recorded.
+    pub fn take_record(&mut self) -> Vec<Spoken> {
+        (self.session.wire.record.as_mut()).map_or_else(Vec::new, |record| record.take())
+    }
+
     /// Takes one input. Then poll.
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
         let session = &mut self.session;
@@ -318,6 +329,9 @@ impl Client {
                             self.held.extend_from_slice(octets);
                         }
                         return;
+                    }
+                    if let Some(record) = &mut self.session.wire.record {
+                        record.answer(&answer);
                     }
                     self.session.answer(now, &answer);
                     let injected = !octets.is_empty() || !self.reader.is_between();

@@ -6,6 +6,7 @@
 //! meant for it.
 
 use super::job::Piece;
+use crate::smtp::record::Record;
 
 /// Room for the commands of one group, so that it grows once: RSET, MAIL and RCPT
 /// with their parameters, DATA.
@@ -26,6 +27,8 @@ pub(super) struct Wire {
     handed: u64,
     sent: u64,
     answered: u64,
+    /// Boxed: hardly any session is recorded.
+    pub(super) record: Option<Box<Record>>,
 }
 
 impl Wire {
@@ -63,6 +66,11 @@ impl Wire {
             self.text.reserve(GROUP_BYTES);
         }
         write(&mut self.text);
+        if let Some(record) = &mut self.record
+            && self.text.len() > before
+        {
+            record.commands(true, &self.text[before..]);
+        }
         self.pending_bytes += (self.text.len() - before) as u64;
     }
 

@@ -93,6 +93,9 @@ impl<R: Receipt> Session<R> {
             Read::Fault(LineFault::TooLong) => self.refuse(&reply::LINE_TOO_LONG),
             Read::Fault(LineFault::BareNewline) => self.refuse(&reply::LINE_BARE_NEWLINE),
             Read::Line(line) => {
+                if let Some(record) = &mut self.record {
+                    record.commands(false, line);
+                }
                 let behind = if read < octets.len() {
                     Unread::Some
                 } else {
@@ -120,7 +123,12 @@ impl<R: Receipt> Session<R> {
             Read::Partial => self.state = State::Auth(running),
             Read::Fault(LineFault::TooLong) => self.auth_broken(&reply::AUTH_LINE_TOO_LONG),
             Read::Fault(LineFault::BareNewline) => self.auth_broken(&reply::LINE_BARE_NEWLINE),
-            Read::Line(line) => self.auth_line(*running, line),
+            Read::Line(line) => {
+                if let Some(record) = &mut self.record {
+                    record.secret(false);
+                }
+                self.auth_line(*running, line);
+            }
         }
         read
     }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use turnspool::core::admin::LogDetail;
 use turnspool::core::collector::{Means, Prepared, Provider};
 use turnspool::core::computing::{Work, Worked};
 use turnspool::core::control::{ControlCompletion, ControlOperation, Found, Reconfigured};
@@ -134,6 +135,7 @@ impl World {
                 return Some(ControlCompletion::Configuration(Ok(Reconfigured {
                     settings,
                     needs_restart: Vec::new(),
+                    detail: LogDetail::default(),
                 })));
             }
             ControlOperation::Answer { response, .. } => self.answered(number, &response),
@@ -146,6 +148,7 @@ impl World {
             // Nobody is asked about recipients.
             ControlOperation::KeepRecipients { known }
             | ControlOperation::KeepRecipientsNow { known } => panic!("{known:?}"),
+            ControlOperation::Detail(detail) => panic!("nobody asks for detail: {detail:?}"),
             ControlOperation::Report(fact) => self.reported(number, &fact),
             ControlOperation::Exit { clean } => {
                 let process = self.machines[number].process.as_mut().expect("it exits");

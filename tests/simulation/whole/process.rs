@@ -85,7 +85,8 @@ impl World {
                 seed: random.next(),
             };
             let mut queue = Schedule::new(queue_settings, Arc::clone(&permits), now);
-            messages += restart::enqueue(now, &mut queue, &settings, &restarted, &owned);
+            let enqueued = restart::enqueue(now, &mut queue, &settings, &restarted, &owned);
+            messages += enqueued.messages;
             let parts = Parts {
                 id,
                 settings: Arc::clone(&settings),
@@ -94,6 +95,7 @@ impl World {
                 hosts: Arc::clone(&hosts),
                 log,
                 queue,
+                detours: enqueued.detours,
                 seed: random.next(),
                 // One for all worlds: a salt that is drawn from it costs its keys once.
                 secret: [7; 32],

@@ -60,7 +60,8 @@ impl World {
         };
         let permits = Arc::new(Permits::new(20, self.random.next()));
         let mut queue = Schedule::new(queue_settings, permits, now);
-        let messages = restart::enqueue(now, &mut queue, &self.settings, &restarted, &[LOG]);
+        let enqueued = restart::enqueue(now, &mut queue, &self.settings, &restarted, &[LOG]);
+        let messages = enqueued.messages;
         let parts = Parts {
             id: CoreId(0),
             settings: Arc::clone(&self.settings),
@@ -69,6 +70,7 @@ impl World {
             hosts: Arc::new(Hosts::new(u64::from(self.life))),
             log,
             queue,
+            detours: enqueued.detours,
             seed: self.random.next(),
             secret: [self.random.next() as u8; 32],
         };
