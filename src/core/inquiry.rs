@@ -95,6 +95,7 @@ impl Common {
         let settings = std::sync::Arc::clone(&self.settings);
         let next_hop = settings.routes.next_hop(domain.as_str());
         self.memory.release(now.instant);
+        self.keep_released(now, &next_hop.to_owned().to_string());
         let waiting = self.queue.release(now, queue::Selection::NextHop(next_hop));
         let (messages, octets) = (waiting.messages, waiting.octets);
         Response::Released(Released { messages, octets })

@@ -133,10 +133,12 @@ impl Common {
             Change::Hold => {
                 let notice = Notice::HoldQueue(next_hop.clone());
                 self.tell_cores(CoreSet::ALL, &notice);
+                self.keep_stopped(now, &next_hop);
                 self.queue.hold(now, Selection::NextHop(next_hop.as_ref()))
             }
             Change::Release | Change::Delete => {
                 self.memory.release(now.instant);
+                self.keep_released(now, name);
                 let selection = Selection::NextHop(next_hop.as_ref());
                 self.queue.release(now, selection)
             }
@@ -144,7 +146,7 @@ impl Common {
         self.report(Fact::QueueSteered {
             next_hop: name.to_owned(),
             what: match change {
-                Change::Hold => "held by the operator, until a release or a restart",
+                Change::Hold => "held by the operator, until a release",
                 Change::Release | Change::Delete => "released by the operator",
             },
             messages: waiting.messages,
@@ -158,6 +160,7 @@ impl Common {
     /// Another core has been told to stop the mail for a next hop: so do we, also what
     /// comes later.
     pub(super) fn hold_queue(&mut self, now: Now, next_hop: &NextHop) {
+        self.keep_stopped(now, next_hop);
         self.queue.hold(now, Selection::NextHop(next_hop.as_ref()));
     }
 }

@@ -89,6 +89,7 @@ mod remembering;
 mod rerouting;
 pub mod restart;
 pub mod settings;
+mod stopped;
 pub mod summoning;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use crate::core::CoreId;
 use crate::core::collector;
 use crate::core::detours::Detours;
 use crate::core::settings::Settings;
+use crate::core::stopped::stop_again;
 use crate::mail::{DeliverBy, DeliverByMode, Priority, QueueId, RecipientIndex};
 use crate::pop3::memory::{DUPLICATES_TAG, UIDL_TAG, account_of_key};
 use crate::queue::{
@@ -25,6 +26,8 @@ pub struct Enqueued {
     pub detours: Detours,
     /// Of those, how many go by the routes, since this version cannot read where to.
     pub strayed: usize,
+    /// Queues that the operator had stopped, and to which nothing leads any more.
+    pub unstopped: Vec<String>,
 }
 
 /// Puts the messages of the logs that a core owns into its queue. Those that are sealed and
@@ -56,7 +59,9 @@ pub fn enqueue(
         files.message(&broken.message);
     }
     files.filing.finish();
-    files.enqueued
+    let mut enqueued = files.enqueued;
+    enqueued.unstopped = stop_again(now, queue, settings, &restarted.recovered);
+    enqueued
 }
 
 /// Takes over what is remembered of mailboxes whose home this core is now, and what

@@ -247,12 +247,18 @@ impl Ground {
             messages,
             detours,
             strayed,
+            unstopped,
         } = restart::enqueue(now, &mut queue, &self.settings, restarted, &owned);
         if strayed > 0 {
             let what = format!(
                 "{strayed} messages were sent another way by `turnspool queue requeue`, and this \
                  version cannot read where to: they go by the routes"
             );
+            report(core, &Fact::Trouble { what });
+        }
+        // Each core finds the same.
+        for name in unstopped.iter().filter(|_| core == CoreId(0)) {
+            let what = format!("nothing leads to the queue {name} any more, which was held");
             report(core, &Fact::Trouble { what });
         }
         let mut segments = Vec::new();

@@ -16,10 +16,15 @@ fn with_page(setup: Setup) -> (Relay, SocketAddr) {
     let mut page = place::next_address();
     page.set_port(8025);
     let relay = setup.admin(&format!("web = \"{page}\"")).start();
+    wait_for(page);
+    (relay, page)
+}
+
+/// It is there a little after the server.
+fn wait_for(page: SocketAddr) {
     eventually("the page is served", || {
         request(page, "GET", "/healthz", &[], "")
     });
-    (relay, page)
 }
 
 fn get(page: SocketAddr, path: &str) -> Answer {
@@ -276,19 +281,29 @@ fn a_queue_is_held_and_released_by_the_page() {
     let name = "smarthost 0";
     act(json!({ "action": "hold-queue", "next_hop": name }));
     // On whichever core they come in.
-    for n in 0..8 {
-        send(
-            &relay,
-            &format!("<held{n}@client.example>"),
-            "<b@b.example>",
-        );
-    }
-    eventually("all of it is held", || {
-        let facts = live(page)?;
-        let queues = facts["live"]["queues"].as_array()?.clone();
-        let queue = queues.into_iter().find(|queue| queue["next_hop"] == name)?;
-        (queue["messages"] == 8 && queue["gate"] == "held").then_some(())
-    });
+    let send_four = |relay: &Relay| {
+        for n in 0..4 {
+            send(relay, &format!("<held{n}@client.example>"), "<b@b.example>");
+        }
+    };
+    let wait_until_held = |messages: u64| {
+        eventually("all of it is held", || {
+            let facts = live(page)?;
+            let queues = facts["live"]["queues"].as_array()?.clone();
+            let queue = queues.into_iter().find(|queue| queue["next_hop"] == name)?;
+            (queue["messages"] == messages && queue["gate"] == "held").then_some(())
+        });
+    };
+    send_four(&relay);
+    wait_until_held(4);
+    // Over the end of the process too, and on cores that were not there.
+    relay.kill();
+    relay.change(|setup| setup.cores(3));
+    relay.start_again();
+    wait_for(page);
+    wait_until_held(4);
+    send_four(&relay);
+    wait_until_held(8);
     assert_eq!(sink.count(), 1, "what is held was sent");
     let done = act(json!({ "action": "release-queue", "next_hop": name }));
     assert_eq!(done, "8 messages released");
@@ -296,6 +311,11 @@ fn a_queue_is_held_and_released_by_the_page() {
     relay.wait_until_empty();
     let log = relay.log();
     assert!(log.contains("queue-steered"), "{log}");
+    // The release is not forgotten either.
+    relay.kill();
+    relay.start_again();
+    send_four(&relay);
+    sink.wait_for(13);
     relay.stop();
 }
 

@@ -434,7 +434,7 @@ impl Action {
     const fn done(&self) -> &'static str {
         match self {
             Self::Release { .. } | Self::ReleaseQueue { .. } => "released",
-            Self::HoldQueue { .. } => "held, until a release or a restart",
+            Self::HoldQueue { .. } => "held, until a release",
             Self::Dial { .. } => "the link is being brought up",
             Self::HangUp { .. } => "the link goes down, and stays so until it is dialled",
         }

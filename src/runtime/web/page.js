@@ -479,7 +479,7 @@ function makeRow() {
   });
   const hold = button("Hold", "", () => {
     const queue = row.queue;
-    act(`Hold all mail for ${queue.next_hop}, until a release or a restart?`, "Hold", { action: "hold-queue", next_hop: queue.next_hop });
+    act(`Hold all mail for ${queue.next_hop} until it is released?`, "Hold", { action: "hold-queue", next_hop: queue.next_hop });
   });
   actions.append(release, hold);
   row.append(make("td", "customer"), hop, ...numbers, state, actions);
