@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use crate::core::admin::{
-    Change, Command, Date, LinkCommand, Queue, QueueClass, QueueGate, Response, Status,
+    Change, Command, Date, LinkCommand, LinkStatus, Queue, QueueClass, QueueGate, Response, Status,
 };
 use crate::core::latency::Latency;
 
@@ -32,7 +32,7 @@ pub(super) enum Step {
     /// The end.
     Quit,
     /// To be asked of the server.
-    Ask(Command),
+    Ask(Box<Command>),
 }
 
 /// Something that waits for a `y`.
@@ -64,6 +64,8 @@ pub(super) struct App {
     pub(super) sort: Sort,
     /// The name of the queue that is selected.
     selected: Option<String>,
+    /// The name of the link that is selected.
+    link: Option<String>,
     pub(super) pending: Option<Pending>,
     /// What came of the last action.
     pub(super) said: Option<String>,
@@ -122,6 +124,20 @@ impl App {
         place.or((!queues.is_empty()).then_some(0))
     }
 
+    /// The link that is dialled and hung up: the first, until another one is selected.
+    pub(super) fn link(&self) -> Option<usize> {
+        let links = self.links();
+        let place = links
+            .iter()
+            .position(|l| Some(&l.name) == self.link.as_ref());
+        place.or((!links.is_empty()).then_some(0))
+    }
+
+    fn links(&self) -> &[LinkStatus] {
+        let links = self.status.as_ref().and_then(|s| s.live.links.as_ref());
+        links.map_or(&[], |links| &links.links)
+    }
+
     /// A key was pressed.
     pub(super) fn key(&mut self, key: KeyEvent) -> Option<Step> {
         if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
@@ -130,7 +146,7 @@ impl App {
         if let Some(pending) = self.pending.take() {
             return if matches!(key.code, KeyCode::Char('y' | 'Y')) {
                 self.said = Some("asked …".to_owned());
-                Some(Step::Ask(pending.command))
+                Some(Step::Ask(Box::new(pending.command)))
             } else {
                 self.said = Some("not done".to_owned());
                 None
@@ -155,6 +171,7 @@ impl App {
             KeyCode::End => self.step(isize::MAX),
             KeyCode::Char('r') => self.release(),
             KeyCode::Char('h') => self.hold(),
+            KeyCode::Char('l') => self.next_link(),
             KeyCode::Char('d') => self.dial(Change::Release),
             KeyCode::Char('u') => self.dial(Change::Hold),
             _ => {}
@@ -199,7 +216,7 @@ impl App {
             self.said = Some("it is held".to_owned());
             return;
         }
-        let text = format!("hold {} until a release or a restart?", queue.next_hop);
+        let text = format!("hold {} until it is released?", queue.next_hop);
         let command = Command::QueueSteer {
             next_hop: queue.next_hop,
             change: Change::Hold,
@@ -207,12 +224,17 @@ impl App {
         self.pending = Some(Pending { text, command });
     }
 
-    /// The first link; who has several names them with `turnspool link`.
+    fn next_link(&mut self) {
+        let Some(place) = self.link() else {
+            return self.no_link();
+        };
+        let links = self.links();
+        self.link = Some(links[(place + 1) % links.len()].name.clone());
+    }
+
     fn dial(&mut self, change: Change) {
-        let links = self.status.as_ref().and_then(|s| s.live.links.as_ref());
-        let Some(link) = links.and_then(|links| links.links.first()) else {
-            self.said = Some("there is no [[link]]: this host is always on line".to_owned());
-            return;
+        let Some(link) = self.link().map(|place| self.links()[place].clone()) else {
+            return self.no_link();
         };
         let name = Some(link.name.clone());
         let (verb, command) = match change {
@@ -223,6 +245,10 @@ impl App {
             text: format!("{verb} {}?", link.name),
             command: Command::Link(command),
         });
+    }
+
+    fn no_link(&mut self) {
+        self.said = Some("there is no [[link]]: this host is always on line".to_owned());
     }
 
     fn nothing(&mut self) {

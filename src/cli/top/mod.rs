@@ -134,7 +134,7 @@ fn watch(
             match app.key(key) {
                 Some(Step::Quit) => return Ok(()),
                 // The thread lives as long as this one.
-                Some(Step::Ask(command)) => drop(to_server.send(command)),
+                Some(Step::Ask(command)) => drop(to_server.send(*command)),
                 None => {}
             }
         }

@@ -11,7 +11,7 @@ use crate::cli::text::{age, escaped, fitted, now, size};
 use crate::core::admin::{LinkStatus, Links, Queue, QueueGate, Status};
 use crate::time::WallTime;
 
-/// Links that are shown; the others are counted.
+/// Links that are shown, the selected one among them; the others are counted.
 const LINKS_SHOWN_MAX: usize = 3;
 
 /// Lines of events, where the screen is not too low.
@@ -54,7 +54,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
     }
     draw_numbers(frame, numbers, app, status);
     if let Some(links) = links {
-        draw_links(frame, link_area, links);
+        draw_links(frame, link_area, links, app.link().unwrap_or(0));
     }
     draw_queues(frame, queues, app, status);
     draw_foot(frame, foot, app);
@@ -146,7 +146,7 @@ fn draw_numbers(frame: &mut Frame<'_>, area: Rect, app: &App, status: &Status) {
     frame.render_widget(Paragraph::new(vec![first.into(), second.into()]), area);
 }
 
-fn draw_links(frame: &mut Frame<'_>, area: Rect, links: &Links) {
+fn draw_links(frame: &mut Frame<'_>, area: Rect, links: &Links, selected: usize) {
     let next = links.next_window.map_or_else(
         || "none by schedule".to_owned(),
         |at| format!("in {}", age(at.0.since(now()))),
@@ -168,12 +168,17 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, links: &Links) {
         Span::styled("   next window", DIM),
         Span::raw(format!("  {next}{more}")),
     ])];
-    let shown = links.links.iter().take(LINKS_SHOWN_MAX);
-    lines.extend(shown.map(link_line));
+    let several = links.links.len() > 1;
+    let first = (selected + 1).saturating_sub(LINKS_SHOWN_MAX);
+    let shown = (links.links.iter().enumerate())
+        .skip(first)
+        .take(LINKS_SHOWN_MAX);
+    lines.extend(shown.map(|(place, link)| link_line(link, several && place == selected)));
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-fn link_line(link: &LinkStatus) -> Line<'static> {
+fn link_line(link: &LinkStatus, marked: bool) -> Line<'static> {
+    let mark = if marked { '▸' } else { ' ' };
     let style = match link.state.as_str() {
         "up" | "draining" | "idle" => GOOD,
         "dialling" | "hanging up" => WARN,
@@ -181,7 +186,7 @@ fn link_line(link: &LinkStatus) -> Line<'static> {
     };
     let since = age(now().since(link.since.0));
     let mut spans = vec![
-        Span::raw(format!("   {}  ", fitted(&link.name, 12))),
+        Span::raw(format!(" {mark} {}  ", fitted(&link.name, 12))),
         Span::styled(format!("{} {since}", escaped(&link.state)), style),
     ];
     let mut add = |text: String| spans.push(Span::raw(text));
@@ -301,10 +306,17 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, app: &App) {
             Style::new().fg(Color::Black).bg(Color::Yellow),
         ),
         (None, Some(said)) => Line::styled(format!(" {}", escaped(said)), Style::new().bold()),
-        (None, None) => Line::styled(
-            " q quit  ↑↓ select  s sort  r release  h hold  d dial  u hang up",
-            DIM,
-        ),
+        (None, None) => {
+            // With one link there is nothing to choose.
+            let links = app.status.as_ref().and_then(|s| s.live.links.as_ref());
+            let link = match links.map_or(0, |links| links.links.len()) {
+                0 => "",
+                1 => "  d dial  u hang up",
+                _ => "  l next link  d dial  u hang up",
+            };
+            let keys = format!(" q quit  ↑↓ select  s sort  r release  h hold{link}");
+            Line::styled(keys, DIM)
+        }
     };
     frame.render_widget(line, area);
 }

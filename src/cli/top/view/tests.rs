@@ -40,21 +40,22 @@ fn queue(next_hop: &str, class: QueueClass, messages: u64) -> Queue {
     }
 }
 
-fn link() -> Links {
+fn link(names: &[&str]) -> Links {
+    let links = names.iter().map(|name| LinkStatus {
+        name: (*name).to_owned(),
+        state: "draining".to_owned(),
+        since: Date(now()),
+        why: Some("mail waits".to_owned()),
+        ours: Some(true),
+        held_down: false,
+        next_dial_seconds: None,
+        last_failure: None,
+        octets: 5,
+        empty_in_seconds: Some(42),
+        budget: None,
+    });
     Links {
-        links: vec![LinkStatus {
-            name: "isp".to_owned(),
-            state: "draining".to_owned(),
-            since: Date(now()),
-            why: Some("mail waits".to_owned()),
-            ours: Some(true),
-            held_down: false,
-            next_dial_seconds: None,
-            last_failure: None,
-            octets: 5,
-            empty_in_seconds: Some(42),
-            budget: None,
-        }],
+        links: links.collect(),
         ready_messages: 2,
         ready_octets: 20,
         waiting_messages: 3,
@@ -73,7 +74,7 @@ fn status(queues: Vec<Queue>) -> Status {
             at: Some(Date(now())),
             queues_total: queues.len() as u64,
             queues,
-            links: Some(link()),
+            links: Some(link(&["isp"])),
             events: vec![Event {
                 at: Date(now()),
                 level: "warning".to_owned(),
@@ -158,7 +159,11 @@ fn an_action_is_confirmed() {
     let check = |keys: &str, expected: Option<Command>| {
         let mut app = app_with(two());
         let step = press(&mut app, keys);
-        assert_eq!(step, expected.map(Step::Ask), "{keys:?}");
+        assert_eq!(
+            step,
+            expected.map(|command| Step::Ask(Box::new(command))),
+            "{keys:?}"
+        );
     };
     // The fullest is selected: the customer's.
     let released = Command::Release {
@@ -185,6 +190,34 @@ fn an_action_is_confirmed() {
     assert_eq!(press(&mut app, "q"), Some(Step::Quit));
     let mut empty = app_with(Vec::new());
     assert_eq!(press(&mut empty, "ry"), None);
+}
+
+#[test]
+fn each_link_can_be_dialled() {
+    let names = ["isp", "lte", "sat", "modem"];
+    let check = |keys: &str, expected: &str, rows: &[&str]| {
+        let mut with_links = status(two());
+        with_links.live.links = Some(link(&names));
+        let mut app = App::default();
+        app.heard(Ok(Response::Status(Box::new(with_links))));
+        let name = Some(expected.to_owned());
+        press(&mut app, keys);
+        let text = screen(&app, 80, 24);
+        for row in rows {
+            assert!(text.contains(row), "no {row:?} in\n{text}");
+        }
+        let step = press(&mut app, "dy");
+        let command = Command::Link(LinkCommand::Up { name });
+        assert_eq!(step, Some(Step::Ask(Box::new(command))), "{keys:?}");
+    };
+    check("", "isp", &["▸ isp", "  lte", "  sat", "and 1 more"]);
+    check("l", "lte", &["  isp", "▸ lte"]);
+    check(
+        "lll",
+        "modem",
+        &["  lte", "  sat", "▸ modem", "l next link"],
+    );
+    check("llll", "isp", &["▸ isp"]);
 }
 
 #[test]
