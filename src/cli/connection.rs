@@ -128,7 +128,8 @@ fn unreachable(path: &Path, error: &io::Error, configured: bool) -> Failure {
             "is the server running? `turnspool serve --config FILE` starts it"
         }
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            "is the server running? If it has a configuration file, name it by --config FILE"
+            "is the server running? If it has a configuration file, name it by --config FILE, or \
+             in TURNSPOOL_CONFIG"
         }
         _ => "is this the admin socket of the server?",
     };

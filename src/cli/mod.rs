@@ -55,11 +55,14 @@ struct CommandLine {
     command: Command,
 }
 
+/// Names the configuration file where the command line does not.
+const CONFIG_VARIABLE: &str = "TURNSPOOL_CONFIG";
+
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// The configuration file. Without one: a safe relay on 127.0.0.1:2525
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = CONFIG_VARIABLE, hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// The admin socket of the server, in place of the one in the configuration
     #[arg(long, global = true, value_name = "PATH")]

@@ -30,14 +30,11 @@ use self::message::{Header, Missing, Text};
 use self::options::{Mode, Options};
 use super::submission::{self, NotTaken, Said, Server, Submission};
 use super::text::{escaped, now};
-use super::{Exit, Failure, eml, run_with};
+use super::{CONFIG_VARIABLE, Exit, Failure, eml, run_with};
 use crate::mail::{Address, Recipient, ReversePath};
 
 /// Where the configuration is, unless somebody says otherwise: as the package puts it.
 const CONFIG: &str = "/etc/turnspool/turnspool.toml";
-
-/// Says otherwise, for callers whose command line cannot be changed.
-const CONFIG_VARIABLE: &str = "TURNSPOOL_CONFIG";
 
 /// RFC 5321 §4.5.3.1.8 wants a hundred; lists of people are longer.
 const RECIPIENTS_MAX: usize = 10_000;
@@ -138,7 +135,8 @@ pub(super) fn run(words: &[String], out: &mut dyn Write, errors: &mut dyn Write)
 fn config(options: &Options) -> Option<PathBuf> {
     let said = options.config.clone().map(PathBuf::from);
     let variable = || std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from);
-    let usual = || Some(PathBuf::from(CONFIG)).filter(|path| path.exists());
+    // One that may not be read is there: another server must not be taken for this one.
+    let usual = || Some(PathBuf::from(CONFIG)).filter(|path| path.try_exists().unwrap_or(true));
     said.or_else(variable).or_else(usual)
 }
 

@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 /// Past the test runner's capture: a skipped test must be seen in a green run.
 fn skipped(why: &str) {
@@ -73,30 +74,73 @@ fn run_in_root(home: &Path, script: &str) -> Output {
 /// Prints a line for each thing that holds, so that a failure shows how far it came.
 const SCRIPT: &str = include_str!("script.sh");
 
-#[test]
-fn it_is_installed_started_used_and_removed() {
-    if !rustix::process::geteuid().is_root() {
-        skipped("needs root");
-        return;
-    }
-    let Some(tools) = cargo_deb() else {
-        skipped("cargo-deb is not installed");
+/// The package, built once. `None`, with a line that says why, where it cannot be tried.
+fn package() -> Option<&'static Path> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        if !rustix::process::geteuid().is_root() {
+            skipped("needs root");
+            return None;
+        }
+        let Some(tools) = cargo_deb() else {
+            skipped("cargo-deb is not installed");
+            return None;
+        };
+        if Command::new("dpkg").arg("--version").output().is_err() {
+            skipped("no dpkg");
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let probe = run_in_root(directory.path(), "true");
+        if !probe.status.success() {
+            skipped(&format!("no root of its own: {}", text(&probe.stderr)));
+            return None;
+        }
+        Some(build(&tools, Path::new(env!("CARGO_TARGET_TMPDIR"))))
+    });
+    built.as_deref()
+}
+
+/// In a root of its own with the package, and files beside it.
+fn holds_in_root(script: &str, files: &[(&str, &str)], last_line: &str) {
+    let Some(package) = package() else {
         return;
     };
-    if Command::new("dpkg").arg("--version").output().is_err() {
-        skipped("no dpkg");
-        return;
-    }
     let home = tempfile::tempdir().expect("a directory");
-    let probe = run_in_root(home.path(), "true");
-    if !probe.status.success() {
-        skipped(&format!("no root of its own: {}", text(&probe.stderr)));
-        return;
+    let shared = home.path().join("shared");
+    fs::create_dir(&shared).expect("a directory");
+    fs::copy(package, shared.join("turnspool.deb")).expect("there is room");
+    for (name, content) in files {
+        fs::write(shared.join(name), content).expect("it is written");
     }
-    let package = build(&tools, home.path());
-    fs::rename(package, home.path().join("shared/turnspool.deb")).expect("the same disk");
-    let output = run_in_root(home.path(), SCRIPT);
+    let output = run_in_root(home.path(), script);
     let (said, wrong) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{said}\n--- wrong:\n{wrong}");
-    assert!(said.ends_with("purged\n"), "{said}\n--- wrong:\n{wrong}");
+    assert!(said.ends_with(last_line), "{said}\n--- wrong:\n{wrong}");
+}
+
+#[test]
+fn it_is_installed_started_used_and_removed() {
+    holds_in_root(SCRIPT, &[], "purged\n");
+}
+
+/// Each page for a role, from nothing to mail that has come.
+#[test]
+fn the_pages_of_the_roles_lead_there() {
+    let roles = [
+        ("backup-spool", include_str!("pages/backup-spool.sh")),
+        ("site-atrn", include_str!("pages/site-atrn.sh")),
+        ("site-pppd", include_str!("pages/site-pppd.sh")),
+        ("smarthost", include_str!("pages/smarthost.sh")),
+    ];
+    for (role, script) in roles {
+        let page = format!("{role}.md");
+        let text = fs::read_to_string(repository().join("src/manual").join(&page));
+        let text = text.expect("the page is there");
+        let script = format!(
+            "{}\n{script}\necho arrived\n",
+            include_str!("pages/common.sh")
+        );
+        holds_in_root(&script, &[(page.as_str(), text.as_str())], "arrived\n");
+    }
 }

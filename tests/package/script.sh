@@ -9,8 +9,8 @@ holds() {
     echo "$what"
 }
 is() { [ "$(stat --format '%U:%G %a' "$1")" = "$2" ]; }
-# Looks a hundred times.
-soon() { for _ in $(seq 100); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done; return 1; }
+# Looks for half a minute.
+soon() { for _ in $(seq 300); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done; return 1; }
 
 # Nothing may start by itself here: there is no service manager.
 printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
@@ -19,7 +19,7 @@ chmod 0755 /usr/sbin/policy-rc.d
 dpkg --install /shared/turnspool.deb
 holds "there is a user" getent passwd turnspool
 holds "the spool is the user's alone" is /var/spool/turnspool "turnspool:turnspool 700"
-holds "others do not see the configuration" is /etc/turnspool "root:turnspool 750"
+holds "whoever sends finds the server" is /etc/turnspool "root:root 755"
 holds "the unit is there" test -f /lib/systemd/system/turnspool.service
 holds "the unit is sound" systemd-analyze verify --man=no /lib/systemd/system/turnspool.service
 holds "the port unit is sound" systemd-analyze verify --man=no /lib/systemd/system/turnspool.socket
@@ -53,14 +53,21 @@ send() {
             --mail-rcpt b@there.example --upload-file -
 }
 holds "it takes mail" send first
+ln --symbolic /usr/bin/turnspool /usr/local/bin/sendmail
+sendmail() {
+    printf 'Subject: %s\n\ntext\n' "$1" |
+        setpriv --reuid=nobody --regid=nogroup --clear-groups /usr/local/bin/sendmail b@there.example
+}
 queued() { turnspool queue list --json --config /etc/turnspool/turnspool.toml | grep --count .; }
 holds "the mail waits, there is no DNS" test "$(queued)" = 1
+holds "a program of any user sends" sendmail second
+holds "that waits too" test "$(queued)" = 2
 kill -HUP $server
 holds "it reads its configuration again" soon grep configured /shared/log
 kill $server
 wait $server
 start
-holds "the mail is there again" test "$(queued)" = 1
+holds "the mail is there again" test "$(queued)" = 2
 kill $server
 wait $server
 
