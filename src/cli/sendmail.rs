@@ -114,7 +114,11 @@ pub(super) fn run(words: &[String], out: &mut dyn Write, errors: &mut dyn Write)
     };
     let done = match options.mode {
         Mode::List => return queue(&["list"], &options, out, errors),
-        Mode::Flush => return queue(&["release", "--all"], &options, out, errors),
+        // Not what is on hold, and not what waits for a customer's call.
+        Mode::Flush => {
+            let words = ["release", "--state", "deferred"];
+            return queue(&words, &options, out, errors);
+        }
         Mode::Aliases => {
             let what = "sendmail: there are no aliases here, so there is nothing to do";
             writeln!(errors, "{what}").map_err(|error| (sysexits::TEMPFAIL, error.to_string()))

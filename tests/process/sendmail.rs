@@ -11,7 +11,7 @@ use crate::harness::message::contains;
 use crate::harness::relay::{Finished, PROGRAM};
 use crate::harness::rule::Stage;
 use crate::harness::sink::Mail;
-use crate::harness::{Relay, Setup, Sink, on, place, skipped};
+use crate::harness::{Relay, Setup, Sink, eventually, on, place, skipped};
 use crate::real_clients::{installed, python_with};
 
 const LETTER: &str = "Subject: from a program\n\nHello\n.\nnot this\n";
@@ -238,10 +238,22 @@ fn smtp_the_queue_and_a_try_now() {
     assert!(finished.stdout.contains(&id), "{finished:?}");
     let mut aliases = desk.command(&desk.relay.directory().join("newaliases"));
     assert_eq!(feed(&mut aliases, "").code, Some(0));
+    is_done(&desk.call(&["x@b.example"], LETTER));
+    eventually("both were tried", || {
+        let waiting = desk.relay.facts(&["queue", "list", "--state", "deferred"]);
+        (waiting.len() == 2).then_some(())
+    });
+    let held: Vec<_> = (desk.relay.queued().into_iter())
+        .filter(|other| *other != id)
+        .collect();
+    desk.relay.facts(&["queue", "hold", &held[0]]);
     let sink = Sink::at(address, crate::harness::sink::EVERYTHING, []);
     let finished = desk.call(&["-q"], "");
     assert_eq!(finished.code, Some(0), "{finished:?}");
     sink.wait_for_one();
+    eventually("only what is on hold is left", || {
+        (desk.relay.queued() == held).then_some(())
+    });
     // And without the link.
     let mut plain = desk.command(Path::new(PROGRAM));
     let words: Vec<OsString> = ["sendmail", "-i", "x@b.example"].map(OsString::from).into();

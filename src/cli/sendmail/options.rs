@@ -18,7 +18,7 @@ pub(super) enum Mode {
     Smtp,
     /// `-bp`, `mailq`: list the queue.
     List,
-    /// `-q`: try everything now.
+    /// `-q`: try now what waits for its time.
     Flush,
     /// `-bi`, `newaliases`.
     Aliases,
