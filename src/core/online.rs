@@ -145,6 +145,9 @@ pub struct Online {
     rows: Vec<Appointment>,
     /// What is due up to here was done.
     looked_until: WallTime,
+    /// The first time of a row behind that. It is asked for at every turn of the control
+    /// core, and a calendar takes long to answer.
+    next_due: Option<WallTime>,
     /// A collector runs, or mail that one has set in motion is awaited.
     occupied: bool,
     /// What is to be collected now.
@@ -177,9 +180,11 @@ impl Online {
             controller: Controller::new(setup.settings, zone.clone(), setup.memory, now),
             told: None,
         });
+        let calendar = Calendar::new(calendar_rows, zone.clone());
         Self {
             links: links.collect(),
-            calendar: Calendar::new(calendar_rows, zone),
+            next_due: calendar.next(now.wall, |_| true).map(|next| next.at),
+            calendar,
             rows,
             looked_until: now.wall,
             occupied: false,
@@ -327,16 +332,12 @@ impl Online {
             .links
             .iter()
             .filter_map(|link| link.controller.deadline());
-        let next = self.calendar.next(self.looked_until, |_| true);
-        let by_schedule = self
-            .listeners
-            .iter()
-            .any(|(when, _)| *when == OpenWhen::Schedule);
-        let edge = by_schedule
+        let edge = self
+            .minds_the_schedule()
             .then(|| self.calendar.next_edge(self.now.wall, |_| true))
             .flatten();
         links
-            .chain(next.map(|next| wall(next.at)))
+            .chain(self.next_due.map(wall))
             .chain(edge.map(wall))
             .min()
     }
@@ -351,17 +352,32 @@ impl Online {
         self.links.iter().any(|link| link.controller.is_up())
     }
 
+    /// A door opens by the schedule.
+    fn minds_the_schedule(&self) -> bool {
+        let mut whens = self.listeners.iter().map(|(when, _)| *when);
+        whens.any(|when| when == OpenWhen::Schedule)
+    }
+
+    fn looked_until(&mut self, wall: WallTime) {
+        self.looked_until = wall;
+        self.next_due = self.calendar.next(wall, |_| true).map(|next| next.at);
+    }
+
     fn look_at_the_calendar(&mut self, now: Now) {
         let behind = now.wall.since(self.looked_until);
         if self.looked_until.since(now.wall) > MISSED_MAX || behind > MISSED_MAX {
-            self.looked_until = now.wall;
+            self.looked_until(now.wall);
             return;
         }
         if behind.is_zero() {
             return;
         }
+        if self.next_due.is_some_and(|due| due > now.wall) {
+            self.looked_until = now.wall;
+            return;
+        }
         let due = self.calendar.due(self.looked_until, now.wall);
-        self.looked_until = now.wall;
+        self.looked_until(now.wall);
         for occurrence in due {
             let row = self.rows[occurrence.row].clone();
             if row.may_dial {
@@ -510,7 +526,7 @@ impl Online {
     /// Listeners that are not always open.
     fn mind_the_doors(&mut self, now: Now) {
         let up = self.is_up();
-        let in_window = self.calendar.open_until(now.wall, |_| true).is_some();
+        let in_window = self.minds_the_schedule() && self.calendar.is_open(now.wall);
         for (number, (when, door)) in self.listeners.iter_mut().enumerate() {
             let open = match when {
                 OpenWhen::Always => true,

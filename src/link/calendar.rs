@@ -34,7 +34,7 @@ const DAY_MINUTES: u16 = 24 * 60;
 
 /// Days that a search looks ahead: every weekday comes within a week, and a window that
 /// began yesterday may still go on.
-const SEARCH_DAYS: i64 = 9;
+const SEARCH_DAYS: usize = 9;
 
 /// A time of day by the clock on the wall: minutes since midnight, at most 1440.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -179,9 +179,9 @@ impl Calendar {
         // Each turn passes the end of a window of this week.
         while end < horizon {
             let rows = (0..self.rows.len()).filter(|row| counts(*row));
-            let windows = rows.flat_map(|row| self.windows(row, end));
-            let next = windows
-                .filter(|window| window.from <= end && end < window.to)
+            let next = rows
+                .flat_map(|row| self.begun(row, end))
+                .filter(|window| end < window.to)
                 .map(|window| window.to)
                 .max();
             match next {
@@ -192,11 +192,19 @@ impl Calendar {
         (end > at).then_some(end)
     }
 
+    /// Whether `at` stands in a window of any row.
+    #[must_use]
+    pub fn is_open(&self, at: WallTime) -> bool {
+        let mut rows = 0..self.rows.len();
+        rows.any(|row| self.begun(row, at).any(|window| at < window.to))
+    }
+
     /// The first moment after `after` at which a window of any counted row begins or ends.
     #[must_use]
     pub fn next_edge(&self, after: WallTime, counts: impl Fn(usize) -> bool) -> Option<WallTime> {
         let rows = (0..self.rows.len()).filter(|row| counts(*row));
-        let windows = rows.flat_map(|row| self.windows(row, after));
+        // Behind the first window of a row that is not over all are later.
+        let windows = rows.filter_map(|row| self.windows(row, after).find(|w| w.to > after));
         let edges = windows.flat_map(|window| [window.from, window.to]);
         edges.filter(|edge| *edge > after).min()
     }
@@ -229,17 +237,18 @@ impl Calendar {
         None
     }
 
-    /// The windows of a row from the day before `around` on.
-    fn windows(&self, row: usize, around: WallTime) -> Vec<Window> {
-        let mut windows = Vec::new();
+    /// The windows of a row from the day before `around` on, in their order.
+    fn windows(&self, row: usize, around: WallTime) -> impl Iterator<Item = Window> + '_ {
         let first = self.date(around).and_then(|date| date.yesterday().ok());
-        let mut day = first;
-        for _ in 0..SEARCH_DAYS + 1 {
-            let Some(date) = day else { break };
-            windows.extend(self.window(row, date));
-            day = date.tomorrow().ok();
-        }
-        windows
+        let days = std::iter::successors(first, |day| day.tomorrow().ok());
+        days.take(SEARCH_DAYS + 1)
+            .filter_map(move |day| self.window(row, day))
+    }
+
+    /// Those of them that have begun by then.
+    fn begun(&self, row: usize, at: WallTime) -> impl Iterator<Item = Window> + '_ {
+        self.windows(row, at)
+            .take_while(move |window| window.from <= at)
     }
 
     /// The window of a row that begins on this day.
@@ -596,7 +605,7 @@ mod tests {
             let found = found.unwrap_or_else(|| panic!("{round}: {row:?} after {after}"));
             assert!(found.at > after, "{round}: {row:?}");
             assert!(found.window_ends > found.at, "{round}: {row:?}");
-            let windows = calendar.windows(0, after);
+            let windows: Vec<_> = calendar.windows(0, after).collect();
             let inside = windows
                 .iter()
                 .any(|w| w.from <= found.at && found.at < w.to);
