@@ -206,6 +206,7 @@ impl Relay {
                 log: Log::new(identity, log_settings, 11, 1 << 40),
                 queue: schedule,
                 detours: turnspool::core::detours::Detours::default(),
+                broken: Vec::new(),
                 seed: 1,
                 secret: [core; 32],
             }));

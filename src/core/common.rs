@@ -6,7 +6,7 @@ mod commits;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
 use self::commits::Uncommitted;
@@ -27,6 +27,7 @@ use crate::core::notifying::{Causes, Debts, Late, Telling};
 use crate::core::outbound::LinkShare;
 use crate::core::outcome::PassedOn;
 use crate::core::rerouting::Rerouting;
+use crate::core::restart::Broken;
 use crate::core::settings::Settings;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
 use crate::mail::{Address, QueueId};
@@ -116,7 +117,9 @@ pub(super) struct Common {
     pub(super) nonces: Nonces,
     pub(super) bans: Bans,
     /// Done records that wait for the commit of a notification, by message.
-    notifying: HashMap<QueueId, Unfinished>,
+    pub(super) notifying: HashMap<QueueId, Unfinished>,
+    /// Messages that could not be read now, of which the operator was told.
+    pub(super) unread_told: HashSet<QueueId>,
     /// Notifications that found no room.
     pub(super) debts: Debts,
     /// Notifications that wait to be told with others.
@@ -150,10 +153,10 @@ pub(super) enum Call {
 
 /// A message with done records that are still to be written.
 #[derive(Debug, Default)]
-struct Unfinished {
-    notifications: usize,
+pub(super) struct Unfinished {
+    pub(super) notifications: usize,
     /// The schedule has finished with it.
-    finished: bool,
+    pub(super) finished: bool,
 }
 
 /// What a data core is made from.
@@ -174,6 +177,8 @@ pub struct Parts {
     pub queue: Schedule,
     /// Which of that goes another way than the routes.
     pub detours: Detours,
+    /// What recovery found and cannot be delivered.
+    pub broken: Vec<Broken>,
     /// Secret, and new at each start.
     pub seed: u64,
     /// The same for what must stand against somebody who tries: nonces of AUTH.
@@ -191,11 +196,12 @@ impl Common {
             log,
             queue,
             detours,
+            broken,
             seed,
             secret,
         } = parts;
         let mut random = Jitter::new(seed);
-        Self {
+        let mut common = Self {
             id,
             tls: tls::Clients::new(settings.tls.client.clone()),
             room: tls::Room::default(),
@@ -230,6 +236,7 @@ impl Common {
             nonces: Nonces::new(secret),
             bans: Bans::default(),
             notifying: HashMap::new(),
+            unread_told: HashSet::new(),
             debts: Debts::default(),
             gathering: Gathering::default(),
             allowance,
@@ -239,7 +246,9 @@ impl Common {
             told_of_preparation: None,
             awaiting_segment: Vec::new(),
             stop: Stop::No,
-        }
+        };
+        common.end_broken(broken);
+        common
     }
 
     pub(super) fn report(&mut self, fact: Fact) {

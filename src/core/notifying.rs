@@ -3,7 +3,8 @@
 //! Invariant: a recipient that failed is written as done only when the notification
 //! is committed; a crash between the two repeats the attempt, and loses nothing.
 //! Where the notification of an expiry finds no room, it is owed: the message stays in
-//! the spool, and it is tried again until there is room.
+//! the spool, and it is tried again until there is room. The senders of messages that a
+//! start found broken are owed one from the beginning.
 //!
 //! How many notifications an address gets, and what is told in one message, is in
 //! `merging`. What waits there is not committed either, and a crash loses no failure of
@@ -22,6 +23,7 @@ pub(super) use self::causes::Causes;
 pub(super) use self::merging::{Pending, Telling};
 use crate::core::NoHost;
 use crate::core::common::{Common, numbers};
+use crate::core::restart::Broken;
 use crate::mail::{Domain, QueueId, RecipientIndex};
 use crate::queue::notification::{Action, Status};
 use crate::queue::schedule::ExpiryReason;
@@ -44,6 +46,8 @@ struct Owed {
     queue_id: QueueId,
     recipients: Recipients,
     told: Vec<Told>,
+    /// How they end.
+    outcome: DoneOutcome,
 }
 
 /// All that is owed, oldest first. One entry at most for each recipient of a message
@@ -59,6 +63,25 @@ impl Debts {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.retry_at
     }
+
+    /// Messages that the start found broken for good: due at once.
+    fn of_broken(broken: Vec<Broken>) -> Self {
+        let retry_at = (!broken.is_empty()).then_some(Instant::START);
+        let told = |&index: &RecipientIndex| Told {
+            index,
+            reason: Reason::damaged(DAMAGED),
+        };
+        let owed = broken.into_iter().map(|broken| Owed {
+            queue_id: broken.queue_id,
+            told: broken.recipients.as_slice().iter().map(told).collect(),
+            recipients: broken.recipients,
+            outcome: DoneOutcome::Damaged,
+        });
+        Self {
+            owed: owed.collect(),
+            retry_at,
+        }
+    }
 }
 
 /// Recipients whose time, or part of it, is over.
@@ -72,6 +95,9 @@ pub(super) struct Late<'a> {
     /// Who.
     pub(super) recipients: &'a Recipients,
 }
+
+/// What a sender is told of a message whose octets are not what was stored.
+pub(super) const DAMAGED: &str = "the message was damaged while it was stored";
 
 /// What the sender is told of a recipient.
 #[derive(Clone, Debug)]
@@ -90,6 +116,8 @@ pub(super) struct Reason {
     text: String,
     /// The text is a reply of the host, and not a sentence of ours.
     is_reply: bool,
+    /// The message is not what was accepted: nothing of it can be returned.
+    damaged: bool,
 }
 
 impl Reason {
@@ -101,6 +129,7 @@ impl Reason {
             status: Status::new(status.class, status.subject, status.detail).unwrap_or(UNKNOWN),
             host: host.cloned().filter(|_| reply.is_some()),
             is_reply: reply.is_some(),
+            damaged: false,
             text: reply.unwrap_or_else(|| outcome.to_string()),
         }
     }
@@ -118,7 +147,10 @@ impl Reason {
 
     /// The disk has lost what it had stored (RFC 3463 5.3.0).
     pub(super) fn damaged(why: &str) -> Self {
-        Self::ours(Status::new(5, 3, 0), why.to_owned())
+        Self {
+            damaged: true,
+            ..Self::ours(Status::new(5, 3, 0), why.to_owned())
+        }
     }
 
     /// It is where its reader finds it.
@@ -133,6 +165,7 @@ impl Reason {
             host: None,
             text,
             is_reply: false,
+            damaged: false,
         }
     }
 }
@@ -245,27 +278,31 @@ impl Common {
         let stored = match StoredMessage::read(spool, location) {
             Ok(stored) => stored,
             Err(error) => {
-                self.expired_unread(now, queue_id, location, recipients, &error);
+                self.untold(now, queue_id, location, recipients, &error);
                 return;
             }
         };
-        let age = now.wall.since(stored.arrival);
         let told = self.told_all(late, &reason);
-        for Told { index, reason } in &told {
+        self.report_failed(now, &stored, &told);
+        if !self.tell_of_failure(now, spool, &stored, location, &told, DoneOutcome::Expired) {
+            self.owe(now, queue_id, recipients, told);
+        }
+    }
+
+    fn report_failed(&mut self, now: Now, stored: &StoredMessage, told: &[Told]) {
+        let age = now.wall.since(stored.arrival);
+        for Told { index, reason } in told {
             let Some(recipient) = stored.envelope.recipients.get(index.0 as usize) else {
                 continue;
             };
             self.report(Fact::Recipient {
-                queue_id,
+                queue_id: stored.queue_id,
                 forward_path: recipient.forward_path.clone(),
                 ending: Ending::Failed,
                 host: String::new(),
                 reply: reason.text.clone(),
                 age,
             });
-        }
-        if !self.tell_of_failure(now, spool, &stored, location, &told, DoneOutcome::Expired) {
-            self.owe(now, queue_id, recipients, told);
         }
     }
 
@@ -282,8 +319,8 @@ impl Common {
         late.recipients.as_slice().iter().map(told).collect()
     }
 
-    /// What expired cannot be read.
-    fn expired_unread(
+    /// A message that is to end cannot be read, so nobody can be told.
+    fn untold(
         &mut self,
         now: Now,
         queue_id: QueueId,
@@ -297,17 +334,24 @@ impl Common {
             self.notification_begun(queue_id);
             "it stays in the spool, and is looked at again at the next start"
         } else {
-            let outcome = DoneOutcome::Damaged;
-            let done: Vec<_> = numbers(recipients)
-                .map(|recipient| DoneField { recipient, outcome })
-                .collect();
-            self.done(now, queue_id, &done);
-            "its sender is not told"
+            self.done(now, queue_id, &damaged(recipients));
+            "nobody is left who could be told, so it is ended"
         };
         self.report(Fact::SpoolDamaged {
             log: location.log,
-            what: format!("message {queue_id} has expired and cannot be read: {error}; {next}"),
+            what: format!("message {queue_id} is given up and cannot be read: {error}; {next}"),
         });
+    }
+
+    /// The messages that a start found broken for good.
+    pub(super) fn end_broken(&mut self, broken: Vec<Broken>) {
+        for broken in &broken {
+            // The schedule does not know them, so it has finished with them.
+            let unfinished = self.notifying.entry(broken.queue_id).or_default();
+            unfinished.notifications += 1;
+            unfinished.finished = true;
+        }
+        self.debts = Debts::of_broken(broken);
     }
 
     /// The sender cannot be told now: the message is not finished before that is done.
@@ -326,6 +370,7 @@ impl Common {
             queue_id,
             recipients: recipients.clone(),
             told,
+            outcome: DoneOutcome::Expired,
         });
         self.debts.retry_at.get_or_insert(now.instant + OWED_RETRY);
     }
@@ -360,12 +405,18 @@ impl Common {
         };
         match StoredMessage::read(spool, location) {
             Ok(stored) => {
-                let expired = DoneOutcome::Expired;
-                self.tell_of_failure(now, spool, &stored, location, &owed.told, expired)
+                let outcome = owed.outcome;
+                let done = self.tell_of_failure(now, spool, &stored, location, &owed.told, outcome);
+                // What expired was reported when it did.
+                if done && outcome == DoneOutcome::Damaged {
+                    self.counters.recipients_failed += owed.told.len() as u64;
+                    self.report_failed(now, &stored, &owed.told);
+                }
+                done
             }
             Err(error) => {
                 let recipients = &owed.recipients;
-                self.expired_unread(now, owed.queue_id, location, recipients, &error);
+                self.untold(now, owed.queue_id, location, recipients, &error);
                 true
             }
         }
@@ -384,4 +435,12 @@ impl Common {
             }
         }
     }
+}
+
+/// Done records of a message of which nothing can be read.
+pub(super) fn damaged(recipients: &Recipients) -> Vec<DoneField> {
+    let outcome = DoneOutcome::Damaged;
+    numbers(recipients)
+        .map(|recipient| DoneField { recipient, outcome })
+        .collect()
 }

@@ -16,7 +16,7 @@ use spool_format::{
 use crate::core::common::Common;
 use crate::core::delivery::passing::{Place, Stranded};
 use crate::core::lending::Forget;
-use crate::core::notifying::{Reason, Told};
+use crate::core::notifying::{DAMAGED, Reason, Told, damaged};
 use crate::core::{NoHost, Operation};
 use crate::mail::{Domain, Recipient, RecipientIndex};
 use crate::queue::notification::Action;
@@ -34,6 +34,10 @@ use crate::time::Now;
 /// connection again, so that the mail of a dead domain, however much it is, neither
 /// holds up the core nor fills the memory with its notifications.
 pub(super) const ENDED_AT_ONCE: usize = 256;
+
+/// Messages that cannot be read now, of which the operator was told once in this life. With
+/// more of them the disk is gone, and the operator knows.
+const UNREAD_TOLD_MAX: usize = 10_000;
 
 /// A message that a session has.
 pub(super) struct Active {
@@ -166,8 +170,9 @@ pub(super) struct HostText {
 
 impl Common {
     /// Reads the message of a job, all of it: what is sent is what was accepted. `None`
-    /// if it cannot be read, of which the operator was told. It is tried again later; if
-    /// it is another than was accepted, its recipients have failed, and the sender is told.
+    /// if it cannot be read, of which the operator was told. Where the disk does not give
+    /// it now, it is tried again later. If it is another than was accepted, its recipients
+    /// have failed, and the sender is told; if nothing can be read of it, nobody.
     pub(super) fn load(
         &mut self,
         now: Now,
@@ -185,15 +190,7 @@ impl Common {
         let (stored, damage) = match read {
             Ok(read) => read,
             Err(error) => {
-                let what = format!(
-                    "message {} cannot be read: {error}; it stays in the queue and is tried again",
-                    job.queue_id
-                );
-                self.report(Fact::SpoolDamaged {
-                    log: job.location.log,
-                    what,
-                });
-                self.queue.outcome(now, job.id, &[]);
+                self.unreadable(now, &job, &error);
                 return None;
             }
         };
@@ -224,6 +221,36 @@ impl Common {
         Some((active, for_session))
     }
 
+    /// Nothing can be read of a message.
+    fn unreadable(&mut self, now: Now, job: &queue::Job, error: &ReadError) {
+        let (queue_id, log) = (job.queue_id, job.location.log);
+        if error.may_pass() {
+            self.queue.outcome(now, job.id, &[]);
+            if self.unread_told.len() >= UNREAD_TOLD_MAX {
+                self.unread_told.clear();
+            }
+            if self.unread_told.insert(queue_id) {
+                let what = format!(
+                    "message {queue_id} cannot be read: {error}; it stays in the queue until it \
+                     expires and is tried again, of which nothing more is said"
+                );
+                self.report(Fact::SpoolDamaged { log, what });
+            }
+            return;
+        }
+        let what = format!(
+            "message {queue_id} cannot be read: {error}; it is not delivered, and nobody can be \
+             told, so it is ended"
+        );
+        self.report(Fact::SpoolDamaged { log, what });
+        let recipients = &job.recipients;
+        self.counters.recipients_failed += recipients.as_slice().len() as u64;
+        self.done(now, queue_id, &damaged(recipients));
+        let failed = |&index: &RecipientIndex| (index, Verdict::Failed);
+        let verdicts: Vec<_> = recipients.as_slice().iter().map(failed).collect();
+        self.queue.outcome(now, job.id, &verdicts);
+    }
+
     /// What is stored is not what was accepted.
     fn fail_damaged(&mut self, now: Now, active: &mut Active, job: &Job, error: &ReadError) {
         let what = format!(
@@ -237,7 +264,7 @@ impl Common {
         let age = now.wall.since(active.stored.arrival);
         for (index, recipient) in &job.recipients {
             self.counters.recipients_failed += 1;
-            let why = "the message was damaged while it was stored".to_owned();
+            let why = DAMAGED.to_owned();
             let reason = Reason::damaged(&why);
             let fact = recipient_fact(active, recipient, Ending::Failed, "", why, age);
             self.report(fact);

@@ -10,7 +10,7 @@ use crate::core::stopped::stop_again;
 use crate::mail::{DeliverBy, DeliverByMode, Priority, QueueId, RecipientIndex};
 use crate::pop3::memory::{DUPLICATES_TAG, UIDL_TAG, account_of_key};
 use crate::queue::{
-    DestinationId, FiledRecipient, Filing, HoldState, MessageFacts, Schedule, Told,
+    DestinationId, FiledRecipient, Filing, HoldState, MessageFacts, Recipients, Schedule, Told,
 };
 use crate::route::detour::Detour;
 use crate::spool::log::Log;
@@ -28,12 +28,26 @@ pub struct Enqueued {
     pub strayed: usize,
     /// Queues that the operator had stopped, and to which nothing leads any more.
     pub unstopped: Vec<String>,
+    /// Messages that are not in the queue, and are ended as soon as the core runs.
+    pub broken: Vec<Broken>,
 }
 
-/// Puts the messages of the logs that a core owns into its queue. Those that are sealed and
-/// not whole are among them: whoever takes one to deliver it finds that out, and its sender
-/// is told. A client may never have heard that such a message was accepted, and may have
-/// sent it again: better one notification too many than none.
+/// A message that is sealed, not whole, and never will be: no delivery is tried.
+#[derive(Debug)]
+pub struct Broken {
+    /// Which.
+    pub(super) queue_id: QueueId,
+    /// Who is not done.
+    pub(super) recipients: Recipients,
+}
+
+/// Puts the messages of the logs that a core owns into its queue.
+///
+/// Those that are broken for good are given back: their senders are told at once if their
+/// envelopes can be read, and they are ended. A client may never have heard that such a
+/// message was accepted, and may have sent it again: better one notification too many than
+/// none. What is missing of others may be there at another start; they are queued, and
+/// whoever takes one to deliver it finds that out.
 pub fn enqueue(
     now: Now,
     queue: &mut Schedule,
@@ -54,12 +68,26 @@ pub fn enqueue(
     for message in restarted.messages(owned) {
         files.message(message);
     }
+    let mut lost = Vec::new();
     let broken = restarted.recovered.broken.iter();
     for broken in broken.filter(|broken| owned.contains(&broken.message.seal.log)) {
-        files.message(&broken.message);
+        let message = &broken.message;
+        if restarted.is_lost(broken) {
+            let pending = restarted.recovered.pending(message);
+            let pending: Vec<_> = pending
+                .map(|(number, _)| RecipientIndex(number.0))
+                .collect();
+            lost.extend(Recipients::new(&pending).map(|recipients| Broken {
+                queue_id: QueueId::from_u64(message.queue_id),
+                recipients,
+            }));
+        } else {
+            files.message(message);
+        }
     }
     files.filing.finish();
     let mut enqueued = files.enqueued;
+    enqueued.broken = lost;
     enqueued.unstopped = stop_again(now, queue, settings, &restarted.recovered);
     enqueued
 }

@@ -123,6 +123,7 @@ impl Bench {
             log: Log::new(identity, log_settings, 11, free_bytes),
             queue,
             detours: crate::core::detours::Detours::default(),
+            broken: Vec::new(),
             seed: 13,
             secret: [13; 32],
         });

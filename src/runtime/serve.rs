@@ -248,6 +248,7 @@ impl Ground {
             detours,
             strayed,
             unstopped,
+            broken,
         } = restart::enqueue(now, &mut queue, &self.settings, restarted, &owned);
         if strayed > 0 {
             let what = format!(
@@ -293,6 +294,7 @@ impl Ground {
             log,
             queue,
             detours,
+            broken,
             seed: random(),
             secret: secret(),
         };
@@ -517,7 +519,7 @@ fn read_logs(spool: SpoolUuid, directories: &Directories) -> Result<Restarted, S
     }
     set_aside(&restarted, directories, &unread.segments);
     for broken in &restarted.recovered.broken {
-        let what = broken.to_string();
+        let what = restarted.told_of_broken(broken);
         report_control(&Fact::SpoolDamaged {
             log: broken.message.seal.log,
             what,

@@ -406,10 +406,14 @@ impl Log {
         self.commit.fault()
     }
 
-    /// Where the seal of a live message is.
+    /// Where a live message can be read, by the place of its seal: one that is being carried
+    /// forward where it was, until its copy is on stable storage. The copy may have no
+    /// segment yet.
     #[must_use]
     pub fn message(&self, queue_id: QueueId) -> Option<Location> {
-        self.reclaim.message(queue_id)
+        let newest = self.reclaim.message(queue_id)?;
+        let moved = self.moves.iter().find(|(_, moved, ..)| *moved == queue_id);
+        Some(moved.map_or(newest, |(_, _, from, _)| *from))
     }
 
     /// How many messages are live.

@@ -259,6 +259,20 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// Whether it may be read another time: its octets were not seen. Those that were seen
+    /// are not what was written, and never will be.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NoSegment(_) | Self::Disk { .. } => true,
+            Self::Damaged { .. }
+            | Self::OtherKind { .. }
+            | Self::Undecodable { .. }
+            | Self::Address { .. }
+            | Self::Body { .. } => false,
+        }
+    }
+
     /// The segment that is damaged, where it is one.
     #[must_use]
     pub fn segment(&self) -> Option<SegmentPlace> {

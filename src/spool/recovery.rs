@@ -22,18 +22,22 @@
 //! that cannot be used is reported, and the shell sets it aside; one with damage in it is
 //! set aside when its last message is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spool_format::{
-    EndRecord, Judged, Listed, LiveMessage, LogId, Look, Offset, Recovered, Recovery,
-    SEGMENT_HEADER_BYTES, Seen, SegmentFacts, SegmentHeader, SegmentId, SegmentPlace, Severity,
-    Source, SpoolUuid, Summary, TailKind, Unlisted, verdict,
+    BrokenMessage, EndRecord, Judged, Listed, LiveMessage, LogId, Look, Missing, Offset, Recovered,
+    Recovery, SEGMENT_HEADER_BYTES, Seen, SegmentFacts, SegmentHeader, SegmentId, SegmentPlace,
+    Severity, Source, SpoolUuid, Summary, TailKind, Unlisted, verdict,
 };
 
 use super::log::{Found, Identity, Log, Settings};
 use super::reclaim::Condition;
 use super::segment::{Directory, FileError, Listing};
 use crate::mail::QueueId;
+use crate::time::WallTime;
+
+/// Domains that are named to the operator of a broken message.
+const DOMAINS_TOLD_MAX: usize = 10;
 
 /// What the balance needs to know of a segment and the fold does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,6 +105,8 @@ pub struct Restart {
     /// The highest number that was seen in each log.
     highest: BTreeMap<LogId, SegmentId>,
     spares: BTreeMap<LogId, Vec<SegmentId>>,
+    /// Segments of which the disk did not give everything.
+    unread: BTreeSet<SegmentPlace>,
 }
 
 impl Restart {
@@ -112,6 +118,7 @@ impl Restart {
             outlines: BTreeMap::new(),
             highest: BTreeMap::new(),
             spares: BTreeMap::new(),
+            unread: BTreeSet::new(),
         }
     }
 
@@ -170,6 +177,12 @@ impl Restart {
         spares.push(place.segment);
     }
 
+    /// The disk did not give all of this segment. Another time it may: so what is missing
+    /// of a message there is not taken to be lost.
+    pub fn unread(&mut self, place: SegmentPlace) {
+        self.unread.insert(place);
+    }
+
     /// What was read of other logs of the same spool, each of them by one start.
     pub fn absorb(&mut self, other: Self) {
         self.recovery.absorb(other.recovery);
@@ -183,6 +196,7 @@ impl Restart {
         for (log, spares) in other.spares {
             self.spares.entry(log).or_default().extend(spares);
         }
+        self.unread.extend(other.unread);
     }
 
     /// Everything was handed in.
@@ -202,6 +216,7 @@ impl Restart {
             outlines: self.outlines,
             highest: self.highest,
             spares: self.spares,
+            unread: self.unread,
         };
         (judged, unlisted)
     }
@@ -214,6 +229,7 @@ pub struct RestartJudged {
     outlines: BTreeMap<SegmentPlace, Outline>,
     highest: BTreeMap<LogId, SegmentId>,
     spares: BTreeMap<LogId, Vec<SegmentId>>,
+    unread: BTreeSet<SegmentPlace>,
 }
 
 impl RestartJudged {
@@ -225,6 +241,7 @@ impl RestartJudged {
             outlines: self.outlines,
             highest: self.highest,
             spares: self.spares,
+            unread: self.unread,
         }
     }
 }
@@ -237,6 +254,7 @@ pub struct Restarted {
     outlines: BTreeMap<SegmentPlace, Outline>,
     highest: BTreeMap<LogId, SegmentId>,
     spares: BTreeMap<LogId, Vec<SegmentId>>,
+    unread: BTreeSet<SegmentPlace>,
 }
 
 impl Restarted {
@@ -266,6 +284,44 @@ impl Restarted {
         }
         let messages = self.recovered.messages.iter();
         messages.filter(move |message| is_owned[usize::from(message.seal.log.0)])
+    }
+
+    /// Whether a broken message is broken for good: what is missing of it lies in a segment
+    /// that was read. A segment that is not there, or that the disk did not give, may be
+    /// there at another start.
+    #[must_use]
+    pub fn is_lost(&self, broken: &BrokenMessage) -> bool {
+        match broken.missing {
+            Missing::Octets(at) => !self.unread.contains(&at.segment_place()),
+            Missing::Segment(_) => false,
+        }
+    }
+
+    /// For the operator, who may have to tell people: what is known of a broken message
+    /// without its envelope, and what becomes of it.
+    #[must_use]
+    pub fn told_of_broken(&self, broken: &BrokenMessage) -> String {
+        let message = &broken.message;
+        let mut domains: Vec<&str> = self
+            .recovered
+            .pending(message)
+            .map(|(_, domain)| self.recovered.name(domain))
+            .collect();
+        let recipients = domains.len();
+        domains.dedup();
+        domains.truncate(DOMAINS_TOLD_MAX);
+        let next = if self.is_lost(broken) {
+            "its sender is told if the envelope can be read, and it is ended"
+        } else {
+            "it waits for what is missing until it expires"
+        };
+        format!(
+            "{broken}; it came at {} with {} octets, and recipients are left: {recipients}, at {}; \
+             {next}",
+            WallTime::from_millis(message.arrival_ms).rfc5322(),
+            message.octets,
+            domains.join(", ")
+        )
     }
 
     /// The segments that stay open for the logs that a data core owns, with the epoch
@@ -407,20 +463,21 @@ pub fn read_directory(
             facts.errors.push(error);
             None
         });
-        let mut read = |wanted: usize, buffer: &mut Vec<u8>| {
+        let mut read = |restart: &mut Restart, wanted: usize, buffer: &mut Vec<u8>| {
             if let Err(error) = directory.read_segment(segment, wanted, buffer) {
                 facts.errors.push(error);
                 facts.unread.push(place(segment));
+                restart.unread(place(segment));
             }
         };
         // Where the summary is good the header is all that is read.
         if let Some(summary) = &summary {
-            read(SEGMENT_HEADER_BYTES, &mut buffer);
+            read(restart, SEGMENT_HEADER_BYTES, &mut buffer);
             if restart.summarized(place(segment), &buffer, summary) {
                 continue;
             }
         }
-        read(usize::MAX, &mut buffer);
+        read(restart, usize::MAX, &mut buffer);
         // A summary is written only of what is on stable storage; so is what has one.
         let synced = directory.sync_segment(segment);
         let made = restart.segment(place(segment), &buffer, summary.as_deref());

@@ -499,3 +499,51 @@ fn the_sender_of_a_damaged_message_is_told() {
     assert!(log.contains("its sender is told"), "{log}");
     relay.stop();
 }
+
+/// Without an envelope there is nobody to tell but the operator, and nothing to wait for.
+#[test]
+fn a_message_without_its_envelope_is_ended_and_told_of_once() {
+    const SENDER: &[u8] = b"nobody-else@client.example";
+    let hop = place::next_address();
+    let mut relay = setup(hop).start();
+    let mut client = relay.client();
+    for (sender, subject) in [
+        ("<a@client.example>", "sound"),
+        ("<nobody-else@client.example>", "hit"),
+        ("<a@client.example>", "held"),
+    ] {
+        let text = crate::harness::message::message(subject, "this is sound");
+        let to = match subject {
+            "held" => "<b@held.example>",
+            _ => "<b@b.example>",
+        };
+        client.send(sender, &[to], &text);
+    }
+    relay.stop();
+    let mut hit = 0;
+    for file in files(&relay.spool_directory()) {
+        let mut octets = fs::read(&file).expect("it is read");
+        let found = (octets.windows(SENDER.len())).position(|part| part == SENDER);
+        if let Some(at) = found {
+            octets[at] ^= 1;
+            fs::write(&file, &octets).expect("it is written");
+            hit += 1;
+        }
+    }
+    assert_eq!(hit, 1, "the envelope is in one place");
+    relay.start_again();
+    // The next hop does not answer: it is ended without it.
+    eventually("it is ended", || {
+        relay.log().contains("so it is ended").then_some(())
+    });
+    assert_eq!(relay.queued().len(), 2, "the others wait");
+    relay.stop();
+    relay.start_again();
+    let log = relay.log();
+    assert_eq!(log.matches("so it is ended").count(), 1, "{log}");
+    let sink = Sink::at(hop, EVERYTHING, []);
+    sink.wait_for(1);
+    assert_eq!(relay.queued().len(), 1, "held mail is held");
+    assert_eq!(sink.count(), 1);
+    relay.stop();
+}

@@ -197,6 +197,7 @@ impl World {
                 log: Log::new(identity, log_settings, 11, PLENTY),
                 queue: schedule,
                 detours: turnspool::core::detours::Detours::default(),
+                broken: Vec::new(),
                 seed: world.random.next(),
                 secret: [number; 32],
             }));

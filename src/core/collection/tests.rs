@@ -304,6 +304,7 @@ fn core(settings: &Arc<Settings>, log: Log, now: Now) -> DataCore {
         log,
         queue: Schedule::new(queue_settings, permits, now),
         detours: crate::core::detours::Detours::default(),
+        broken: Vec::new(),
         seed: 13,
         secret: [13; 32],
     })

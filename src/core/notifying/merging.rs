@@ -43,6 +43,14 @@ pub(in crate::core) struct Telling {
     done: Vec<DoneField>,
 }
 
+impl Telling {
+    /// The message is not what was accepted. What stands in its place may be of another
+    /// one, so that nothing of it is returned.
+    fn of_damaged(&self) -> bool {
+        self.told.iter().any(|told| told.reason.damaged)
+    }
+}
+
 /// Whether it is what the sender is told, or the postmaster's copy of that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Copy {
@@ -154,6 +162,7 @@ impl Common {
         telling: Telling,
     ) -> Result<(), Telling> {
         let quote = match telling.copy {
+            _ if telling.of_damaged() => Quote::Headers(Vec::new()),
             Copy::Sender => quote::quote(spool, seal, about, self.settings.notify.whole_bytes_max),
             Copy::Postmaster => {
                 let bytes_max = notification::HEADERS_BYTES_MAX;
@@ -314,7 +323,11 @@ impl Common {
                 let alone = self.tell_alone(now, spool, &about, seal, to, telling);
                 return alone.map_err(|telling| VecDeque::from([telling]));
             }
-            let headers = quote::headers(spool, seal, &about, MERGED_HEADERS_BYTES_MAX);
+            let headers = if telling.of_damaged() {
+                Vec::new()
+            } else {
+                quote::headers(spool, seal, &about, MERGED_HEADERS_BYTES_MAX)
+            };
             let returned = Returned::Headers(&headers);
             let notification = self.compose(now, &about, to, &telling, returned);
             let notification = notification.expect("somebody wants to hear of it");

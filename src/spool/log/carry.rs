@@ -311,7 +311,7 @@ impl Log {
         mut copying: Copying,
     ) -> Result<usize, Stop> {
         let queue_id = copying.message.queue_id;
-        if self.message(queue_id) != Some(copying.seal) {
+        if self.reclaim.message(queue_id) != Some(copying.seal) {
             // It was finished meanwhile.
             self.abort(copying.message);
             return Ok(RECORD_COST_BYTES);

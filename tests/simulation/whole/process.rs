@@ -96,6 +96,7 @@ impl World {
                 log,
                 queue,
                 detours: enqueued.detours,
+                broken: enqueued.broken,
                 seed: random.next(),
                 // One for all worlds: a salt that is drawn from it costs its keys once.
                 secret: [7; 32],

@@ -71,6 +71,7 @@ impl World {
             log,
             queue,
             detours: enqueued.detours,
+            broken: enqueued.broken,
             seed: self.random.next(),
             secret: [self.random.next() as u8; 32],
         };
