@@ -199,7 +199,8 @@ impl fmt::Display for Fact {
                 "{}: {}; its mail waits, next attempt in {} s",
                 Escaped(next_hop),
                 Escaped(why),
-                next_attempt_in.as_secs()
+                // Half a second is no "0 s".
+                next_attempt_in.as_millis().div_ceil(1000)
             ),
             Self::Reachable { next_hop } => {
                 write!(f, "{}: takes mail again", Escaped(next_hop))

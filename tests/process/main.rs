@@ -7,6 +7,7 @@ mod harness;
 mod auth;
 mod bad_hosts;
 mod callahead;
+mod customers;
 mod demo;
 mod exchangers;
 mod far_site;
