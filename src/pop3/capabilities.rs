@@ -6,7 +6,7 @@ use super::settings::Mechanism;
 
 /// Longest pause between two logins that a server gets (RFC 2449 §6.5). What it says is
 /// its own affair; a number without sense must not end collecting.
-pub const LOGIN_DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
+const LOGIN_DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What CAPA said, or what is assumed of a server that does not know CAPA.
 #[derive(Clone, PartialEq, Eq, Debug)]

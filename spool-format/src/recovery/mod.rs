@@ -21,7 +21,9 @@
 //! reader of a body does), and removes nothing. Envelopes and chunks without a seal
 //! are nothing.
 
+mod entry;
 mod facts;
+mod ids;
 mod paged;
 mod recipients;
 mod shard;
