@@ -10,6 +10,7 @@ mod damage;
 mod device;
 mod disk;
 mod full_disk;
+mod hostile;
 mod kill;
 mod ledger;
 mod load;

@@ -6,20 +6,22 @@
 //! again and again: they have to stay where they were after the first tenth.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::harness::http::request;
 use crate::harness::message::Random;
 use crate::harness::rule::{Rule, Stage, on};
 use crate::harness::secure::Certificates;
-use crate::harness::sink::EVERYTHING;
+use crate::harness::sink::{EVERYTHING, Mail};
 use crate::harness::{Client, Relay, Setup, Sink, eventually, place};
+use crate::hostile::Field;
 use crate::kill::seed;
-use crate::ledger::Ledger;
+use crate::ledger::{Copies, Ledger};
 
 /// Of each honest client, without [`SOAK`].
 const MESSAGES: u64 = 60;
@@ -286,6 +288,15 @@ fn faults() -> Vec<Rule> {
         .collect()
 }
 
+/// Without what the attackers brought.
+fn ours(mut mail: Vec<Mail>) -> Vec<Mail> {
+    mail.retain(|mail| {
+        let rest = crate::harness::message::without_trace(&mail.octets).1;
+        rest.starts_with(b"X-Number: ")
+    });
+    mail
+}
+
 #[test]
 fn honest_clients_finish_and_nothing_grows() {
     let soak = std::env::var(SOAK).ok().map(|text| {
@@ -301,18 +312,29 @@ fn honest_clients_finish_and_nothing_grows() {
     let first = setup.address;
     let port = |n: u16| SocketAddr::new(first.ip(), first.port() + n);
     let files = certificates.issue("server", &[&first.ip().to_string()], |_| {});
-    let sections = format!(
-        "[[listener]]\naddress = \"{}\"\ntls = \"implicit\"\n\
-         [[listener]]\naddress = \"{}\"\nrole = \"odmr\"\n{}",
-        port(1),
-        port(2),
-        files.section()
-    );
+    let mailbox = TcpListener::bind(place::next_address()).expect("a port");
     let secrets = tempfile::tempdir().expect("a directory");
     let secret = secrets.path().join("branch");
     std::fs::write(&secret, "swordfish\n").expect("a file");
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    let sections = format!(
+        "[[listener]]\naddress = \"{}\"\ntls = \"implicit\"\n\
+         [[listener]]\naddress = \"{}\"\nrole = \"odmr\"\n{}\
+         [[collect]]\nname = \"isp\"\nkind = \"pop3\"\nserver = \"{}\"\nuser = \"branch\"\n\
+         password_file = \"{}\"\nevery = \"10s\"\n\
+         domain_mailbox = {{ domains = [\"branch.example\"], \
+         default = \"postmaster@branch.example\" }}\n",
+        port(1),
+        port(2),
+        files.section(),
+        mailbox.local_addr().expect("it has one"),
+        secret.display()
+    );
+    let mut page = place::next_address();
+    page.set_port(8025);
     let mut relay = setup
+        .route("branch.example", sink.address())
+        .admin(&format!("web = \"{page}\""))
         .cores(2)
         .limits(&format!(
             "sessions = 1000\nsessions_per_client = {SESSIONS_PER_CLIENT}\nmessage_size = \"1MiB\""
@@ -337,6 +359,8 @@ fn honest_clients_finish_and_nothing_grows() {
     let open_before = descriptors(&relay);
     let begun = Instant::now();
     let mut looks: Vec<(u64, usize)> = Vec::new();
+    let mut copies = Copies::default();
+    let mut asked = 0;
     std::thread::scope(|scope| {
         struct End<'a>(&'a AtomicBool);
         impl Drop for End<'_> {
@@ -349,6 +373,22 @@ fn honest_clients_finish_and_nothing_grows() {
             let (siege, seed) = (&siege, random.next());
             scope.spawn(move || siege.lay(number, attack, seed));
         }
+        let field = Field {
+            over: &over,
+            made: &made,
+        };
+        let seeds = [random.next(), random.next(), random.next()];
+        let socket = relay.directory().join("admin.sock");
+        let (mailbox, relay) = (&mailbox, &relay);
+        scope.spawn(move || field.browse(page, seeds[0]));
+        scope.spawn(move || field.command(&socket, seeds[1]));
+        scope.spawn(move || field.serve(mailbox, seeds[2]));
+        scope.spawn(move || {
+            // Whatever becomes of it: the server there is what it is.
+            while field.go_on() {
+                relay.run(&["collect"]);
+            }
+        });
         let clients: Vec<_> = (0..HONEST)
             .map(|_| {
                 let ledger = &ledger;
@@ -361,7 +401,22 @@ fn honest_clients_finish_and_nothing_grows() {
             })
             .collect();
         while clients.iter().any(|client| !client.is_finished()) {
-            looks.push((relay.memory_kib("RssAnon"), descriptors(&relay)));
+            let look = (relay.memory_kib("RssAnon"), descriptors(relay));
+            if soak.is_some() {
+                ledger.look_at(&mut copies, &ours(sink.take_mail()));
+                eprintln!(
+                    "{:>6} s: {:>8} KiB, {:>4} descriptors, {:>8} messages",
+                    begun.elapsed().as_secs(),
+                    look.0,
+                    look.1,
+                    ledger.acknowledged()
+                );
+            }
+            looks.push(look);
+            // The operator is heard beside them, and the page is there.
+            assert_eq!(relay.facts(&["status"]).len(), 1);
+            let healthy = request(page, "GET", "/healthz", &[], "");
+            asked += u32::from(healthy.is_some_and(|answer| answer.status == 200));
             std::thread::sleep(soak.map_or(Duration::from_millis(100), |soak| soak / 200));
         }
         for client in clients {
@@ -369,6 +424,7 @@ fn honest_clients_finish_and_nothing_grows() {
         }
     });
     relay.assert_running();
+    assert!(asked > 0, "the page never answered");
     let most = looks.iter().map(|look| look.0).max().unwrap_or(before);
     let open_most = looks.iter().map(|look| look.1).max().unwrap_or(open_before);
     eprintln!(
@@ -403,13 +459,8 @@ fn honest_clients_finish_and_nothing_grows() {
         // Segments that are filled take one each until they are empty.
         (descriptors(&relay) <= open_before + 16).then_some(())
     });
-    let mail: Vec<_> = (sink.mail().into_iter())
-        .filter(|mail| {
-            let rest = crate::harness::message::without_trace(&mail.octets).1;
-            rest.starts_with(b"X-Number: ")
-        })
-        .collect();
-    let twice = ledger.judge(&mail);
+    ledger.look_at(&mut copies, &ours(sink.take_mail()));
+    let twice = ledger.judge_copies(&copies);
     if soak.is_none() {
         assert_eq!(twice, 0, "nothing was interrupted");
     }

@@ -6,8 +6,8 @@
 //! from a seed that is printed. `TURNSPOOL_FUZZ_SECONDS` makes that longer, for each
 //! target, with a seed of the clock; `TURNSPOOL_SEED` repeats a run.
 //!
-//! A run that is guided by coverage takes `cargo-fuzz`, which finds `Cargo.toml` here:
-//! see there.
+//! `tests/fuzz/run SECONDS` is guided by coverage (libFuzzer), with the same targets, and
+//! `tests/fuzz/run minimise` adds to the corpus what it has found to reach new code.
 
 #[path = "../../spool-format/tests/common/mod.rs"]
 mod common;

@@ -192,6 +192,33 @@ impl Ledger {
         number
     }
 
+    /// Writes a message that lies in a mailbox. Its envelope is in its header: who sent it,
+    /// and for whom alone it is.
+    pub(crate) fn write_for_mailbox(
+        &mut self,
+        random: &mut Random,
+        octets_max: usize,
+        domain: String,
+    ) -> usize {
+        let number = self.write(random, octets_max, &[domain], 0);
+        let message = &mut self.messages[number];
+        // Nothing else of a transaction is known there.
+        if message.parameters != " BODY=8BITMIME" {
+            message.parameters = "";
+        }
+        message.recipients.truncate(1);
+        let recipient = &mut message.recipients[0];
+        (recipient.parameters, recipient.wish) = ("", Wish::Told);
+        recipient.accepted = true;
+        message.progress = Progress::Accepted;
+        let envelope = format!(
+            "Return-Path: <{}>\r\nDelivered-To: {}\r\n",
+            message.sender, recipient.address
+        );
+        message.octets.splice(0..0, envelope.into_bytes());
+        number
+    }
+
     /// A next hop took a message.
     pub(crate) fn deliver(
         &mut self,

@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::ledger::{Ledger, Receipt};
+use crate::mailbox;
 use crate::server::Server;
 
 /// What a peer does.
@@ -31,14 +32,25 @@ pub(crate) enum Act {
 pub(crate) enum Peer {
     Client(Box<Client>),
     Server(Box<Server>),
+    Mailbox(Box<mailbox::Server>),
 }
 
 impl Peer {
+    /// Somebody has connected to it.
+    pub(crate) fn greet(&mut self) -> Vec<Act> {
+        match self {
+            Self::Client(_) => panic!("a client is not connected to"),
+            Self::Server(server) => server.greet(),
+            Self::Mailbox(server) => server.greet(),
+        }
+    }
+
     pub(crate) fn octets(&mut self, now: u64, ledger: &mut Ledger, octets: &[u8]) -> Vec<Act> {
         match self {
             Self::Client(client) if client.ended => Vec::new(),
             Self::Client(client) => client.octets(now, ledger, octets),
             Self::Server(server) => server.octets(now, ledger, octets),
+            Self::Mailbox(server) => server.octets(now, octets),
         }
     }
 
@@ -47,6 +59,7 @@ impl Peer {
         match self {
             Self::Client(client) => client.ended = true,
             Self::Server(server) => server.ended = true,
+            Self::Mailbox(server) => server.closed(),
         }
     }
 }

@@ -39,7 +39,7 @@ impl Mood {
 }
 
 /// What a host offers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Offers {
     pub(crate) ehlo: bool,
     pub(crate) pipelining: bool,

@@ -235,6 +235,11 @@ impl Sink {
         self.shared.state().mail.clone()
     }
 
+    /// The same, and it is not kept any longer: for tests that take hours.
+    pub(crate) fn take_mail(&self) -> Vec<Mail> {
+        std::mem::take(&mut self.shared.state().mail)
+    }
+
     /// How many messages it has taken so far.
     pub(crate) fn count(&self) -> usize {
         self.shared.state().mail.len()

@@ -15,7 +15,7 @@ use super::plan::{Inside, Plan, SitePlan, Way};
 pub(super) const PROVIDER: usize = 0;
 
 /// Customers log in with this.
-const SECRET: &str = "swordfish-of-a-world";
+pub(super) const SECRET: &str = "swordfish-of-a-world";
 
 /// Where mail comes in.
 pub(super) const SMTP: u16 = 25;
@@ -46,6 +46,11 @@ pub(super) fn address(machine: usize) -> IpAddr {
 /// The host in a site's house that takes its mail.
 pub(super) fn inside(site: usize) -> SocketAddr {
     SocketAddr::new(Ipv4Addr::new(10, 0, site as u8, 9).into(), 24)
+}
+
+/// The host of a site's mailbox.
+pub(super) fn mailbox(site: usize) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::new(192, 0, 2, 220 + site as u8).into(), 110)
 }
 
 /// Somebody in a site's house, or out in the world.
@@ -179,6 +184,18 @@ fn site(plan: &Plan, site: usize, changes: u32) -> String {
         ),
         Way::OnConnect | Way::Provider => String::new(),
     };
+    let mailbox = own.mailbox.as_ref().map(|plan| {
+        let every = plan.every.map(|every| format!("every = \"{every}s\"\n"));
+        format!(
+            "[[collect]]\nkind = \"pop3\"\nserver = \"{}\"\nuser = \"s{site}\"\n\
+             password_file = {:?}\n{}\
+             domain_mailbox = {{ domains = [\"{domain}\"], default = \"lost@{domain}\" }}\n",
+            self::mailbox(site),
+            secret(),
+            every.unwrap_or_default()
+        )
+    });
+    let mailbox = mailbox.unwrap_or_default();
     let (messages, minutes) = own.go_up;
     let (idle, every) = (own.idle().as_secs(), own.every);
     let messages = messages + u64::from(changes % 2);
@@ -196,7 +213,7 @@ fn site(plan: &Plan, site: usize, changes: u32) -> String {
          go_up = {{ messages = {messages}, age = \"{minutes}m\" }}\n\
          hang_up = {{ idle = \"{idle}s\"{} }}\n{}\
          [[schedule]]\n\
-         every = \"{every}m\"\ndo = [\"send\", \"collect\"]\nmay_dial = true\n{collect}",
+         every = \"{every}m\"\ndo = [\"send\", \"collect\"]\nmay_dial = true\n{collect}{mailbox}",
         plan.connections,
         at_most.unwrap_or_default(),
         budget.unwrap_or_default(),

@@ -12,6 +12,7 @@ use turnspool::core::online::{LinkEvent, LinkOperation};
 use turnspool::core::{Endpoint, Host, NoHost, Unresolved};
 use turnspool::link::LinkId;
 use turnspool::link::controller::Presence;
+use turnspool::pop3::Login;
 use turnspool::route::customer::DeliverTo;
 use turnspool::route::{self, HostName, NextHop, Protocol, SmarthostGroup, TlsPolicy};
 use turnspool::runtime::{settings, users};
@@ -19,6 +20,7 @@ use turnspool::smtp::client::auth::Credentials;
 use turnspool::spool::log::Gone;
 use turnspool::spool::reclaim::Fate;
 
+use super::configuration;
 use super::inhabitants::outside_hosts;
 use super::line;
 use super::machine::Spool;
@@ -95,6 +97,10 @@ impl World {
             ControlOperation::PrepareCollecting { run, collector } => {
                 let result = match &collector.means {
                     Means::Provider(provider) => Ok(Prepared::Provider(provider_hosts(provider))),
+                    Means::Mailbox(mailbox) => Ok(Prepared::Mailbox(
+                        vec![configuration::mailbox(number - 1)],
+                        Login::new(&mailbox.user, configuration::SECRET).expect("a login"),
+                    )),
                     other => panic!("nothing is prepared for {other:?}"),
                 };
                 let prepared = ControlCompletion::CollectingPrepared { run, result };

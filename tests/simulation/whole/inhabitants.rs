@@ -8,6 +8,7 @@ use super::configuration::PROVIDER;
 use super::plan::{MICROSECOND, MILLISECOND, MINUTE, SECOND};
 use super::world::{Caller, Event, HostPlan, World};
 use crate::client::{Client, Exit, Manner};
+use crate::mailbox::Mailbox;
 use crate::server::Offers;
 
 /// How often a client that finds nobody comes again.
@@ -50,8 +51,40 @@ impl World {
                 } else {
                     0
                 },
+                mailbox: None,
             };
             self.hosts.insert(at, plan);
+        }
+    }
+
+    /// The mailboxes of the sites, with mail in them.
+    pub(super) fn build_mailboxes(&mut self) {
+        for site in 0..self.plan.sites.len() {
+            let Some(plan) = self.plan.sites[site].mailbox.clone() else {
+                continue;
+            };
+            let mailbox = Mailbox::default();
+            for _ in 0..plan.messages {
+                let (octets_max, domain) = (self.plan.octets_max, configuration::domain(site));
+                let random = &mut self.random;
+                let number = self.ledger.write_for_mailbox(random, octets_max, domain);
+                let octets = self.ledger.messages[number].octets.clone();
+                mailbox.put(number as u64, octets);
+            }
+            self.mailboxes.push(mailbox.clone());
+            let host = HostPlan {
+                // It is nobody's next hop.
+                offers: Offers::default(),
+                lmtp: false,
+                latency: self.random.pick(&[MILLISECOND, 50 * MILLISECOND]),
+                refuses_in: if self.plan.misdeed_in > 0 {
+                    self.random.between(1, 8)
+                } else {
+                    0
+                },
+                mailbox: Some((mailbox, plan.abilities)),
+            };
+            self.hosts.insert(configuration::mailbox(site), host);
         }
     }
 

@@ -6,12 +6,13 @@
 //! started and told to read its configuration again, and its calendar is set. Lines are
 //! dialled, slow, break, cost, and are hung up. Mail goes both ways: from anybody to the
 //! sites, held until it is asked for by ETRN, ATRN, a wake-up message, a connection or
-//! time; from the houses of the sites to each other and to the world; and notices of
+//! time, or lying in a mailbox that the site collects by POP3; from the houses of the sites to each other and to the world; and notices of
 //! failure back.
 //!
 //! # What a world promises
 //! - Everything that was answered 250 is delivered as it was sent, or its sender is told.
 //! - Nothing else is delivered: not what was refused, not what was not sent whole.
+//! - What lies in a mailbox is collected once, and gone from there in the end.
 //! - A recipient gets it a second time only where the protocol cannot avoid it (`hops`).
 //! - What is held is within the quota, the line within its budget, but for what their
 //!   rules allow.
@@ -57,9 +58,8 @@ impl Total for Summary {
     }
 }
 
-/// Worlds when nothing else is said. CI plays 15,000 in a build that is optimised a little:
-/// there a core plays some 40 a second.
-const SEEDS: u64 = 200;
+/// Worlds when nothing else is said.
+const SEEDS: u64 = 400;
 
 /// Others run beside it, so that these are all that there are.
 fn threads() -> usize {

@@ -10,6 +10,7 @@ use super::plan::{MICROSECOND, MILLISECOND, SECOND};
 use super::wire::{End, EndId, Part, Place, Who, Wire, WireId};
 use super::world::{Event, World};
 use crate::client::Client;
+use crate::mailbox;
 use crate::network::Phase;
 use crate::peer::Peer;
 use crate::server::Server;
@@ -124,9 +125,20 @@ impl World {
             .insert(connection, end);
         if let Target::Host(host) = target {
             let plan = &self.hosts[&host];
-            let mut server = Server::new(plan.offers, self.mood.clone(), self.random.fork());
-            server.lmtp = plan.lmtp;
-            let peer = Peer::Server(Box::new(server));
+            let (mood, random) = (self.mood.clone(), self.random.fork());
+            let peer = match &plan.mailbox {
+                Some((mailbox, abilities)) => Peer::Mailbox(Box::new(mailbox::Server::new(
+                    mailbox.clone(),
+                    *abilities,
+                    mood,
+                    random,
+                ))),
+                None => {
+                    let mut server = Server::new(plan.offers, mood, random);
+                    server.lmtp = plan.lmtp;
+                    Peer::Server(Box::new(server))
+                }
+            };
             self.wires[wire.0].host = Some(host);
             self.end(end.other()).who = Who::Peer(Box::new(peer));
         }
@@ -230,10 +242,7 @@ impl World {
         let Who::Peer(peer) = &mut self.end(end).who else {
             return Err("nobody there".to_owned());
         };
-        let Peer::Server(server) = &mut **peer else {
-            panic!("a client is not connected to");
-        };
-        let acts = server.greet();
+        let acts = peer.greet();
         self.act(end, acts);
         Ok(true)
     }

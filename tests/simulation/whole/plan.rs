@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::mailbox::Abilities;
 use crate::random::Random;
 
 pub(super) const MICROSECOND: u64 = 1000;
@@ -64,6 +65,18 @@ pub(super) struct SitePlan {
     pub(super) dial_fails_in: u64,
     /// The line breaks so often in all.
     pub(super) line_breaks: u64,
+    /// Its mailbox at the provider, if it has one.
+    pub(super) mailbox: Option<MailboxPlan>,
+}
+
+/// A mailbox that a site collects.
+#[derive(Clone, Debug)]
+pub(super) struct MailboxPlan {
+    pub(super) abilities: Abilities,
+    /// All lie there from the beginning.
+    pub(super) messages: usize,
+    /// Seconds between two looks at it beside those of the schedule, if there are such.
+    pub(super) every: Option<u64>,
 }
 
 /// A machine goes wrong.
@@ -241,6 +254,15 @@ impl SitePlan {
             short_retention: random.one_in(8),
             dial_fails_in: trouble(random, 4),
             line_breaks: trouble(random, 4),
+            mailbox: random.one_in(3).then(|| MailboxPlan {
+                abilities: Abilities {
+                    capa: !random.one_in(4),
+                    uidl: !random.one_in(4),
+                    pipelining: random.one_in(2),
+                },
+                messages: random.length(1, 4),
+                every: random.one_in(2).then(|| random.pick(&[300, 3600])),
+            }),
         }
     }
 

@@ -7,6 +7,7 @@ use super::configuration::PROVIDER;
 use super::line;
 use super::plan::{MINUTE, Way};
 use super::world::{Event, Summary, World};
+use crate::mailbox::Mailbox;
 
 /// Segment files of a log that may be left in the end: the tail, those prepared ahead, and
 /// some that wait for a neighbour.
@@ -42,7 +43,11 @@ impl World {
     pub(super) fn keep_going(&mut self) {
         for site in 0..self.plan.sites.len() {
             let machine = site + 1;
-            match self.plan.sites[site].way {
+            let plan = &self.plan.sites[site];
+            match plan.way {
+                _ if plan.mailbox.is_some() => {
+                    self.command(machine, Command::Collect(Collect::default()));
+                }
                 Way::Etrn | Way::Atrn | Way::WakeUp => {
                     self.command(machine, Command::Collect(Collect::default()));
                 }
@@ -75,7 +80,8 @@ impl World {
                 && self.open_ends(number) == 0
                 && (number == PROVIDER || self.lines[number - 1].state == line::State::Down)
         };
-        if self.calm && !self.ending && (0..self.machines.len()).all(rests) {
+        let collected = self.mailboxes.iter().all(Mailbox::is_empty);
+        if self.calm && !self.ending && collected && (0..self.machines.len()).all(rests) {
             self.note(|| "at rest".to_owned());
             self.ending = true;
             for machine in 0..self.machines.len() {

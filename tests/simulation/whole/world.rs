@@ -20,6 +20,7 @@ use crate::client::Client;
 use crate::disk::Sync;
 use crate::hops::Hops;
 use crate::ledger::Ledger;
+use crate::mailbox::{Abilities, Mailbox};
 use crate::random::Random;
 use crate::server::{Mood, Offers, Temper};
 
@@ -111,6 +112,8 @@ pub(super) struct HostPlan {
     pub(super) latency: u64,
     /// Connects are refused, once in so many; 0 for never.
     pub(super) refuses_in: u64,
+    /// It is that of a mailbox.
+    pub(super) mailbox: Option<(Mailbox, Abilities)>,
 }
 
 /// Somebody who brings mail.
@@ -150,6 +153,8 @@ pub(crate) struct World {
     pub(super) lines: Vec<Line>,
     pub(super) wires: Vec<Wire>,
     pub(super) hosts: BTreeMap<SocketAddr, HostPlan>,
+    /// Those that sites collect.
+    pub(super) mailboxes: Vec<Mailbox>,
     pub(super) mood: Mood,
     pub(super) ledger: Ledger,
     pub(super) callers: Vec<Caller>,
@@ -212,6 +217,7 @@ impl World {
             lines: lines.collect(),
             wires: Vec::new(),
             hosts: BTreeMap::new(),
+            mailboxes: Vec::new(),
             mood,
             ledger: Ledger::of_several(hops),
             callers: Vec::new(),
@@ -229,6 +235,7 @@ impl World {
         };
         world.build_hosts();
         world.build_callers();
+        world.build_mailboxes();
         world
     }
 
