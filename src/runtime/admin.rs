@@ -2,7 +2,7 @@
 //!
 //! The socket's mode is 0600: whoever may open it may steer the server. Lines
 //! have a limit; a client that says nothing, or does not read, is let go; there are at most
-//! [`CONNECTIONS_MAX`] at once, and for one more the one that has been silent for longest
+//! `CONNECTIONS_MAX` at once, and for one more the one that has been silent for longest
 //! goes: so a script that went wrong takes no descriptors from mail, and does not lock the
 //! operator out.
 
