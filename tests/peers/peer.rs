@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
@@ -122,14 +123,38 @@ impl Peer {
 
     /// It is stopped; what it has written stays.
     pub(crate) fn end(&mut self) {
-        // Its name space of processes ends with the first of them.
+        // Its name space of processes ends with the first of them, which is over when all
+        // the others are.
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        let first = first_child(&self.child);
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(first) = first {
+            use rustix::event::{PollFd, PollFlags, Timespec, poll};
+            let mut ended = [PollFd::new(&first, PollFlags::IN)];
+            let patience = Timespec {
+                tv_sec: 10,
+                tv_nsec: 0,
+            };
+            let seen = poll(&mut ended, Some(&patience));
+            assert_eq!(seen, Ok(1), "what was killed ends");
+        }
     }
 
     pub(crate) fn log(&self) -> String {
         self.root.log()
     }
+}
+
+/// What a process has started, as long as it runs.
+fn first_child(parent: &Child) -> Option<OwnedFd> {
+    let id = parent.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+    let child = children.split_ascii_whitespace().next()?.parse().ok()?;
+    let child = rustix::process::Pid::from_raw(child)?;
+    rustix::process::pidfd_open(child, rustix::process::PidfdFlags::empty()).ok()
 }
 
 impl Drop for Peer {
