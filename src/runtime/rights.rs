@@ -305,9 +305,10 @@ mod tests {
             assert_eq!(found, Footprint { writes, programs }, "{more}");
         };
         check("", &["/r", "/v/spool"], false);
+        // A directory that is there: the configuration asks for one.
         check(
-            "[log]\nto = \"/l/t.log\"\n",
-            &["/l", "/r", "/v/spool"],
+            "[log]\nto = \"/usr/t.log\"\n",
+            &["/r", "/usr", "/v/spool"],
             false,
         );
         check(
