@@ -129,6 +129,10 @@ impl Peer {
             return;
         }
         let first = first_child(&self.child);
+        // `--kill-child` does not reach a program that changes its user when it starts.
+        if let Some(first) = &first {
+            let _ = rustix::process::pidfd_send_signal(first, rustix::process::Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Some(first) = first {
