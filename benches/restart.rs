@@ -9,13 +9,12 @@
 //!
 //! Measured with the program itself, built for release, with 10,000 customers in its
 //! configuration, killed before, from its start to its first greeting, on two processors of
-//! which each is about 1.3 times as slow as in earlier measurements: it was 2.0 to 2.4 s with
-//! nothing else to do (3.0 to 3.7 s of processor time). Then, in the same windows beside other
-//! work of a lower priority: 1.6 to 3.0 s before (3.0 to 3.3 s of processor time), 1.25 to 1.9 s
-//! now (1.8 to 2.2 s). Where it went: 0.25 s into the configuration, of which 0.1 s cleared
+//! which each is about 1.3 times as slow as in earlier measurements, and with nothing else
+//! to do, in one run: 1.9 to 2.2 s before (3.1 to 3.4 s of processor time), 1.12 to 1.33 s now
+//! (1.8 to 2.1 s). Where it went: 0.25 s into the configuration, of which 0.1 s cleared
 //! huge pages that nobody had use for; 0.95 s into reading, a quarter of it zeros of segments
 //! that were never written; 0.5 s into copying and sorting what was read, now 0.09 s; 0.4 s
-//! into the queue. About a second is the goal; an idle machine has not been seen since.
+//! into the queue.
 //! Its memory was 186 to 207 octets a message above that of the process without mail;
 //! `tests/queue_memory.rs` counts 171 of them.
 //!
