@@ -64,6 +64,9 @@ struct Connection {
     closed: Cell<bool>,
 }
 
+/// An idle connection pays for it: a pointer and the marks, on the heap with their two counters.
+const _: () = assert!(size_of::<Connection>() <= 16);
+
 /// Everything of one data core's thread.
 struct Shell {
     id: CoreId,
@@ -463,41 +466,50 @@ async fn accept(shared: Shared, listener: Listener, doorway: Rc<Doorway>, number
 }
 
 /// Receives on one connection as long as the core wants it at once; the usual
-/// exchange of a session runs in one task.
-async fn receive(shared: Shared, connection: Rc<Connection>, id: ConnectionId) {
-    loop {
-        let waited = connection.socket.readable().await;
-        if connection.closed.get() {
-            return;
-        }
-        let mut guard = shared.borrow_mut();
-        let shell = &mut *guard;
-        let now = shell.clock.now();
-        let received = waited.and_then(|()| connection.socket.receive(&mut shell.receive_buffer));
-        match received {
-            Ok(Progress::Wait) => continue,
-            Ok(Progress::Octets(n)) => {
-                connection.wanted.set(false);
-                let octets = &shell.receive_buffer[..n];
-                let completion = Completion::Received {
-                    connection: id,
-                    octets,
-                };
-                shell.core.handle(now, completion, &shell.segments);
+/// exchange of a session runs in one task. No `async fn`: that would keep its arguments
+/// twice, for each connection that is idle.
+#[allow(clippy::manual_async_fn)]
+fn receive(
+    shared: Shared,
+    connection: Rc<Connection>,
+    id: ConnectionId,
+) -> impl Future<Output = ()> {
+    async move {
+        loop {
+            let waited = connection.socket.readable().await;
+            if connection.closed.get() {
+                return;
             }
-            Err(error) => {
-                shell.drop_connection(id);
-                let completion = Completion::Broken {
-                    connection: id,
-                    why: error.to_string(),
-                };
-                shell.core.handle(now, completion, &shell.segments);
+            let mut guard = shared.borrow_mut();
+            let shell = &mut *guard;
+            let now = shell.clock.now();
+            let received =
+                waited.and_then(|()| connection.socket.receive(&mut shell.receive_buffer));
+            match received {
+                Ok(Progress::Wait) => continue,
+                Ok(Progress::Octets(n)) => {
+                    connection.wanted.set(false);
+                    let octets = &shell.receive_buffer[..n];
+                    let completion = Completion::Received {
+                        connection: id,
+                        octets,
+                    };
+                    shell.core.handle(now, completion, &shell.segments);
+                }
+                Err(error) => {
+                    shell.drop_connection(id);
+                    let completion = Completion::Broken {
+                        connection: id,
+                        why: error.to_string(),
+                    };
+                    shell.core.handle(now, completion, &shell.segments);
+                }
             }
-        }
-        shell.pump(&shared);
-        if !connection.wanted.get() || connection.closed.get() {
-            connection.receiving.set(false);
-            return;
+            shell.pump(&shared);
+            if !connection.wanted.get() || connection.closed.get() {
+                connection.receiving.set(false);
+                return;
+            }
         }
     }
 }

@@ -23,10 +23,10 @@
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
 use std::path::Path;
 
-use monoio::net::{TcpListener, TcpStream};
+use monoio::net::{TcpListener, TcpStream, UnixStream};
 use rustix::fd::AsRawFd;
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
@@ -104,14 +104,15 @@ impl Listener {
     /// As the system says; most errors are the peer's or pass by themselves.
     pub async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
         let (stream, peer) = self.0.accept().await?;
-        Ok((Socket::prepared(stream)?, peer))
+        Ok((Socket::prepared(taken_out(stream))?, peer))
     }
 }
 
-/// A connected, or connecting, stream socket. monoio's type for TCP is used for Unix
-/// sockets too: of what it can do only the polls are used, and they do not care.
+/// A connected, or connecting, stream socket. monoio's type for Unix sockets is used for TCP
+/// too: of what it can do only the polls are used, and they do not care. Its type for TCP
+/// keeps room for two addresses, which an idle connection would pay for.
 #[derive(Debug)]
-pub struct Socket(TcpStream);
+pub struct Socket(UnixStream);
 
 /// What a non-blocking call came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,13 +124,12 @@ pub enum Progress {
 }
 
 impl Socket {
-    fn prepared(stream: TcpStream) -> io::Result<Self> {
-        let fd = borrow(&stream);
-        fcntl_setfd(fd, FdFlags::CLOEXEC)?;
-        ioctl_fionbio(fd, true)?;
+    fn prepared(socket: OwnedFd) -> io::Result<Self> {
+        fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+        ioctl_fionbio(&socket, true)?;
         // Replies are gathered into one send; Nagle would only hold them back.
-        rustix::net::sockopt::set_tcp_nodelay(fd, true)?;
-        Ok(Self(stream))
+        rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+        Self::taken_over(socket)
     }
 
     /// Begins to connect. Await [`Socket::writable`], then ask [`Socket::connected`].
@@ -153,7 +153,7 @@ impl Socket {
             Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
-        Ok(Self(TcpStream::from_std(socket.into())?))
+        Self::taken_over(socket.into())
     }
 
     /// A connect to a Unix socket is done at once, or fails: with "try again" where the
@@ -162,7 +162,7 @@ impl Socket {
         let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.connect(&socket2::SockAddr::unix(path)?)?;
-        Ok(Self(TcpStream::from_std(socket.into())?))
+        Self::taken_over(socket.into())
     }
 
     /// A second descriptor of it, for another thread.
@@ -173,12 +173,13 @@ impl Socket {
         self.fd().try_clone_to_owned()
     }
 
-    /// Takes over what another thread shared. Must be called on the runtime's thread.
+    /// Takes over a socket, say one that another thread [shared](Socket::share). Must be
+    /// called on the runtime's thread.
     ///
     /// # Errors
     /// As the system says.
     pub fn taken_over(socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self(TcpStream::from_std(socket.into())?))
+        Ok(Self(UnixStream::from_std(socket.into())?))
     }
 
     /// What became of a connect, once the socket is writable.
@@ -196,16 +197,16 @@ impl Socket {
     ///
     /// # Errors
     /// As the ring says.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.0.readable(true).await
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.readable(true)
     }
 
     /// Waits until a send would not wait. Safe to drop.
     ///
     /// # Errors
     /// As the ring says.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.0.writable(true).await
+    pub fn writable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.writable(true)
     }
 
     /// Takes what has come, at most `buffer`.
@@ -303,9 +304,17 @@ fn progress(result: rustix::io::Result<usize>) -> io::Result<Progress> {
     }
 }
 
+/// monoio's stream gives its descriptor away only raw.
+#[allow(unsafe_code)]
+fn taken_out(stream: TcpStream) -> OwnedFd {
+    let descriptor = stream.into_raw_fd();
+    // SAFETY: the descriptor was the stream's own, which has given it away and is gone.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
 /// monoio's stream offers its descriptor only raw.
 #[allow(unsafe_code)]
-fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
+fn borrow(stream: &UnixStream) -> BorrowedFd<'_> {
     // SAFETY: the descriptor is the stream's own and stays open at least as long
     // as the stream, which the returned borrow keeps alive.
     unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
