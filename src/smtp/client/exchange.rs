@@ -20,23 +20,25 @@
 //!   its one outcome when it leaves there;
 //! - the next job is asked for once, and only when all earlier jobs are said.
 
+mod outcomes;
+
 use std::collections::VecDeque;
 
 use super::capabilities::Capabilities;
 use super::commands;
-use super::fault::{Arrival, Cause, RecipientOutcome, SessionError};
+use super::fault::SessionError;
 use super::fitness::{self, Line};
-use super::job::{BodyEnd, BodyFacts, Job, JobId, Notifies, Outcome, Piece, Remaining, Transfer};
+use super::job::{BodyEnd, BodyFacts, Job, JobId, Piece, Remaining, Transfer};
 use super::settings::{Protocol, Purpose, Settings, Use};
 use super::stage::Stage;
-use super::transaction::{
-    ContentCommand, Next, OpenJob, Room, Slot, SlotState, Standing, Transaction,
-};
+use super::transaction::{ContentCommand, Next, OpenJob, Room, Standing, Transaction};
 use super::wire::Wire;
 use super::{Channel, Output};
-use crate::mail::{BodyForm, Recipient, RecipientIndex};
+use crate::mail::{BodyForm, Recipient};
 use crate::smtp::answer::{Answer, Class};
 use crate::time::Now;
+
+pub(super) use outcomes::untried;
 
 /// What the exchange works with but does not own.
 pub(super) struct Hands<'a> {
@@ -535,140 +537,6 @@ impl Exchange {
         self.expected.push_back(Expected::End);
         Ok(())
     }
-
-    /// Reports the transactions that are over.
-    fn settle(&mut self, hands: &mut Hands<'_>) {
-        while self.queue.front().is_some_and(Transaction::is_over) {
-            let over = self.queue.pop_front().expect("it is there");
-            self.standing = over.standing;
-            let place = place_of(&self.jobs, over.job);
-            let job = &mut self.jobs[place];
-            job.in_flight -= 1;
-            let recipients: Vec<_> = over
-                .slots
-                .into_iter()
-                .map(|slot| match slot.state {
-                    SlotState::Done(outcome) => (slot.index, outcome),
-                    SlotState::Waiting | SlotState::Accepted | SlotState::Again => {
-                        unreachable!("a transaction that is over has decided about all")
-                    }
-                })
-                .collect();
-            let remaining = if job.rest.is_empty() && job.in_flight == 0 {
-                self.jobs.remove(place);
-                Remaining::None
-            } else {
-                Remaining::Some
-            };
-            if !recipients.is_empty() || remaining == Remaining::None {
-                let outcome = self.outcome(over.job, recipients, remaining, hands.settings);
-                hands.facts.push_back(outcome);
-            }
-        }
-    }
-
-    /// The session takes no more transactions: what is in none goes back.
-    fn give_back_rest(&mut self, hands: &mut Hands<'_>) {
-        let mut place = 0;
-        while let Some(job) = self.jobs.get_mut(place) {
-            let (id, rest) = (job.id, std::mem::take(&mut job.rest));
-            let remaining = if job.in_flight == 0 {
-                self.jobs.remove(place);
-                Remaining::None
-            } else {
-                place += 1;
-                Remaining::Some
-            };
-            if !rest.is_empty() {
-                let full = || RecipientOutcome::Deferred(Cause::SessionFull);
-                let recipients = rest.into_iter().map(|(index, _)| (index, full()));
-                let outcome = self.outcome(id, recipients.collect(), remaining, hands.settings);
-                hands.facts.push_back(outcome);
-            }
-        }
-    }
-
-    /// The session ended: everybody without an outcome is deferred.
-    pub(super) fn fail(self, error: &SessionError, hands: &mut Hands<'_>) {
-        let Self {
-            jobs, queue, peer, ..
-        } = self;
-        let notifies = notifies(&peer, hands.settings);
-        let deferred = |arrival| {
-            let error = error.clone();
-            RecipientOutcome::Deferred(Cause::Session { error, arrival })
-        };
-        let mut queue = queue;
-        for job in jobs {
-            let mut recipients = Vec::new();
-            // Not only neighbours: a second transaction of this job may stand behind
-            // the next job's.
-            let mut others = VecDeque::new();
-            for transaction in queue {
-                if transaction.job != job.id {
-                    others.push_back(transaction);
-                    continue;
-                }
-                let arrival = match (error, transaction.end) {
-                    // With 421 the peer says that it has not taken it.
-                    (SessionError::Closing { .. }, _) | (_, None) => Arrival::NotSent,
-                    (
-                        SessionError::TimedOut {
-                            stage: Stage::Sending,
-                        },
-                        Some(end),
-                    ) if !hands.wire.is_sent(end) => Arrival::NotSent,
-                    // It may have left in the moment in which the connection was lost.
-                    (_, Some(end)) if hands.wire.is_handed(end) => Arrival::Unknown,
-                    (_, Some(_)) => Arrival::NotSent,
-                };
-                recipients.extend(transaction.slots.into_iter().map(|slot| {
-                    let Slot { index, state, .. } = slot;
-                    match state {
-                        SlotState::Done(outcome) => (index, outcome),
-                        SlotState::Accepted | SlotState::Waiting => (index, deferred(arrival)),
-                        SlotState::Again => (index, deferred(Arrival::NotSent)),
-                    }
-                }));
-            }
-            queue = others;
-            let rest = job.rest.into_iter();
-            recipients.extend(rest.map(|(index, _)| (index, deferred(Arrival::NotSent))));
-            hands.facts.push_back(Output::Outcome(Outcome {
-                job: job.id,
-                recipients,
-                notifies,
-                remaining: Remaining::None,
-            }));
-        }
-    }
-
-    fn outcome(
-        &self,
-        job: JobId,
-        recipients: Vec<(RecipientIndex, RecipientOutcome)>,
-        remaining: Remaining,
-        settings: &Settings,
-    ) -> Output {
-        Output::Outcome(Outcome {
-            job,
-            recipients,
-            notifies: notifies(&self.peer, settings),
-            remaining,
-        })
-    }
-}
-
-/// A job that comes too late for this session.
-pub(super) fn untried(job: Job) -> Outcome {
-    let full = || RecipientOutcome::Deferred(Cause::SessionFull);
-    let recipients = job.recipients.into_iter().map(|(index, _)| (index, full()));
-    Outcome {
-        job: job.id,
-        recipients: recipients.collect(),
-        notifies: Notifies::Nobody,
-        remaining: Remaining::None,
-    }
 }
 
 /// All of the body, or nothing where it is empty.
@@ -710,12 +578,4 @@ fn place_of(jobs: &VecDeque<OpenJob>, id: JobId) -> usize {
 
 fn open_job(jobs: &VecDeque<OpenJob>, id: JobId) -> &OpenJob {
     &jobs[place_of(jobs, id)]
-}
-
-fn notifies(peer: &Capabilities, settings: &Settings) -> Notifies {
-    match (settings.protocol, peer.dsn) {
-        (Protocol::Lmtp, _) => Notifies::Us,
-        (Protocol::Smtp, true) => Notifies::Hop,
-        (Protocol::Smtp, false) => Notifies::Nobody,
-    }
 }
