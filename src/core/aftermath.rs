@@ -25,12 +25,13 @@ enum TlsFailure {
     No,
 }
 
-/// Whether the operator is told of a host although the next one may do as well.
+/// Whether the operator is told of a host although its mail goes out all the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Telling {
     /// It is there, and does not do what it should.
     AtOnce,
-    /// It is not there: what that means for mail is told when none of them is.
+    /// It is not there: what that means for mail is told when none of them is. Or it has
+    /// worked, and ended a session in which nothing was under way, as it may.
     Never,
 }
 
@@ -94,6 +95,8 @@ pub(super) enum Aftermath {
         how: ConnectionFailure,
         /// For the operator.
         why: String,
+        /// Whether the operator is told.
+        telling: Telling,
     },
 }
 
@@ -238,11 +241,19 @@ impl Delivery {
             _ if !self.worked || error.reach() == Reach::Host => ConnectionFailure::Unusable,
             _ => ConnectionFailure::Lost,
         };
+        let telling = match error {
+            SessionError::Lost { stage: Stage::Idle }
+            | SessionError::Closing {
+                stage: Stage::Idle, ..
+            } if self.worked => Telling::Never,
+            _ => Telling::AtOnce,
+        };
         Aftermath::Failed {
             connection,
             destination,
             how,
             why,
+            telling,
         }
     }
 }
@@ -300,10 +311,11 @@ impl Common {
                 destination,
                 how,
                 why,
+                telling,
             } => {
                 self.deliveries.remove(&connection);
                 self.hosts.failed(destination, why.clone());
-                if how != ConnectionFailure::Unusable {
+                if how != ConnectionFailure::Unusable && telling == Telling::AtOnce {
                     let why = format!("{why}; its mail is tried again");
                     self.report(Fact::DeliveryBroken { why });
                 }

@@ -10,7 +10,8 @@ use rustix::process::Signal;
 use crate::harness::message::message;
 use crate::harness::namespace::Namespace;
 use crate::harness::relay::PROGRAM;
-use crate::harness::{Relay, Setup, Sink, eventually, place};
+use crate::harness::sink::EVERYTHING;
+use crate::harness::{Relay, Setup, Sink, Stage, eventually, on, place};
 
 /// The secret of the tests, and what AUTH makes of it (RFC 4616, base64).
 const PASSWORD: &str = "hunter2-s3cret";
@@ -321,4 +322,21 @@ fn without_a_journal_it_does_not_start() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(errors.contains("journal is not there"), "{errors}");
+}
+
+/// A host may end a session in which nothing is under way: nobody is woken for that.
+#[test]
+fn a_host_that_closes_an_idle_connection_is_no_trouble() {
+    let sink = Sink::with(EVERYTHING, vec![on(Stage::End).obey_then_close()]);
+    let relay = Setup::to(sink.address()).start();
+    relay.client().send(
+        "<a@client.example>",
+        &["<b@b.example>"],
+        &message("x", "text"),
+    );
+    sink.wait_for_one();
+    is_quiet(&relay);
+    let log = relay.log();
+    assert!(log.contains("fact=\"delivered\""), "{log}");
+    assert!(!log.contains("delivery-broken"), "{log}");
 }
