@@ -8,6 +8,7 @@
 //! until the process exits.
 
 mod hand_over;
+mod receiving;
 mod sending;
 
 use std::cell::{Cell, RefCell};
@@ -28,7 +29,7 @@ use crate::runtime::clock::{Armed, Clock};
 use crate::runtime::doorway::Doorway;
 use crate::runtime::log::report;
 use crate::runtime::mailboxes::{Letter, Mailboxes, Outbound};
-use crate::runtime::net::{self, Bell, Ended, Listener, Progress, Socket};
+use crate::runtime::net::{self, Bell, Ended, Listener, Socket};
 use crate::runtime::outgoing::{Outgoing, Stop};
 use crate::runtime::segments::Segments;
 use crate::runtime::storeroom::Storeroom;
@@ -40,11 +41,6 @@ use crate::spool::segment::Segment;
 /// Octets that one receive takes at most. Large enough that a big body costs few
 /// system calls, small enough to stay in the second-level cache. One per core.
 const RECEIVE_BYTES_MAX: usize = 128 * 1024;
-
-/// How long a peer may go on after our last words, and how much it may send: one round
-/// trip of a slow line, and what a client has in flight on it.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// Pause after an accept that failed for want of descriptors or memory: long
 /// enough for something to be freed, short enough not to be noticed.
@@ -238,7 +234,11 @@ impl Shell {
                 };
                 socket.wanted.set(true);
                 if !socket.receiving.replace(true) {
-                    monoio::spawn(receive(Rc::clone(shared), Rc::clone(socket), connection));
+                    monoio::spawn(receiving::receive(
+                        Rc::clone(shared),
+                        Rc::clone(socket),
+                        connection,
+                    ));
                 }
             }
             Operation::Send { connection, pieces } => {
@@ -267,7 +267,7 @@ impl Shell {
                 if let Some(socket) = self.connections.remove(&connection) {
                     socket.closed.set(true);
                     if socket.socket.finish(&mut self.receive_buffer) == Ended::PeerGoesOn {
-                        monoio::spawn(linger(Rc::clone(shared), socket));
+                        monoio::spawn(receiving::linger(Rc::clone(shared), socket));
                     }
                 }
             }
@@ -463,79 +463,6 @@ async fn accept(shared: Shared, listener: Listener, doorway: Rc<Doorway>, number
             }
         }
     }
-}
-
-/// Receives on one connection as long as the core wants it at once; the usual
-/// exchange of a session runs in one task. No `async fn`: that would keep its arguments
-/// twice, for each connection that is idle.
-#[allow(clippy::manual_async_fn)]
-fn receive(
-    shared: Shared,
-    connection: Rc<Connection>,
-    id: ConnectionId,
-) -> impl Future<Output = ()> {
-    async move {
-        loop {
-            let waited = connection.socket.readable().await;
-            if connection.closed.get() {
-                return;
-            }
-            let mut guard = shared.borrow_mut();
-            let shell = &mut *guard;
-            let now = shell.clock.now();
-            let received =
-                waited.and_then(|()| connection.socket.receive(&mut shell.receive_buffer));
-            match received {
-                Ok(Progress::Wait) => continue,
-                Ok(Progress::Octets(n)) => {
-                    connection.wanted.set(false);
-                    let octets = &shell.receive_buffer[..n];
-                    let completion = Completion::Received {
-                        connection: id,
-                        octets,
-                    };
-                    shell.core.handle(now, completion, &shell.segments);
-                }
-                Err(error) => {
-                    shell.drop_connection(id);
-                    let completion = Completion::Broken {
-                        connection: id,
-                        why: error.to_string(),
-                    };
-                    shell.core.handle(now, completion, &shell.segments);
-                }
-            }
-            shell.pump(&shared);
-            if !connection.wanted.get() || connection.closed.get() {
-                connection.receiving.set(false);
-                return;
-            }
-        }
-    }
-}
-
-/// Reads over what the peer still sends after our last words. A socket that is closed
-/// with unread octets resets the connection, and the reset overtakes the words.
-async fn linger(shared: Shared, connection: Rc<Connection>) {
-    // Not a handle: the socket of a peer that goes in time is to be closed then, or
-    // short sessions would fill the table of descriptors with their timers.
-    let timed = Rc::downgrade(&connection);
-    monoio::spawn(async move {
-        monoio::time::sleep(LINGER).await;
-        if let Some(connection) = timed.upgrade() {
-            connection.socket.hang_up();
-        }
-    });
-    let mut octets = 0;
-    while octets < LINGER_BYTES_MAX && connection.socket.readable().await.is_ok() {
-        let buffer = &mut shared.borrow_mut().receive_buffer;
-        match connection.socket.receive(buffer) {
-            Ok(Progress::Octets(0)) | Err(_) => break,
-            Ok(Progress::Octets(n)) => octets += n,
-            Ok(Progress::Wait) => {}
-        }
-    }
-    connection.socket.hang_up();
 }
 
 /// Waits for the outcome of a connect.
