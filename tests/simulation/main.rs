@@ -23,6 +23,7 @@ mod customers;
 mod disk;
 mod hops;
 mod hunt;
+mod inhabitants;
 mod ledger;
 mod mailbox;
 mod mailboxes;
