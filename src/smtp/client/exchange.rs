@@ -478,8 +478,18 @@ impl Exchange {
             }
             Expected::End => {
                 if hands.settings.protocol == Protocol::Lmtp {
-                    oldest.take_end_of_next(answer);
-                    if oldest.accepted > 0 {
+                    let (job, has_it) = (oldest.job, oldest.take_end_of_next(answer));
+                    let more = oldest.accepted > 0;
+                    if let Some(index) = has_it {
+                        let delivered = RecipientOutcome::Delivered(answer.reply());
+                        hands.facts.push_back(Output::Outcome(Outcome {
+                            job,
+                            recipients: vec![(index, delivered)],
+                            notifies: notifies(&self.peer, hands.settings),
+                            remaining: Remaining::Some,
+                        }));
+                    }
+                    if more {
                         return Ok(Turnout::GoesOn);
                     }
                 } else if class == Class::Positive {
