@@ -6,7 +6,7 @@
 //! Reading order: [`generate`] and [`sink`] are the two ends, [`link`] may lie
 //! between them; `client` and `sink::session` are their SMTP, machines without
 //! I/O; [`compare`] runs both around several
-//! servers; [`customer`] fetches by ATRN; `message` is what is sent, [`tls`] what may lie around it; `kernel` is the ring that carries it.
+//! servers; [`customer`] fetches by ATRN; [`siege`] loads beside attackers; `message` is what is sent, [`tls`] what may lie around it; `kernel` is the ring that carries it.
 
 pub mod compare;
 pub mod customer;
@@ -14,6 +14,7 @@ pub mod generate;
 pub mod link;
 pub mod plot;
 pub mod process;
+pub mod siege;
 pub mod sink;
 pub mod sizes;
 pub mod tls;

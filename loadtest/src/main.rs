@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{compare, customer, generate, link, sink};
+use loadtest::{compare, customer, generate, link, siege, sink};
 use serde::Serialize;
 
 #[global_allocator]
@@ -27,6 +27,7 @@ enum Task {
     Link(Box<link::Options>),
     Compare(Box<compare::Options>),
     Customer(Box<customer::Options>),
+    Siege(Box<siege::Options>),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +48,9 @@ fn main() -> ExitCode {
         }
         Task::Customer(options) => {
             customer::run(options).and_then(|report| print(&report, options.json.as_deref()))
+        }
+        Task::Siege(options) => {
+            siege::run(options).and_then(|report| print(&report, options.json.as_deref()))
         }
         Task::Compare(options) => compare::run(options).and_then(|report| {
             plot(options.svg.as_deref(), || report.plot())?;

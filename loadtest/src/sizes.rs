@@ -159,6 +159,11 @@ impl Draws {
         mixed ^ mixed >> 31
     }
 
+    /// Evenly from 0 up to but without `bound`, as far as it matters.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
     /// Evenly from 0 up to but without 1.
     pub(crate) fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64

@@ -3,6 +3,7 @@
 
 use clap::Parser;
 use loadtest::generate::{self, GenerateReport};
+use loadtest::siege;
 use loadtest::sink::{self, Sink, SinkReport};
 
 #[derive(Parser)]
@@ -225,4 +226,27 @@ fn tls_that_is_not_offered_ends_the_test_with_words() {
     assert_eq!(report.accepted, 0);
     let violation = report.first_violation.expect("a sentence");
     assert!(violation.contains("STARTTLS"), "{violation}");
+}
+
+#[derive(Parser)]
+struct SiegeCommand {
+    #[command(flatten)]
+    options: siege::Options,
+}
+
+/// Each kind of attack is laid, and the honest beside it are counted.
+#[test]
+fn honest_load_beside_each_attack() {
+    let sink = SinkCommand::parse_from(words("sink --listen 127.0.0.1:0")).options;
+    let sink = Sink::start(&sink).expect("a sink");
+    let options = format!("siege {} --messages 20 --sessions 2", sink.address());
+    let options = SiegeCommand::parse_from(words(&options)).options;
+    let report = siege::run(&options).expect("a siege");
+    sink.finish().expect("a report");
+    assert_eq!(report.rows.len(), siege::Attack::ALL.len());
+    for row in &report.rows {
+        assert!(row.alone.per_second > 0.0, "{row}");
+        assert!(row.beside.per_second > 0.0, "{row}");
+        assert!(row.attacks_per_second > 0.0, "{row}");
+    }
 }

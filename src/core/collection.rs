@@ -455,6 +455,11 @@ impl Collection {
         self.listed = true;
         let collector = Arc::clone(&self.order.collector);
         let account = &collector.account;
+        if common.awaits_memory(account) {
+            // What is told to be collected is deleted, and may yet be lost.
+            let why = "what was collected before is not on stable storage";
+            return self.give_up(common, why.to_owned());
+        }
         let known = common.remembered(account);
         // A mailbox that had unique-ids and has none now: what is known would pass for new.
         let had_uids = known.keys().any(|known| matches!(known, Identity::Uid(_)));

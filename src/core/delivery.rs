@@ -520,6 +520,9 @@ impl Delivery {
                 Output::Close => self.flow.abort(&mut common.operations),
             }
         }
+        for active in &mut self.jobs {
+            common.note_delivered(now, spool, active);
+        }
         self.tell_spoken(common);
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Active {
     pub(super) stored: StoredMessage,
     /// What is known of its recipients.
     pub(super) verdicts: Vec<(RecipientIndex, Verdict)>,
+    /// The first so many of them are noted in the log, where they are to be.
+    noted: usize,
     /// Who failed, and is to be told of.
     pub(super) failed: Vec<Told>,
     /// Who was delivered to, and is to be told of, and how.
@@ -207,6 +209,7 @@ impl Common {
             job,
             stored,
             verdicts: Vec::new(),
+            noted: 0,
             failed: Vec::new(),
             succeeded: Vec::new(),
             success: Action::Relayed,
@@ -398,13 +401,29 @@ impl Common {
                 }
             }
         }
-        let succeeded = std::mem::take(&mut active.succeeded);
-        if !succeeded.is_empty() {
-            let (stored, seal) = (&active.stored, active.location);
-            self.tell_of_success(now, spool, stored, seal, active.success, &succeeded);
+        self.note_delivered(now, spool, &mut active);
+        let delivered = |(_, verdict): &(_, Verdict)| *verdict == Verdict::Delivered;
+        if active.verdicts.iter().any(delivered) {
+            self.counters.messages_delivered += 1;
+            self.counters.octets_delivered += active.stored.octets;
         }
-        let delivered: Vec<DoneField> = active
-            .verdicts
+        active.verdicts.sort_unstable_by_key(|(index, _)| *index);
+        self.queue.outcome(now, active.job.id, &active.verdicts);
+        reading
+    }
+
+    /// Notes in the log to whom a job was delivered so far. Others of its recipients may
+    /// have to wait for a second transaction, or for the next answer of an LMTP server:
+    /// whatever happens until then, these do not get it again.
+    pub(super) fn note_delivered(
+        &mut self,
+        now: Now,
+        spool: &impl SegmentSource,
+        active: &mut Active,
+    ) {
+        let new = &active.verdicts[active.noted..];
+        active.noted = active.verdicts.len();
+        let delivered: Vec<DoneField> = new
             .iter()
             .filter(|(_, verdict)| *verdict == Verdict::Delivered)
             .map(|(index, _)| DoneField {
@@ -412,9 +431,13 @@ impl Common {
                 outcome: DoneOutcome::Delivered,
             })
             .collect();
-        if !delivered.is_empty() {
-            self.counters.messages_delivered += 1;
-            self.counters.octets_delivered += active.stored.octets;
+        if delivered.is_empty() {
+            return;
+        }
+        let succeeded = std::mem::take(&mut active.succeeded);
+        if !succeeded.is_empty() {
+            let (stored, seal) = (&active.stored, active.location);
+            self.tell_of_success(now, spool, stored, seal, active.success, &succeeded);
         }
         self.done(now, active.job.queue_id, &delivered);
         let next_hop = self.queue.next_hop(active.job.destination);
@@ -423,9 +446,6 @@ impl Common {
             // once more because this process was killed.
             self.log.write_notes();
         }
-        active.verdicts.sort_unstable_by_key(|(index, _)| *index);
-        self.queue.outcome(now, active.job.id, &active.verdicts);
-        reading
     }
 
     /// Nothing of a job is being sent any more. Its segments may be forgotten; they may

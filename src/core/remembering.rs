@@ -45,6 +45,12 @@ impl Common {
             .collect()
     }
 
+    /// Whether something of what is known of a mailbox is not on stable storage, and so must
+    /// not be believed: a message that was being written when its session broke off.
+    pub(super) fn awaits_memory(&self, account: &Account) -> bool {
+        self.log.awaits_note(UIDL_TAG, &account.key_prefix())
+    }
+
     /// Forgets what the server no longer has, and what is too old to matter.
     pub(super) fn forget_gone(
         &mut self,

@@ -28,7 +28,7 @@ use crate::route::customer::DeliverTo;
 use crate::route::exchangers::{NoExchanger, order};
 use crate::route::{self, Customers, HostName, NextHop, Protocol, SmarthostGroup, TlsPolicy};
 use crate::runtime::dns::{Answer, Dns, Missing};
-use crate::smtp::client::auth::Credentials;
+use crate::runtime::settings::Smarthost;
 
 /// The port of SMTP between servers.
 pub const SMTP_PORT: u16 = 25;
@@ -59,15 +59,6 @@ pub struct HostBook {
     pub mx_port: u16,
     /// TLS for hosts found by MX.
     pub mx_tls: TlsPolicy,
-}
-
-/// A smarthost of the configuration.
-#[derive(Clone, Debug)]
-pub struct Smarthost {
-    /// Which.
-    pub host: route::Host,
-    /// Who we are to it.
-    pub login: Option<Arc<Credentials>>,
 }
 
 impl HostBook {

@@ -17,7 +17,6 @@ use crate::route::{
     self, Customers, HostTls, NextHop, OwnCertificate, Protocol, RelayRules, RouteError, Routes,
     RoutesInSmarthostMode, Scope, SmarthostGroup, Target, TlsPolicy, TlsStart,
 };
-use crate::runtime::hosts::Smarthost;
 use crate::runtime::users;
 use crate::smtp::settings::{AuthOffer, Role};
 use crate::smtp::{self, client};
@@ -44,6 +43,15 @@ mod site;
 
 pub use customers::customers;
 pub use site::online;
+
+/// A smarthost of the configuration.
+#[derive(Clone, Debug)]
+pub struct Smarthost {
+    /// Which.
+    pub host: route::Host,
+    /// Who we are to it.
+    pub login: Option<Arc<client::auth::Credentials>>,
+}
 
 /// What the data cores need, but what takes more files: TLS, by
 /// [`certificates`](super::certificates), and lists of [`recipients`](super::recipients).

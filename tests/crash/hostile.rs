@@ -14,12 +14,48 @@ use crate::harness::message::Random;
 const OCTETS_MAX: usize = 3 << 20;
 /// How long it waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// Connections of one attacker that say nothing.
-const MUTE_MAX: usize = 100;
+/// Of the admin socket, all connections are kept, so many at most.
+const SOCKET_KEPT: Kept = Kept {
+    one_in: 1,
+    most: 100,
+};
+/// More than the page takes would keep the honest out, too.
+const PAGE_KEPT: Kept = Kept {
+    one_in: 8,
+    most: 20,
+};
+
+/// Which of its connections an attacker leaves open, without another word.
+#[derive(Clone, Copy)]
+struct Kept {
+    one_in: u64,
+    most: usize,
+}
+
+/// A connection of one who does not wait for long.
+trait Impatient {
+    fn set_patience(&self, patience: Option<Duration>) -> io::Result<()>;
+}
+
+impl Impatient for TcpStream {
+    fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.set_read_timeout(patience)?;
+        self.set_write_timeout(patience)
+    }
+}
+
+impl Impatient for UnixStream {
+    fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.set_read_timeout(patience)?;
+        self.set_write_timeout(patience)
+    }
+}
 
 /// Until when, and how much was done.
 #[derive(Clone, Copy)]
 pub(crate) struct Field<'a> {
+    /// Between two visits of one attacker.
+    pub(crate) pause: Duration,
     pub(crate) over: &'a AtomicBool,
     pub(crate) made: &'a AtomicU64,
 }
@@ -39,29 +75,47 @@ impl Field<'_> {
         Ok(())
     }
 
-    /// One who wants the web page to fall over.
-    pub(crate) fn browse(self, page: SocketAddr, seed: u64) {
-        let mut random = Random(seed);
-        let mut kept = Vec::new();
+    /// A connection is there.
+    fn begin(self, stream: &impl Impatient) {
+        let set = stream.set_patience(Some(PATIENCE));
+        set.expect("a time-out");
+        self.made.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Comes again and again. Whatever becomes of a connection is right.
+    fn come<S: Impatient>(
+        self,
+        kept: Kept,
+        connect: impl Fn() -> io::Result<S>,
+        mut act: impl FnMut(&mut S) -> io::Result<()>,
+    ) {
+        let (mut connections, mut count) = (Vec::new(), 0);
         while self.go_on() {
-            let Ok(mut stream) = TcpStream::connect(page) else {
+            let Ok(mut stream) = connect() else {
                 std::thread::yield_now();
                 continue;
             };
-            let patience = Some(PATIENCE);
-            let set = stream.set_read_timeout(patience);
-            set.and(stream.set_write_timeout(patience))
-                .expect("a time-out");
-            self.made.fetch_add(1, Ordering::Relaxed);
-            let _ = self.visit(&mut stream, &mut random);
-            if random.below(8) == 0 {
-                kept.push(stream);
+            self.begin(&stream);
+            let _ = act(&mut stream);
+            count += 1;
+            if count % kept.one_in == 0 {
+                connections.push(stream);
             }
-            // More than it takes would keep the honest out, too.
-            if kept.len() > 20 {
-                kept.clear();
+            if connections.len() > kept.most {
+                connections.drain(..kept.most / 2);
             }
+            std::thread::sleep(self.pause);
         }
+    }
+
+    /// One who wants the web page to fall over.
+    pub(crate) fn browse(self, page: SocketAddr, seed: u64) {
+        let mut random = Random(seed);
+        self.come(
+            PAGE_KEPT,
+            || TcpStream::connect(page),
+            |stream| self.visit(stream, &mut random),
+        );
     }
 
     fn visit(self, stream: &mut TcpStream, random: &mut Random) -> io::Result<()> {
@@ -110,23 +164,11 @@ impl Field<'_> {
     /// A script of the operator's own that has gone wrong.
     pub(crate) fn command(self, socket: &Path, seed: u64) {
         let mut random = Random(seed);
-        let mut mute = Vec::new();
-        while self.go_on() {
-            let Ok(mut stream) = UnixStream::connect(socket) else {
-                std::thread::yield_now();
-                continue;
-            };
-            let patience = Some(PATIENCE);
-            let set = stream.set_read_timeout(patience);
-            set.and(stream.set_write_timeout(patience))
-                .expect("a time-out");
-            self.made.fetch_add(1, Ordering::Relaxed);
-            let _ = self.order(&mut stream, &mut random);
-            mute.push(stream);
-            if mute.len() > MUTE_MAX {
-                mute.drain(..MUTE_MAX / 2);
-            }
-        }
+        self.come(
+            SOCKET_KEPT,
+            || UnixStream::connect(socket),
+            |stream| self.order(stream, &mut random),
+        );
     }
 
     fn order(self, stream: &mut UnixStream, random: &mut Random) -> io::Result<()> {
@@ -161,11 +203,7 @@ impl Field<'_> {
                 continue;
             };
             stream.set_nonblocking(false).expect("a stream");
-            let patience = Some(PATIENCE);
-            let set = stream.set_read_timeout(patience);
-            set.and(stream.set_write_timeout(patience))
-                .expect("a time-out");
-            self.made.fetch_add(1, Ordering::Relaxed);
+            self.begin(&stream);
             let _ = self.mailbox(&mut stream, &mut random);
         }
     }

@@ -5,13 +5,12 @@
 //! long, the next hop fails at random besides, and memory and descriptors are looked at
 //! again and again: they have to stay where they were after the first tenth.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use loadtest::siege::{Attack, Siege};
 
 use crate::harness::http::request;
 use crate::harness::message::Random;
@@ -34,207 +33,8 @@ const SESSION_MESSAGES: u64 = 10;
 /// keeps of that.
 const GROWTH_KIB_MAX: u64 = 96 << 10;
 const SESSIONS_PER_CLIENT: u32 = 40;
-/// An attack gives up what it does after this many octets or commands.
-const OCTETS_MAX: usize = 3 << 20;
-const RECIPIENTS: usize = 100_000;
-
-/// What an attacker does with a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Attack {
-    /// Connects, and is gone.
-    Flood,
-    /// Says nothing, on many connections.
-    Mute,
-    /// A line without an end.
-    Line,
-    /// Commands, and never reads a reply.
-    Deaf,
-    /// A header without an end.
-    Header,
-    /// 100,000 recipients.
-    Recipients,
-    /// Chunks that are announced and do not come.
-    Chunks,
-    /// What looks like TLS.
-    Garbage,
-    /// A whole session that is reset behind a random octet.
-    Reset,
-    /// Commands at random, octet by octet.
-    Drip,
-}
-
-const ATTACKS: [Attack; 10] = [
-    Attack::Flood,
-    Attack::Mute,
-    Attack::Line,
-    Attack::Deaf,
-    Attack::Header,
-    Attack::Recipients,
-    Attack::Chunks,
-    Attack::Garbage,
-    Attack::Reset,
-    Attack::Drip,
-];
-
-struct Siege<'a> {
-    ports: &'a [SocketAddr],
-    over: &'a AtomicBool,
-    made: &'a AtomicU64,
-}
-
-/// A connection from an address of the attacker's.
-fn connect(number: u8, to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    let ours = IpAddr::V4(Ipv4Addr::new(127, 202, 0, number + 1));
-    socket.bind(&SocketAddr::from((ours, 0)).into())?;
-    socket.connect_timeout(&to.into(), Duration::from_secs(5))?;
-    let stream = TcpStream::from(socket);
-    // Whoever is let wait too long goes on with the next connection.
-    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
-    stream.set_write_timeout(Some(Duration::from_millis(500)))?;
-    Ok(stream)
-}
-
-/// The end by a reset.
-fn reset(stream: TcpStream) {
-    let socket = Socket::from(stream);
-    let _ = socket.set_linger(Some(Duration::ZERO));
-}
-
-fn read_some(stream: &mut TcpStream) -> io::Result<usize> {
-    stream.read(&mut [0; 4096])
-}
-
-impl Siege<'_> {
-    fn go_on(&self) -> bool {
-        !self.over.load(Ordering::Acquire)
-    }
-
-    /// One attacker. Whatever the relay does to its connections is right.
-    fn lay(&self, number: u8, attack: Attack, seed: u64) {
-        let mut random = Random(seed);
-        let mut kept = Vec::new();
-        while self.go_on() {
-            let port = self.ports[random.below(self.ports.len() as u64) as usize];
-            let Ok(stream) = connect(number, port) else {
-                std::thread::yield_now();
-                continue;
-            };
-            self.made.fetch_add(1, Ordering::Relaxed);
-            let _ = self.attack(attack, stream, &mut random, &mut kept);
-        }
-    }
-
-    fn attack(
-        &self,
-        attack: Attack,
-        mut stream: TcpStream,
-        random: &mut Random,
-        kept: &mut Vec<TcpStream>,
-    ) -> io::Result<()> {
-        let hello = b"EHLO x\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\n";
-        match attack {
-            Attack::Flood => {
-                if random.below(2) == 0 {
-                    reset(stream);
-                }
-            }
-            Attack::Mute => {
-                kept.push(stream);
-                if kept.len() > 2 * SESSIONS_PER_CLIENT as usize {
-                    kept.drain(..kept.len() / 2);
-                }
-            }
-            Attack::Line => self.pour(&mut stream, &[b'A'; 8192])?,
-            Attack::Deaf => self.pour(&mut stream, &b"EHLO x\r\nNOOP\r\nHELP\r\n".repeat(100))?,
-            Attack::Header => {
-                stream.write_all(hello)?;
-                stream.write_all(b"DATA\r\n")?;
-                read_some(&mut stream)?;
-                let line = format!("X-{}: {}\r\n", random.below(9), "y".repeat(900));
-                self.pour(&mut stream, line.repeat(8).as_bytes())?;
-            }
-            Attack::Recipients => {
-                stream.write_all(b"EHLO x\r\nMAIL FROM:<a@a.example>\r\n")?;
-                let mut reader = stream.try_clone()?;
-                for number in 0..RECIPIENTS {
-                    if !self.go_on() {
-                        break;
-                    }
-                    stream.write_all(format!("RCPT TO:<r{number}@b.example>\r\n").as_bytes())?;
-                    if number % 100 == 0 {
-                        read_some(&mut reader)?;
-                    }
-                }
-                reset(stream);
-            }
-            Attack::Chunks => {
-                stream.write_all(hello)?;
-                let octets = [1, 70_000, 900_000, u64::from(u32::MAX), u64::MAX];
-                let octets = octets[random.below(5) as usize];
-                stream.write_all(format!("BDAT {octets}\r\n").as_bytes())?;
-                let part = random.below(200_000) as usize;
-                stream.write_all(&vec![b'z'; part])?;
-                if random.below(2) == 0 {
-                    reset(stream);
-                }
-            }
-            Attack::Garbage => {
-                if random.below(2) == 0 {
-                    stream.write_all(b"EHLO x\r\nSTARTTLS\r\n")?;
-                    read_some(&mut stream)?;
-                }
-                // A record of a handshake, of any length, with anything in it.
-                let length = random.below(20_000) as u16;
-                let [high, low] = length.to_be_bytes();
-                let mut octets = vec![22, 3, 1, high, low, 1, 0, high, low, 3, 3];
-                octets.extend((0..random.below(3000)).map(|_| random.next() as u8));
-                stream.write_all(&octets)?;
-                read_some(&mut stream)?;
-            }
-            Attack::Reset => {
-                let whole = [
-                    &hello[..],
-                    b"DATA\r\nSubject: x\r\n\r\nbody\r\n.\r\nMAIL FROM:<a@a.example>\r\n",
-                    b"RCPT TO:<b@b.example>\r\nBDAT 5 LAST\r\nabcdeETRN a.example\r\nQUIT\r\n",
-                ]
-                .concat();
-                let part = random.below(whole.len() as u64 + 1) as usize;
-                stream.write_all(&whole[..part])?;
-                if random.below(2) == 0 {
-                    read_some(&mut stream)?;
-                }
-                reset(stream);
-            }
-            Attack::Drip => {
-                let line = match random.below(4) {
-                    0 => "AUTH PLAIN AHRpbQB0aW0=\r\n",
-                    1 => "ETRN #x\r\nATRN a.example\r\n",
-                    2 => "MAIL FROM:<a@a.example> SIZE=99999999999999999999\r\n",
-                    _ => "VRFY x\r\nEXPN x\r\nXCLIENT ADDR=127.0.0.1\r\n",
-                };
-                for octet in line.as_bytes() {
-                    if !self.go_on() {
-                        break;
-                    }
-                    stream.write_all(&[*octet])?;
-                }
-                read_some(&mut stream)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes without reading, until the relay has had enough or it is too much.
-    fn pour(&self, stream: &mut TcpStream, octets: &[u8]) -> io::Result<()> {
-        let mut written = 0;
-        while written < OCTETS_MAX && self.go_on() {
-            stream.write_all(octets)?;
-            written += octets.len();
-        }
-        Ok(())
-    }
-}
+/// In a soak everybody rests so long after each session: it is to be long, not hard.
+const SOAK_PAUSE: Duration = Duration::from_millis(400);
 
 fn descriptors(relay: &Relay) -> usize {
     let path = format!("/proc/{}/fd", relay.pid());
@@ -244,7 +44,7 @@ fn descriptors(relay: &Relay) -> usize {
 }
 
 /// One honest client: whatever it offers is taken. Refusals for now are tried again.
-fn honest(relay: SocketAddr, ledger: &Ledger, go_on: impl Fn(u64) -> bool) {
+fn honest(relay: SocketAddr, ledger: &Ledger, pause: Duration, go_on: impl Fn(u64) -> bool) {
     let mut sent = 0;
     while go_on(sent) {
         // Whoever is not let in, or waits too long for it, comes again.
@@ -270,6 +70,7 @@ fn honest(relay: SocketAddr, ledger: &Ledger, go_on: impl Fn(u64) -> bool) {
             sent += 1;
         }
         client.expect("QUIT", 221);
+        std::thread::sleep(pause);
     }
 }
 
@@ -348,13 +149,16 @@ fn honest_clients_finish_and_nothing_grows() {
         .start();
     let (over, made) = (AtomicBool::new(false), AtomicU64::new(0));
     let ports = [first, port(1), port(2)];
+    let pause = soak.map_or(Duration::ZERO, |_| SOAK_PAUSE);
     let siege = Siege {
         ports: &ports,
+        kept_max: 2 * SESSIONS_PER_CLIENT as usize,
+        pause,
         over: &over,
         made: &made,
     };
     // The same work without them first: what that takes is not theirs.
-    honest(first, &ledger, |sent| sent < 30);
+    honest(first, &ledger, pause, |sent| sent < 30);
     let before = relay.memory_kib("RssAnon");
     let open_before = descriptors(&relay);
     let begun = Instant::now();
@@ -369,11 +173,12 @@ fn honest_clients_finish_and_nothing_grows() {
             }
         }
         let _end = End(&over);
-        for (number, attack) in (0..).zip(ATTACKS) {
+        for (number, attack) in (0..).zip(Attack::ALL) {
             let (siege, seed) = (&siege, random.next());
             scope.spawn(move || siege.lay(number, attack, seed));
         }
         let field = Field {
+            pause,
             over: &over,
             made: &made,
         };
@@ -387,13 +192,14 @@ fn honest_clients_finish_and_nothing_grows() {
             // Whatever becomes of it: the server there is what it is.
             while field.go_on() {
                 relay.run(&["collect"]);
+                std::thread::sleep(pause);
             }
         });
         let clients: Vec<_> = (0..HONEST)
             .map(|_| {
                 let ledger = &ledger;
                 scope.spawn(move || {
-                    honest(first, ledger, |sent| match soak {
+                    honest(first, ledger, pause, |sent| match soak {
                         Some(soak) => begun.elapsed() < soak,
                         None => sent < MESSAGES,
                     });

@@ -109,7 +109,7 @@ impl Hunt<'_> {
                 Err(_) => {
                     eprintln!(
                         "world {seed} failed; to see it again: \
-                         TURNSPOOL_SIM_SEED={seed} cargo test --test simulation {}",
+                         TURNSPOOL_SIM_SEED={seed} cargo test -p turnspool-simulation {}",
                         self.test
                     );
                     self.failed.lock().expect("nobody fails with it").push(seed);

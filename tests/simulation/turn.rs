@@ -57,7 +57,7 @@ const CUSTOMERS: &[(&str, &[&str])] = &[
 ];
 
 /// Worlds when nothing else is said.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 500;
 
 const SECRET: &str = "swordfish";
 
@@ -519,7 +519,7 @@ fn turns_over_several_cores() {
         let Ok(summary) = played else {
             panic!(
                 "world {seed} failed; to see it again: \
-                 TURNSPOOL_SIM_SEED={seed} cargo test --test simulation turns"
+                 TURNSPOOL_SIM_SEED={seed} cargo test -p turnspool-simulation turns"
             );
         };
         turned += summary.0;

@@ -26,12 +26,14 @@ use turnspool::{queue, smtp};
 use crate::client::Client;
 use crate::customers;
 use crate::disk::{Disk, Health, LOG, Sync};
+use crate::inhabitants::HostPlan;
 use crate::ledger::Ledger;
 use crate::mailboxes::Mailboxes;
-use crate::network::{Connection, Part, Phase};
+use crate::network::{End, Part};
+use crate::peer::Peer;
 use crate::plan::{Flavour, Plan};
 use crate::random::Random;
-use crate::server::{Mood, Offers, Temper};
+use crate::server::{Mood, Temper};
 
 mod connections;
 mod control;
@@ -64,16 +66,12 @@ const REST: u64 = 20 * 24 * HOUR;
 enum Event {
     /// A client comes.
     Client { number: usize },
-    /// Octets of a peer arrive.
-    ToCore { id: Wire, octets: Vec<u8> },
-    /// The peer sends no more.
-    Finish { id: Wire },
-    /// The peer has reset.
-    Reset { id: Wire },
-    /// Octets of the core arrive.
+    /// Something of a peer arrives.
+    ToCore { id: Wire, part: Part },
+    /// What has arrived is handed to the core.
+    Hand { id: Wire },
+    /// Something of the core arrives.
     ToPeer { id: Wire, part: Part },
-    /// The core has closed, or is gone.
-    CloseAtPeer { id: Wire },
     /// The peer has read octets.
     Window { id: Wire, octets: usize },
     /// The outcome of a connect.
@@ -137,12 +135,12 @@ struct Wire {
     id: ConnectionId,
 }
 
-/// A host and what it offers.
-struct HostPlan {
-    offers: Offers,
+/// Between the core and somebody.
+struct Connection {
+    core: End<()>,
+    peer: End<Peer>,
+    /// Nanoseconds for one way.
     latency: u64,
-    /// Connects are refused, once in so many; 0 for never.
-    refuses_in: u64,
 }
 
 /// What a world came to.
@@ -432,31 +430,13 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Client { number } => self.client_comes(number),
-            Event::ToCore { id, octets } => {
-                if let Some(connection) = self.connections.get_mut(&id)
-                    && connection.phase == Phase::Open
-                {
-                    connection.arrived.extend(octets);
-                    self.receive(id);
-                }
-            }
-            Event::Finish { id } => {
-                if let Some(connection) = self.connections.get_mut(&id) {
-                    connection.finished = true;
-                    self.receive(id);
-                }
-            }
-            Event::Reset { id } => self.reset_arrives(id),
-            Event::ToPeer { id, part } => self.arrive_at_peer(id, &part),
-            Event::CloseAtPeer { id } => {
-                if let Some(connection) = self.connections.get_mut(&id) {
-                    connection.peer.closed();
-                }
-            }
+            Event::ToCore { id, part } => self.arrive_at_core(id, part),
+            Event::Hand { id } => self.receive(id),
+            Event::ToPeer { id, part } => self.arrive_at_peer(id, part),
             Event::Window { id, octets } => {
                 if let Some(connection) = self.connections.get_mut(&id) {
-                    connection.window += octets;
-                    if connection.sending.is_some() {
+                    connection.core.window += octets;
+                    if connection.core.sends() {
                         self.push_out(id);
                         self.pump();
                     }
@@ -574,7 +554,7 @@ impl World {
         let open = self
             .connections
             .values()
-            .filter(|c| matches!(c.phase, Phase::Open | Phase::Connecting))
+            .filter(|c| c.core.is_open())
             .count();
         self.note(|| format!("{messages} messages, {open} connections"));
         if self.calm && messages == 0 && open == 0 {

@@ -15,7 +15,7 @@ use super::facts::{
     AttemptFact, BrokenMessage, LiveMessage, Missing, NO_TIME, Names, NoteFact, Run, SegmentFacts,
 };
 use super::ids::{Ids, NO_ENTRY};
-use super::missing_part;
+use super::judgement::missing_part;
 use super::paged::Paged;
 use crate::place::{Location, Place, SegmentId, SegmentPlace};
 use crate::record::{

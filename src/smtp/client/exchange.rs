@@ -26,9 +26,9 @@ use std::collections::VecDeque;
 
 use super::capabilities::Capabilities;
 use super::commands;
-use super::fault::SessionError;
+use super::fault::{RecipientOutcome, SessionError};
 use super::fitness::{self, Line};
-use super::job::{BodyEnd, BodyFacts, Job, JobId, Piece, Remaining, Transfer};
+use super::job::{BodyEnd, BodyFacts, Job, JobId, Outcome, Piece, Remaining, Transfer};
 use super::settings::{Protocol, Purpose, Settings, Use};
 use super::stage::Stage;
 use super::transaction::{ContentCommand, Next, OpenJob, Room, Standing, Transaction};
@@ -38,6 +38,7 @@ use crate::mail::{BodyForm, Recipient};
 use crate::smtp::answer::{Answer, Class};
 use crate::time::Now;
 
+use outcomes::notifies;
 pub(super) use outcomes::untried;
 
 /// What the exchange works with but does not own.
@@ -480,8 +481,18 @@ impl Exchange {
             }
             Expected::End => {
                 if hands.settings.protocol == Protocol::Lmtp {
-                    oldest.take_end_of_next(answer);
-                    if oldest.accepted > 0 {
+                    let (job, has_it) = (oldest.job, oldest.take_end_of_next(answer));
+                    let more = oldest.accepted > 0;
+                    if let Some(index) = has_it {
+                        let delivered = RecipientOutcome::Delivered(answer.reply());
+                        hands.facts.push_back(Output::Outcome(Outcome {
+                            job,
+                            recipients: vec![(index, delivered)],
+                            notifies: notifies(&self.peer, hands.settings),
+                            remaining: Remaining::Some,
+                        }));
+                    }
+                    if more {
                         return Ok(Turnout::GoesOn);
                     }
                 } else if class == Class::Positive {

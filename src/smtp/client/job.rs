@@ -100,8 +100,9 @@ pub enum Remaining {
     None,
 }
 
-/// The end of a transaction, or of the recipients that never got into one. Over all
-/// outcomes of a job each of its recipients comes exactly once.
+/// The end of a transaction, of the recipients that never got into one, or of one recipient
+/// who has the message while others of the transaction wait for their answer (LMTP). Over
+/// all outcomes of a job each of its recipients comes exactly once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outcome {
     /// Whose.

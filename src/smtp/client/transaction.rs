@@ -201,20 +201,24 @@ impl Transaction {
             .extend(again.map(|slot| (slot.index, slot.recipient)));
     }
 
-    /// LMTP: the answer for the next one who was accepted.
-    pub(super) fn take_end_of_next(&mut self, answer: &Answer<'_>) {
-        let next = self
-            .slots
-            .iter_mut()
-            .find(|slot| slot.state == SlotState::Accepted);
-        let Some(slot) = next else { return };
+    /// LMTP: the answer for the next one who was accepted. Gives who has it while others
+    /// wait for their answer, perhaps for long: that is told at once.
+    pub(super) fn take_end_of_next(&mut self, answer: &Answer<'_>) -> Option<RecipientIndex> {
+        let mut slots = self.slots.iter();
+        let next = slots.position(|slot| slot.state == SlotState::Accepted)?;
+        self.accepted -= 1;
+        let positive = answer.code.class() == Class::Positive;
+        if positive && self.accepted > 0 {
+            // Slots are known by their numbers no longer.
+            return Some(self.slots.remove(next).index);
+        }
         let reply = answer.reply();
-        slot.state = SlotState::Done(if answer.code.class() == Class::Positive {
+        self.slots[next].state = SlotState::Done(if positive {
             RecipientOutcome::Delivered(reply)
         } else {
             refusal(Stage::End, &reply)
         });
-        self.accepted -= 1;
+        None
     }
 }
 

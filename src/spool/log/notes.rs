@@ -20,6 +20,8 @@ pub(super) struct Note {
     pub(super) stamp: Stamp,
     pub(super) segment: SegmentPlace,
     pub(super) value: Option<Box<[u8]>>,
+    /// With which batch it came; none if it was found at the start.
+    batch: Option<BatchNumber>,
     /// Segments that may hold older notes of this key.
     older: SmallVec<[SegmentPlace; 1]>,
 }
@@ -43,10 +45,16 @@ impl Notes {
         stamp: Stamp,
         segment: SegmentPlace,
         value: Option<&[u8]>,
+        batch: BatchNumber,
     ) -> Option<SegmentPlace> {
         let mut older: SmallVec<[SegmentPlace; 1]> = SmallVec::new();
         let before = self.newest.remove(&name);
+        let mut batch = Some(batch);
         let away = before.map(|note| {
+            if note.stamp == stamp {
+                // Carried: it says what it said, and the one before says so, too.
+                batch = note.batch;
+            }
             older = note.older;
             older.push(note.segment);
             note.segment
@@ -54,7 +62,14 @@ impl Notes {
         older.sort_unstable();
         older.dedup();
         older.retain(|&mut place| place != segment);
-        self.found(name, stamp, segment, value, older);
+        let note = Note {
+            stamp,
+            segment,
+            value: value.map(Into::into),
+            batch,
+            older,
+        };
+        self.newest.insert(name, note);
         away
     }
 
@@ -71,6 +86,7 @@ impl Notes {
             stamp,
             segment,
             value: value.map(Into::into),
+            batch: None,
             older,
         };
         self.newest.insert(name, note);
@@ -100,6 +116,17 @@ impl Notes {
             .range(from..)
             .take_while(move |((t, key), _)| *t == tag && key.starts_with(prefix))
             .filter_map(|((_, key), note)| Some((&key[..], note.value.as_deref()?)))
+    }
+
+    /// Whether of the notes with a tag whose keys begin so, and that say something, one came
+    /// with a batch behind `durable`.
+    fn any_behind(&self, tag: u16, prefix: &[u8], durable: BatchNumber) -> bool {
+        let from = (tag, Box::from(prefix));
+        let mut all = self
+            .newest
+            .range(from..)
+            .take_while(|((t, key), _)| *t == tag && key.starts_with(prefix));
+        all.any(|(_, note)| note.value.is_some() && note.batch > Some(durable))
     }
 
     /// Names of the notes that are newest in a segment.
@@ -157,6 +184,13 @@ impl Log {
         self.notes.of_prefix(tag, prefix)
     }
 
+    /// Whether one of [`Log::notes_of`] is not on stable storage: it says what will be, if
+    /// nothing fails. Where the log is closed, it never will.
+    #[must_use]
+    pub fn awaits_note(&self, tag: u16, prefix: &[u8]) -> bool {
+        self.notes.any_behind(tag, prefix, self.commit.durable())
+    }
+
     /// What the newest note of this key says.
     #[must_use]
     pub fn note_value(&self, tag: u16, key: &[u8]) -> Option<&[u8]> {
@@ -172,7 +206,8 @@ impl Log {
         value: Option<&[u8]>,
         batch: BatchNumber,
     ) {
-        let change = self.notes.stored((tag, key.into()), stamp, place, value);
+        let name = (tag, key.into());
+        let change = self.notes.stored(name, stamp, place, value, batch);
         self.reclaim.note_here(place);
         if let Some(away) = change {
             self.reclaim.note_away(away, batch);

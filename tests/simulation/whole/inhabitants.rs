@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 
 use super::configuration;
 use super::configuration::PROVIDER;
-use super::plan::{MICROSECOND, MILLISECOND, MINUTE, SECOND};
-use super::world::{Caller, Event, HostPlan, World};
-use crate::client::{Client, Exit, Manner};
+use super::plan::MINUTE;
+use super::world::{Caller, Event, World};
+use crate::inhabitants::{self, HostPlan};
 use crate::mailbox::Mailbox;
-use crate::server::Offers;
 
 /// How often a client that finds nobody comes again.
 const CALLS_MAX: u32 = 20;
@@ -26,33 +25,7 @@ impl World {
         });
         let all: Vec<_> = outside.map(|at| (at, false)).chain(inside).collect();
         for (at, lmtp) in all {
-            let random = &mut self.random;
-            let mut one = |in_ten: u64| random.below(10) < in_ten;
-            let offers = Offers {
-                ehlo: lmtp || one(9),
-                pipelining: one(7),
-                chunking: !lmtp && one(5),
-                eight_bit: one(8),
-                dsn: one(5),
-                size: one(5),
-                flight: one(2),
-            };
-            let plan = HostPlan {
-                offers,
-                lmtp,
-                latency: self.random.pick(&[
-                    10 * MICROSECOND,
-                    MILLISECOND,
-                    50 * MILLISECOND,
-                    SECOND,
-                ]),
-                refuses_in: if self.plan.misdeed_in > 0 {
-                    self.random.between(1, 8)
-                } else {
-                    0
-                },
-                mailbox: None,
-            };
+            let plan = HostPlan::draw(&mut self.random, lmtp, self.plan.misdeed_in);
             self.hosts.insert(at, plan);
         }
     }
@@ -72,18 +45,12 @@ impl World {
                 mailbox.put(number as u64, octets);
             }
             self.mailboxes.push(mailbox.clone());
-            let host = HostPlan {
-                // It is nobody's next hop.
-                offers: Offers::default(),
-                lmtp: false,
-                latency: self.random.pick(&[MILLISECOND, 50 * MILLISECOND]),
-                refuses_in: if self.plan.misdeed_in > 0 {
-                    self.random.between(1, 8)
-                } else {
-                    0
-                },
-                mailbox: Some((mailbox, plan.abilities)),
-            };
+            let host = HostPlan::of_mailbox(
+                &mut self.random,
+                mailbox,
+                plan.abilities,
+                self.plan.misdeed_in,
+            );
             self.hosts.insert(configuration::mailbox(site), host);
         }
     }
@@ -92,15 +59,7 @@ impl World {
         let machines = self.machines.len() as u64;
         for number in 0..self.plan.clients {
             let machine = self.random.below(machines) as usize;
-            let manner = self
-                .random
-                .pick(&[Manner::Plain, Manner::Pipelined, Manner::Chunked]);
-            let mut client = Client::new(manner, VecDeque::new(), self.random.fork());
-            if self.random.one_in(self.plan.exit_in) {
-                let exit = self.random.pick(&[Exit::Finish, Exit::Reset]);
-                let most = self.random.pick(&[200, 2000, 40_000]);
-                client.exit = Some((self.random.below(most), exit));
-            }
+            let client = inhabitants::client(&mut self.random, VecDeque::new(), self.plan.exit_in);
             self.callers.push(Caller {
                 machine,
                 from: configuration::client(machine, number),

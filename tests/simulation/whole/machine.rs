@@ -9,7 +9,7 @@ use turnspool::core::data::{DataCore, Settings};
 use turnspool::core::{Completion, ConnectionId, Door};
 use turnspool::link::outing::Memory;
 use turnspool::queue::{self, Permits, Sessions};
-use turnspool::runtime::hosts::Smarthost;
+use turnspool::runtime::settings::Smarthost;
 use turnspool::spool::message::{SegmentSource, View};
 use turnspool::time::{Instant, Now, WallTime};
 

@@ -59,7 +59,7 @@ impl Total for Summary {
 }
 
 /// Worlds when nothing else is said.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 2000;
 
 /// Others run beside it, so that these are all that there are.
 fn threads() -> usize {

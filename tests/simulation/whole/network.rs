@@ -7,11 +7,11 @@ use turnspool::core::{Completion, ConnectionId, Door, Endpoint, ListenerId};
 use super::configuration;
 use super::configuration::PROVIDER;
 use super::plan::{MICROSECOND, MILLISECOND, SECOND};
-use super::wire::{End, EndId, Part, Place, Who, Wire, WireId};
+use super::wire::{End, EndId, Place, Who, Wire, WireId};
 use super::world::{Event, World};
 use crate::client::Client;
 use crate::mailbox;
-use crate::network::Phase;
+use crate::network::{Part, Phase};
 use crate::peer::Peer;
 use crate::server::Server;
 

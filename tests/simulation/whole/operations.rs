@@ -7,11 +7,11 @@ use turnspool::spool::commit::{Durability, WriteFault};
 use super::configuration::PROVIDER;
 use super::machine::{Core, Spool};
 use super::plan::{MICROSECOND, MILLISECOND};
-use super::wire::{EndId, Part, Place, Who};
+use super::wire::{EndId, Place, Who};
 use super::world::{Event, Letter, World};
 use crate::disk::Sync;
 use crate::hops::Copy;
-use crate::network::Phase;
+use crate::network::{Part, Phase};
 
 /// Operations for one completion.
 const OPERATIONS_AT_ONCE_MAX: u32 = 100_000;
@@ -123,7 +123,7 @@ impl World {
                 };
                 assert_ne!(to, place, "to itself");
                 let at = self.end(end);
-                assert!(at.sending.is_none(), "it moves when it rests");
+                assert!(!at.sends(), "it moves when it rests");
                 at.who = Who::Moving(to);
                 at.receiving = false;
                 let own = self.core(place).expect("it lives");
@@ -134,9 +134,7 @@ impl World {
             Operation::Close { connection } => {
                 let end = self.live(place, connection, "closes");
                 self.digest(&connection.0.to_le_bytes());
-                let at = self.end(end);
-                at.phase = Phase::Closed;
-                at.sending = None;
+                self.end(end).ends(Phase::Closed);
                 self.transmit(end, Part::Finish, 0);
             }
             Operation::Write {

@@ -19,10 +19,10 @@ use super::configuration::{self, PROVIDER};
 use super::line;
 use super::machine::{Core, Process};
 use super::plan::{MINUTE, Mishap, SECOND};
-use super::wire::{Part, Place, Who};
+use super::wire::{Place, Who};
 use super::world::{Event, World};
 use crate::disk::{Health, Loss, SPOOL};
-use crate::network::Phase;
+use crate::network::{Part, Phase};
 
 /// Starts after everything was at rest, for senders that are still to be told.
 const ENCORES_MAX: u32 = 6;
@@ -326,8 +326,7 @@ impl World {
             let at = &mut wire.ends[end.side];
             let open = at.is_open();
             at.who = Who::Gone;
-            at.sending = None;
-            at.phase = Phase::Told;
+            at.ends(Phase::Told);
             let rude = !at.arrived.is_empty() || self.random.one_in(3);
             if !open {
                 continue;

@@ -4,9 +4,9 @@ use turnspool::core::{Completion, Piece};
 
 use super::configuration::PROVIDER;
 use super::plan::{MICROSECOND, MINUTE, SECOND};
-use super::wire::{EndId, Part, Sending, Who};
+use super::wire::{EndId, Who};
 use super::world::{Event, World};
-use crate::network::Phase;
+use crate::network::{Pages, Part, Phase, Push};
 use crate::peer::Act;
 
 impl World {
@@ -26,33 +26,17 @@ impl World {
         let Who::Core(place, connection) = at.who else {
             return;
         };
-        if at.phase != Phase::Open || !at.receiving {
+        let Some(octets) = at.hand(&mut self.random) else {
             return;
-        }
-        let most = at.arrived.len();
-        if most == 0 {
-            if at.finished {
-                at.receiving = false;
-                at.receipts.clear();
-                self.note(|| format!("{end:?} is finished by the other side"));
-                let octets = &[];
-                self.hand(place, Completion::Received { connection, octets });
-            }
-            return;
-        }
-        let take = if self.random.one_in(4) {
-            self.random.length(1, most)
-        } else {
-            most
         };
-        let octets: Vec<u8> = at.arrived.drain(..take).collect();
-        at.receiving = false;
-        at.handed += take as u64;
-        let (reads, sends) = (at.reads, at.sending.is_some());
-        let reading = at.reading;
-        if !sends {
-            self.confirm(end);
+        if octets.is_empty() {
+            self.note(|| format!("{end:?} is finished by the other side"));
+            let octets = &[];
+            self.hand(place, Completion::Received { connection, octets });
+            return;
         }
+        at.confirm(self.now, &mut self.ledger);
+        let (take, reads, reading) = (octets.len(), at.reads, at.reading);
         if reads {
             let other = end.other();
             let time = self.now + self.wires[end.wire.0].latency + reading;
@@ -68,34 +52,15 @@ impl World {
         self.hand(place, Completion::Received { connection, octets });
     }
 
-    /// The core has these replies. One that comes while it still sends is not believed
-    /// before all has left, and lost if the connection ends first.
-    pub(super) fn confirm(&mut self, end: EndId) {
-        let now = self.now;
-        let at = &mut self.wires[end.wire.0].ends[end.side];
-        while let Some((place, _)) = at.receipts.front()
-            && *place <= at.handed
-        {
-            let (_, receipt) = at.receipts.pop_front().expect("looked at above");
-            self.ledger.confirm(now, &receipt);
-        }
-    }
-
     pub(super) fn send(&mut self, end: EndId, pieces: Vec<Piece>) {
-        let at = self.end(end);
-        assert!(at.sending.is_none(), "two sends on {end:?}");
-        assert!(!pieces.is_empty(), "a send of nothing");
-        at.sending = Some(Sending {
-            pieces: pieces.into(),
-            done: 0,
-        });
+        self.end(end).send(pieces);
         self.push_out(end);
     }
 
     pub(super) fn window(&mut self, end: EndId, octets: usize) {
         let at = self.end(end);
         at.window += octets;
-        if at.sending.is_some()
+        if at.sends()
             && let Who::Core(place, _) = at.who
         {
             self.push_out(end);
@@ -110,59 +75,35 @@ impl World {
             let Who::Core(place, connection) = at.who else {
                 return;
             };
-            let Some(sending) = &mut at.sending else {
-                return;
-            };
-            let Some(piece) = sending.pieces.front() else {
-                at.sending = None;
-                let core = self.core(place).expect("it lives");
-                core.ready.push_back(Completion::Sent { connection });
-                self.confirm(end);
-                return;
-            };
-            let length = match piece {
-                Piece::Octets(octets) => octets.len(),
-                Piece::Spool { octets, .. } => *octets as usize,
-            };
-            let left = length - sending.done;
-            let most = left.min(at.window);
-            if left > 0 && most == 0 {
-                return;
-            }
-            let take = if self.random.one_in(3) {
-                self.random.length(most.min(1), most)
-            } else {
-                most
-            };
-            let part = match piece {
-                Piece::Octets(octets) => {
-                    Part::Octets(octets[sending.done..sending.done + take].to_vec())
+            let part = match at.push(&mut self.random) {
+                Push::Blocked => return,
+                Push::Nothing => continue,
+                Push::Sent => {
+                    at.confirm(self.now, &mut self.ledger);
+                    let core = self.core(place).expect("it lives");
+                    core.ready.push_back(Completion::Sent { connection });
+                    return;
                 }
-                Piece::Spool {
-                    segment, offset, ..
+                Push::Octets(octets) => Part::Octets(octets),
+                Push::Spool {
+                    segment,
+                    from,
+                    octets,
                 } => {
-                    let log = usize::from(segment.log.0);
-                    let inode = self.machines[place.machine].disks[log].inode(*segment);
-                    Part::Spool {
-                        machine: place.machine,
+                    let (machine, log) = (place.machine, usize::from(segment.log.0));
+                    let inode = self.machines[machine].disks[log].inode(segment);
+                    Part::Spool(Pages {
+                        machine,
                         log,
                         inode: inode.unwrap_or_else(|| {
                             panic!("it sends from {segment}, which is not open")
                         }),
-                        from: offset.0 as usize + sending.done,
-                        octets: take,
-                    }
+                        from,
+                        octets,
+                    })
                 }
             };
-            at.window -= take;
-            sending.done += take;
-            if sending.done == length {
-                sending.pieces.pop_front();
-                sending.done = 0;
-            }
-            if take > 0 {
-                self.transmit(end, part, 0);
-            }
+            self.transmit(end, part, 0);
         }
     }
 
@@ -185,8 +126,7 @@ impl World {
         }
         let lost_after = wire.ends[from.side].lost_after;
         let to = &mut wire.ends[1 - from.side];
-        to.last_arrival = to.last_arrival.max(leaves + wire.latency + jitter);
-        let time = to.last_arrival;
+        let time = to.arrival(leaves + wire.latency + jitter);
         if time <= lost_after || lost_after == u64::MAX {
             let at = from.other();
             self.at(time, Event::Arrive { at, part });
@@ -214,15 +154,9 @@ impl World {
             Part::Finish => self.finished(end),
             Part::Reset => self.broken(end, "connection reset by peer"),
             Part::Octets(octets) => self.octets(end, octets),
-            Part::Spool {
-                machine,
-                log,
-                inode,
-                from,
-                octets,
-            } => {
-                let disk = &self.machines[machine].disks[log];
-                let octets = disk.read(inode, from, octets).to_vec();
+            Part::Spool(pages) => {
+                let disk = &self.machines[pages.machine].disks[pages.log];
+                let octets = disk.read(pages.inode, pages.from, pages.octets).to_vec();
                 self.octets(end, octets);
             }
         }
@@ -250,8 +184,7 @@ impl World {
                 if at.phase != Phase::Open {
                     return;
                 }
-                at.phase = Phase::Told;
-                at.sending = None;
+                at.ends(Phase::Told);
                 self.note(|| format!("{end:?}: {why}"));
                 let why = why.to_owned();
                 self.hand(place, Completion::Broken { connection, why });
@@ -311,19 +244,11 @@ impl World {
         for act in acts {
             match act {
                 Act::Send(octets) => {
-                    self.end(end).said += octets.len() as u64;
-                    let cut_max = self.end(end).cut_max;
-                    let mut rest = octets;
+                    let mut rest = &octets[..];
                     while !rest.is_empty() {
-                        let most = rest.len().min(cut_max);
-                        let take = if self.random.one_in(3) {
-                            self.random.length(1, most)
-                        } else {
-                            most
-                        };
-                        let left = rest.split_off(take);
-                        self.transmit(end, Part::Octets(rest), pause);
-                        rest = left;
+                        let at = &mut self.wires[end.wire.0].ends[end.side];
+                        let cut = at.cut(&mut rest, &mut self.random);
+                        self.transmit(end, Part::Octets(cut), pause);
                     }
                 }
                 Act::Finish => self.transmit(end, Part::Finish, pause),

@@ -14,15 +14,17 @@ use super::configuration::PROVIDER;
 use super::line::Line;
 use super::machine::Machine;
 use super::plan::{HOUR, MICROSECOND, MILLISECOND, MINUTE, Mishap, Plan, SECOND};
-use super::wire::{EndId, Part, Place, Wire, WireId};
+use super::wire::{EndId, Place, Wire, WireId};
 use super::{configuration, line};
 use crate::client::Client;
 use crate::disk::Sync;
 use crate::hops::Hops;
+use crate::inhabitants::HostPlan;
 use crate::ledger::Ledger;
-use crate::mailbox::{Abilities, Mailbox};
+use crate::mailbox::Mailbox;
+use crate::network::Part;
 use crate::random::Random;
-use crate::server::{Mood, Offers, Temper};
+use crate::server::{Mood, Temper};
 
 /// Events of one world. A world that needs more goes round in circles.
 const EVENTS_MAX: u64 = 400_000;
@@ -103,17 +105,6 @@ pub(super) enum Event {
 pub(super) enum Letter {
     Notice(Box<Notice>),
     HandOver { baton: Box<Baton>, end: EndId },
-}
-
-/// A final host, and what it offers.
-pub(super) struct HostPlan {
-    pub(super) offers: Offers,
-    pub(super) lmtp: bool,
-    pub(super) latency: u64,
-    /// Connects are refused, once in so many; 0 for never.
-    pub(super) refuses_in: u64,
-    /// It is that of a mailbox.
-    pub(super) mailbox: Option<(Mailbox, Abilities)>,
 }
 
 /// Somebody who brings mail.

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::{HostPlan, MICROSECOND, MILLISECOND, SECOND, World, host_address};
-use crate::client::{Client, Exit, Manner};
-use crate::server::Offers;
+use super::{World, host_address};
+use crate::inhabitants::{self, HostPlan};
 
 impl World {
     /// Two addresses for each domain at most; the last is that of the senders.
@@ -12,31 +11,7 @@ impl World {
         for domain in 0..=self.plan.domains {
             for host in 0..self.random.between(1, 2) {
                 let address = host_address(domain, host);
-                let random = &mut self.random;
-                let mut one = |in_ten: u64| random.below(10) < in_ten;
-                let offers = Offers {
-                    ehlo: one(9),
-                    pipelining: one(7),
-                    chunking: one(5),
-                    eight_bit: one(8),
-                    dsn: one(5),
-                    size: one(5),
-                    flight: one(2),
-                };
-                let plan = HostPlan {
-                    offers,
-                    latency: self.random.pick(&[
-                        10 * MICROSECOND,
-                        MILLISECOND,
-                        50 * MILLISECOND,
-                        SECOND,
-                    ]),
-                    refuses_in: if self.plan.misdeed_in > 0 {
-                        self.random.between(1, 8)
-                    } else {
-                        0
-                    },
-                };
+                let plan = HostPlan::draw(&mut self.random, false, self.plan.misdeed_in);
                 self.hosts.insert(address, plan);
             }
         }
@@ -55,15 +30,7 @@ impl World {
             share[client].push_back(message);
         }
         for messages in share {
-            let manner = self
-                .random
-                .pick(&[Manner::Plain, Manner::Pipelined, Manner::Chunked]);
-            let mut client = Client::new(manner, messages, self.random.fork());
-            if self.random.one_in(self.plan.exit_in) {
-                let exit = self.random.pick(&[Exit::Finish, Exit::Reset]);
-                let most = self.random.pick(&[200, 2000, 40_000]);
-                client.exit = Some((self.random.below(most), exit));
-            }
+            let client = inhabitants::client(&mut self.random, messages, self.plan.exit_in);
             self.clients.push(Some(client));
         }
     }

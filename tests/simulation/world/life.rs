@@ -14,7 +14,7 @@ use turnspool::spool::log::{Identity, Settings as LogSettings};
 use super::{ENCORES_MAX, Event, SECOND, World};
 use crate::customers;
 use crate::disk::{Health, LOG, Loss, SPOOL};
-use crate::network::Phase;
+use crate::network::{Part, Phase};
 use crate::plan::Flavour;
 
 impl World {
@@ -106,12 +106,12 @@ impl World {
     pub(super) fn end_after_stop(&mut self) {
         self.stopped = false;
         for (wire, connection) in &self.connections {
-            let over = matches!(connection.phase, Phase::Closed | Phase::Told);
+            let over = matches!(connection.core.phase, Phase::Closed | Phase::Told);
             assert!(
                 over || wire.life != self.life,
                 "connection {} is {:?} after the stop",
                 wire.id.0,
-                connection.phase
+                connection.core.phase
             );
         }
         if self.no_room_since.is_some() {
@@ -137,17 +137,18 @@ impl World {
         self.ready.clear();
         let mut ends = Vec::new();
         for (&wire, connection) in &mut self.connections {
-            if matches!(connection.phase, Phase::Open | Phase::Connecting) {
-                connection.phase = Phase::Told;
-                connection.sending = None;
+            let core = &mut connection.core;
+            if core.is_open() {
+                core.ends(Phase::Told);
                 if loss == Loss::Unsynced {
-                    connection.lost_after = self.now + self.random.below(connection.latency * 2);
+                    core.lost_after = self.now + self.random.below(connection.latency * 2);
                 }
-                ends.push((connection.last_to_peer.max(self.now) + SECOND, wire));
+                ends.push((connection.peer.arrival(self.now) + SECOND, wire));
             }
         }
         for (time, id) in ends {
-            self.at(time, Event::CloseAtPeer { id });
+            let part = Part::Finish;
+            self.at(time, Event::ToPeer { id, part });
         }
         // What control was doing is done, or not.
         let jobs: Vec<_> = self

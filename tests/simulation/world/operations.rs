@@ -5,8 +5,8 @@ use turnspool::core::{Completion, ConnectionId, Operation};
 use turnspool::report::{Ending, Fact};
 use turnspool::spool::commit::Durability;
 
-use super::{Event, OPERATIONS_AT_ONCE_MAX, Wire, World};
-use crate::network::{Connection, Phase, Sending};
+use super::{Connection, Event, OPERATIONS_AT_ONCE_MAX, Wire, World};
+use crate::network::{Part, Phase};
 
 impl World {
     pub(super) fn hand(&mut self, completion: Completion<'_>) {
@@ -37,7 +37,8 @@ impl World {
             };
             if let Completion::Broken { connection, .. } = completion {
                 let id = self.wire(connection);
-                self.connections.get_mut(&id).expect("it was there").phase = Phase::Told;
+                let connection = self.connections.get_mut(&id).expect("it was there");
+                connection.core.phase = Phase::Told;
             }
             let now = self.clocks();
             let Some(core) = &mut self.core else { return };
@@ -61,7 +62,7 @@ impl World {
         match operation {
             Operation::Receive { connection } => {
                 let id = self.wire(connection);
-                let found = self.live(id, "receives");
+                let found = &mut self.live(id, "receives").core;
                 assert!(!found.receiving, "two receives on {id:?}");
                 found.receiving = true;
                 self.digest(b"r");
@@ -69,16 +70,11 @@ impl World {
             }
             Operation::Send { connection, pieces } => {
                 let id = self.wire(connection);
-                let found = self.live(id, "sends");
-                assert!(found.sending.is_none(), "two sends on {id:?}");
-                assert!(!pieces.is_empty(), "a send of nothing");
+                let found = &mut self.live(id, "sends").core;
                 if found.phase == Phase::Broken {
                     return;
                 }
-                found.sending = Some(Sending {
-                    pieces: pieces.into(),
-                    done: 0,
-                });
+                found.send(pieces);
                 self.push_out(id);
             }
             Operation::HandOver { .. } => panic!("nobody calls here"),
@@ -88,13 +84,13 @@ impl World {
                 self.digest(&connection.0.to_le_bytes());
                 let now = self.now;
                 let found = self.live(id, "closes");
-                if found.phase == Phase::Broken {
+                if found.core.phase == Phase::Broken {
                     return;
                 }
-                found.phase = Phase::Closed;
-                found.sending = None;
-                let time = found.arrival_at_peer(now, 0);
-                self.at(time, Event::CloseAtPeer { id });
+                found.core.ends(Phase::Closed);
+                let time = found.peer.arrival(now + found.latency);
+                let part = Part::Finish;
+                self.at(time, Event::ToPeer { id, part });
             }
             Operation::Write {
                 segment,
@@ -154,9 +150,9 @@ impl World {
         let found = self.connections.get_mut(&id);
         let found = found.unwrap_or_else(|| panic!("it {what} on {id:?}, which never was"));
         assert!(
-            !matches!(found.phase, Phase::Closed | Phase::Told),
+            !matches!(found.core.phase, Phase::Closed | Phase::Told),
             "it {what} on {id:?}, which is {:?}",
-            found.phase
+            found.core.phase
         );
         found
     }

@@ -152,7 +152,7 @@ pub(in crate::smtp::client) fn untried(job: Job) -> Outcome {
     }
 }
 
-fn notifies(peer: &Capabilities, settings: &Settings) -> Notifies {
+pub(super) fn notifies(peer: &Capabilities, settings: &Settings) -> Notifies {
     match (settings.protocol, peer.dsn) {
         (Protocol::Lmtp, _) => Notifies::Us,
         (Protocol::Smtp, true) => Notifies::Hop,
