@@ -157,9 +157,9 @@ impl Queue {
 const CHANGED_AT_ONCE: usize = 250;
 const _: () = assert!(CHANGED_AT_ONCE <= IDS_MAX);
 
-/// `sender` and `next hop` share what the other columns leave of 80.
+/// What the other columns and the beginning of `next hop` leave of 80. That one is last,
+/// so that nothing of it is cut: the domain in it is what the next command is given.
 const SENDER_COLUMNS: usize = 22;
-const NEXT_HOP_COLUMNS: usize = 18;
 
 impl List {
     /// Page by page: neither side ever holds the whole queue. With `--json` one
@@ -228,7 +228,7 @@ fn row(entry: &Entry, now: WallTime) -> String {
         entry.recipients,
         entry.state,
         fitted(sender, SENDER_COLUMNS),
-        fitted(&entry.next_hop, NEXT_HOP_COLUMNS),
+        escaped(&entry.next_hop),
     )
 }
 

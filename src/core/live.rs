@@ -80,7 +80,10 @@ impl Common {
 
     fn shown(&self, now: Now, facts: &DestinationFacts<'_>) -> Queue {
         let (customer, domain) = match facts.next_hop {
-            NextHop::Hold { customer, domain } => (Some(customer.to_string()), Some(domain)),
+            NextHop::Hold { customer, domain } => {
+                let customer = Some(customer).filter(|customer| !customer.is_of_routes());
+                (customer.map(ToString::to_string), Some(domain))
+            }
             NextHop::Mx(domain) => (None, Some(domain)),
             _ => (None, None),
         };

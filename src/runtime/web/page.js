@@ -473,7 +473,7 @@ function makeRow() {
   const release = button("Release", "", () => {
     const queue = row.queue;
     const text = `Release ${plural(queue.messages, "message")}, ${size(queue.octets)}: ${queue.next_hop}?`;
-    const action = queue.class === "held" && queue.customer && queue.domain
+    const action = queue.class === "held" && queue.domain
       ? { action: "release", name: queue.domain } : { action: "release-queue", next_hop: queue.next_hop };
     act(text, "Release", action);
   });
