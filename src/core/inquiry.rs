@@ -16,9 +16,9 @@ use spool_format::Mark;
 pub(super) use self::merging::merge;
 
 use crate::core::admin::{
-    Change, Changed, Command, CustomerAmount, DEAD_HOSTS_SHOWN_MAX, Date, DeadHost, DeadHosts,
-    Entry, Filter, Located, LocatedMessage, Matching, Message, Page, RECIPIENTS_SHOWN_MAX, Reason,
-    RecipientState, Released, Response, Selection, State, Status, Text, shortened,
+    Change, Changed, Command, DEAD_HOSTS_SHOWN_MAX, Date, DeadHost, DeadHosts, Entry, Filter,
+    Located, LocatedMessage, Matching, Message, Page, RECIPIENTS_SHOWN_MAX, Reason, RecipientState,
+    Released, Response, Selection, State, Status, Text, shortened,
 };
 use crate::core::common::Common;
 use crate::mail::{Domain, QueueId, RecipientIndex};
@@ -361,13 +361,6 @@ impl Common {
             ("spool_bytes", self.log.size_bytes()),
         ];
         counters.extend(gauges.map(|(name, value)| (name.to_owned(), value)));
-        // Counted by all cores together, so told by one.
-        if self.id.0 == 0 {
-            for CustomerAmount { name, amount } in self.customers_counted() {
-                counters.insert(format!("customer.{name}.messages"), amount.messages);
-                counters.insert(format!("customer.{name}.octets"), amount.octets);
-            }
-        }
         let log = match self.log.fault() {
             None => "open".to_owned(),
             Some(fault) => format!("closed to writes: {fault}"),

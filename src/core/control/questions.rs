@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{ADMIN_PATIENCE, ControlCore, ControlOperation, Question, Stop};
 use crate::core::admin::{
-    Changed, Collect, Command, Date, Live, LogDetail, LogTranscript, Matching, Page, Reason,
-    Response, Selection, Text,
+    Changed, Collect, Command, CustomerAmount, Date, LogDetail, LogTranscript, Matching, Page,
+    Reason, Response, Selection, Status, Text,
 };
 use crate::core::collectors::Which;
 use crate::core::listening::{Hear, Wanted};
@@ -165,14 +165,19 @@ impl ControlCore {
             }
         };
         if let Response::Status(status) = &mut response {
-            self.complete(now, &mut status.live);
+            self.complete(now, status);
         }
         self.operations
             .push_back(ControlOperation::Answer { request, response });
     }
 
     /// Adds what is known here.
-    fn complete(&self, now: Now, live: &mut Live) {
+    fn complete(&self, now: Now, status: &mut Status) {
+        let Status { counters, live, .. } = status;
+        for CustomerAmount { name, amount } in &live.customers {
+            counters.insert(format!("customer.{name}.messages"), amount.messages);
+            counters.insert(format!("customer.{name}.octets"), amount.octets);
+        }
         live.at = Some(Date(now.wall));
         live.disk_free_octets = self.disk_free_octets;
         live.readiness.stopping = !matches!(self.stop, Stop::No);
