@@ -22,7 +22,7 @@ use crate::core::admin::{
 };
 use crate::core::common::Common;
 use crate::mail::{Domain, QueueId, RecipientIndex};
-use crate::queue::{self, Gate, Health, HoldState, ShareState};
+use crate::queue::{self, DestinationId, Gate, Health, HoldState, ShareState};
 use crate::report::Fact;
 use crate::route::NextHop;
 use crate::route::detour::Detour;
@@ -114,39 +114,32 @@ impl Common {
     }
 
     /// Messages that match, with what is stored of them.
+    ///
+    /// What the queue knows of them is looked at first, some thousands at once; an
+    /// envelope is read only of what is left then.
     fn find<'a>(&'a self, now: Now, matching: &Matching, spool: &impl SegmentSource) -> Found<'a> {
         let filter = &matching.filter;
         let before = filter.older_seconds.map(|seconds| {
             let millis = i64::try_from(seconds)
                 .unwrap_or(i64::MAX / 1000)
                 .saturating_mul(1000);
-            WallTime::from_millis(
-                now.wall
-                    .as_millis()
-                    .saturating_sub(millis)
-                    .saturating_add(1),
-            )
+            WallTime::from_millis(now.wall.as_millis().saturating_sub(millis))
         });
-        let by_index = queue::schedule::Filter {
-            before,
-            octets_min: filter.larger_octets.map(|larger| larger.saturating_add(1)),
-            destination: None,
-            hold: None,
+        let matches = |entry: &queue::Entry<'a>| {
+            before.is_none_or(|before| entry.arrival() <= before)
+                && (filter.larger_octets).is_none_or(|larger| entry.octets() > larger)
+                && (filter.state).is_none_or(|state| state == state_of(&self.queue, entry))
         };
+        let at = self.destinations_of(filter);
         let after = matching.after.map(|Text(after)| after);
         let limit = (matching.limit as usize).min(LOOKED_AT_ONCE);
-        let page = self.queue.page(after, limit, &by_index);
+        let page = self.queue.page(after, limit, at.as_deref(), matches);
         let entries = page
             .entries
             .into_iter()
             .filter_map(|entry| {
                 let stored = StoredMessage::read(spool, entry.location()).ok();
-                let matches = self.is_customers(filter, &entry)
-                    && stored_matches(filter, &entry, stored.as_ref())
-                    && filter
-                        .state
-                        .is_none_or(|state| state == state_of(&self.queue, &entry));
-                matches.then_some((entry, stored))
+                stored_matches(filter, &entry, stored.as_ref()).then_some((entry, stored))
             })
             .collect();
         Found {
@@ -155,14 +148,27 @@ impl Common {
         }
     }
 
-    /// Whether a share of the message is held for the customer of the filter.
-    fn is_customers(&self, filter: &Filter, entry: &queue::Entry<'_>) -> bool {
-        filter.customer.as_ref().is_none_or(|Text(wanted)| {
-            entry.shares().any(|share| {
-                let next_hop = self.queue.next_hop(share.destination);
-                matches!(next_hop, Some(NextHop::Hold { customer, .. }) if customer == wanted)
-            })
-        })
+    /// Where a message has to have recipients to match, in ascending order. `None`:
+    /// anywhere.
+    fn destinations_of(&self, filter: &Filter) -> Option<Vec<DestinationId>> {
+        let may_match: &dyn Fn(&NextHop) -> bool = match (&filter.customer, &filter.domain) {
+            (Some(Text(wanted)), _) => {
+                &move |next_hop| matches!(next_hop, NextHop::Hold { customer, .. } if customer == wanted)
+            }
+            // Whether the domain is among those that go to a host, only envelopes tell.
+            (None, Some(Text(wanted))) => &move |next_hop| match next_hop {
+                NextHop::Hold { domain, .. } | NextHop::Mx(domain) => domain == wanted,
+                _ => true,
+            },
+            (None, None) => return None,
+        };
+        let destinations = self.queue.destinations();
+        let mut ids: Vec<_> = destinations
+            .filter(|facts| may_match(facts.next_hop))
+            .map(|facts| facts.id)
+            .collect();
+        ids.sort_unstable();
+        Some(ids)
     }
 
     fn entry(&self, now: Now, entry: &queue::Entry<'_>, stored: Option<&StoredMessage>) -> Entry {
