@@ -233,6 +233,7 @@ fn changes_add_up_and_missing_ids_are_a_failure() {
     let changed = |changed, missing: &[u64], next: Option<u64>| {
         Response::Changed(admin::Changed {
             changed,
+            held: 0,
             missing: missing
                 .iter()
                 .map(|n| admin::Text(QueueId::from_u64(*n)))

@@ -384,6 +384,10 @@ pub struct RecipientState {
 pub struct Changed {
     /// Messages.
     pub changed: u64,
+    /// Messages that were to be released, and wait all the same: for the release of a
+    /// customer, or of a queue that is held.
+    #[serde(default, skip_serializing_if = "none")]
+    pub held: u64,
     /// Ids that are not in the queue (any more).
     pub missing: Vec<Text<QueueId>>,
     /// Ask on with this as `after`. `None`: that was all.
@@ -543,6 +547,15 @@ impl Response {
     pub fn to_line(&self) -> Vec<u8> {
         line(self)
     }
+}
+
+/// A count that is not shown.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
+const fn none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// JSON escapes control characters, so the only line end is the last octet.

@@ -29,6 +29,16 @@ use crate::route::detour::Detour;
 use crate::spool::message::{SegmentSource, StoredMessage};
 use crate::time::{Instant, Now, WallTime};
 
+/// What came of a change of one message.
+enum Effect {
+    /// It is done.
+    Done,
+    /// It was to be released, and waits for the release of its queue.
+    Held,
+    /// It is not here.
+    Missing,
+}
+
 /// Envelopes that are read for one question. Some microseconds each where the system has
 /// them in memory, and a disk may have to be asked for each of them.
 const LOOKED_AT_ONCE: usize = 256;
@@ -271,17 +281,17 @@ impl Common {
     fn each(
         &mut self,
         selection: &Selection,
-        mut change: impl FnMut(&mut Self, QueueId) -> bool,
+        mut change: impl FnMut(&mut Self, QueueId) -> Effect,
     ) -> Response {
         let Selection::Ids { ids } = selection else {
             return Response::refused(Reason::Request, "the control core looks for messages");
         };
         let mut changed = Changed::default();
         for &Text(id) in ids {
-            if change(self, id) {
-                changed.changed += 1;
-            } else {
-                changed.missing.push(Text(id));
+            match change(self, id) {
+                Effect::Done => changed.changed += 1,
+                Effect::Held => changed.held += 1,
+                Effect::Missing => changed.missing.push(Text(id)),
             }
         }
         // What the operator was told is done, a killed process does not undo.
@@ -289,16 +299,16 @@ impl Common {
         Response::Changed(changed)
     }
 
-    /// Sends a message another way, or by the routes again. False: it is not here.
+    /// Sends a message another way, or by the routes again.
     fn requeue(
         &mut self,
         now: Now,
         detour: Option<&Detour>,
         id: QueueId,
         spool: &impl SegmentSource,
-    ) -> bool {
+    ) -> Effect {
         if self.queue.index().get(id).is_none() {
-            return false;
+            return Effect::Missing;
         }
         let next_hop = detour.map(Detour::as_str);
         // A closed log was reported; the change holds until the restart.
@@ -310,14 +320,15 @@ impl Common {
             queue_id: id,
             what: format!("sent to {to}").into(),
         });
-        true
+        Effect::Done
     }
 
-    fn change(&mut self, now: Now, change: Change, id: QueueId) -> bool {
+    fn change(&mut self, now: Now, change: Change, id: QueueId) -> Effect {
         if self.queue.index().get(id).is_none() {
-            return false;
+            return Effect::Missing;
         }
         let selection = queue::Selection::Message(id);
+        let mut effect = Effect::Done;
         let (mark, what) = match change {
             Change::Hold => {
                 self.queue.hold(now, selection);
@@ -326,10 +337,21 @@ impl Common {
             Change::Release => {
                 self.memory.release(now.instant);
                 self.queue.release(now, selection);
-                (Mark::Release, "released")
+                if self.waits_for_release(id) {
+                    effect = Effect::Held;
+                    (
+                        Mark::Release,
+                        "no longer on hold, and waits for the release of its queue",
+                    )
+                } else {
+                    (Mark::Release, "released")
+                }
             }
             // Its done record is written when the schedule says that it is deleted.
-            Change::Delete => return self.queue.delete(now, id),
+            Change::Delete => {
+                self.queue.delete(now, id);
+                return Effect::Done;
+            }
         };
         // A closed log was reported; the change holds until the restart.
         let _ = self.log.mark(now, id, mark);
@@ -337,7 +359,13 @@ impl Common {
             queue_id: id,
             what: what.into(),
         });
-        true
+        effect
+    }
+
+    /// Whether all of a message is where nothing goes before a release.
+    fn waits_for_release(&self, id: QueueId) -> bool {
+        let entry = self.queue.index().get(id);
+        entry.is_some_and(|entry| state_of(&self.queue, &entry) == State::Held)
     }
 
     fn dead_hosts(&self, now: Now) -> DeadHosts {

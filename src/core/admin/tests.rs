@@ -193,6 +193,7 @@ fn responses_read_as_they_are_written() {
         })),
         Response::Changed(Changed {
             changed: 2,
+            held: 1,
             missing: vec![id(1)],
             next: None,
         }),

@@ -124,6 +124,7 @@ fn merge_changes(changes: Vec<Changed>) -> Changed {
     let mut missing: BTreeMap<QueueId, usize> = BTreeMap::new();
     for part in changes {
         sum.changed += part.changed;
+        sum.held += part.held;
         for Text(id) in part.missing {
             *missing.entry(id).or_default() += 1;
         }
