@@ -34,7 +34,7 @@ pub use self::collecting::{Collect, CollectOutcome, Collected};
 pub use link::{BudgetStatus, LinkCommand, LinkHistory, LinkPlan, LinkStatus, Links};
 pub use live::{
     Amount, CUSTOMERS_SHOWN_MAX, CustomerAmount, EVENTS_SHOWN_MAX, Event, Live, OUTINGS_SHOWN_MAX,
-    QUEUES_SHOWN_MAX, Queue, QueueClass, QueueGate, Readiness, Sessions,
+    QUEUES_SHOWN_MAX, Queue, QueueClass, QueueGate, Readiness, Sessions, Tally,
 };
 pub use located::{LOCATED_RECIPIENTS_MAX, Located, LocatedMessage};
 pub use log::{
@@ -146,6 +146,10 @@ pub enum Command {
     },
     /// Counters and states. Answered by [`Response::Status`].
     Status,
+    /// Between the cores only: the queues that [`Tally::name`] names, in ascending order.
+    /// Answered by [`Response::Queues`].
+    #[serde(skip)]
+    Queues(Vec<u64>),
     /// Hosts that are held for dead. Answered by [`Response::DeadHosts`].
     DeadHosts,
     /// Reads and changes the detail of the log. Answered by [`Response::LogDetail`].
@@ -290,6 +294,9 @@ pub enum Response {
     Status(Box<Status>),
     /// To [`Command::Collect`]: each mailbox.
     Collected(Collected),
+    /// To [`Command::Queues`].
+    #[serde(skip)]
+    Queues(Vec<Queue>),
     /// To [`Command::DeadHosts`].
     DeadHosts(DeadHosts),
     /// To [`Command::LogDetail`]: what holds now.
@@ -386,7 +393,7 @@ pub struct Changed {
     pub changed: u64,
     /// Messages that were to be released, and wait all the same: for the release of a
     /// customer, or of a queue that is held.
-    #[serde(default, skip_serializing_if = "none")]
+    #[serde(default, skip_serializing_if = "text::is_none")]
     pub held: u64,
     /// Ids that are not in the queue (any more).
     pub missing: Vec<Text<QueueId>>,
@@ -547,15 +554,6 @@ impl Response {
     pub fn to_line(&self) -> Vec<u8> {
         line(self)
     }
-}
-
-/// A count that is not shown.
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde hands out references"
-)]
-const fn none(count: &u64) -> bool {
-    *count == 0
 }
 
 /// JSON escapes control characters, so the only line end is the last octet.

@@ -109,6 +109,7 @@ impl ControlCore {
             waiting_for,
             parts: Vec::with_capacity(waiting_for),
             command,
+            status: None,
             next,
             deadline: now.instant + ADMIN_PATIENCE,
         };
@@ -127,7 +128,7 @@ impl ControlCore {
     }
 
     pub(super) fn answer(&mut self, now: Now, request: AdminRequestId) {
-        let question = self.questions.remove(&request).expect("the caller looked");
+        let mut question = self.questions.remove(&request).expect("the caller looked");
         let whole = question.parts.len() == question.waiting_for;
         let mut response = match matching(&question.command) {
             _ if !whole => {
@@ -136,12 +137,32 @@ impl ControlCore {
                             in part; look at the log, and try again";
                 Response::refused(Reason::Later, text)
             }
+            None if question.status.is_some() => {
+                let mut status = question.status.take().expect("it is there");
+                for part in question.parts {
+                    if let Response::Queues(queues) = part {
+                        status.live.add_queues(queues);
+                    }
+                }
+                status.live.cut();
+                Response::Status(status)
+            }
             None => {
                 let mut response = inquiry::merge(&question.command, question.parts);
                 if let Response::Changed(changed) = &mut response
                     && question.next.is_some()
                 {
                     changed.next = question.next;
+                }
+                if let Response::Status(mut status) = response {
+                    if let Some(names) = status.live.fullest() {
+                        self.put(now, request, Command::Queues(names), question.command, None);
+                        let question = self.questions.get_mut(&request);
+                        question.expect("it was put").status = Some(status);
+                        return;
+                    }
+                    status.live.cut();
+                    response = Response::Status(status);
                 }
                 response
             }
