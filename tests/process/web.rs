@@ -472,10 +472,23 @@ fn a_browser_shows_it_and_acts() {
         browser.console()
     );
 
-    browser.look(390, 844, "dark");
-    browser.picture("narrow-dark");
-    let wide = browser.run("return document.documentElement.scrollWidth > innerWidth");
-    assert_eq!(wide, false, "a narrow screen scrolls sideways");
+    browser.type_into("#filter", "\u{e003}".repeat(7).as_str());
+    browser.wait_for("#rows td.hop", "smtp://");
+    for (width, scheme) in [(390, "dark"), (360, "light")] {
+        browser.look(width, 740, scheme);
+        browser.run("document.getElementById('queues').scrollIntoView()");
+        browser.picture(&format!("narrow-{width}"));
+        // With numbers as a full spool has them.
+        let wide = "const cells = document.querySelectorAll('#rows td.number'); \
+                    ['1,000,000', '999 MiB', '100 min'].forEach((t, i) => cells[i].textContent = t); \
+                    return document.documentElement.scrollWidth > \
+                    document.documentElement.clientWidth";
+        assert_eq!(
+            browser.run(wide),
+            false,
+            "a screen of {width} scrolls sideways"
+        );
+    }
     relay.stop();
     browser.wait_for("#banner", "does not answer");
     browser.picture("server-gone");

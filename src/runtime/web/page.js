@@ -452,7 +452,8 @@ function drawQueues(live) {
   });
   $("no-rows").hidden = matches.length > 0;
   body.parentElement.hidden = matches.length === 0;
-  put($("no-rows"), wanted ? "No queue contains this." : "Nothing waits.");
+  const here = live.queues_total > live.queues.length ? `None of the ${plain(live.queues.length)} fullest queues contains this; turnspool release NAME and turnspool queue list --domain DOMAIN reach the others.` : "No queue contains this.";
+  put($("no-rows"), wanted ? here : "Nothing waits.");
   const rest = matches.length - visible.length;
   $("more").hidden = rest <= 0;
   put($("more"), `Show ${plain(Math.min(rest, ROWS))} more of ${plain(rest)}`);
