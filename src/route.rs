@@ -34,51 +34,12 @@ mod network;
 pub mod recipients;
 pub mod written;
 
-pub use customer::{Customer, Customers};
+pub use customer::{CUSTOMER_NAME_BYTES_MAX, Customer, CustomerName, CustomerNameError, Customers};
 pub use network::{Network, NetworkError};
 
 /// The hash of our own tables: fixed, so that a run can be repeated. The keys are
 /// the operator's, so nobody can choose them to collide.
 type Build = foldhash::fast::FixedState;
-
-/// Longest name of a customer or queue, in octets. It stands in log lines and in
-/// replies, and must leave room there.
-pub const CUSTOMER_NAME_BYTES_MAX: usize = 64;
-
-/// The name of a customer: letters, digits, `-`, `_`, `.`, in lower case.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct CustomerName(Box<str>);
-
-/// The text is no name of a customer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a customer's name is 1 to 64 of the characters a-z 0-9 - _ .")]
-pub struct CustomerNameError;
-
-impl CustomerName {
-    /// The text, lower case.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for CustomerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for CustomerName {
-    type Err = CustomerNameError;
-
-    fn from_str(text: &str) -> Result<Self, CustomerNameError> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if text.is_empty() || text.len() > CUSTOMER_NAME_BYTES_MAX || !text.bytes().all(allowed) {
-            return Err(CustomerNameError);
-        }
-        Ok(Self(text.to_ascii_lowercase().into_boxed_str()))
-    }
-}
 
 /// Which list of smarthosts, by its place in the configuration. The hosts in it are
 /// tried in order; that is the business of whoever opens the connection.
@@ -274,6 +235,9 @@ impl fmt::Display for NextHop {
             Self::Smarthost(group) => write!(f, "smarthost {}", group.0),
             Self::Host(host) => host.fmt(f),
             Self::Mx(domain) => write!(f, "mx of {domain}"),
+            Self::Hold { customer, domain } if customer.is_of_routes() => {
+                write!(f, "held ({domain})")
+            }
             Self::Hold { customer, domain } => write!(f, "held for {customer} ({domain})"),
             Self::Discard => f.write_str("discard"),
             Self::Maildir(path) => {

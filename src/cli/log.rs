@@ -28,7 +28,8 @@ pub(super) enum Log {
 /// Records sessions.
 #[derive(Debug, Args)]
 pub(super) struct Transcript {
-    /// The address of a client or a host, or the name of a host that mail goes to
+    /// The address of a client or a host, or the name of a host that mail goes to or is
+    /// collected from
     #[arg(value_name = "PEER")]
     peer: String,
     /// So many sessions

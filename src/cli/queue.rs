@@ -30,7 +30,8 @@ pub(super) enum Queue {
     Show(Show),
     /// Holds messages back until they are released; they still expire
     Hold(Select),
-    /// Tries messages at once, held or not
+    /// Tries messages at once, on hold or not; what is held for a customer goes only by
+    /// `turnspool release NAME`
     Release(Select),
     /// Deletes messages; nobody is told
     Delete(Select),
@@ -153,13 +154,17 @@ impl Queue {
     }
 }
 
+/// Of messages that a release of theirs does not let go.
+const WAITS: &str = "held with the rest of its queue: `turnspool release NAME`, with the name of \
+                     the customer or the domain, lets a queue go";
+
 /// Ids in one request: as much as a core should do in one go.
 const CHANGED_AT_ONCE: usize = 250;
 const _: () = assert!(CHANGED_AT_ONCE <= IDS_MAX);
 
-/// `sender` and `next hop` share what the other columns leave of 80.
+/// What the other columns and the beginning of `next hop` leave of 80. That one is last,
+/// so that nothing of it is cut: the domain in it is what the next command is given.
 const SENDER_COLUMNS: usize = 22;
-const NEXT_HOP_COLUMNS: usize = 18;
 
 impl List {
     /// Page by page: neither side ever holds the whole queue. With `--json` one
@@ -228,7 +233,7 @@ fn row(entry: &Entry, now: WallTime) -> String {
         entry.recipients,
         entry.state,
         fitted(sender, SENDER_COLUMNS),
-        fitted(&entry.next_hop, NEXT_HOP_COLUMNS),
+        escaped(&entry.next_hop),
     )
 }
 
@@ -317,11 +322,14 @@ fn show(message: &Message, now: WallTime, out: &mut dyn Write) -> std::io::Resul
 #[derive(Serialize, Default)]
 struct Sum {
     changed: u64,
+    /// Were to be released, and wait for the release of their queue.
+    held: u64,
     missing: Vec<Text<QueueId>>,
 }
 
 impl Select {
-    /// Exit 1 if an id is not there; the others are changed.
+    /// Exit 1 if an id is not there, or is to be released and waits all the same; the
+    /// others are changed.
     fn run(&self, change: Change, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
         let done = match change {
             Change::Hold => "held",
@@ -371,11 +379,16 @@ impl Select {
                 "messages"
             };
             writeln!(out, "{} {messages} {done}", sum.changed)?;
+            match sum.held {
+                0 => {}
+                1 => writeln!(out, "1 message {WAITS}")?,
+                held => writeln!(out, "{held} messages {WAITS}")?,
+            }
             for id in &sum.missing {
                 writeln!(out, "{} is not in the queue", id.0)?;
             }
         }
-        Ok(if sum.missing.is_empty() {
+        Ok(if sum.missing.is_empty() && sum.held == 0 {
             Exit::Done
         } else {
             Exit::Failed
@@ -388,10 +401,12 @@ impl Sum {
         match response {
             Response::Changed(Changed {
                 changed,
+                held,
                 missing,
                 next,
             }) => {
                 self.changed += changed;
+                self.held += held;
                 self.missing.extend(missing);
                 Ok(next)
             }

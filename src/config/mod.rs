@@ -72,10 +72,13 @@ pub fn load(file: &Path, surroundings: &Surroundings) -> Result<Config, Report> 
 fn read(file: &Path) -> Result<String, (String, String)> {
     use std::io::Read as _;
     let unreadable = |error: std::io::Error| {
-        (
-            format!("cannot be read: {error}"),
-            "name an existing file by --config; `turnspool example relay` prints one".to_owned(),
-        )
+        let instead = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                "let the user read it who runs this; the server's own user has to, for a reload"
+            }
+            _ => "name an existing file by --config; `turnspool example relay` prints one",
+        };
+        (format!("cannot be read: {error}"), instead.to_owned())
     };
     let mut bytes = Vec::new();
     std::fs::File::open(file)

@@ -14,6 +14,7 @@
 //! - What is deleted on the server is committed here.
 
 mod ending;
+mod recording;
 mod storing;
 
 use std::net::SocketAddr;
@@ -194,11 +195,15 @@ impl Collection {
     /// The outcome of connecting.
     pub(super) fn connected(&mut self, now: Now, common: &mut Common, result: Result<(), String>) {
         match result {
-            Ok(()) if self.order.collector.session.tls == Tls::Implicit => {
-                self.start_tls(now, common);
-                self.settle(now, common);
+            Ok(()) => {
+                self.listen(now, common);
+                if self.order.collector.session.tls == Tls::Implicit {
+                    self.start_tls(now, common);
+                    self.settle(now, common);
+                } else {
+                    self.say(now, common, Input::Connected);
+                }
             }
-            Ok(()) => self.say(now, common, Input::Connected),
             Err(why) => {
                 self.flow.gone();
                 self.ended = Some(Err(Failure {
@@ -418,6 +423,7 @@ impl Collection {
                 Output::Close => self.flow.finish(now.instant),
             }
         }
+        self.tell_spoken(common);
         outputs
     }
 

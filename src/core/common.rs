@@ -40,12 +40,12 @@ use crate::queue::{
 use crate::report::{Detail, Fact};
 use crate::route::recipients::RecipientLists;
 use crate::smtp::auth::Nonces;
-use crate::smtp::record::Spoken;
 use crate::spool::commit::Ticket;
 use crate::spool::log::{Attempt, Log, Rest};
 use crate::spool::message::SegmentSource;
 use crate::time::{Instant, Now, WallTime};
 use crate::tls;
+use crate::wire::transcript::Spoken;
 
 /// Whether the core goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

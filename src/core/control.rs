@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::core::admin::{Command, LogDetail, Reason, Response, Text};
+use crate::core::admin::{Command, LogDetail, Reason, Response, Status, Text};
 use crate::core::bans::{self, Client, Guessers};
 use crate::core::callahead::{self, CallAhead, KnownAddress};
 use crate::core::collector::{Collector, Run};
@@ -68,6 +68,8 @@ struct Question {
     waiting_for: usize,
     parts: Vec<Response>,
     command: Command,
+    /// All but the queues, which are being asked for.
+    status: Option<Box<Status>>,
     /// Of messages that match and are to be changed: where those behind them begin.
     next: Option<Text<QueueId>>,
     deadline: Instant,

@@ -16,18 +16,28 @@ use spool_format::Mark;
 pub(super) use self::merging::merge;
 
 use crate::core::admin::{
-    Change, Changed, Command, CustomerAmount, DEAD_HOSTS_SHOWN_MAX, Date, DeadHost, DeadHosts,
-    Entry, Filter, Located, LocatedMessage, Matching, Message, Page, RECIPIENTS_SHOWN_MAX, Reason,
-    RecipientState, Released, Response, Selection, State, Status, Text, shortened,
+    Change, Changed, Command, DEAD_HOSTS_SHOWN_MAX, Date, DeadHost, DeadHosts, Entry, Filter,
+    Located, LocatedMessage, Matching, Message, Page, RECIPIENTS_SHOWN_MAX, Reason, RecipientState,
+    Released, Response, Selection, State, Status, Text, shortened,
 };
 use crate::core::common::Common;
 use crate::mail::{Domain, QueueId, RecipientIndex};
-use crate::queue::{self, Gate, Health, HoldState, ShareState};
+use crate::queue::{self, DestinationId, Gate, Health, HoldState, ShareState};
 use crate::report::Fact;
 use crate::route::NextHop;
 use crate::route::detour::Detour;
 use crate::spool::message::{SegmentSource, StoredMessage};
 use crate::time::{Instant, Now, WallTime};
+
+/// What came of a change of one message.
+enum Effect {
+    /// It is done.
+    Done,
+    /// It was to be released, and waits for the release of its queue.
+    Held,
+    /// It is not here.
+    Missing,
+}
 
 /// Envelopes that are read for one question. Some microseconds each where the system has
 /// them in memory, and a disk may have to be asked for each of them.
@@ -79,6 +89,7 @@ impl Common {
             },
             Command::QueueSteer { next_hop, change } => self.steer(now, next_hop, *change),
             Command::Status => Response::Status(Box::new(self.status(now))),
+            Command::Queues(names) => Response::Queues(self.queues(now, names)),
             Command::DeadHosts => Response::DeadHosts(self.dead_hosts(now)),
             Command::Collect(_)
             | Command::LogDetail(_)
@@ -114,39 +125,32 @@ impl Common {
     }
 
     /// Messages that match, with what is stored of them.
+    ///
+    /// What the queue knows of them is looked at first, some thousands at once; an
+    /// envelope is read only of what is left then.
     fn find<'a>(&'a self, now: Now, matching: &Matching, spool: &impl SegmentSource) -> Found<'a> {
         let filter = &matching.filter;
         let before = filter.older_seconds.map(|seconds| {
             let millis = i64::try_from(seconds)
                 .unwrap_or(i64::MAX / 1000)
                 .saturating_mul(1000);
-            WallTime::from_millis(
-                now.wall
-                    .as_millis()
-                    .saturating_sub(millis)
-                    .saturating_add(1),
-            )
+            WallTime::from_millis(now.wall.as_millis().saturating_sub(millis))
         });
-        let by_index = queue::schedule::Filter {
-            before,
-            octets_min: filter.larger_octets.map(|larger| larger.saturating_add(1)),
-            destination: None,
-            hold: None,
+        let matches = |entry: &queue::Entry<'a>| {
+            before.is_none_or(|before| entry.arrival() <= before)
+                && (filter.larger_octets).is_none_or(|larger| entry.octets() > larger)
+                && (filter.state).is_none_or(|state| state == state_of(&self.queue, entry))
         };
+        let at = self.destinations_of(filter);
         let after = matching.after.map(|Text(after)| after);
         let limit = (matching.limit as usize).min(LOOKED_AT_ONCE);
-        let page = self.queue.page(after, limit, &by_index);
+        let page = self.queue.page(after, limit, at.as_deref(), matches);
         let entries = page
             .entries
             .into_iter()
             .filter_map(|entry| {
                 let stored = StoredMessage::read(spool, entry.location()).ok();
-                let matches = self.is_customers(filter, &entry)
-                    && stored_matches(filter, &entry, stored.as_ref())
-                    && filter
-                        .state
-                        .is_none_or(|state| state == state_of(&self.queue, &entry));
-                matches.then_some((entry, stored))
+                stored_matches(filter, &entry, stored.as_ref()).then_some((entry, stored))
             })
             .collect();
         Found {
@@ -155,14 +159,27 @@ impl Common {
         }
     }
 
-    /// Whether a share of the message is held for the customer of the filter.
-    fn is_customers(&self, filter: &Filter, entry: &queue::Entry<'_>) -> bool {
-        filter.customer.as_ref().is_none_or(|Text(wanted)| {
-            entry.shares().any(|share| {
-                let next_hop = self.queue.next_hop(share.destination);
-                matches!(next_hop, Some(NextHop::Hold { customer, .. }) if customer == wanted)
-            })
-        })
+    /// Where a message has to have recipients to match, in ascending order. `None`:
+    /// anywhere.
+    fn destinations_of(&self, filter: &Filter) -> Option<Vec<DestinationId>> {
+        let may_match: &dyn Fn(&NextHop) -> bool = match (&filter.customer, &filter.domain) {
+            (Some(Text(wanted)), _) => {
+                &move |next_hop| matches!(next_hop, NextHop::Hold { customer, .. } if customer == wanted)
+            }
+            // Whether the domain is among those that go to a host, only envelopes tell.
+            (None, Some(Text(wanted))) => &move |next_hop| match next_hop {
+                NextHop::Hold { domain, .. } | NextHop::Mx(domain) => domain == wanted,
+                _ => true,
+            },
+            (None, None) => return None,
+        };
+        let destinations = self.queue.destinations();
+        let mut ids: Vec<_> = destinations
+            .filter(|facts| may_match(facts.next_hop))
+            .map(|facts| facts.id)
+            .collect();
+        ids.sort_unstable();
+        Some(ids)
     }
 
     fn entry(&self, now: Now, entry: &queue::Entry<'_>, stored: Option<&StoredMessage>) -> Entry {
@@ -265,17 +282,17 @@ impl Common {
     fn each(
         &mut self,
         selection: &Selection,
-        mut change: impl FnMut(&mut Self, QueueId) -> bool,
+        mut change: impl FnMut(&mut Self, QueueId) -> Effect,
     ) -> Response {
         let Selection::Ids { ids } = selection else {
             return Response::refused(Reason::Request, "the control core looks for messages");
         };
         let mut changed = Changed::default();
         for &Text(id) in ids {
-            if change(self, id) {
-                changed.changed += 1;
-            } else {
-                changed.missing.push(Text(id));
+            match change(self, id) {
+                Effect::Done => changed.changed += 1,
+                Effect::Held => changed.held += 1,
+                Effect::Missing => changed.missing.push(Text(id)),
             }
         }
         // What the operator was told is done, a killed process does not undo.
@@ -283,16 +300,16 @@ impl Common {
         Response::Changed(changed)
     }
 
-    /// Sends a message another way, or by the routes again. False: it is not here.
+    /// Sends a message another way, or by the routes again.
     fn requeue(
         &mut self,
         now: Now,
         detour: Option<&Detour>,
         id: QueueId,
         spool: &impl SegmentSource,
-    ) -> bool {
+    ) -> Effect {
         if self.queue.index().get(id).is_none() {
-            return false;
+            return Effect::Missing;
         }
         let next_hop = detour.map(Detour::as_str);
         // A closed log was reported; the change holds until the restart.
@@ -304,14 +321,15 @@ impl Common {
             queue_id: id,
             what: format!("sent to {to}").into(),
         });
-        true
+        Effect::Done
     }
 
-    fn change(&mut self, now: Now, change: Change, id: QueueId) -> bool {
+    fn change(&mut self, now: Now, change: Change, id: QueueId) -> Effect {
         if self.queue.index().get(id).is_none() {
-            return false;
+            return Effect::Missing;
         }
         let selection = queue::Selection::Message(id);
+        let mut effect = Effect::Done;
         let (mark, what) = match change {
             Change::Hold => {
                 self.queue.hold(now, selection);
@@ -320,10 +338,21 @@ impl Common {
             Change::Release => {
                 self.memory.release(now.instant);
                 self.queue.release(now, selection);
-                (Mark::Release, "released")
+                if self.waits_for_release(id) {
+                    effect = Effect::Held;
+                    (
+                        Mark::Release,
+                        "no longer on hold, and waits for the release of its queue",
+                    )
+                } else {
+                    (Mark::Release, "released")
+                }
             }
             // Its done record is written when the schedule says that it is deleted.
-            Change::Delete => return self.queue.delete(now, id),
+            Change::Delete => {
+                self.queue.delete(now, id);
+                return Effect::Done;
+            }
         };
         // A closed log was reported; the change holds until the restart.
         let _ = self.log.mark(now, id, mark);
@@ -331,7 +360,13 @@ impl Common {
             queue_id: id,
             what: what.into(),
         });
-        true
+        effect
+    }
+
+    /// Whether all of a message is where nothing goes before a release.
+    fn waits_for_release(&self, id: QueueId) -> bool {
+        let entry = self.queue.index().get(id);
+        entry.is_some_and(|entry| state_of(&self.queue, &entry) == State::Held)
     }
 
     fn dead_hosts(&self, now: Now) -> DeadHosts {
@@ -361,13 +396,6 @@ impl Common {
             ("spool_bytes", self.log.size_bytes()),
         ];
         counters.extend(gauges.map(|(name, value)| (name.to_owned(), value)));
-        // Counted by all cores together, so told by one.
-        if self.id.0 == 0 {
-            for CustomerAmount { name, amount } in self.customers_counted() {
-                counters.insert(format!("customer.{name}.messages"), amount.messages);
-                counters.insert(format!("customer.{name}.octets"), amount.octets);
-            }
-        }
         let log = match self.log.fault() {
             None => "open".to_owned(),
             Some(fault) => format!("closed to writes: {fault}"),

@@ -18,7 +18,7 @@ const WANTED_MAX: usize = 16;
 /// Sessions of this peer are to be recorded.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// An address, or the name of a host that mail goes to.
+    /// An address, or the name of a host that mail goes to or is collected from.
     pub peer: Arc<str>,
     /// How many more, on all cores together.
     pub left: Arc<AtomicU32>,

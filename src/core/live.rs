@@ -1,11 +1,14 @@
 //! A data core's part of what the server is doing now.
 //!
-//! The cost, on a question and not on a message: all destinations are counted once, the
-//! fullest [`QUEUES_SHOWN_MAX`] are put into words.
+//! The cost, on a question and not on a message: all destinations are counted once, and
+//! [`QUEUES_SHOWN_MAX`] are put into words: all that there are, or, in a second question,
+//! those that are fullest on all cores together.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::core::admin::{
     Amount, Change, CustomerAmount, Date, Live, Queue, QueueClass, QueueGate, Readiness, Reason,
-    Released, Response, Sessions, shortened,
+    Released, Response, Sessions, Tally, shortened,
 };
 use crate::core::admin::{CUSTOMERS_SHOWN_MAX, QUEUES_SHOWN_MAX};
 use crate::core::common::Common;
@@ -32,7 +35,7 @@ impl Common {
             },
             ..Live::default()
         };
-        let mut waiting: Vec<(u64, DestinationId)> = Vec::new();
+        let mut waiting: Vec<DestinationId> = Vec::new();
         for facts in self.queue.destinations() {
             let amount = amount(&facts);
             // A stopped queue is shown while it is empty: somebody is to release it.
@@ -40,19 +43,22 @@ impl Common {
             if amount.messages > 0 || stopped {
                 let class = live.classes.entry(class(facts.next_hop)).or_default();
                 class.add(amount);
-                waiting.push((amount.messages, facts.id));
+                waiting.push(facts.id);
+                live.tallies.push(Tally {
+                    name: name_of(facts.next_hop),
+                    messages: amount.messages,
+                });
             }
         }
         live.queues_total = waiting.len() as u64;
-        if waiting.len() > QUEUES_SHOWN_MAX {
-            waiting.select_nth_unstable_by(QUEUES_SHOWN_MAX, |a, b| b.0.cmp(&a.0));
-            waiting.truncate(QUEUES_SHOWN_MAX);
+        // Of more than that nobody knows here which are the fullest on all cores.
+        if waiting.len() <= QUEUES_SHOWN_MAX {
+            live.queues = waiting
+                .into_iter()
+                .filter_map(|id| self.queue.destination_facts(id))
+                .map(|facts| self.shown(now, &facts))
+                .collect();
         }
-        live.queues = waiting
-            .into_iter()
-            .filter_map(|(_, id)| self.queue.destination_facts(id))
-            .map(|facts| self.shown(now, &facts))
-            .collect();
         // Counted by all cores together, so told by one.
         if self.id.0 == 0 {
             live.customers = self.customers_counted();
@@ -60,16 +66,30 @@ impl Common {
         live
     }
 
+    /// The queues with these names, which are in ascending order.
+    pub(super) fn queues(&self, now: Now, names: &[u64]) -> Vec<Queue> {
+        self.queue
+            .destinations()
+            .filter(|facts| names.binary_search(&name_of(facts.next_hop)).is_ok())
+            .filter(|facts| facts.waiting.messages > 0 || facts.gate == Gate::Held)
+            .map(|facts| self.shown(now, &facts))
+            .collect()
+    }
+
     /// What is held for the customers that have mail, those with the most.
-    pub(super) fn customers_counted(&self) -> Vec<CustomerAmount> {
+    fn customers_counted(&self) -> Vec<CustomerAmount> {
         let usage = &self.settings.policies.usage;
         let mut held: Vec<_> = usage
             .iter()
             .map(|(name, usage)| (usage.messages(), usage.octets(), name))
             .filter(|(messages, ..)| *messages > 0)
             .collect();
+        // Not all are sorted: with ten thousand that would be most of the work.
+        if held.len() > CUSTOMERS_SHOWN_MAX {
+            held.select_nth_unstable_by(CUSTOMERS_SHOWN_MAX, |a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+            held.truncate(CUSTOMERS_SHOWN_MAX);
+        }
         held.sort_unstable_by(|a, b| b.cmp(a));
-        held.truncate(CUSTOMERS_SHOWN_MAX);
         held.into_iter()
             .map(|(messages, octets, name)| CustomerAmount {
                 name: name.to_string(),
@@ -80,7 +100,10 @@ impl Common {
 
     fn shown(&self, now: Now, facts: &DestinationFacts<'_>) -> Queue {
         let (customer, domain) = match facts.next_hop {
-            NextHop::Hold { customer, domain } => (Some(customer.to_string()), Some(domain)),
+            NextHop::Hold { customer, domain } => {
+                let customer = Some(customer).filter(|customer| !customer.is_of_routes());
+                (customer.map(ToString::to_string), Some(domain))
+            }
             NextHop::Mx(domain) => (None, Some(domain)),
             _ => (None, None),
         };
@@ -180,6 +203,14 @@ impl Sessions {
             _ => self.mx += 1,
         }
     }
+}
+
+/// Stands for the name of a next hop, on each core of this process. Somebody who makes two
+/// alike has mail of two queues counted as of one in an overview.
+fn name_of(next_hop: &NextHop) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    next_hop.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn amount(facts: &DestinationFacts<'_>) -> Amount {

@@ -27,6 +27,7 @@ pub mod mailbox;
 pub mod memory;
 pub mod notice;
 pub mod recipients;
+mod record;
 mod response;
 pub mod session;
 pub mod settings;

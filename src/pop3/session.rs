@@ -21,6 +21,7 @@
 
 mod contract;
 mod logging_in;
+mod recording;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use super::capabilities::Capabilities;
 use super::fault::{Fault, Stage, of_command, of_login};
 use super::listing::Listing;
 use super::login::{self, Exchange, Line, Login};
+use super::record::Record;
 use super::response::{Status, printable};
 use super::settings::{LINE_BYTES_MAX, Settings, Tls};
 use crate::sasl::Nonce;
@@ -107,6 +109,8 @@ pub struct Session {
     deadline: Option<Instant>,
     /// The login was sent: the server counts from there.
     logged_in: bool,
+    /// Boxed: hardly any session is recorded.
+    record: Option<Box<Record>>,
 }
 
 impl Session {
@@ -134,6 +138,7 @@ impl Session {
             outputs: VecDeque::new(),
             deadline,
             logged_in: false,
+            record: None,
         }
     }
 
@@ -255,6 +260,7 @@ impl Session {
 
     /// A line outside of message text.
     fn line(&mut self, now: Now, line: &[u8]) {
+        self.heard(line);
         match (&mut self.reading, &self.phase) {
             (Reading::Lines(_), _) if line == b"." => self.lines_ended(now),
             (Reading::Lines(0), _) => self.odd(b"a list that does not end"),
@@ -369,6 +375,7 @@ impl Session {
     }
 
     fn text_ended(&mut self, now: Now, facts: MessageFacts) {
+        self.heard_text(facts.octets);
         self.reading = Reading::Status;
         let Some(Asked::Of(Command::Retrieve(number) | Command::Top(number))) = self.answered()
         else {
@@ -500,14 +507,21 @@ impl Session {
             self.asked.push_back(Asked::Of(command));
         }
         if !octets.is_empty() {
-            self.outputs.push_back(Output::Send(octets));
+            self.put(octets);
         }
         self.wait(now);
     }
 
     fn ask(&mut self, now: Now, asked: Asked, octets: Vec<u8>) {
         self.asked.push_back(asked);
-        self.outputs.push_back(Output::Send(octets));
+        self.put(octets);
+        self.wait(now);
+    }
+
+    /// The same, by which we log in.
+    fn ask_login(&mut self, now: Now, octets: Vec<u8>) {
+        self.asked.push_back(Asked::Login);
+        self.put_login(octets);
         self.wait(now);
     }
 
@@ -531,7 +545,7 @@ impl Session {
 
     /// QUIT without waiting for its answer, where nothing depends on it.
     fn say_goodbye(&mut self) {
-        self.outputs.push_back(Output::Send(b"QUIT\r\n".to_vec()));
+        self.put(b"QUIT\r\n".to_vec());
     }
 
     fn odd(&mut self, line: &[u8]) {

@@ -89,7 +89,7 @@ pub use filing::{FiledRecipient, Filing};
 pub use health::Found;
 use line::Line;
 pub use link::LinkGate;
-pub use operator::{DestinationFacts, Filter, PAGE_SCAN_MAX, Page, Selection, Waiting};
+pub use operator::{DestinationFacts, PAGE_SCAN_MAX, Page, Selection, Waiting};
 pub use output::{Output, ReleaseEnd};
 pub use visit::{Offer, VisitId};
 

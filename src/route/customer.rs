@@ -16,20 +16,76 @@
 //! What this module does not do: it knows no password and no queue, it resolves no
 //! name. Whether a release happens is decided in `core`, with what is asked here.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::{Build, CustomerName, Host, Network, RouteError, Scope, ScopeTable};
+use super::{Build, Host, Network, RouteError, Scope, ScopeTable};
 use crate::mail::{Address, Domain};
 
 /// Scopes that [`Customers::below`] looks at. `ETRN @example` must not go through ten
 /// thousand domains for somebody who may release one of them.
 pub const BELOW_MAX: usize = 1024;
+
+/// Longest name of a customer or queue, in octets. It stands in log lines and in
+/// replies, and must leave room there.
+pub const CUSTOMER_NAME_BYTES_MAX: usize = 64;
+
+/// The name of a customer: letters, digits, `-`, `_`, `.`, in lower case.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CustomerName(Box<str>);
+
+/// The text is no name of a customer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a customer's name is 1 to 64 of the characters a-z 0-9 - _ .")]
+pub struct CustomerNameError;
+
+impl CustomerName {
+    /// Stands for no customer: no name that is written has such characters.
+    const OF_ROUTES: &str = "(route)";
+
+    /// In the place of a customer, for mail that a route holds.
+    #[must_use]
+    pub fn of_routes() -> Self {
+        Self(Self::OF_ROUTES.into())
+    }
+
+    /// Whether it is that one.
+    #[must_use]
+    pub fn is_of_routes(&self) -> bool {
+        *self.0 == *Self::OF_ROUTES
+    }
+
+    /// The text, lower case.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CustomerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for CustomerName {
+    type Err = CustomerNameError;
+
+    fn from_str(text: &str) -> Result<Self, CustomerNameError> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if text.is_empty() || text.len() > CUSTOMER_NAME_BYTES_MAX || !text.bytes().all(allowed) {
+            return Err(CustomerNameError);
+        }
+        Ok(Self(text.to_ascii_lowercase().into_boxed_str()))
+    }
+}
 
 /// Where a customer's mail is delivered when it is released.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -10,6 +10,14 @@ fn customer(text: &str) -> CustomerName {
     text.parse().unwrap()
 }
 
+#[test]
+fn what_a_route_holds_is_no_customers() {
+    let nobody = CustomerName::of_routes();
+    assert!(nobody.is_of_routes());
+    assert!(!customer("held").is_of_routes());
+    assert!(nobody.as_str().parse::<CustomerName>().is_err());
+}
+
 fn host(port: u16) -> Host {
     Host {
         host: HostName::Address("192.0.2.1".parse().unwrap()),
@@ -36,6 +44,10 @@ fn routes(mode: DeliveryMode, in_smarthost_mode: RoutesInSmarthostMode) -> Route
             (scope(".y.a.example"), Target::Mx),
             (scope("null.example"), Target::Discard),
             (scope("box.example"), Target::Maildir("/m".into())),
+            (
+                scope("routed.example"),
+                "hold".parse::<written::Written>().unwrap().target(),
+            ),
             (scope("[192.0.2.7]"), Target::Host(host(4))),
         ],
     )
@@ -63,6 +75,7 @@ fn the_longest_match_wins() {
     check(&mx, "box.example", "maildir:/m");
     check(&mx, "held.example", "held for c (held.example)");
     check(&mx, "b.held.example", "held for c (b.held.example)");
+    check(&mx, "routed.example", "held (routed.example)");
     check(&mx, "[192.0.2.7]", "smtp://192.0.2.1:4");
     check(&mx, "[192.0.2.8]", "mx of [192.0.2.8]");
 

@@ -204,14 +204,8 @@ impl Target {
     }
 }
 
-/// Whose mail is that of a route that only says `hold`.
-const HELD: &str = "held";
-
 impl Written {
     /// What it means.
-    ///
-    /// # Panics
-    /// Never: the name of who holds what is held for nobody is a constant.
     #[must_use]
     pub fn target(&self) -> Target {
         let host = |host: &HostName, port: u16, protocol| {
@@ -233,7 +227,7 @@ impl Written {
                 host(&HostName::Socket(path.as_path().into()), 0, Protocol::Lmtp)
             }
             Self::Maildir(path) => Target::Maildir(path.clone()),
-            Self::Hold => Target::Hold(HELD.parse::<CustomerName>().expect("a customer name")),
+            Self::Hold => Target::Hold(CustomerName::of_routes()),
             Self::Discard => Target::Discard,
             Self::Mx => Target::Mx,
         }

@@ -40,6 +40,7 @@ pub mod segments;
 pub mod serve;
 mod service_manager;
 pub mod settings;
+mod spool_directory;
 pub mod spool_id;
 pub mod storeroom;
 mod syncer;

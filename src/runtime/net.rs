@@ -51,12 +51,28 @@ pub enum AddressIs {
     OursSometimes,
 }
 
+/// Fails if another program listens at an address. Two programs of one user would share
+/// it without this (`SO_REUSEPORT`): each would get a part of the mail, and neither say so.
+///
+/// # Errors
+/// As the system says.
+pub fn is_free(address: SocketAddr, is: AddressIs) -> io::Result<()> {
+    to_be_bound(address, is)?.bind(&address.into())
+}
+
 /// Binds a socket that is to listen. Run before the threads start, so that an address
 /// that is taken stops the program with one clear line.
 ///
 /// # Errors
 /// As the system says.
 pub fn bind(address: SocketAddr, is: AddressIs) -> io::Result<std::net::TcpListener> {
+    let socket = to_be_bound(address, is)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn to_be_bound(address: SocketAddr, is: AddressIs) -> io::Result<socket2::Socket> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
     if address.is_ipv6() {
@@ -64,14 +80,12 @@ pub fn bind(address: SocketAddr, is: AddressIs) -> io::Result<std::net::TcpListe
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
     match (is, address) {
         (AddressIs::Ours, _) => {}
         (AddressIs::OursSometimes, SocketAddr::V4(_)) => socket.set_freebind_v4(true)?,
         (AddressIs::OursSometimes, SocketAddr::V6(_)) => socket.set_freebind_v6(true)?,
     }
-    socket.bind(&address.into())?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Lets a bound socket take connections. Run last of all at the start: who can

@@ -37,9 +37,7 @@ pub(super) fn bind(config: &Config) -> Result<Vec<Vec<TcpListener>>, String> {
         }
         let own = match shared {
             Some(shared) => shared,
-            None => (0..data_cores)
-                .map(|_| bind_one(address, listener.when))
-                .collect::<Result<_, _>>()?,
+            None => bind_for(data_cores, address, listener.when)?,
         };
         for (core, socket) in for_cores.iter_mut().zip(own) {
             core.push(socket);
@@ -49,15 +47,27 @@ pub(super) fn bind(config: &Config) -> Result<Vec<Vec<TcpListener>>, String> {
     Ok(for_cores)
 }
 
-fn bind_one(address: SocketAddr, when: ListenWhen) -> Result<TcpListener, String> {
+/// One socket for each data core.
+fn bind_for(
+    data_cores: u8,
+    address: SocketAddr,
+    when: ListenWhen,
+) -> Result<Vec<TcpListener>, String> {
     let is = match when {
         ListenWhen::Always => AddressIs::Ours,
         // The address of a dial-up line is there while the line is.
         ListenWhen::LinkUp | ListenWhen::Schedule => AddressIs::OursSometimes,
     };
-    net::bind(address, is).map_err(|error| {
+    let bound = net::is_free(address, is).and_then(|()| {
+        let sockets = (0..data_cores).map(|_| net::bind(address, is));
+        sockets.collect()
+    });
+    bound.map_err(|error| {
         let advice = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another program listens there",
+            std::io::ErrorKind::AddrInUse => {
+                "another program listens there, perhaps this server, started twice; `ss -ltnp` \
+                 shows which. Stop it, or write another port in [[listener]]"
+            }
             std::io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need the capability CAP_NET_BIND_SERVICE, or root and process.user"
             }

@@ -18,11 +18,9 @@
 //! on stable storage by then.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 use spool_format::{LogId, SegmentPlace, SpoolUuid};
 
@@ -55,13 +53,13 @@ use crate::runtime::remembered::Keeper;
 use crate::runtime::rights::{self, Footprint};
 use crate::runtime::service_manager;
 use crate::runtime::settings;
-use crate::runtime::spool_id;
-use crate::runtime::storeroom::{Storeroom, log_path, logs};
+use crate::runtime::spool_directory::{self, Directories};
+use crate::runtime::storeroom::Storeroom;
 use crate::runtime::threads::{self, Placement};
 use crate::runtime::web;
 use crate::spool::log::{Identity, Settings as LogSettings};
 use crate::spool::recovery::Restarted;
-use crate::spool::segment::{Directory, FileKind};
+use crate::spool::segment::FileKind;
 use crate::time::Now;
 
 /// Why the server does not start, for the operator.
@@ -103,7 +101,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     let settings = settings_of(&config, &ledger, &recipients, clock).map_err(ServeError)?;
     let settings = Arc::new(settings);
     let data_cores = config.cores.data;
-    let (spool, logs, directories) = open_spool(&config.spool.directory, data_cores)?;
+    let (spool, logs, directories) = spool_directory::open(&config.spool.directory, data_cores)?;
     let rights = rights::confine(&config).map_err(ServeError)?;
     let began = clock.now();
     let storeroom = Arc::new(Storeroom::new(directories.clone()));
@@ -466,36 +464,6 @@ pub fn host_book(config: &Config) -> Result<HostBook, String> {
         mx_port: config.delivery.mx_port,
         mx_tls: TlsPolicy::Opportunistic,
     })
-}
-
-type Directories = HashMap<LogId, Arc<Directory>>;
-
-/// Opens and locks the spool directory, and the directories of all its logs.
-fn open_spool(
-    path: &Path,
-    data_cores: u8,
-) -> Result<(SpoolUuid, Vec<LogId>, Directories), ServeError> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| {
-        ServeError(format!("{what} {} failed: {error}", path.display()))
-    };
-    std::fs::create_dir_all(path).map_err(|error| failed("making the spool directory", &error))?;
-    let found = logs(path).map_err(|error| failed("reading the spool directory", &error))?;
-    let mut logs: Vec<LogId> = (0..data_cores).map(LogId).chain(found).collect();
-    logs.sort_unstable();
-    logs.dedup();
-    let mut directories = HashMap::new();
-    for &log in &logs {
-        let directory = Directory::open(&log_path(path, log), log)
-            .map_err(|error| ServeError(error.to_string()))?;
-        directories.insert(log, Arc::new(directory));
-    }
-    // Under the lock of the logs: nobody else makes one now.
-    let identified = spool_id::identify(path, directories.values())
-        .map_err(|error| failed("making the spool's id in", &error))?;
-    if let Some(what) = identified.trouble {
-        report_control(&Fact::Trouble { what });
-    }
-    Ok((identified.spool, logs, directories))
 }
 
 /// Reads all logs, and tells what is wrong with them.

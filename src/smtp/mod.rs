@@ -19,7 +19,7 @@ pub mod client;
 pub mod etrn;
 pub mod flight;
 mod parameter;
-pub mod record;
+mod record;
 pub mod reply;
 pub mod server;
 pub mod settings;

@@ -1,4 +1,4 @@
-//! What was said in a session, for the operator who looks closely.
+//! What of an SMTP session is shown to the operator who looks closely.
 //!
 //! Rules:
 //! - Only commands and replies. Message text never comes here; what looks like a command
@@ -6,19 +6,9 @@
 //!   not shown.
 //! - Nothing of an AUTH exchange but the name of its mechanism and the last reply: after a
 //!   `334` the next line of the other side is hidden, and the challenge is too.
-//! - Bounded: [`LINES_MAX`] lines a session, [`LINE_BYTES_MAX`] octets a line.
-//!
-//! What it does not do: it escapes nothing. Who writes it to a log does.
-
-use memchr::memchr;
 
 use super::answer::Answer;
-
-/// Lines of one session that are recorded: some transactions with a hundred recipients.
-pub const LINES_MAX: u32 = 2000;
-
-/// Octets of a line that are recorded. RFC 5321 §4.5.3.1: 512, and more by extensions.
-pub const LINE_BYTES_MAX: usize = 1000;
+use crate::wire::transcript::{Spoken, Transcript, lines, shown};
 
 /// In the place of a line of an exchange.
 const HIDDEN: &str = "(AUTH: hidden)";
@@ -29,20 +19,10 @@ const SHOWN: &[&str] = &[
     "HELP", "ETRN", "ATRN", "STARTTLS", "TURN",
 ];
 
-/// A line, and who said it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Spoken {
-    /// We did.
-    pub by_us: bool,
-    /// Without its end.
-    pub line: String,
-}
-
 /// The lines of a session that were not taken yet.
 #[derive(Debug, Default)]
-pub struct Record {
-    lines: Vec<Spoken>,
-    count: u32,
+pub(super) struct Record {
+    transcript: Transcript,
     /// A challenge was sent: what comes next is nobody's business.
     challenged: bool,
 }
@@ -56,27 +36,27 @@ impl Record {
             } else {
                 command(line)
             };
-            self.push(by_us, shown);
+            self.transcript.push(by_us, shown);
         }
     }
 
     /// Reply lines, whole ones, each with or without its end.
     pub(super) fn replies(&mut self, by_us: bool, octets: &[u8]) {
         for line in lines(octets) {
-            let shown = if line.starts_with(b"334") {
+            let line = if line.starts_with(b"334") {
                 self.challenged = true;
                 "334 (AUTH: hidden)".to_owned()
             } else {
-                text(line)
+                shown(line)
             };
-            self.push(by_us, shown);
+            self.transcript.push(by_us, line);
         }
     }
 
     /// A line of an AUTH exchange.
     pub(super) fn secret(&mut self, by_us: bool) {
         self.challenged = false;
-        self.push(by_us, HIDDEN.to_owned());
+        self.transcript.push(by_us, HIDDEN.to_owned());
     }
 
     /// A whole reply of the other side.
@@ -90,40 +70,10 @@ impl Record {
         }
     }
 
-    fn push(&mut self, by_us: bool, line: String) {
-        self.count = self.count.saturating_add(1);
-        let line = match self.count {
-            n if n < LINES_MAX => line,
-            LINES_MAX => format!("({LINES_MAX} lines are recorded; more are not)"),
-            _ => return,
-        };
-        self.lines.push(Spoken { by_us, line });
-    }
-
     /// What was said since the last time.
-    pub fn take(&mut self) -> Vec<Spoken> {
-        std::mem::take(&mut self.lines)
+    pub(super) fn take(&mut self) -> Vec<Spoken> {
+        self.transcript.take()
     }
-}
-
-/// Lines without their ends. Octets without a line end are a line, even if there are none.
-fn lines(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(octets);
-    std::iter::from_fn(move || {
-        let octets = rest.take()?;
-        let line = match memchr(b'\n', octets) {
-            Some(at) => {
-                rest = Some(&octets[at + 1..]).filter(|behind| !behind.is_empty());
-                &octets[..at]
-            }
-            None => octets,
-        };
-        Some(line.strip_suffix(b"\r").unwrap_or(line))
-    })
-}
-
-fn text(line: &[u8]) -> String {
-    String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES_MAX)]).into_owned()
 }
 
 /// A command line as it is shown.
@@ -139,7 +89,7 @@ fn command(line: &[u8]) -> String {
         let is_name = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
         let known = mechanism.len() <= 20 && mechanism.iter().all(is_name);
         let mechanism = if known && is_mechanism(mechanism) {
-            text(mechanism)
+            shown(mechanism)
         } else {
             "?".to_owned()
         };
@@ -150,7 +100,7 @@ fn command(line: &[u8]) -> String {
         .any(|shown| word.eq_ignore_ascii_case(shown.as_bytes()))
         || line == b"."
     {
-        return text(line);
+        return shown(line);
     }
     format!("({} octets that are no command)", line.len())
 }
@@ -178,7 +128,7 @@ fn is_mechanism(word: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn shown(record: &mut Record) -> Vec<String> {
+    fn told(record: &mut Record) -> Vec<String> {
         let lines = record.take().into_iter();
         lines
             .map(|said| format!("{}{}", if said.by_us { "> " } else { "< " }, said.line))
@@ -199,8 +149,8 @@ mod tests {
             "> 250 SIZE",
             "< MAIL FROM:<a@b.example>",
         ];
-        assert_eq!(shown(&mut record), expected);
-        assert_eq!(shown(&mut record), [""; 0]);
+        assert_eq!(told(&mut record), expected);
+        assert_eq!(told(&mut record), [""; 0]);
     }
 
     #[test]
@@ -227,7 +177,7 @@ mod tests {
             "> 235 2.7.0 welcome",
             "< QUIT",
         ];
-        assert_eq!(shown(&mut record), expected);
+        assert_eq!(told(&mut record), expected);
     }
 
     #[test]
@@ -241,23 +191,6 @@ mod tests {
             "< (0 octets that are no command)",
             "> .",
         ];
-        assert_eq!(shown(&mut record), expected);
-    }
-
-    #[test]
-    fn it_is_bounded() {
-        let mut record = Record::default();
-        record.replies(false, &[b'2'; 2 * LINE_BYTES_MAX]);
-        assert_eq!(record.take()[0].line.len(), LINE_BYTES_MAX);
-        for _ in 0..2 * LINES_MAX {
-            record.commands(false, b"NOOP");
-        }
-        let lines = record.take();
-        assert_eq!(lines.len(), LINES_MAX as usize - 1);
-        assert!(
-            lines
-                .last()
-                .is_some_and(|last| last.line.contains("2000 lines"))
-        );
+        assert_eq!(told(&mut record), expected);
     }
 }

@@ -57,7 +57,7 @@ use crate::smtp::auth::Mechanism;
 use crate::smtp::data::MessageFacts;
 use crate::smtp::etrn::{Answer, Node};
 use crate::smtp::line::Lines;
-use crate::smtp::record::{Record, Spoken};
+use crate::smtp::record::Record;
 use crate::smtp::reply::{self, Closing, Refusal, Reply};
 use crate::smtp::settings::{EarlyTalker, Settings};
 use crate::smtp::syntax::Chunk;
@@ -65,6 +65,7 @@ use crate::smtp::trace::TlsFacts;
 use crate::smtp::turn::ToCustomer;
 use crate::time::{Instant, Now};
 use crate::user::UserName;
+use crate::wire::transcript::Spoken;
 
 pub use self::auth::AuthAnswer;
 pub use self::question::Question;

@@ -5,7 +5,10 @@
 //! text in the same form, dots at line starts doubled, so that one reader serves both
 //! and a message is stored the same way, however it came.
 //!
+//! [`transcript`] keeps what was said, for an operator who wants to see it.
+//!
 //! What this module does not do: it knows no command and no reply of either protocol.
 
 pub mod line;
 pub mod text;
+pub mod transcript;

@@ -12,7 +12,8 @@
 //! - `set: tls=stls` comes before all; `#` begins a comment.
 //!
 //! Every transcript is played in several ways of cutting the server's octets, and the
-//! session has to do the same in each.
+//! session has to do the same in each. In each the session is recorded for the operator:
+//! what he sees holds nothing of a login and nothing of a message.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,10 @@ use turnspool::pop3::{Login, MessageNumber};
 use turnspool::sasl::Nonce;
 use turnspool::sasl::scram::Salted;
 use turnspool::time::Now;
+use turnspool::wire::transcript::Spoken;
+
+/// Who logs in.
+const USER: &str = "anna";
 
 /// How the server's octets are cut.
 #[derive(Clone, Copy, Debug)]
@@ -41,19 +46,26 @@ struct Player {
     now: Now,
     said: VecDeque<String>,
     text: Vec<u8>,
+    /// What the operator sees.
+    shown: Vec<Spoken>,
+    /// What he must not see.
+    hidden: Vec<String>,
 }
 
 impl Player {
     fn new(tls: Tls) -> Self {
         let now = Now::default();
         let settings = Settings::new(tls, 1000);
-        let login = Login::new("anna", "secret").expect("a login");
+        let login = Login::new(USER, "secret").expect("a login");
         let mut player = Self {
             session: Session::new(Arc::new(settings), login, Nonce([1; 18]), now),
             now,
             said: VecDeque::new(),
             text: Vec::new(),
+            shown: Vec::new(),
+            hidden: vec!["secret".to_owned()],
         };
+        player.session.record();
         player.session.handle(now, Input::Connected);
         player.outputs(&[]);
         player
@@ -74,6 +86,7 @@ impl Player {
                     let text = String::from_utf8(octets).expect("ASCII");
                     assert!(text.ends_with("\r\n"), "{text:?}");
                     let lines = text.split_terminator("\r\n");
+                    self.hidden.extend(lines.clone().filter_map(secret_of));
                     self.said.extend(lines.map(|line| format!("C: {line}")));
                     continue;
                 }
@@ -91,6 +104,9 @@ impl Player {
                 Output::End(number, facts) => {
                     let text = std::mem::take(&mut self.text);
                     assert_eq!(text.len() as u64, facts.octets);
+                    let lines = String::from_utf8_lossy(&text).into_owned();
+                    let lines = lines.lines().filter(|line| line.len() >= SECRET_MIN);
+                    self.hidden.extend(lines.map(str::to_owned));
                     let text = text.escape_ascii();
                     self.said.push_back(format!("out: text \"{text}\""));
                     format!("end {number} {:?} {}", facts.form, facts.octets)
@@ -103,6 +119,7 @@ impl Player {
             };
             self.said.push_back(format!("out: {said}"));
         }
+        self.shown.extend(self.session.take_record());
     }
 
     fn receive(&mut self, mut octets: &[u8]) {
@@ -167,6 +184,9 @@ fn play(path: &Path, text: &str, cut: Cut) {
     };
     for (number, line) in lines.iter().enumerate() {
         let at = format!("{} {line:?} (line {number}, {cut:?})", path.display());
+        if let Some(challenge) = line.strip_prefix("S: + ") {
+            (player.hidden).extend(Some(challenge.to_owned()).filter(|c| c.len() >= SECRET_MIN));
+        }
         if let Some(said) = line.strip_prefix("S:") {
             pending.extend_from_slice(&unescaped(said.strip_prefix(' ').unwrap_or(said)));
             pending.extend_from_slice(b"\r\n");
@@ -190,6 +210,36 @@ fn play(path: &Path, text: &str, cut: Cut) {
         path.display(),
         player.said
     );
+    // Each line of the server outside of texts is there, so that the test cannot pass by
+    // seeing nothing: the first at least.
+    let first = lines.iter().find_map(|line| line.strip_prefix("S: "));
+    if let Some(first) = first.filter(|first| first.starts_with(['+', '-'])) {
+        let shown = player.shown.first().map(|spoken| spoken.line.as_str());
+        assert_eq!(shown, Some(first), "{}", path.display());
+    }
+    for Spoken { by_us, line } in &player.shown {
+        let place = path.display();
+        let hidden = player.hidden.iter().find(|hidden| line.contains(*hidden));
+        assert_eq!(hidden, None, "{place}: in {line:?}");
+        // A server may greet its user by name.
+        assert!(!by_us || !line.contains(USER), "{place}: {line:?}");
+    }
+}
+
+/// What is shorter may stand anywhere by chance.
+const SECRET_MIN: usize = 4;
+
+/// What of a line of ours nobody is to see.
+fn secret_of(line: &str) -> Option<String> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let secret = match word {
+        "PASS" | "APOP" => rest,
+        "AUTH" => rest.split_once(' ').map_or("", |(_, response)| response),
+        "CAPA" | "STLS" | "UIDL" | "LIST" | "RETR" | "TOP" | "DELE" | "QUIT" | "USER" => "",
+        // A response.
+        _ => line,
+    };
+    (secret.len() >= SECRET_MIN).then(|| secret.to_owned())
 }
 
 /// `\r`, `\n`, `\t` and `\xHH` in what the server says.

@@ -279,6 +279,63 @@ fn a_domain_mailbox() {
     relay.stop();
 }
 
+/// The operator sees what is said with the server, and nothing of logins and messages.
+#[test]
+fn a_transcript_of_a_session() {
+    const DIARY: &str = "my-diary-of-today";
+    let certificates = Certificates::new();
+    let secrets = ["secret", "PASS s", "USER b", "branch ", DIARY];
+    let Some(server) = Dovecot::start(Some(&certificates), "") else {
+        return;
+    };
+    let deliver = |number: usize| {
+        let text = format!("To: anna@branch.example\nSubject: {DIARY}\n\n{DIARY}\n");
+        server.deliver(number, &text);
+    };
+    let ways = [
+        (server.clear, "", "> AUTH CRAM-MD5 (hidden)"),
+        (server.implicit, "tls = \"implicit\"", "> PASS (hidden)"),
+    ];
+    for (number, (address, lines, login)) in ways.into_iter().enumerate() {
+        let sink = Sink::new();
+        let setup = site(&server, address, &sink, lines).wrapper(certificates.trusting());
+        let mut relay = setup.start();
+        let host = address.ip().to_string();
+        let finished = relay.run(&["log", "transcript", &host]);
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        deliver(2 * number);
+        assert_eq!(collect(&relay, &[])["collected"], 1);
+        let log = eventually("the session is told to its end", || {
+            let log = relay.log();
+            log.contains("< +OK Logging out").then_some(log)
+        });
+        for line in [
+            "< +OK Dovecot",
+            "> CAPA",
+            login,
+            "< +OK Logged in",
+            "> RETR 1",
+            "octets of message text)",
+            "> DELE 1",
+            "> QUIT",
+        ] {
+            assert!(log.contains(line), "no {line} in {log}");
+        }
+        let spoken: Vec<_> = log.lines().filter(|line| line.contains("spoken")).collect();
+        assert!(spoken.iter().all(|line| line.contains(&host)), "{log}");
+        for secret in secrets {
+            let shown = spoken.iter().find(|line| line.contains(secret));
+            assert_eq!(shown, None, "{secret} is in the log");
+        }
+        // One session was asked for.
+        deliver(2 * number + 1);
+        assert_eq!(collect(&relay, &[])["collected"], 1);
+        let finished = relay.log().matches("< +OK Logging out").count();
+        assert_eq!(finished, 1, "{}", relay.log());
+        relay.stop();
+    }
+}
+
 /// Messages stay there for a while; each is collected once, also by the process that
 /// comes after a kill.
 #[test]

@@ -140,6 +140,85 @@ fn hold_and_release() {
     relay.stop();
 }
 
+/// Mail that is held for a customer is not let go message by message: the operator is told
+/// so, and what does it, and not that it is done.
+#[test]
+fn what_is_held_with_its_queue_is_not_called_released() {
+    let sink = Sink::new();
+    let relay = Setup::to(sink.address()).held("held.example").start();
+    let mut client = relay.client();
+    let text = message("held", "text");
+    let id = client.send("<a@client.example>", &["<b@held.example>"], &text);
+    let finished = relay.run(&["queue", "release", &id]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    for part in ["0 messages released", "1 message held", "turnspool release"] {
+        assert!(finished.stdout.contains(part), "{finished:?}");
+    }
+    let finished = relay.run(&["queue", "release", "--domain", "held.example", "--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let sum: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    assert_eq!((&sum["changed"], &sum["held"]), (&0.into(), &1.into()));
+    // On hold by itself too: that is gone, and its queue still waits.
+    relay.facts(&["queue", "hold", &id]);
+    assert_eq!(relay.run(&["queue", "release", &id]).code, Some(1));
+    assert_eq!(relay.queued(), [id]);
+    // Its queue is not named after a customer that is not there.
+    let listed = relay.facts(&["queue", "list"]);
+    assert_eq!(listed[0]["next_hop"], "held (held.example)", "{listed:?}");
+    assert_eq!(sink.count(), 0);
+}
+
+/// By what the queue knows and by what only envelopes tell; a message that goes several ways
+/// is found by each of them.
+#[test]
+fn by_customer_and_by_domain() {
+    let customer = |name: &str| {
+        format!(
+            "[[customer]]\nname = \"{name}\"\ndomains = [\"{name}.example\", \
+             \".{name}.example\"]\ndeliver_to = \"{}\"\nrelease = {{ open = true }}\n",
+            place::next_address()
+        )
+    };
+    let relay = Setup::to(place::next_address())
+        .customer(&format!("{}{}", customer("one"), customer("two")))
+        .route("routed.example", place::next_address())
+        .retry("first = \"1h\"\nlongest = \"1h\"")
+        .cores(2)
+        .start();
+    let mut client = relay.client();
+    let mut send =
+        |recipients: &[&str]| client.send("<a@client.example>", recipients, &message("x", "text"));
+    let ids = [
+        send(&["<b@one.example>"]),
+        send(&["<b@x.one.example>"]),
+        send(&["<b@two.example>", "<b@routed.example>"]),
+        send(&["<b@smart.example>", "<b@one.example>", "<c@two.example>"]),
+        send(&["<b@smart.example>"]),
+    ];
+    let check = |arguments: &[&str], expected: &[usize]| {
+        let arguments = [&["queue", "list"], arguments].concat();
+        let got = ids_of(&relay.facts(&arguments));
+        let expected = sorted(expected.iter().map(|&i| ids[i].clone()).collect());
+        assert_eq!(got, expected, "{arguments:?}");
+    };
+    check(&["--customer", "one"], &[0, 1, 3]);
+    check(&["--customer", "two"], &[2, 3]);
+    check(&["--customer", "three"], &[]);
+    check(&["--domain", "one.example"], &[0, 3]);
+    check(&["--domain", "x.one.example"], &[1]);
+    check(&["--domain", "routed.example"], &[2]);
+    check(&["--domain", "smart.example"], &[3, 4]);
+    check(&["--domain", "example"], &[]);
+    check(&["--customer", "one", "--domain", "smart.example"], &[3]);
+    check(&["--customer", "two", "--domain", "one.example"], &[3]);
+    check(&["--customer", "two", "--recipient", "c@two.example"], &[3]);
+    check(&["--customer", "one", "--state", "held"], &[0, 1]);
+    // And what is changed is what is listed.
+    let held = relay.facts(&["queue", "hold", "--customer", "two"]);
+    assert_eq!(held[0]["changed"], 2, "{held:?}");
+    check(&["--state", "held"], &[0, 1, 2, 3]);
+}
+
 /// A release does not wait for the timer of a retry.
 #[test]
 fn a_release_is_a_try_at_once() {

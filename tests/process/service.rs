@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
@@ -124,6 +125,95 @@ fn ports_that_nobody_wants_are_an_error() {
     });
     assert!(log.contains(&stray.to_string()), "{log}");
     assert_ne!(eventually("it ends", || relay.exit_code()), 0);
+}
+
+/// What people get wrong first: the sentence says what was being done, with what, what went
+/// wrong, and what to do.
+#[track_caller]
+fn says(log: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(log.contains(part), "no {part:?} in {log}");
+    }
+}
+
+/// Sockets of one user may share a port: a second server must not take a part of the mail.
+#[test]
+fn a_port_in_use_is_said() {
+    let relay = Setup::to(Sink::new().address()).cores(2).start();
+    let address = relay.address();
+    let mut second = Relay::unstarted(Setup::new().listen(address));
+    second.spawn();
+    assert_eq!(eventually("it ends", || second.exit_code()), 1);
+    let place = format!("listening on {address} failed");
+    let why = ["Address already in use", "another program listens there"];
+    says(&second.log(), &[&place, why[0], why[1], "[[listener]]"]);
+    // The first one goes on, and a second start behind it finds the port free.
+    let mut client = relay.client();
+    client.expect("NOOP", 250);
+    let mut relay = relay;
+    relay.stop();
+    relay.start_again();
+    relay.client().expect("NOOP", 250);
+}
+
+#[test]
+fn a_wrong_key_is_said() {
+    let setup = Setup::new().spool("directoy = \"x\"\n");
+    let mut relay = Relay::unstarted(setup);
+    relay.spawn();
+    assert_eq!(eventually("it ends", || relay.exit_code()), 2);
+    let parts = [
+        "the configuration:",
+        "turnspool.toml:",
+        "there is no option \"directoy\"",
+        "did you mean `directory`?",
+    ];
+    says(&relay.log(), &parts);
+}
+
+#[test]
+fn a_spool_that_may_not_be_written_is_said() {
+    if !rustix::process::geteuid().is_root() {
+        skipped("a spool of another user: only root can make one");
+        return;
+    }
+    let parent = tempfile::tempdir().expect("a directory");
+    let spool = parent.path().join("spool");
+    let run = || {
+        let mut setup = Setup::new().spool_directory(&spool);
+        // Its own directory is not the matter.
+        let own = "chown nobody . && chmod 0755 . && \
+                   exec setpriv --reuid=nobody --regid=nogroup --clear-groups \"$@\"";
+        setup.wrapper = ["sh", "-c", own, "sh"].map(str::to_owned).to_vec();
+        let mut relay = Relay::unstarted(setup);
+        relay.spawn();
+        assert_eq!(eventually("it ends", || relay.exit_code()), 1);
+        relay.log()
+    };
+    let place = spool.display().to_string();
+    let what = ["Permission denied", "who must own the spool", "chown"];
+    // It cannot be made, and is not to be read.
+    fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+    says(
+        &run(),
+        &[
+            &format!("making the spool directory {place}"),
+            what[0],
+            what[1],
+            what[2],
+        ],
+    );
+    fs::create_dir(&spool).expect("a directory");
+    fs::set_permissions(&spool, fs::Permissions::from_mode(0o700)).expect("ours");
+    says(
+        &run(),
+        &[
+            &format!("reading the spool directory {place}"),
+            what[0],
+            what[1],
+            what[2],
+        ],
+    );
 }
 
 /// What `/proc/PID/task/*/status` has under this name, for all threads.

@@ -239,6 +239,43 @@ fn facts_metrics_and_readiness() {
     assert!(request(page, "GET", "/healthz", &[], "").is_none());
 }
 
+/// More queues than are told, on several cores: each has all its messages, on whichever core
+/// they are, and is one.
+#[test]
+fn very_many_queues_are_counted_over_all_cores() {
+    let (mut relay, page) = with_page(
+        Setup::to(place::next_address())
+            .held(".held.example")
+            .cores(2),
+    );
+    let count = 520;
+    let sessions = 6;
+    let text = message("subject", "text");
+    for session in 0..sessions {
+        let mut client = relay.client();
+        for number in 0..count {
+            // One has more than the others, and little of it from one session.
+            let name = if number % 100 == 99 { 7 } else { number };
+            let to = format!("<b@d{name}.held.example>");
+            client.send(&format!("<a{session}@client.example>"), &[&to], &text);
+        }
+    }
+    let seventh = sessions * (1 + count / 100);
+    let facts = eventually("all is counted", || {
+        let facts = live(page)?;
+        (facts["counters"]["queue_messages"] == sessions * count).then_some(facts)
+    });
+    let distinct = count - count / 100;
+    assert_eq!(facts["live"]["queues_total"], distinct);
+    let queues = facts["live"]["queues"].as_array().expect("queues");
+    assert_eq!(queues.len(), 500);
+    assert_eq!(queues[0]["domain"], "d7.held.example");
+    assert_eq!(queues[0]["messages"], seventh);
+    let mut others = queues[1..].iter();
+    assert!(others.all(|queue| queue["messages"] == sessions), "{facts}");
+    relay.stop();
+}
+
 /// What Prometheus' own tool says of it: nothing.
 fn promtool(metrics: &str) {
     let started = Command::new("promtool")
@@ -319,6 +356,64 @@ fn a_queue_is_held_and_released_by_the_page() {
     relay.stop();
 }
 
+/// The same in a terminal: a real one, as far as a program can tell.
+#[test]
+fn top_shows_it_in_a_terminal_and_acts() {
+    if Command::new("script").arg("--version").output().is_err() {
+        return skipped("no script here (package bsdutils)");
+    }
+    let sink = Sink::new();
+    let relay = Setup::to(sink.address())
+        .customer(&format!(
+            "[[customer]]\nname = \"branch\"\ndomains = [\"held.example\"]\n\
+             deliver_to = \"{}\"\nrelease = {{ open = true }}\n",
+            sink.address()
+        ))
+        .start();
+    send(&relay, "<a@client.example>", "<b@held.example>");
+    let screen = relay.directory().join("screen");
+    let line = format!(
+        "stty rows 30 cols 120; exec {} top --config {}",
+        env!("CARGO_BIN_EXE_turnspool"),
+        relay.config_path().display()
+    );
+    let mut child = Command::new("script")
+        .args(["--quiet", "--flush", "--return", "--command", &line])
+        .arg(&screen)
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("script starts");
+    let mut keys = child.stdin.take().expect("piped");
+    let mut press = |key: &[u8]| {
+        keys.write_all(key).expect("it reads");
+        keys.flush().expect("it reads");
+    };
+    let shows = |text: &str| {
+        eventually(text, || {
+            let octets = std::fs::read(&screen).unwrap_or_default();
+            String::from_utf8_lossy(&octets)
+                .contains(text)
+                .then_some(())
+        });
+    };
+    // Blanks need not be written: words are looked for.
+    shows("(held.example)");
+    // A key alone does nothing; another one says no.
+    press(b"r");
+    shows("(held.example)?");
+    press(b"n");
+    press(b"r");
+    press(b"y");
+    sink.wait_for(1);
+    press(b"q");
+    let status = eventually("it ends", || child.try_wait().expect("a child"));
+    assert!(status.success(), "{status:?}");
+    // The terminal is left as it was: the other screen is gone.
+    shows("\u{1b}[?1049l");
+}
+
 /// A next hop whose greeting is markup: it must be text on the page.
 const MARKUP: &str =
     "421 4.3.0 <script>document.title='owned'</script><img src=x onerror=alert(1)>";
@@ -377,10 +472,23 @@ fn a_browser_shows_it_and_acts() {
         browser.console()
     );
 
-    browser.look(390, 844, "dark");
-    browser.picture("narrow-dark");
-    let wide = browser.run("return document.documentElement.scrollWidth > innerWidth");
-    assert_eq!(wide, false, "a narrow screen scrolls sideways");
+    browser.type_into("#filter", "\u{e003}".repeat(7).as_str());
+    browser.wait_for("#rows td.hop", "smtp://");
+    for (width, scheme) in [(390, "dark"), (360, "light")] {
+        browser.look(width, 740, scheme);
+        browser.run("document.getElementById('queues').scrollIntoView()");
+        browser.picture(&format!("narrow-{width}"));
+        // With numbers as a full spool has them.
+        let wide = "const cells = document.querySelectorAll('#rows td.number'); \
+                    ['1,000,000', '999 MiB', '100 min'].forEach((t, i) => cells[i].textContent = t); \
+                    return document.documentElement.scrollWidth > \
+                    document.documentElement.clientWidth";
+        assert_eq!(
+            browser.run(wide),
+            false,
+            "a screen of {width} scrolls sideways"
+        );
+    }
     relay.stop();
     browser.wait_for("#banner", "does not answer");
     browser.picture("server-gone");

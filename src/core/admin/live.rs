@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Date, LinkHistory, Links};
@@ -36,6 +37,9 @@ pub struct Live {
     pub queues: Vec<Queue>,
     /// How many there are.
     pub queues_total: u64,
+    /// Between the cores only: all queues of a core, in few words.
+    #[serde(skip)]
+    pub tallies: Vec<Tally>,
     /// All that waits, by what it waits for.
     pub classes: BTreeMap<QueueClass, Amount>,
     /// What is held for each customer that has mail, most messages first, at most
@@ -59,6 +63,16 @@ pub struct Live {
     pub histories: Vec<LinkHistory>,
     /// What the operator was told lately, latest first, at most [`EVENTS_SHOWN_MAX`].
     pub events: Vec<Event>,
+}
+
+/// How full a queue is, in few words: so that of very many those can be chosen that are
+/// fullest on all cores together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tally {
+    /// Stands for its name, the same on each core.
+    pub name: u64,
+    /// Messages.
+    pub messages: u64,
 }
 
 /// Messages and their octets. A message for two destinations counts at both.
@@ -317,6 +331,7 @@ impl Live {
         for (class, amount) in part.classes {
             self.classes.entry(class).or_default().add(amount);
         }
+        self.tallies.extend(part.tallies);
         self.customers.extend(part.customers);
         self.oldest = [self.oldest, part.oldest].into_iter().flatten().min();
         let Sessions {
@@ -337,6 +352,43 @@ impl Live {
         self.acceptance.add(&part.acceptance);
         self.readiness.log_open &= part.readiness.log_open;
         self.readiness.has_room &= part.readiness.has_room;
+    }
+
+    /// The fullest queues of all, if some core has so many that it told none of them. Says
+    /// how many there are, too.
+    #[must_use]
+    pub fn fullest(&mut self) -> Option<Vec<u64>> {
+        let tallies = std::mem::take(&mut self.tallies);
+        let told: u64 = self.queues.iter().map(|queue| queue.amount.messages).sum();
+        let all: u64 = tallies.iter().map(|tally| tally.messages).sum();
+        if told == all {
+            return None;
+        }
+        let mut sums: HashMap<u64, u64> = HashMap::with_capacity(tallies.len());
+        for Tally { name, messages } in tallies {
+            *sums.entry(name).or_default() += messages;
+        }
+        self.queues.clear();
+        self.queues_total = sums.len() as u64;
+        let mut fullest: Vec<_> = sums.into_iter().collect();
+        if fullest.len() > QUEUES_SHOWN_MAX {
+            fullest.select_nth_unstable_by(QUEUES_SHOWN_MAX, |a, b| (b.1, b.0).cmp(&(a.1, a.0)));
+            fullest.truncate(QUEUES_SHOWN_MAX);
+        }
+        let mut names: Vec<_> = fullest.into_iter().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        Some(names)
+    }
+
+    /// What a core tells of the queues that were chosen.
+    pub fn add_queues(&mut self, queues: Vec<Queue>) {
+        // They were counted before.
+        let total = self.queues_total;
+        self.add(Self {
+            queues,
+            ..Self::default()
+        });
+        self.queues_total = total;
     }
 
     /// The fullest queues first, and no more than are told.
@@ -406,6 +458,43 @@ mod tests {
         );
         assert_eq!(sum.queues_total, 3);
         assert_eq!(sum.queues[0].amount.octets, 70);
+    }
+
+    /// More queues than are told, on both cores, and in another order on each: the sums
+    /// decide, not what is much on one of them.
+    #[test]
+    fn the_fullest_are_those_of_all_cores_together() {
+        let count = QUEUES_SHOWN_MAX as u64 + 100;
+        let part = |messages: fn(u64, u64) -> u64| Live {
+            tallies: (0..count)
+                .map(|name| Tally {
+                    name,
+                    messages: messages(name, count),
+                })
+                .collect(),
+            queues_total: count,
+            ..Live::default()
+        };
+        // Queue 7 is the last of each core but one, and the first of all.
+        let mut sum = part(|name, count| if name == 7 { count } else { 1 + name });
+        sum.add(part(
+            |name, count| if name == 7 { count } else { count - name },
+        ));
+        let names = sum.fullest().expect("there are more than are told");
+        assert_eq!((names.len(), sum.queues_total), (QUEUES_SHOWN_MAX, count));
+        assert!(names.is_sorted() && names.contains(&7));
+        sum.add_queues(vec![queue("seven", 4, QueueGate::Held)]);
+        sum.add_queues(vec![queue("seven", 5, QueueGate::Held)]);
+        sum.cut();
+        assert_eq!(sum.queues[0].amount.messages, 9);
+        assert_eq!((sum.queues.len(), sum.queues_total), (1, count));
+        // Where each core has told all that it has, nothing more is asked.
+        let mut few = live(vec![queue("a", 3, QueueGate::Open)]);
+        few.tallies = vec![Tally {
+            name: 1,
+            messages: 3,
+        }];
+        assert_eq!(few.fullest(), None);
     }
 
     #[test]

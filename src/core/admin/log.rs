@@ -49,7 +49,8 @@ impl LogDetail {
 /// Which sessions are to be recorded in the log, line by line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LogTranscript {
-    /// An address of a client or a host, or the name of a host that mail goes to.
+    /// An address of a client or a host, or the name of a host that mail goes to or is
+    /// collected from.
     pub peer: String,
     /// The next ones, so many; 1 to [`TRANSCRIPT_SESSIONS_MAX`].
     pub sessions: u32,

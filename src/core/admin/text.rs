@@ -47,6 +47,15 @@ impl<'de> Deserialize<'de> for Date {
     }
 }
 
+/// A count that is not shown.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
+pub(super) const fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
 /// A reverse-path as a filter: with or without angle brackets, `<>` for null.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SenderIs(pub ReversePath);

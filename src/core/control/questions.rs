@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{ADMIN_PATIENCE, ControlCore, ControlOperation, Question, Stop};
 use crate::core::admin::{
-    Changed, Collect, Command, Date, Live, LogDetail, LogTranscript, Matching, Page, Reason,
-    Response, Selection, Text,
+    Changed, Collect, Command, CustomerAmount, Date, LogDetail, LogTranscript, Matching, Page,
+    Reason, Response, Selection, Status, Text,
 };
 use crate::core::collectors::Which;
 use crate::core::listening::{Hear, Wanted};
@@ -109,6 +109,7 @@ impl ControlCore {
             waiting_for,
             parts: Vec::with_capacity(waiting_for),
             command,
+            status: None,
             next,
             deadline: now.instant + ADMIN_PATIENCE,
         };
@@ -127,7 +128,7 @@ impl ControlCore {
     }
 
     pub(super) fn answer(&mut self, now: Now, request: AdminRequestId) {
-        let question = self.questions.remove(&request).expect("the caller looked");
+        let mut question = self.questions.remove(&request).expect("the caller looked");
         let whole = question.parts.len() == question.waiting_for;
         let mut response = match matching(&question.command) {
             _ if !whole => {
@@ -136,12 +137,32 @@ impl ControlCore {
                             in part; look at the log, and try again";
                 Response::refused(Reason::Later, text)
             }
+            None if question.status.is_some() => {
+                let mut status = question.status.take().expect("it is there");
+                for part in question.parts {
+                    if let Response::Queues(queues) = part {
+                        status.live.add_queues(queues);
+                    }
+                }
+                status.live.cut();
+                Response::Status(status)
+            }
             None => {
                 let mut response = inquiry::merge(&question.command, question.parts);
                 if let Response::Changed(changed) = &mut response
                     && question.next.is_some()
                 {
                     changed.next = question.next;
+                }
+                if let Response::Status(mut status) = response {
+                    if let Some(names) = status.live.fullest() {
+                        self.put(now, request, Command::Queues(names), question.command, None);
+                        let question = self.questions.get_mut(&request);
+                        question.expect("it was put").status = Some(status);
+                        return;
+                    }
+                    status.live.cut();
+                    response = Response::Status(status);
                 }
                 response
             }
@@ -165,14 +186,19 @@ impl ControlCore {
             }
         };
         if let Response::Status(status) = &mut response {
-            self.complete(now, &mut status.live);
+            self.complete(now, status);
         }
         self.operations
             .push_back(ControlOperation::Answer { request, response });
     }
 
     /// Adds what is known here.
-    fn complete(&self, now: Now, live: &mut Live) {
+    fn complete(&self, now: Now, status: &mut Status) {
+        let Status { counters, live, .. } = status;
+        for CustomerAmount { name, amount } in &live.customers {
+            counters.insert(format!("customer.{name}.messages"), amount.messages);
+            counters.insert(format!("customer.{name}.octets"), amount.octets);
+        }
         live.at = Some(Date(now.wall));
         live.disk_free_octets = self.disk_free_octets;
         live.readiness.stopping = !matches!(self.stop, Stop::No);

@@ -64,13 +64,7 @@ pub(in crate::core) fn merge(command: &Command, parts: Vec<Response>) -> Respons
             Response::Located(sum)
         }
         Command::DeadHosts => Response::DeadHosts(merge_dead(dead)),
-        Command::Status => match status {
-            Some(mut status) => {
-                status.live.cut();
-                Response::Status(status)
-            }
-            None => no_answer(),
-        },
+        Command::Status => status.map_or_else(no_answer, Response::Status),
         _ => refusals.pop().unwrap_or_else(no_answer),
     }
 }
@@ -124,6 +118,7 @@ fn merge_changes(changes: Vec<Changed>) -> Changed {
     let mut missing: BTreeMap<QueueId, usize> = BTreeMap::new();
     for part in changes {
         sum.changed += part.changed;
+        sum.held += part.held;
         for Text(id) in part.missing {
             *missing.entry(id).or_default() += 1;
         }

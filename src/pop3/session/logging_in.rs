@@ -19,7 +19,7 @@ impl Session {
         }
         self.phase = Phase::Login(exchange);
         self.logged_in = true;
-        self.ask(now, Asked::Login, octets.to_vec());
+        self.ask_login(now, octets.to_vec());
     }
 
     /// An answer came that is no refusal.
@@ -31,7 +31,7 @@ impl Session {
         match login::answer(exchange, status, &self.login) {
             Step::Send(octets, next) => {
                 self.phase = Phase::Login(next);
-                self.ask(now, Asked::Login, octets.to_vec());
+                self.ask_login(now, octets.to_vec());
             }
             Step::Wait(next) => self.phase = Phase::Login(next),
             Step::Derive(derivation, next) => {
@@ -77,6 +77,6 @@ impl Session {
         };
         let (octets, next) = login::proof(*challenged, salted);
         self.phase = Phase::Login(next);
-        self.ask(now, Asked::Login, octets.to_vec());
+        self.ask_login(now, octets.to_vec());
     }
 }

@@ -10,7 +10,7 @@ use crate::queue::index::{
     DestinationId, Entry, HoldState, MessageSlot, Recipients, ShareSlot, ShareState,
 };
 use crate::route::{CustomerName, NextHop, NextHopRef};
-use crate::time::{Now, WallTime};
+use crate::time::Now;
 
 /// Messages that one call of [`Schedule::page`] looks at. A listing that finds little
 /// comes back with what it has and goes on with the next call, so that no listing
@@ -37,19 +37,6 @@ pub struct Waiting {
     pub messages: u64,
     /// Octets of their bodies.
     pub octets: u64,
-}
-
-/// Which messages a listing shows. Everything that is said must hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Filter {
-    /// Arrived before this.
-    pub before: Option<WallTime>,
-    /// At least this many octets.
-    pub octets_min: Option<u64>,
-    /// With recipients at this destination.
-    pub destination: Option<DestinationId>,
-    /// In this state of hold.
-    pub hold: Option<HoldState>,
 }
 
 /// A part of a listing.
@@ -82,17 +69,6 @@ pub struct DestinationFacts<'a> {
     pub held: usize,
     /// Connections now.
     pub connections: u16,
-}
-
-impl Filter {
-    fn matches(&self, entry: &Entry<'_>) -> bool {
-        self.before.is_none_or(|before| entry.arrival() < before)
-            && self.octets_min.is_none_or(|min| entry.octets() >= min)
-            && self.hold.is_none_or(|hold| entry.hold() == hold)
-            && self
-                .destination
-                .is_none_or(|id| entry.shares().any(|share| share.destination == id))
-    }
 }
 
 impl Schedule {
@@ -235,18 +211,29 @@ impl Schedule {
         true
     }
 
-    /// A part of a listing, of at most `limit` messages behind `after`.
+    /// A part of a listing: of the messages behind `after` at most `limit` of those that
+    /// match, and only such with recipients at one of the destinations `at`, which are in
+    /// ascending order.
     #[must_use]
-    pub fn page<'a>(&'a self, after: Option<QueueId>, limit: usize, filter: &Filter) -> Page<'a> {
-        let few = filter
-            .destination
-            .and_then(|id| self.few_at(id))
-            .map(|messages| self.page_of(messages, after));
+    pub fn page<'a>(
+        &'a self,
+        after: Option<QueueId>,
+        limit: usize,
+        at: Option<&[DestinationId]>,
+        matches: impl Fn(&Entry<'a>) -> bool,
+    ) -> Page<'a> {
+        debug_assert!(at.is_none_or(<[_]>::is_sorted), "{at:?}");
+        let is_there = |entry: &Entry<'a>| {
+            at.is_none_or(|at| {
+                let mut shares = entry.shares();
+                shares.any(|share| at.binary_search(&share.destination).is_ok())
+            })
+        };
         let mut entries = Vec::new();
         let mut next = None;
         let mut add = |entry: Entry<'a>| {
             let queue_id = entry.queue_id();
-            if filter.matches(&entry) {
+            if is_there(&entry) && matches(&entry) {
                 entries.push(entry);
             }
             if entries.len() >= limit.max(1) {
@@ -256,8 +243,8 @@ impl Schedule {
                 ControlFlow::Continue(())
             }
         };
-        if let Some(few) = few {
-            let _ = few.into_iter().try_for_each(add);
+        if let Some(few) = at.and_then(|at| self.few_at(at)) {
+            let _ = self.page_of(few, after).into_iter().try_for_each(add);
             return Page { entries, next };
         }
         let mut last = None;
@@ -298,24 +285,26 @@ impl Schedule {
         self.destinations.find(next_hop)
     }
 
-    /// The messages at a destination, if it is cheaper to look at them alone.
-    fn few_at(&self, id: DestinationId) -> Option<Vec<MessageSlot>> {
-        let Some(destination) = self.destinations.get(id) else {
-            return Some(Vec::new());
-        };
-        if destination.shares as usize > PAGE_SCAN_MAX {
+    /// The messages at some destinations, if it is cheaper to look at them alone.
+    fn few_at(&self, at: &[DestinationId]) -> Option<Vec<MessageSlot>> {
+        let destinations = || at.iter().filter_map(|id| self.destinations.get(*id));
+        let shares: usize = destinations().map(|there| there.shares as usize).sum();
+        if shares > PAGE_SCAN_MAX {
             return None;
         }
-        let waiting = destination
-            .small
-            .iter()
-            .chain(destination.large.iter())
-            .chain(destination.deferred.iter())
-            .chain(destination.released.iter())
-            .chain(destination.held.iter())
-            .map(|turn| turn.share);
+        let waiting = destinations().flat_map(|there| {
+            (there.small.iter())
+                .chain(there.large.iter())
+                .chain(there.deferred.iter())
+                .chain(there.released.iter())
+                .chain(there.held.iter())
+                .map(|turn| turn.share)
+        });
         let in_flight = self.jobs.iter().map(|job| job.share);
-        let here = |slot: &ShareSlot| self.index.share(*slot).destination == id;
+        let here = |slot: &ShareSlot| {
+            let destination = self.index.share(*slot).destination;
+            at.binary_search(&destination).is_ok()
+        };
         let slots = waiting.chain(in_flight.filter(here));
         Some(slots.map(|slot| self.index.share(slot).message).collect())
     }

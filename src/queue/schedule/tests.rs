@@ -1230,10 +1230,12 @@ fn a_listing_comes_in_pages() {
         });
         expected.entry(domain).or_default().push(queue_id);
     }
-    let all = |filter: Filter, limit: usize| {
+    let all = |at: Option<&str>, limit: usize, matches: &dyn Fn(&Entry<'_>) -> bool| {
+        let at = at.map(|domain| [desk.id(domain)]);
+        let at = at.as_ref().map(<[_; 1]>::as_slice);
         let (mut ids, mut after, mut pages) = (Vec::new(), None, 0);
         loop {
-            let page = desk.schedule.page(after, limit, &filter);
+            let page = desk.schedule.page(after, limit, at, matches);
             assert!(page.entries.len() <= limit);
             ids.extend(page.entries.iter().map(Entry::queue_id));
             pages += 1;
@@ -1243,38 +1245,44 @@ fn a_listing_comes_in_pages() {
             }
         }
     };
-    let at = |domain| Filter {
-        destination: Some(desk.id(domain)),
-        ..Filter::default()
-    };
+    let any = |_: &Entry<'_>| true;
     // Few: only they are looked at.
     assert_eq!(
-        all(at("rare.example"), 100),
+        all(Some("rare.example"), 100, &any),
         (expected["rare.example"].clone(), 1)
     );
-    assert_eq!(all(at("rare.example"), 7).0, expected["rare.example"]);
     assert_eq!(
-        all(at("common.example"), 1000).0,
+        all(Some("rare.example"), 7, &any).0,
+        expected["rare.example"]
+    );
+    assert_eq!(
+        all(Some("common.example"), 1000, &any).0,
         expected["common.example"]
     );
-    let large = Filter {
-        octets_min: Some(2),
-        ..Filter::default()
-    };
-    let (ids, pages) = all(large, 100);
+    let (ids, pages) = all(None, 100, &|entry| entry.octets() > 1);
     assert_eq!(ids.len(), 6);
     assert!((3..=4).contains(&pages), "bounded work for each: {pages}");
-    let none = Filter {
-        before: Some(NOON),
-        ..Filter::default()
+    assert_eq!(all(None, 100, &|entry| entry.arrival() < NOON).0, []);
+    let held = |entry: &Entry<'_>| entry.hold() == HoldState::Held;
+    assert_eq!(all(None, 100, &held).0, []);
+    assert_eq!(all(None, 999, &any).0.len(), 3 * PAGE_SCAN_MAX);
+    // At several, few and many.
+    let both = |ids: &mut [DestinationId], limit: usize| {
+        ids.sort_unstable();
+        let (mut found, mut after) = (0, None);
+        loop {
+            let page = desk.schedule.page(after, limit, Some(ids), any);
+            found += page.entries.len();
+            after = page.next;
+            if after.is_none() {
+                return found;
+            }
+        }
     };
-    assert_eq!(all(none, 100).0, []);
-    let held = Filter {
-        hold: Some(HoldState::Held),
-        ..Filter::default()
-    };
-    assert_eq!(all(held, 100).0, []);
-    assert_eq!(all(Filter::default(), 999).0.len(), 3 * PAGE_SCAN_MAX);
+    let (rare, common) = (desk.id("rare.example"), desk.id("common.example"));
+    assert_eq!(both(&mut [common, rare], 999), 3 * PAGE_SCAN_MAX);
+    assert_eq!(both(&mut [rare], 999), expected["rare.example"].len());
+    assert_eq!(both(&mut [], 999), 0);
 }
 
 /// What a tick costs is counted in steps, of which a portion has [`PORTION`].

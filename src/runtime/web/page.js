@@ -452,7 +452,8 @@ function drawQueues(live) {
   });
   $("no-rows").hidden = matches.length > 0;
   body.parentElement.hidden = matches.length === 0;
-  put($("no-rows"), wanted ? "No queue contains this." : "Nothing waits.");
+  const here = live.queues_total > live.queues.length ? `None of the ${plain(live.queues.length)} fullest queues contains this; turnspool release NAME and turnspool queue list --domain DOMAIN reach the others.` : "No queue contains this.";
+  put($("no-rows"), wanted ? here : "Nothing waits.");
   const rest = matches.length - visible.length;
   $("more").hidden = rest <= 0;
   put($("more"), `Show ${plain(Math.min(rest, ROWS))} more of ${plain(rest)}`);
@@ -473,7 +474,7 @@ function makeRow() {
   const release = button("Release", "", () => {
     const queue = row.queue;
     const text = `Release ${plural(queue.messages, "message")}, ${size(queue.octets)}: ${queue.next_hop}?`;
-    const action = queue.class === "held" && queue.customer && queue.domain
+    const action = queue.class === "held" && queue.domain
       ? { action: "release", name: queue.domain } : { action: "release-queue", next_hop: queue.next_hop };
     act(text, "Release", action);
   });

@@ -63,8 +63,8 @@ use super::answer::{Answer, Class, Reader};
 use super::etrn::Node;
 use super::turn::FromProvider;
 use crate::smtp::auth::scram::Salted;
-use crate::smtp::record::Spoken;
 use crate::time::{Instant, Now};
+use crate::wire::transcript::Spoken;
 
 /// Most octets kept of replies that came before the content they speak of had left.
 /// A pipelined transaction of 100 recipients has replies of about 10 KiB.
