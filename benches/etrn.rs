@@ -107,6 +107,7 @@ fn customer(number: usize) -> Customer {
         call_ahead: false,
         contact: None,
         wake_command: Vec::new(),
+        wake_for: None,
     }
 }
 

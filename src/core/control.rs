@@ -39,6 +39,7 @@ use crate::core::{AdminRequestId, ControlNotice, CoreId, Notice};
 use crate::mail::QueueId;
 use crate::report::Fact;
 use crate::route::{Customers, NextHop};
+use crate::queue::Ledger;
 use crate::time::{Instant, Now};
 
 pub use operation::{ControlCompletion, ControlOperation, Found, LookNumber, Reconfigured};
@@ -149,6 +150,11 @@ impl ControlCore {
     }
 
     /// These collectors run, from the start on.
+    /// Where it is counted what waits for each customer.
+    pub fn count_by(&mut self, now: Now, ledger: Arc<Ledger>) {
+        self.desk.count_by(now, ledger);
+    }
+
     pub fn collect(&mut self, now: Now, collectors: &[Arc<Collector>]) {
         self.collectors.configure(now, collectors);
         self.pruning

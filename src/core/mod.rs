@@ -72,6 +72,7 @@ mod incoming;
 mod inquiry;
 pub mod latency;
 mod lending;
+mod limit;
 pub mod listening;
 mod live;
 mod log;
@@ -90,6 +91,7 @@ mod rerouting;
 pub mod restart;
 pub mod settings;
 mod stopped;
+mod strangers;
 pub mod summoning;
 #[cfg(test)]
 mod tests;

@@ -56,7 +56,8 @@ use super::index::{DestinationId, Index, ShareSlot, ShareState};
 use super::permits::{CoreNumber, DestinationKey, Permit, Permits};
 use super::retry::Jitter;
 use super::way::Way;
-use crate::mail::QueueId;
+use crate::mail::{Priority, QueueId};
+use crate::queue::usage::Arrived;
 use crate::roster::Roster;
 use crate::route::{NextHop, NextHopRef};
 use crate::time::{Instant, Now, WallTime};
@@ -318,7 +319,15 @@ impl Schedule {
             if destination.usage.is_none()
                 && let Some(usage) = self.policies.usage(&destination.next_hop)
             {
-                usage.add(u64::from(destination.shares), destination.octets);
+                if destination.shares > 0 {
+                    usage.add(Arrived {
+                        messages: destination.shares.into(),
+                        octets: destination.octets,
+                        // Of mail that came before its customer did, no more is known.
+                        oldest: now.wall,
+                        priority: Priority::MIN,
+                    });
+                }
                 destination.usage = Some(Arc::clone(usage));
             }
         }

@@ -85,7 +85,7 @@ struct Ground {
     allowance: Arc<Allowance>,
     hosts: Arc<Hosts>,
     permits: Arc<Permits>,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     recipients: Arc<Shelf>,
 }
 
@@ -98,7 +98,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     raise_descriptors();
     let listeners = ports::bind(&config).map_err(ServeError)?;
     rights::leave_root(&config).map_err(ServeError)?;
-    let ledger = Ledger::default();
+    let ledger = Arc::new(Ledger::default());
     let recipients = Arc::new(Shelf::default());
     let settings = settings_of(&config, &ledger, &recipients, clock).map_err(ServeError)?;
     let settings = Arc::new(settings);
@@ -333,7 +333,7 @@ impl Ground {
         let clock = self.clock;
         let sessions = Arc::clone(&self.sessions);
         let permits = Arc::clone(&self.permits);
-        let ledger = self.ledger;
+        let ledger = Arc::clone(&self.ledger);
         let recipients = Arc::clone(&self.recipients);
         let load = Box::new(move || {
             let new = reload()?;
@@ -396,6 +396,7 @@ impl Ground {
             mailboxes: self.mailboxes,
             clock: self.clock,
             storeroom: self.storeroom,
+                self.ledger,
             recipients: self.recipients,
             book,
             seed: random(),
@@ -429,10 +430,12 @@ fn control_core(
     core.remember(now, known);
     core.set_detail(settings::log_detail(detail));
     core
+    ledger: Arc<Ledger>,
 }
 
 /// What the data cores need, with the certificates and the lists of recipients; says
 /// which certificates end soon.
+    core.count_by(now, ledger);
 fn settings_of(
     config: &Config,
     ledger: &Ledger,

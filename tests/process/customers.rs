@@ -105,3 +105,61 @@ fn a_site_that_was_woken_has_time_to_come() {
     assert_eq!(ran, "ran\n", "once");
     relay.stop();
 }
+
+/// Mail that arrives is a reason to wake a site, by its number, its urgency or its age; and
+/// what is no reason is none.
+#[test]
+fn mail_that_arrives_wakes_the_site() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (script, file) = (directory.path().join("dial"), directory.path().join("ran"));
+    let text = format!("#!/bin/sh\necho $TURNSPOOL_CUSTOMER >>{}\n", file.display());
+    fs::write(&script, text).expect("it is ours");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let rules = [
+        ("number", "messages = 3"),
+        ("urgent", "messages = 3, priority = 4"),
+        ("old", "messages = 3, age = \"1s\""),
+        ("none", "messages = 3, bytes = \"1MiB\""),
+    ];
+    let sites: Vec<_> = rules.iter().map(|_| Sink::new()).collect();
+    let mut setup = Setup::new().cores(2).listener("priority = true");
+    for ((name, wake_for), site) in rules.iter().zip(&sites) {
+        let lines = format!(
+            "wake_command = [\"{}\"]\nwake_for = {{ {wake_for} }}",
+            script.display()
+        );
+        setup = setup.customer(&customer(name, &site.address().to_string(), &lines));
+    }
+    let mut relay = setup.start();
+    let mut client = relay.client();
+    let mut send = |name: &str, parameter: &str| {
+        let to = format!("<b@{name}.example>");
+        let from = format!("{SENDER}{parameter}");
+        client.send(&from, &[&to], &message(name, "text"));
+    };
+    (0..2).for_each(|_| send("none", ""));
+    (0..3).for_each(|_| send("number", ""));
+    send("urgent", " MT-PRIORITY=3");
+    send("urgent", " MT-PRIORITY=4");
+    send("old", "");
+    sites[0].wait_for(3);
+    sites[1].wait_for(2);
+    sites[2].wait_for_one();
+    eventually("the rest is held", || {
+        (relay.queued().len() == 2).then_some(())
+    });
+    let ran = fs::read_to_string(&file).expect("it ran");
+    let mut ran: Vec<&str> = ran.lines().collect();
+    ran.sort_unstable();
+    assert_eq!(ran, ["number", "old", "urgent"], "once each");
+    let log = relay.log();
+    for why in [
+        "3 messages wait",
+        "a message of priority 4 is there",
+        "waited 1 s",
+    ] {
+        assert!(log.contains(why), "no {why:?}: {log}");
+    }
+    assert_eq!(sites[3].count(), 0);
+    relay.stop();
+}

@@ -39,6 +39,7 @@ pub(crate) fn customers(domains: u64) -> Arc<Customers> {
         call_ahead: false,
         contact: None,
         wake_command: Vec::new(),
+        wake_for: None,
     };
     let all = Customers::new((0..domains).map(customer).collect());
     Arc::new(all.expect("each has a name of its own"))

@@ -1,5 +1,5 @@
-use super::limit::REMEMBERED_MAX;
 use super::*;
+use crate::core::limit::REMEMBERED_MAX;
 use crate::core::{AdminRequestId, ConnectionId};
 use crate::route::customer::{DeliverTo, Quota, ReleaseRules, Retention};
 
@@ -29,6 +29,7 @@ fn customer(name: &str, every: Option<Duration>, wake: &[&str]) -> Customer {
         call_ahead: false,
         contact: None,
         wake_command: wake.iter().map(|&word| word.to_owned()).collect(),
+        wake_for: None,
     }
 }
 

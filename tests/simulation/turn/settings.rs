@@ -92,5 +92,6 @@ pub(super) fn customer((name, domains): &(&str, &[&str])) -> Customer {
         call_ahead: false,
         contact: None,
         wake_command: Vec::new(),
+        wake_for: None,
     }
 }
