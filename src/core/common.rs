@@ -540,12 +540,14 @@ impl Common {
         // A new limit of connections has struck out who waited for the old one.
         self.queue.permits_freed(now);
         self.hosts.forget_answers();
-        if settings.routes != self.settings.routes {
+        // Where they are as before, who has read them has put the old ones there.
+        if !Arc::ptr_eq(&settings.routes, &self.settings.routes) {
             self.rerouting = Some(Rerouting::new(now.instant));
         }
         self.tls = tls::Clients::new(settings.tls.client.clone());
         self.recipients = Arc::clone(&settings.recipients);
-        self.settings = settings;
+        let old = std::mem::replace(&mut self.settings, settings);
+        self.tell_control(ControlNotice::Replaced(old));
     }
 }
 

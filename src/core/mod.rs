@@ -430,6 +430,9 @@ pub enum Notice {
 /// What the control core is told by data cores.
 #[derive(Debug)]
 pub enum ControlNotice {
+    /// These settings are out of force here. The last core that has them would free all
+    /// that they say of ten thousand customers, on the path of a message.
+    Replaced(Arc<crate::core::data::Settings>),
     /// Find the hosts of a next hop.
     Resolve {
         /// For whom.

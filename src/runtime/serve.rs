@@ -19,8 +19,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
 use jiff::tz::TimeZone;
@@ -70,7 +70,7 @@ use crate::time::Now;
 pub struct ServeError(pub String);
 
 /// Reads the configuration again.
-pub type Reload = Box<dyn Fn() -> Result<Config, String>>;
+pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
 /// Everything that is there before the first thread starts.
 struct Ground {
@@ -335,7 +335,8 @@ impl Ground {
         let permits = Arc::clone(&self.permits);
         let ledger = Arc::clone(&self.ledger);
         let recipients = Arc::clone(&self.recipients);
-        let load = Box::new(move || {
+        let in_force = Mutex::new(Arc::clone(&self.settings));
+        let load = Arc::new(move || {
             let new = reload()?;
             let mut needs_restart = settings::needs_restart(&old, &new);
             if old.process.sandbox && !kept.covers(&Footprint::of(&new)) {
@@ -350,7 +351,11 @@ impl Ground {
             // The listeners that stay may need it.
             new.tls = new.tls.or_else(|| old.tls.clone());
             let book = host_book(&new)?;
-            let settings = settings_of(&new, &ledger, &recipients, clock)?;
+            let mut settings = settings_of(&new, &ledger, &recipients, clock)?;
+            let mut in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
+            settings.share_routes(&in_force);
+            let settings = Arc::new(settings);
+            *in_force = Arc::clone(&settings);
             sessions.set_limits(new.limits.sessions_max, new.limits.sessions_per_client_max);
             let connections = u16::try_from(new.delivery.connections_max).unwrap_or(u16::MAX);
             // Whoever waits looks again when it is given the new settings.
@@ -358,7 +363,7 @@ impl Ground {
             Ok(Loaded {
                 book,
                 reconfigured: Reconfigured {
-                    settings: Arc::new(settings),
+                    settings,
                     needs_restart,
                     detail: settings::log_detail(new.log.detail),
                 },
@@ -388,6 +393,7 @@ impl Ground {
                 self.clock.now(),
                 online,
                 known,
+                self.ledger,
                 self.config.log.detail,
             ),
             drivers: Drivers::new(&self.config.links),
@@ -396,7 +402,6 @@ impl Ground {
             mailboxes: self.mailboxes,
             clock: self.clock,
             storeroom: self.storeroom,
-                self.ledger,
             recipients: self.recipients,
             book,
             seed: random(),
@@ -422,20 +427,20 @@ fn control_core(
     now: Now,
     online: Online,
     known: Vec<KnownAddress>,
+    ledger: Arc<Ledger>,
     detail: config::LogDetail,
 ) -> ControlCore {
     let customers = Arc::clone(&settings.customers);
     let mut core = ControlCore::new(now, settings.data_cores, customers, random(), online);
+    core.count_by(now, ledger);
     core.collect(now, &settings.collectors);
     core.remember(now, known);
     core.set_detail(settings::log_detail(detail));
     core
-    ledger: Arc<Ledger>,
 }
 
 /// What the data cores need, with the certificates and the lists of recipients; says
 /// which certificates end soon.
-    core.count_by(now, ledger);
 fn settings_of(
     config: &Config,
     ledger: &Ledger,

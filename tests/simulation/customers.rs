@@ -57,7 +57,7 @@ pub(crate) fn counted(policies: &Policies, customers: &Customers, ledger: &Ledge
         .iter()
         .map(|customer| (customer.name.clone(), ledger.of(&customer.name)));
     Policies {
-        usage: usage.collect(),
+        usage: Arc::new(usage.collect()),
         ..policies.clone()
     }
 }
