@@ -115,6 +115,8 @@ struct Question {
 /// A customer's mail on its way.
 struct Drain {
     since: Instant,
+    /// All that is held for the customer was let go, not that of some domain only.
+    releases_all: bool,
     cores: BTreeSet<CoreId>,
     unreachable: bool,
     left: Waiting,
@@ -320,14 +322,18 @@ impl Desk {
         part: Part,
         out: &mut Out,
     ) {
+        let question = self.questions.get(&release);
+        let releases_all = question.is_some_and(|q| q.order.extent == Extent::Everything);
         for customer in part.draining {
             let drain = self.drains.entry(customer).or_insert_with(|| Drain {
                 since: now.instant,
+                releases_all: false,
                 cores: BTreeSet::new(),
                 unreachable: false,
                 left: Waiting::default(),
             });
             drain.cores.insert(core);
+            drain.releases_all |= releases_all;
         }
         // One that comes after the deadline has nobody to go to.
         let Some(question) = self.questions.get_mut(&release) else {
@@ -466,6 +472,15 @@ impl Desk {
             };
             let next = now.instant + self.random.around(every, EVERY_JITTER);
             self.due.insert((next, name.clone()));
+            // An attempt that is still going on gets no more time by the next one: it is to
+            // end, and to count as missed if the site is not there.
+            if self
+                .drains
+                .get(&name)
+                .is_some_and(|drain| drain.releases_all)
+            {
+                continue;
+            }
             let order = Order {
                 customers: vec![name],
                 extent: Extent::Everything,
