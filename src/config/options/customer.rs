@@ -67,7 +67,8 @@ section! {
 
 section! {
     /// When `wake_command` is run for mail that has arrived: each of these alone is
-    /// enough. It is not run while the customer's mail is on its way.
+    /// enough. It is not run while the customer's mail is on its way. Whatever waits is
+    /// counted, what an operator holds, too.
     pub struct WakeFor in "customer.wake_for" {
         /// So many messages wait.
         messages: Option<u32> = unset("not by number").within(Some(1), Some(100_000_000));
