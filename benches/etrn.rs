@@ -107,6 +107,7 @@ fn customer(number: usize) -> Customer {
         call_ahead: false,
         contact: None,
         wake_command: Vec::new(),
+        wake_for: None,
     }
 }
 
@@ -132,7 +133,7 @@ fn settings(customers: Vec<Customer>) -> Settings {
         collectors: Vec::new(),
         notify: notification::Rules::default(),
         relay,
-        routes: routes.unwrap(),
+        routes: Arc::new(routes.unwrap()),
         customers: Arc::new(Customers::new(customers).unwrap()),
         recipients: Arc::default(),
         smtp_client: Arc::clone(&client),

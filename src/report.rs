@@ -32,7 +32,7 @@ mod escaped;
 mod release;
 
 pub use escaped::{ESCAPED_CHARS_MAX, Escaped};
-pub use release::{Release, ReleaseEnded};
+pub use release::{Release, ReleaseEnded, ReleasesRefused};
 
 /// How loud a fact is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -256,6 +256,8 @@ pub enum Fact {
     },
     /// Somebody asked for held mail to be released.
     Release(Release),
+    /// Releases that were refused, and are not told one by one.
+    ReleasesRefused(ReleasesRefused),
     /// Nothing of a customer is released any more.
     ReleaseEnded(ReleaseEnded),
     /// The handshake with a host failed, and its mail goes in clear, as is allowed.

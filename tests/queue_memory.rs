@@ -200,7 +200,7 @@ fn a_million_messages_held_for_ten_thousand_customers(now: Now) {
     };
     let names = next_hops.iter().map(name);
     let policies = Policies {
-        usage: names.map(|name| (name.clone(), ledger.of(&name))).collect(),
+        usage: Arc::new(names.map(|name| (name.clone(), ledger.of(&name))).collect()),
         ..Policies::default()
     };
     let settings = Settings {

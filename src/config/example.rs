@@ -105,6 +105,7 @@ const BACKUP_SPOOL: &[Section] = &[
         &[("auth", "false"), ("clients", "[\"203.0.113.0/24\"]")],
     ),
     ("customer.quota", &[]),
+    ("customer.wake_for", &[]),
     ("admin", &[("socket", "\"/run/turnspool/admin.sock\"")]),
     ("log", &[]),
     ("log.detail", &[]),

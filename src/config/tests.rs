@@ -579,6 +579,32 @@ fn where_collected_mail_goes() {
 }
 
 #[test]
+fn what_wakes_a_site() {
+    let customer = |lines: &str| {
+        format!(
+            "[[customer]]\nname = \"a\"\ndomains = [\"a.example\"]\ndeliver_to = \"mx\"\n{lines}"
+        )
+    };
+    let no_command = customer("wake_for = { messages = 3 }");
+    let place = "5:25: customer.wake_for.messages";
+    check(&no_command, place, "no command", "add `wake_command`");
+    let command = "wake_command = [\"/bin/dial\"]\n";
+    let nothing = customer(&format!("{command}wake_for = {{ pause = \"1m\" }}"));
+    let place = "6:22: customer.wake_for.pause";
+    check(&nothing, place, "nothing for which", "`messages`");
+    let sound = customer(&format!(
+        "{command}wake_for = {{ bytes = \"1MiB\", age = \"30m\", priority = 4 }}"
+    ));
+    let config = parse(&sound).unwrap_or_else(|report| panic!("{report}"));
+    let rules = config.customers[0].wake_for.expect("some");
+    assert_eq!((rules.messages, rules.octets), (None, Some(1 << 20)));
+    assert_eq!(rules.age, Some(Duration::from_secs(1800)));
+    assert_eq!((rules.priority, rules.pause.as_secs()), (Some(4), 900));
+    let config = parse(&customer(command)).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(config.customers[0].wake_for, None);
+}
+
+#[test]
 fn contradictions_of_a_link() {
     let check_link = |lines: &str, place: &str, what: &str, instead: &str| {
         check(

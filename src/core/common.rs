@@ -2,6 +2,7 @@
 //! settings, and what is to be done.
 
 mod commits;
+mod stop;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use spool_format::{DoneField, Outcome as DoneOutcome, RecipientNumber};
 
 use self::commits::Uncommitted;
 pub(super) use self::commits::{Settled, Waiting};
+use self::stop::Stop;
 use crate::core::asking::Asking;
 use crate::core::bans::Bans;
 use crate::core::counters::Counters;
@@ -29,6 +31,7 @@ use crate::core::outcome::PassedOn;
 use crate::core::rerouting::Rerouting;
 use crate::core::restart::Broken;
 use crate::core::settings::Settings;
+use crate::core::strangers::Strangers;
 use crate::core::{ConnectionId, ControlNotice, CoreId, Endpoint, Notice, Operation};
 use crate::mail::{Address, QueueId};
 use crate::queue::notification::allowance::Allowance;
@@ -46,18 +49,6 @@ use crate::spool::message::SegmentSource;
 use crate::time::{Instant, Now, WallTime};
 use crate::tls;
 use crate::wire::transcript::Spoken;
-
-/// Whether the core goes on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stop {
-    No,
-    /// New work is refused, what is under way is finished until then.
-    Until(Instant),
-    /// Connections were cut off; what was appended gets durable.
-    Late,
-    /// Everything is finished, and the shell was told.
-    Done,
-}
 
 /// A connection that the schedule wants, with where it may go.
 pub(super) struct WantedConnection {
@@ -116,6 +107,8 @@ pub(super) struct Common {
     /// For AUTH.
     pub(super) nonces: Nonces,
     pub(super) bans: Bans,
+    /// Who is refused what is not his.
+    pub(super) strangers: Strangers,
     /// Done records that wait for the commit of a notification, by message.
     pub(super) notifying: HashMap<QueueId, Unfinished>,
     /// Messages that could not be read now, of which the operator was told.
@@ -235,6 +228,7 @@ impl Common {
             random,
             nonces: Nonces::new(secret),
             bans: Bans::default(),
+            strangers: Strangers::default(),
             notifying: HashMap::new(),
             unread_told: HashSet::new(),
             debts: Debts::default(),
@@ -290,6 +284,7 @@ impl Common {
             self.rerouting.as_ref().map(Rerouting::deadline),
             self.debts.deadline(),
             self.gathering.deadline(),
+            self.strangers.tally.deadline(),
             self.outbound_deadline(),
             stop,
         ]
@@ -538,43 +533,6 @@ impl Common {
         self.hosts.timer(now.instant);
     }
 
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stop != Stop::No
-    }
-
-    pub(super) fn stop(&mut self, now: Now, deadline: Instant) {
-        if self.stop == Stop::No {
-            self.stop = Stop::Until(deadline);
-            self.queue.stop(now);
-            self.gathering.close();
-        }
-    }
-
-    /// Whether patience with what is under way ends now. Told once.
-    pub(super) fn stop_gets_late(&mut self, now: Now) -> bool {
-        let late = matches!(self.stop, Stop::Until(deadline) if deadline <= now.instant);
-        if late {
-            self.stop = Stop::Late;
-        }
-        late
-    }
-
-    /// All connections are gone: what was appended is to get durable.
-    pub(super) fn flush(&mut self) {
-        if self.stop != Stop::Done {
-            self.log.flush();
-        }
-    }
-
-    /// All connections are gone: once the log is quiet, the stop is done.
-    pub(super) fn finish_stop(&mut self) {
-        let told = self.gathering.is_empty();
-        if self.stop != Stop::Done && (told && self.log.is_idle() || self.log.fault().is_some()) {
-            self.stop = Stop::Done;
-            self.operations.push_back(Operation::Stopped);
-        }
-    }
-
     /// A new configuration is in force.
     pub(super) fn configure(&mut self, now: Now, settings: Arc<Settings>) {
         self.queue
@@ -582,12 +540,14 @@ impl Common {
         // A new limit of connections has struck out who waited for the old one.
         self.queue.permits_freed(now);
         self.hosts.forget_answers();
-        if settings.routes != self.settings.routes {
+        // Where they are as before, who has read them has put the old ones there.
+        if !Arc::ptr_eq(&settings.routes, &self.settings.routes) {
             self.rerouting = Some(Rerouting::new(now.instant));
         }
         self.tls = tls::Clients::new(settings.tls.client.clone());
         self.recipients = Arc::clone(&settings.recipients);
-        self.settings = settings;
+        let old = std::mem::replace(&mut self.settings, settings);
+        self.tell_control(ControlNotice::Replaced(old));
     }
 }
 

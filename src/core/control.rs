@@ -16,6 +16,7 @@
 mod collecting;
 mod operation;
 mod questions;
+mod reload;
 mod stop;
 
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use self::reload::{Load, Reloads};
 use crate::core::admin::{Command, LogDetail, Reason, Response, Status, Text};
 use crate::core::bans::{self, Client, Guessers};
 use crate::core::callahead::{self, CallAhead, KnownAddress};
@@ -37,6 +39,7 @@ use crate::core::release::Desk;
 use crate::core::turns::{Tell, Turns};
 use crate::core::{AdminRequestId, ControlNotice, CoreId, Notice};
 use crate::mail::QueueId;
+use crate::queue::Ledger;
 use crate::report::Fact;
 use crate::route::{Customers, NextHop};
 use crate::time::{Instant, Now};
@@ -96,8 +99,7 @@ pub struct ControlCore {
     resolving: HashMap<NextHop, Vec<CoreId>>,
     questions: HashMap<AdminRequestId, Question>,
     turns: Turns,
-    /// Who asked for the reload that is under way.
-    reloading: Vec<AdminRequestId>,
+    reloads: Reloads,
     desk: Desk,
     measure_at: Instant,
     disk_free_octets: Option<u64>,
@@ -133,7 +135,7 @@ impl ControlCore {
             resolving: HashMap::new(),
             questions: HashMap::new(),
             turns: Turns::new(data_cores),
-            reloading: Vec::new(),
+            reloads: Reloads::default(),
             desk,
             measure_at: Instant::START,
             disk_free_octets: None,
@@ -148,6 +150,11 @@ impl ControlCore {
             stop: Stop::No,
             operations: VecDeque::new(),
         }
+    }
+
+    /// Where it is counted what waits for each customer.
+    pub fn count_by(&mut self, now: Now, ledger: Arc<Ledger>) {
+        self.desk.count_by(now, ledger);
     }
 
     /// These collectors run, from the start on.
@@ -263,10 +270,7 @@ impl ControlCore {
             ControlCompletion::Configuration(loaded) => self.configured(now, loaded),
             ControlCompletion::Admin { request, command } => self.ask(now, request, command),
             ControlCompletion::StopRequested => self.begin_stop(now),
-            ControlCompletion::ReloadRequested => {
-                self.operations
-                    .push_back(ControlOperation::LoadConfiguration);
-            }
+            ControlCompletion::ReloadRequested => self.reload(None),
             ControlCompletion::Timer => {}
         }
         self.look_at_the_clock(now);
@@ -315,6 +319,11 @@ impl ControlCore {
             } => (self.call_ahead).ask(now, core, connection, customer, address),
             ControlNotice::SiteSaid { number, said } => {
                 self.call_ahead.said(now, number, said);
+            }
+            // The last core that had them.
+            ControlNotice::Replaced(settings) => {
+                let last = Arc::into_inner(settings).map(Box::new);
+                (self.operations).extend(last.map(ControlOperation::Free));
             }
             ControlNotice::LoginFailed { client } => self.login_failed(now, client),
             ControlNotice::Resolve { core, next_hop } => {
@@ -495,12 +504,25 @@ impl ControlCore {
                 Fact::ConfigurationRefused { errors },
             ),
         };
-        for request in std::mem::take(&mut self.reloading) {
+        let (askers, load) = self.reloads.over();
+        for request in askers {
             let response = response.clone();
             self.operations
                 .push_back(ControlOperation::Answer { request, response });
         }
         self.operations.push_back(ControlOperation::Report(fact));
+        if load == Load::Now {
+            self.operations
+                .push_back(ControlOperation::LoadConfiguration);
+        }
+    }
+
+    /// The operator or a signal wants a reload.
+    fn reload(&mut self, asker: Option<AdminRequestId>) {
+        if self.reloads.want(asker) == Load::Now {
+            self.operations
+                .push_back(ControlOperation::LoadConfiguration);
+        }
     }
 
     fn look_at_the_clock(&mut self, now: Now) {

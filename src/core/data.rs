@@ -399,6 +399,7 @@ impl DataCore {
     /// Lets the log and the queue go on, until nothing follows from anything.
     fn advance(&mut self, now: Now, spool: &impl SegmentSource) {
         self.common.timer(now);
+        self.common.tell_of_strangers(now);
         self.common.pay_debts(now, spool);
         self.common.tell_gathered(now, spool);
         self.common.reroute(now, spool);

@@ -72,6 +72,7 @@ mod incoming;
 mod inquiry;
 pub mod latency;
 mod lending;
+mod limit;
 pub mod listening;
 mod live;
 mod log;
@@ -90,6 +91,7 @@ mod rerouting;
 pub mod restart;
 pub mod settings;
 mod stopped;
+mod strangers;
 pub mod summoning;
 #[cfg(test)]
 mod tests;
@@ -428,6 +430,9 @@ pub enum Notice {
 /// What the control core is told by data cores.
 #[derive(Debug)]
 pub enum ControlNotice {
+    /// These settings are out of force here. The last core that has them would free all
+    /// that they say of ten thousand customers, on the path of a message.
+    Replaced(Arc<crate::core::data::Settings>),
     /// Find the hosts of a next hop.
     Resolve {
         /// For whom.

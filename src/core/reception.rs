@@ -453,9 +453,13 @@ impl Reception {
                 return answer.map_or(Input::Later, Input::Auth);
             }
             None | Some(Question::Sender { .. } | Question::Turn { .. }) => Verdict::Accept,
+            Some(Question::Rebuff) => {
+                let pace = &mut common.strangers.pace;
+                return Input::Pause(pace.wait(now.instant, self.client()));
+            }
             Some(Question::Release { node }) => {
                 let user = self.customer_user(common).map(UserName::as_str);
-                let answer = common.etrn(self.flow.connection(), self.peer(), user, node);
+                let answer = common.etrn(now, self.flow.connection(), self.peer(), user, node);
                 return answer.map_or(Input::Later, Input::Released);
             }
             Some(Question::Recipient { recipient, .. }) => {

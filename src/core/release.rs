@@ -13,6 +13,8 @@
 //! 4. Each core tells when nothing of the customer is released there any more. With the
 //!    last the drain is over.
 //!
+//! What waits may be a reason to wake a site, too (`wake_for`): [`arrivals`] looks.
+//!
 //! A customer with a command that wakes its site is counted first; if something waits
 //! the command is run, and when it has ended well the mail is let go. Who asks by ETRN or
 //! by a connection is awake: no command is run.
@@ -20,11 +22,12 @@
 //! # Invariants
 //! - Each asker has exactly one answer, at the latest after [`PATIENCE`].
 //! - A release during a drain of the same mail starts nothing: it joins.
-//! - What is remembered of strangers is bounded (`limit`).
+//! - What is remembered of strangers is bounded ([`limit`](crate::core::limit)).
 //!
 //! What it does not do: it sees no message and no password.
 
-mod limit;
+mod answering;
+mod arrivals;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,13 +36,16 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use self::limit::Limit;
+use self::answering::respond;
+use self::arrivals::Arrivals;
 pub use self::order::{Extent, Order, Proof, ReleaseAsker};
-use crate::core::admin::{Reason, Released, Response};
 use crate::core::bans::Client;
 use crate::core::control::ControlOperation;
+use crate::core::limit::Limit;
+use crate::core::strangers::{Tally, Telling};
 use crate::core::{CoreId, Notice};
 use crate::mail::Domain;
+use crate::queue::Ledger;
 use crate::queue::retry::Jitter;
 use crate::queue::schedule::{ReleaseEnd, Waiting};
 use crate::report::{self, Fact};
@@ -109,6 +115,8 @@ struct Question {
 /// A customer's mail on its way.
 struct Drain {
     since: Instant,
+    /// All that is held for the customer was let go, not that of some domain only.
+    releases_all: bool,
     cores: BTreeSet<CoreId>,
     unreachable: bool,
     left: Waiting,
@@ -127,6 +135,10 @@ pub(super) struct Desk {
     nodes: Limit<(Client, CustomerName, Extent)>,
     /// Releases by a connection: who sends mail all day has not used up its ETRN.
     connections: Limit<CustomerName>,
+    /// Customers whose sites are woken for what waits.
+    arrivals: Arrivals,
+    /// Clients that ask too often without having authenticated.
+    tally: Tally,
     /// When a customer's interval is over.
     due: BTreeSet<(Instant, CustomerName)>,
     random: Jitter,
@@ -146,6 +158,8 @@ impl Desk {
             clients: Limit::new(CLIENT_BURST, CLIENT_PAUSE),
             nodes: Limit::new(NODE_BURST, NODE_PAUSE),
             connections: Limit::new(NODE_BURST, NODE_PAUSE),
+            arrivals: Arrivals::default(),
+            tally: Tally::default(),
             due: BTreeSet::new(),
             random: Jitter::new(seed),
             open: true,
@@ -173,6 +187,7 @@ impl Desk {
             };
             self.due.insert((at, customer.name.clone()));
         }
+        self.arrivals.configure(now.instant, &self.customers);
         self.drains
             .retain(|name, _| self.customers.by_name(name).is_some());
         self.waking
@@ -184,6 +199,7 @@ impl Desk {
         self.open = false;
         self.due.clear();
         self.waking.clear();
+        self.arrivals = Arrivals::default();
     }
 
     /// What the operator means by a name: a customer, else a domain of one.
@@ -205,19 +221,30 @@ impl Desk {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let question = self.questions.values().next().map(|q| q.deadline);
         let due = self.due.first().map(|(at, _)| *at);
-        [question, due].into_iter().flatten().min()
+        let told = self.tally.deadline();
+        let arrivals = self.arrivals.deadline();
+        [question, due, told, arrivals].into_iter().flatten().min()
     }
 
     /// Somebody asks for a release.
     pub(super) fn ask(&mut self, now: Now, order: Order, asker: ReleaseAsker, out: &mut Out) {
         if let Some(refusal) = self.refusal(now.instant, &order, &asker) {
-            // Who connects has asked for nothing.
-            if !matches!(asker, ReleaseAsker::Connection { .. }) {
-                self.answer(&order, &asker, refusal, out);
+            match &asker {
+                // Who connects has asked for nothing.
+                ReleaseAsker::Connection { .. } => {}
+                ReleaseAsker::Session {
+                    client, user: None, ..
+                } if self.tally.count(now.instant, client.ip()) == Telling::Counted => {
+                    respond(&asker, refusal, out);
+                }
+                _ => self.answer(&order, &asker, refusal, out),
             }
             return;
         }
-        let is_awake = !matches!(asker, ReleaseAsker::Operator(_) | ReleaseAsker::Interval);
+        let is_awake = !matches!(
+            asker,
+            ReleaseAsker::Operator(_) | ReleaseAsker::Interval | ReleaseAsker::Waiting(_)
+        );
         let wakes = |name: &CustomerName| {
             (self.customers.by_name(name)).is_some_and(|c| !c.wake_command.is_empty())
         };
@@ -246,7 +273,10 @@ impl Desk {
                 let mut customers = order.customers.iter();
                 customers.all(|customer| self.connections.take(now, customer.clone()))
             }
-            ReleaseAsker::Operator(_) | ReleaseAsker::Interval | ReleaseAsker::Awake => true,
+            ReleaseAsker::Operator(_)
+            | ReleaseAsker::Interval
+            | ReleaseAsker::Waiting(_)
+            | ReleaseAsker::Awake => true,
         };
         (!allowed).then_some(Answer::TooOften)
     }
@@ -292,14 +322,18 @@ impl Desk {
         part: Part,
         out: &mut Out,
     ) {
+        let question = self.questions.get(&release);
+        let releases_all = question.is_some_and(|q| q.order.extent == Extent::Everything);
         for customer in part.draining {
             let drain = self.drains.entry(customer).or_insert_with(|| Drain {
                 since: now.instant,
+                releases_all: false,
                 cores: BTreeSet::new(),
                 unreachable: false,
                 left: Waiting::default(),
             });
             drain.cores.insert(core);
+            drain.releases_all |= releases_all;
         }
         // One that comes after the deadline has nobody to go to.
         let Some(question) = self.questions.get_mut(&release) else {
@@ -420,6 +454,9 @@ impl Desk {
 
     /// Looks at the clock.
     pub(super) fn timer(&mut self, now: Now, out: &mut Out) {
+        while let Some(untold) = self.tally.due(now.instant) {
+            out.push_back(ControlOperation::Report(Fact::ReleasesRefused(untold)));
+        }
         while let Some((&release, question)) = self.questions.first_key_value()
             && question.deadline <= now.instant
         {
@@ -435,6 +472,15 @@ impl Desk {
             };
             let next = now.instant + self.random.around(every, EVERY_JITTER);
             self.due.insert((next, name.clone()));
+            // An attempt that is still going on gets no more time by the next one: it is to
+            // end, and to count as missed if the site is not there.
+            if self
+                .drains
+                .get(&name)
+                .is_some_and(|drain| drain.releases_all)
+            {
+                continue;
+            }
             let order = Order {
                 customers: vec![name],
                 extent: Extent::Everything,
@@ -442,78 +488,27 @@ impl Desk {
             };
             self.ask(now, order, ReleaseAsker::Interval, out);
         }
+        self.wake_for_what_waits(now, out);
     }
 
-    /// Answers, and tells the operator who asked for what and how much that was.
-    fn answer(&self, order: &Order, asker: &ReleaseAsker, answer: Answer, out: &mut Out) {
-        let (by, quiet) = match asker {
-            ReleaseAsker::Session { client, user, .. } => match user {
-                Some(user) => (format!("ETRN of {user} at {client}"), false),
-                None => (format!("ETRN of {client}"), false),
-            },
-            ReleaseAsker::WakeUp {
-                client,
-                user,
-                proof,
-            } => {
-                let by = match (proof, user) {
-                    (Proof::Secret, _) => format!("wake-up mail of {client} with the secret"),
-                    (Proof::Source, Some(user)) => format!("wake-up mail of {user} at {client}"),
-                    (Proof::Source, None) => format!("wake-up mail of {client}"),
-                };
-                (by, false)
-            }
-            ReleaseAsker::Connection { client } => (format!("connection of {client}"), false),
-            ReleaseAsker::Operator(_) => ("the operator".to_owned(), false),
-            ReleaseAsker::Interval => ("interval".to_owned(), answer == Answer::Nothing),
-            ReleaseAsker::Awake => ("wake_command".to_owned(), false),
-        };
-        let (messages, octets, outcome) = match answer {
-            Answer::Started(waiting) => (waiting.messages, waiting.octets, "started"),
-            Answer::Joined(waiting) => (waiting.messages, waiting.octets, "under way already"),
-            Answer::Nothing => (0, 0, "nothing waits"),
-            Answer::TooOften => (0, 0, "refused: asked too often"),
-            Answer::Unable => (0, 0, "not possible now"),
-            Answer::NotAllowed | Answer::AuthRequired => (0, 0, "not allowed"),
-        };
-        if !quiet {
-            out.push_back(ControlOperation::Report(Fact::Release(report::Release {
-                what: order.to_string(),
-                by,
-                messages,
-                octets,
-                outcome,
-            })));
+    /// Sites that are to be woken for what waits. Not where that is on its way.
+    fn wake_for_what_waits(&mut self, now: Now, out: &mut Out) {
+        let (drains, waking) = (&self.drains, &self.waking);
+        let is_busy = |name: &CustomerName| drains.contains_key(name) || waking.contains_key(name);
+        for (customer, why) in self.arrivals.due(now, is_busy) {
+            let order = Order {
+                customers: vec![customer],
+                extent: Extent::Everything,
+                caller: None,
+            };
+            self.ask(now, order, ReleaseAsker::Waiting(why), out);
         }
-        match asker {
-            ReleaseAsker::Session {
-                core, connection, ..
-            } => out.push_back(ControlOperation::Tell {
-                core: *core,
-                notice: Notice::ReleaseAnswer {
-                    connection: *connection,
-                    answer,
-                },
-            }),
-            ReleaseAsker::Operator(request) => {
-                let response = match answer {
-                    Answer::Unable => {
-                        let text = "not all data cores have answered, or the server is stopping; \
-                                    look at the log, and try again";
-                        Response::refused(Reason::Later, text)
-                    }
-                    _ => Response::Released(Released { messages, octets }),
-                };
-                out.push_back(ControlOperation::Answer {
-                    request: *request,
-                    response,
-                });
-            }
-            ReleaseAsker::Connection { .. }
-            | ReleaseAsker::WakeUp { .. }
-            | ReleaseAsker::Interval
-            | ReleaseAsker::Awake => {}
-        }
+    }
+
+    /// Where it is counted what waits, from before the first customers on.
+    pub(super) fn count_by(&mut self, now: Now, ledger: Arc<Ledger>) {
+        self.arrivals.count_by(ledger);
+        self.arrivals.configure(now.instant, &self.customers);
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::core::common::Common;
 use crate::core::release::{Extent, Order, Part, Purpose, ReleaseAsker, ReleaseId};
+use crate::core::strangers::Telling;
 use crate::core::{ConnectionId, ControlNotice};
 use crate::queue::schedule::{ReleaseEnd, Selection, Waiting};
 use crate::queue::{self};
@@ -110,6 +111,7 @@ impl Common {
     /// ETRN of a session. `None`: the answer comes from the control core.
     pub(super) fn etrn(
         &mut self,
+        now: Now,
         connection: ConnectionId,
         client: SocketAddr,
         user: Option<&str>,
@@ -132,15 +134,25 @@ impl Common {
                 None
             }
             Err(answer) => {
-                self.report(Fact::Release(Release {
-                    what: node.to_string(),
-                    by: format!("ETRN of {client}"),
-                    messages: 0,
-                    octets: 0,
-                    outcome: "not allowed",
-                }));
+                let tally = &mut self.strangers.tally;
+                if tally.count(now.instant, client.ip()) == Telling::Now {
+                    self.report(Fact::Release(Release {
+                        what: node.to_string(),
+                        by: format!("ETRN of {client}"),
+                        messages: 0,
+                        octets: 0,
+                        outcome: "not allowed",
+                    }));
+                }
                 Some(answer)
             }
+        }
+    }
+
+    /// What was refused so often that it was not told one by one.
+    pub(super) fn tell_of_strangers(&mut self, now: Now) {
+        while let Some(untold) = self.strangers.tally.due(now.instant) {
+            self.report(Fact::ReleasesRefused(untold));
         }
     }
 

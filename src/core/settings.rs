@@ -33,7 +33,7 @@ pub struct Settings {
     /// Who may send to where.
     pub relay: RelayRules,
     /// What goes where.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     /// Whom we hold mail for.
     pub customers: Arc<Customers>,
     /// Which addresses those have that gave us a list, when this was made.
@@ -66,6 +66,14 @@ pub struct Tls {
 }
 
 impl Settings {
+    /// Where the routes are those of `others`, they are the same from now on: no core has to
+    /// compare what there is for ten thousand customers.
+    pub fn share_routes(&mut self, others: &Self) {
+        if self.routes == others.routes {
+            self.routes = Arc::clone(&others.routes);
+        }
+    }
+
     /// How a session of a listener goes.
     ///
     /// # Panics

@@ -67,17 +67,18 @@ impl Policy {
     }
 }
 
-/// The policies, by what they are for.
+/// The policies, by what they are for. Of customers there may be thousands, so what there
+/// is for them is shared by all cores.
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
     /// Where nothing else is said.
     pub default: Arc<Policy>,
     /// For mail that is held for a customer.
-    pub customers: HashMap<CustomerName, Arc<Policy>, foldhash::fast::FixedState>,
+    pub customers: Arc<HashMap<CustomerName, Arc<Policy>, foldhash::fast::FixedState>>,
     /// What is reached over a link. Does not change before a restart.
     pub link: NeedsLink,
     /// Where what is held for each of them is counted.
-    pub usage: HashMap<CustomerName, Arc<Usage>, foldhash::fast::FixedState>,
+    pub usage: Arc<HashMap<CustomerName, Arc<Usage>, foldhash::fast::FixedState>>,
     /// For routes to a host that have their own.
     pub next_hops: HashMap<NextHop, Arc<Policy>, foldhash::fast::FixedState>,
     /// For routes by MX, and for mail that is held for nobody in particular: by domain.
@@ -433,8 +434,9 @@ impl Destinations {
             .map(|(slot, destination)| (DestinationId(slot as u32), destination))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Destination> {
-        self.slab.iter_mut().map(|(_, destination)| destination)
+    /// The number of each destination is below this.
+    pub(super) fn places(&self) -> u32 {
+        u32::try_from(self.slab.capacity()).unwrap_or(u32::MAX)
     }
 }
 

@@ -76,6 +76,7 @@ mod operator;
 mod output;
 mod pace;
 mod place;
+mod repolicy;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -91,6 +92,7 @@ use line::Line;
 pub use link::LinkGate;
 pub use operator::{DestinationFacts, PAGE_SCAN_MAX, Page, Selection, Waiting};
 pub use output::{Output, ReleaseEnd};
+use repolicy::Repolicy;
 pub use visit::{Offer, VisitId};
 
 /// Steps of bulk work between two inputs: about a millisecond.
@@ -226,6 +228,8 @@ pub struct Schedule {
     falling_back: VecDeque<DestinationId>,
     /// Where what was moved so came from.
     detours: detour::Detours,
+    /// Goes through all destinations after a reload.
+    repolicy: Option<Repolicy>,
     /// Goes through all shares after a change of policy.
     reclock_after: Option<Option<QueueId>>,
     outputs: VecDeque<Output>,
@@ -262,6 +266,7 @@ impl Schedule {
             sent_over_link: (0, 0),
             falling_back: VecDeque::new(),
             detours: detour::Detours::new(hash_seed),
+            repolicy: None,
             reclock_after: None,
             outputs: VecDeque::new(),
             jitter,
@@ -307,26 +312,13 @@ impl Schedule {
         self.begin(now);
     }
 
-    /// A new configuration. Mail that waits is treated by the new policies.
+    /// A new configuration. Mail that waits is treated by the new policies, one destination
+    /// after the other.
     pub fn reconfigure(&mut self, now: Now, policies: Policies, idle: Duration) {
         self.begin(now);
         self.policies = policies;
         self.idle_timeout = idle;
-        for destination in self.destinations.iter_mut() {
-            destination.policy = Arc::clone(self.policies.get(&destination.next_hop));
-            // A customer that is gone is counted on: it may come back before its mail goes.
-            if destination.usage.is_none()
-                && let Some(usage) = self.policies.usage(&destination.next_hop)
-            {
-                usage.add(u64::from(destination.shares), destination.octets);
-                destination.usage = Some(Arc::clone(usage));
-            }
-        }
-        self.reclock_after = Some(None);
-        let ids: Vec<_> = self.destinations.iter().map(|(id, _)| id).collect();
-        for id in ids {
-            self.reconsider(id);
-        }
+        self.repolicy = Some(Repolicy::again(self.repolicy));
     }
 
     /// No new connections and no new jobs from now on; idle connections end.
@@ -353,6 +345,7 @@ impl Schedule {
                 || self.step_fallback()
                 || self.step_way_back()
                 || self.step_sweep()
+                || self.step_repolicy()
                 || self.step_reclock();
             if !progress {
                 return None;

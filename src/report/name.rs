@@ -54,6 +54,7 @@ impl Fact {
             Self::TlsGivenUp { .. } => "tls-given-up",
             Self::CertificateEnds { .. } => "certificate-ends",
             Self::Release { .. } => "release",
+            Self::ReleasesRefused(_) => "releases-refused",
             Self::ReleaseEnded { .. } => "release-ended",
             Self::Detail(detail) => detail.name(),
             Self::Steered { .. } => "steered",
@@ -93,6 +94,7 @@ impl Fact {
             | Self::Notified { .. }
             | Self::Reachable { .. }
             | Self::Release { .. }
+            | Self::ReleasesRefused(_)
             | Self::ReleaseEnded { .. }
             | Self::Steered { .. }
             | Self::Configured { .. }
@@ -140,6 +142,7 @@ impl Fact {
             | Self::DeliveryBroken { .. }
             | Self::PutOff { .. }
             | Self::Pruned(_)
+            | Self::ReleasesRefused(_)
             | Self::RecipientsLoaded { .. } => false,
             Self::Started { .. }
             | Self::Recovered { .. }

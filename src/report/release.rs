@@ -1,6 +1,7 @@
 //! What is told of held mail that is let go.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Escaped;
@@ -31,6 +32,33 @@ pub struct ReleaseEnded {
     pub reached: bool,
     /// Messages that are still held.
     pub left: u64,
+}
+
+/// Clients asked so often for what is not theirs that it is not told one by one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReleasesRefused {
+    /// Which, by its address or the first of its network; none: several.
+    pub client: Option<IpAddr>,
+    /// How many refusals are meant, besides those that were told.
+    pub refused: u64,
+    /// Within which time.
+    pub within: Duration,
+}
+
+impl fmt::Display for ReleasesRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            client,
+            refused,
+            within,
+        } = self;
+        write!(f, "{refused} more ETRN of ")?;
+        match client {
+            Some(client) => client.fmt(f)?,
+            None => f.write_str("other clients")?,
+        }
+        write!(f, " were refused within {} s", within.as_secs())
+    }
 }
 
 impl fmt::Display for Release {

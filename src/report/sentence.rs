@@ -214,6 +214,7 @@ impl fmt::Display for Fact {
             ),
             Self::DeliveryBroken { why } => write!(f, "{}", Escaped(why)),
             Self::Release(release) => release.fmt(f),
+            Self::ReleasesRefused(refused) => refused.fmt(f),
             Self::ReleaseEnded(ended) => ended.fmt(f),
             Self::TlsGivenUp { why } => write!(
                 f,

@@ -137,6 +137,32 @@ pub struct Quota {
     pub messages: u64,
 }
 
+/// What of the waiting mail makes the customer's site be woken. Each alone is enough.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WakeFor {
+    /// So many messages.
+    pub messages: Option<u64>,
+    /// So many octets.
+    pub octets: Option<u64>,
+    /// One that came so long ago.
+    pub age: Option<Duration>,
+    /// One of at least this priority.
+    pub priority: Option<i8>,
+    /// At most once in this time.
+    pub pause: Duration,
+}
+
+impl WakeFor {
+    /// Whether there is anything for which it is woken.
+    #[must_use]
+    pub const fn is_any(&self) -> bool {
+        self.messages.is_some()
+            || self.octets.is_some()
+            || self.age.is_some()
+            || self.priority.is_some()
+    }
+}
+
 /// A customer, as the operator wrote it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Customer {
@@ -166,6 +192,8 @@ pub struct Customer {
     pub contact: Option<Address>,
     /// A program with its arguments that brings the site on line. Empty: none.
     pub wake_command: Vec<String>,
+    /// When that is run for the mail that waits; `None`: for a release only.
+    pub wake_for: Option<WakeFor>,
 }
 
 /// Who asks for a release.
@@ -372,6 +400,7 @@ mod tests {
             call_ahead: false,
             contact: None,
             wake_command: Vec::new(),
+            wake_for: None,
         }
     }
 

@@ -35,6 +35,7 @@ use crate::runtime::link::{Drivers, memory};
 use crate::runtime::log::{self, report_control};
 use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::maildir;
+use crate::runtime::recall;
 use crate::runtime::recipients::Shelf;
 use crate::runtime::remembered::Keeper;
 use crate::runtime::service_manager;
@@ -50,7 +51,7 @@ const NOTICE_PAUSE: Duration = Duration::from_millis(1);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads the configuration again, and says what changed or what is wrong.
-pub type Load = Box<dyn Fn() -> Result<Loaded, String>>;
+pub type Load = Arc<dyn Fn() -> Result<Loaded, String> + Send + Sync>;
 
 /// A configuration that was read again.
 #[derive(Debug)]
@@ -412,13 +413,20 @@ impl Control {
             }
             ControlOperation::LoadConfiguration => {
                 service_manager::reloading();
-                let loaded = (self.0.borrow().load)();
-                let loaded = loaded.map(|Loaded { reconfigured, book }| {
-                    self.0.borrow_mut().book = Rc::new(book);
-                    reconfigured
-                });
-                return Some(ControlCompletion::Configuration(loaded));
+                let load = Arc::clone(&self.0.borrow().load);
+                let control = self.clone();
+                self.in_background(
+                    move || load(),
+                    move |loaded| {
+                        let loaded = loaded.map(|Loaded { reconfigured, book }| {
+                            control.0.borrow_mut().book = Rc::new(book);
+                            reconfigured
+                        });
+                        vec![ControlCompletion::Configuration(loaded)]
+                    },
+                );
             }
+            ControlOperation::Free(settings) => recall::free(settings),
             ControlOperation::Answer { request, response } => {
                 if let Some(asker) = self.0.borrow_mut().askers.remove(&request) {
                     // The operator may have gone meanwhile.

@@ -56,14 +56,14 @@ pub fn recall(
     Ok((judged.finish(lists), unread))
 }
 
-/// Frees what was read, on a thread of its own: with a million messages nobody is to wait
-/// for it. Where there is no thread for it, it is freed at once.
-pub fn free(restarted: Restarted) {
+/// Frees what was read, on a thread of its own: with a million messages, or ten thousand
+/// customers, nobody is to wait for it. Where there is no thread for it, it is freed at once.
+pub fn free<T: Send + 'static>(what: T) {
     // Dropped with the closure where it does not start.
     let _ = std::thread::Builder::new()
         .name("free".to_owned())
         .spawn(move || {
-            drop(restarted);
+            drop(what);
             give_back();
         });
 }

@@ -18,8 +18,8 @@
 //! on stable storage by then.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::tz::TimeZone;
 use spool_format::{LogId, SegmentPlace, SpoolUuid};
@@ -68,7 +68,7 @@ use crate::time::Now;
 pub struct ServeError(pub String);
 
 /// Reads the configuration again.
-pub type Reload = Box<dyn Fn() -> Result<Config, String>>;
+pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
 /// Everything that is there before the first thread starts.
 struct Ground {
@@ -83,7 +83,7 @@ struct Ground {
     allowance: Arc<Allowance>,
     hosts: Arc<Hosts>,
     permits: Arc<Permits>,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     recipients: Arc<Shelf>,
 }
 
@@ -96,7 +96,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     raise_descriptors();
     let listeners = ports::bind(&config).map_err(ServeError)?;
     rights::leave_root(&config).map_err(ServeError)?;
-    let ledger = Ledger::default();
+    let ledger = Arc::new(Ledger::default());
     let recipients = Arc::new(Shelf::default());
     let settings = settings_of(&config, &ledger, &recipients, clock).map_err(ServeError)?;
     let settings = Arc::new(settings);
@@ -331,9 +331,10 @@ impl Ground {
         let clock = self.clock;
         let sessions = Arc::clone(&self.sessions);
         let permits = Arc::clone(&self.permits);
-        let ledger = self.ledger;
+        let ledger = Arc::clone(&self.ledger);
         let recipients = Arc::clone(&self.recipients);
-        let load = Box::new(move || {
+        let in_force = Mutex::new(Arc::clone(&self.settings));
+        let load = Arc::new(move || {
             let new = reload()?;
             let mut needs_restart = settings::needs_restart(&old, &new);
             if old.process.sandbox && !kept.covers(&Footprint::of(&new)) {
@@ -348,7 +349,11 @@ impl Ground {
             // The listeners that stay may need it.
             new.tls = new.tls.or_else(|| old.tls.clone());
             let book = host_book(&new)?;
-            let settings = settings_of(&new, &ledger, &recipients, clock)?;
+            let mut settings = settings_of(&new, &ledger, &recipients, clock)?;
+            let mut in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
+            settings.share_routes(&in_force);
+            let settings = Arc::new(settings);
+            *in_force = Arc::clone(&settings);
             sessions.set_limits(new.limits.sessions_max, new.limits.sessions_per_client_max);
             let connections = u16::try_from(new.delivery.connections_max).unwrap_or(u16::MAX);
             // Whoever waits looks again when it is given the new settings.
@@ -356,7 +361,7 @@ impl Ground {
             Ok(Loaded {
                 book,
                 reconfigured: Reconfigured {
-                    settings: Arc::new(settings),
+                    settings,
                     needs_restart,
                     detail: settings::log_detail(new.log.detail),
                 },
@@ -386,6 +391,7 @@ impl Ground {
                 self.clock.now(),
                 online,
                 known,
+                self.ledger,
                 self.config.log.detail,
             ),
             drivers: Drivers::new(&self.config.links),
@@ -419,10 +425,12 @@ fn control_core(
     now: Now,
     online: Online,
     known: Vec<KnownAddress>,
+    ledger: Arc<Ledger>,
     detail: config::LogDetail,
 ) -> ControlCore {
     let customers = Arc::clone(&settings.customers);
     let mut core = ControlCore::new(now, settings.data_cores, customers, random(), online);
+    core.count_by(now, ledger);
     core.collect(now, &settings.collectors);
     core.remember(now, known);
     core.set_detail(settings::log_detail(detail));

@@ -84,7 +84,7 @@ pub fn settings(config: &Config, ledger: &Ledger) -> Result<Settings, String> {
         tls: Tls::default(),
         relay: relay_rules(config, &customers),
         policies: policies(config, &customers, ledger, routes.mode()),
-        routes,
+        routes: Arc::new(routes),
         smtp_client: Arc::new(smtp_client),
         lmtp_client: Arc::new(lmtp_client),
         customers,
@@ -244,11 +244,10 @@ fn policies(
     };
     let connections = config.delivery.connections_per_destination_max;
     let default = policy(config.retry, connections);
+    let usage = (customers.iter()).map(|c| (c.name.clone(), ledger.of(&c.name)));
     let mut policies = Policies {
-        customers: customers::policies(customers, default.connections),
-        usage: (customers.iter())
-            .map(|customer| (customer.name.clone(), ledger.of(&customer.name)))
-            .collect(),
+        customers: Arc::new(customers::policies(customers, default.connections)),
+        usage: Arc::new(usage.collect()),
         default,
         mode,
         link: site::needs_link(config),

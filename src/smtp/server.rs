@@ -41,6 +41,7 @@ mod etrn;
 mod octets;
 mod peer;
 mod question;
+mod rebuff;
 mod transaction;
 mod turn;
 
@@ -88,6 +89,8 @@ pub enum Input<'a, R> {
     Released(Answer),
     /// The answer to [`Output::Ask`] where that is about AUTH.
     Auth(AuthAnswer),
+    /// The answer to [`Output::Ask`] of [`Question::Rebuff`]: how long the client waits.
+    Pause(Duration),
     /// What the session waits for will take a while: send what is gathered.
     Later,
     /// The answer to [`Output::Begin`]: there is room, and this is its name.
@@ -208,6 +211,13 @@ enum State {
     AskedTurn(Box<[Domain]>),
     /// ETRN waits for its answer.
     AskedRelease(Box<Node>),
+    /// A no waits for what the core says to it.
+    AskedPause(Box<Refusal>),
+    /// The client waits for a no.
+    Pausing {
+        until: Instant,
+        refusal: Box<Refusal>,
+    },
     /// AUTH waits for its answer.
     AskedAuth(Box<auth::Asking>),
     /// An exchange waits for a line of the client.
@@ -251,6 +261,7 @@ struct Counts {
     errors: u32,
     commands: u32,
     idle_commands: u32,
+    pauses: u32,
 }
 
 /// Whether the octets last offered were all taken.
@@ -380,6 +391,7 @@ impl<R: Receipt> Session<R> {
             Input::Answer(verdict) => self.answered(verdict),
             Input::Released(answer) => self.released(answer),
             Input::Auth(answer) => self.auth_answered(answer),
+            Input::Pause(pause) => self.pause(pause),
             Input::Later => self.flush(),
             Input::Begun(id) => self.begun(id),
             Input::NotBegun(why) => self.not_begun(why),
@@ -410,7 +422,7 @@ impl<R: Receipt> Session<R> {
         let timeouts = &self.settings.timeouts;
         match &self.state {
             State::Greeting { until } => Some(*until),
-            State::LoginRefused { until } => Some(*until),
+            State::LoginRefused { until } | State::Pausing { until, .. } => Some(*until),
             State::Commands(_) | State::Auth(_) => Some(self.waiting_since + timeouts.command),
             State::Data(_) | State::Chunk { .. } | State::Skip { .. } => {
                 Some(self.waiting_since + timeouts.data_block)
@@ -419,6 +431,7 @@ impl<R: Receipt> Session<R> {
             | State::AskedRecipient(..)
             | State::AskedTurn(_)
             | State::AskedRelease(_)
+            | State::AskedPause(_)
             | State::AskedAuth(_)
             | State::AskedLogin(_)
             | State::Beginning(_)
@@ -548,7 +561,10 @@ impl<R: Receipt> Session<R> {
                     self.flush();
                 }
             }
-            State::Greeting { .. } | State::Auth(_) | State::LoginRefused { .. }
+            State::Greeting { .. }
+            | State::Auth(_)
+            | State::LoginRefused { .. }
+            | State::Pausing { .. }
                 if self.service == Service::Stopping =>
             {
                 self.dismiss(&reply::STOPPING);
@@ -563,9 +579,11 @@ impl<R: Receipt> Session<R> {
             | State::AskedRecipient(..)
             | State::AskedTurn(_)
             | State::AskedRelease(_)
+            | State::AskedPause(_)
             | State::AskedAuth(_)
             | State::AskedLogin(_)
             | State::LoginRefused { .. }
+            | State::Pausing { .. }
             | State::Beginning(_)
             | State::Storing
             | State::StartingTls(_)

@@ -33,7 +33,10 @@ pub struct Settings {
     pub errors_max: u32,
     /// Commands between two stored messages, after which the session is ended.
     pub commands_max: u32,
-    /// Commands that move no mail (NOOP, VRFY, HELP, EHLO, RSET of nothing)
+    /// Pauses before a refusal of what moves no mail, after which the session is ended
+    /// with 421; how long they are the core says.
+    pub pauses_max: u32,
+    /// Commands that move no mail (NOOP, VRFY, HELP, EHLO, ETRN, RSET of nothing)
     /// between two stored messages, after which the session is ended.
     pub idle_commands_max: u32,
     /// Octets of a command line with its CRLF.
@@ -151,6 +154,7 @@ impl Settings {
             transactions_max: None,
             errors_max: 100,
             commands_max: 20_000,
+            pauses_max: 5,
             idle_commands_max: 100,
             command_bytes_max: COMMAND_BYTES_MAX,
             text_line_bytes_max: 1 << 20,

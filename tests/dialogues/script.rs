@@ -35,6 +35,8 @@ pub(crate) enum Directive {
     OutcomeLater(Stage, Result<(), NotTaken>),
     Etrn(Answer),
     EtrnLater(Answer),
+    /// The next refusal of what moves no mail waits so long.
+    Pause(Duration),
     Go,
     Lose(NotTaken),
     Advance(Duration),
@@ -187,6 +189,7 @@ fn directive(text: &str) -> Result<Directive, String> {
             "slow" => LoginAnswer::Slow,
             _ => return Err("want login banned, busy or slow".to_owned()),
         }),
+        "pause" => Directive::Pause(seconds(rest)?),
         "go" => Directive::Go,
         "lose" => Directive::Lose(outcome(rest)?.err().ok_or("ok is no loss")?),
         "advance" => Directive::Advance(seconds(rest)?),
@@ -288,6 +291,7 @@ fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
         "transactions_max" => settings.transactions_max = Some(small()?),
         "errors_max" => settings.errors_max = small()?,
         "commands_max" => settings.commands_max = small()?,
+        "pauses_max" => settings.pauses_max = small()?,
         "idle_commands_max" => settings.idle_commands_max = small()?,
         "hops_max" => settings.hops_max = small()?,
         "command_bytes_max" => {

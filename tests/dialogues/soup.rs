@@ -64,7 +64,7 @@ impl Core for ByName {
             Question::Sender { sender, .. } => sender.reverse_path.as_str(),
             Question::Recipient { recipient, .. } => recipient.forward_path.as_str(),
             Question::Turn { domains } => domains.first().map_or("", Domain::as_str),
-            Question::Release { .. } => unreachable!("that is another question"),
+            Question::Release { .. } | Question::Rebuff => unreachable!("that is another question"),
             Question::AuthBegins { .. } | Question::Login(_) => unreachable!("asked by login"),
         };
         if name.starts_with("dismissed") {

@@ -35,6 +35,10 @@ pub(crate) trait Core {
     fn release(&mut self, _node: &Node) -> Reply<Answer> {
         Reply::Now(Answer::NotAllowed)
     }
+    /// Nobody waits, if nothing else is said.
+    fn pause(&mut self) -> Duration {
+        Duration::ZERO
+    }
     fn login(&mut self, question: &Question<'_>) -> Reply<AuthAnswer>;
     fn room(&mut self, envelope: &Envelope) -> Reply<Result<(), NotTaken>>;
     fn storage(&mut self, envelope: &Envelope) -> Reply<Result<(), NotTaken>>;
@@ -53,6 +57,7 @@ pub(crate) enum Reply<T> {
 pub(crate) struct Scripted {
     verdicts: VecDeque<Reply<Verdict>>,
     releases: VecDeque<Reply<Answer>>,
+    pauses: VecDeque<Duration>,
     logins: VecDeque<LoginAnswer>,
     room: VecDeque<Reply<Result<(), NotTaken>>>,
     storage: VecDeque<Reply<Result<(), NotTaken>>>,
@@ -68,6 +73,10 @@ impl Core for Scripted {
         let next = self.releases.pop_front();
         next.unwrap_or(Reply::Now(Answer::NotAllowed))
     }
+    fn pause(&mut self) -> Duration {
+        self.pauses.pop_front().unwrap_or_default()
+    }
+
     fn login(&mut self, question: &Question<'_>) -> Reply<AuthAnswer> {
         match (question, self.logins.front()) {
             (Question::AuthBegins { .. }, Some(LoginAnswer::Banned)) => {
@@ -98,6 +107,7 @@ impl Core for Scripted {
             Directive::Login(answer) => self.logins.push_back(answer),
             Directive::AnswerLater(verdict) => self.verdicts.push_back(Reply::Later(verdict)),
             Directive::Etrn(answer) => self.releases.push_back(Reply::Now(answer)),
+            Directive::Pause(pause) => self.pauses.push_back(pause),
             Directive::EtrnLater(answer) => self.releases.push_back(Reply::Later(answer)),
             Directive::Outcome(Stage::Begin, result) => self.room.push_back(Reply::Now(result)),
             Directive::Outcome(Stage::Store, result) => self.storage.push_back(Reply::Now(result)),
@@ -116,6 +126,7 @@ impl Core for Scripted {
 enum Owed {
     Verdict(Verdict),
     Release(Answer),
+    Pause(Duration),
     Login(AuthAnswer),
     Room(Result<(), NotTaken>),
     Storage(Result<(), NotTaken>),
@@ -232,6 +243,10 @@ impl<C: Core> World<C> {
                         let answer = self.core.release(node);
                         self.owe(answer, Owed::Release);
                     }
+                    Question::Rebuff => {
+                        let pause = self.core.pause();
+                        self.owe(Reply::Now(pause), Owed::Pause);
+                    }
                     Question::AuthBegins { .. } | Question::Login(_) => {
                         let answer = self.core.login(&question);
                         self.owe(answer, Owed::Login);
@@ -319,6 +334,7 @@ impl<C: Core> World<C> {
         let input = match owed {
             Owed::Verdict(verdict) => Input::Answer(verdict),
             Owed::Release(answer) => Input::Released(answer),
+            Owed::Pause(pause) => Input::Pause(pause),
             Owed::Login(answer) => Input::Auth(answer),
             Owed::Room(Ok(())) => {
                 self.id += 1;

@@ -42,3 +42,4 @@ mod unfit;
 mod urgency;
 mod wakeup;
 mod web;
+mod windows;

@@ -414,6 +414,45 @@ fn top_shows_it_in_a_terminal_and_acts() {
     shows("\u{1b}[?1049l");
 }
 
+/// By a domain of the customer's only that domain's mail goes, by its name all.
+#[test]
+fn a_customer_is_released_by_the_api() {
+    let site = Sink::new();
+    let customer = format!(
+        "[[customer]]\nname = \"branch\"\ndomains = [\"a.example\", \"b.example\"]\n\
+         deliver_to = \"{}\"\n",
+        site.address()
+    );
+    let (mut relay, page) = with_page(Setup::new().cores(2).customer(&customer));
+    let token = format!("Authorization: Bearer {}", token(&relay));
+    let release = |name: &str| {
+        let body = json!({ "action": "release", "name": name }).to_string();
+        let answer = request(page, "POST", "/action", &[&token], &body).expect("an answer");
+        assert_eq!(answer.status, 200, "{name}: {answer:?}");
+        answer.json()["done"]
+            .as_str()
+            .expect("a sentence")
+            .to_owned()
+    };
+    for to in ["<x@a.example>", "<x@b.example>", "<y@b.example>"] {
+        send(&relay, "<first@client.example>", to);
+    }
+    assert_eq!(release("a.example"), "1 message released");
+    assert!(site.wait_for_one().recipients[0].starts_with("<x@a.example>"));
+    eventually("the rest is held", || {
+        (relay.queued().len() == 2).then_some(())
+    });
+    assert_eq!(release("branch"), "2 messages released");
+    site.wait_for(3);
+    relay.wait_until_empty();
+    let log = relay.log();
+    assert!(
+        log.contains("release of branch, by the operator: started, 2 messages"),
+        "{log}"
+    );
+    relay.stop();
+}
+
 /// A next hop whose greeting is markup: it must be text on the page.
 const MARKUP: &str =
     "421 4.3.0 <script>document.title='owned'</script><img src=x onerror=alert(1)>";

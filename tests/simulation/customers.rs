@@ -39,6 +39,7 @@ pub(crate) fn customers(domains: u64) -> Arc<Customers> {
         call_ahead: false,
         contact: None,
         wake_command: Vec::new(),
+        wake_for: None,
     };
     let all = Customers::new((0..domains).map(customer).collect());
     Arc::new(all.expect("each has a name of its own"))
@@ -56,7 +57,7 @@ pub(crate) fn counted(policies: &Policies, customers: &Customers, ledger: &Ledge
         .iter()
         .map(|customer| (customer.name.clone(), ledger.of(&customer.name)));
     Policies {
-        usage: usage.collect(),
+        usage: Arc::new(usage.collect()),
         ..policies.clone()
     }
 }

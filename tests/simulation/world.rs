@@ -251,7 +251,7 @@ impl World {
             listener_tls: vec![TlsStart::Command],
             tls: Tls::default(),
             relay: RelayRules::new(Some(vec![network.expect("a network")]), []),
-            routes: routes.expect("no routes"),
+            routes: Arc::new(routes.expect("no routes")),
             policies: customers::counted(&plan.policies, &customers, &usage),
             customers,
             recipients: Arc::default(),

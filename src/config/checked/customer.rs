@@ -9,6 +9,7 @@ use crate::config::options;
 use crate::config::retention::Retention;
 use crate::config::units::Every;
 use crate::mail::Address;
+use crate::route::customer::WakeFor;
 use crate::route::{CustomerName, Network, Scope};
 
 /// See `[[customer]]`.
@@ -42,6 +43,8 @@ pub struct Customer {
     pub contact: Option<Address>,
     /// A program with its arguments; empty: none.
     pub wake_command: Vec<String>,
+    /// When it is run for mail that has arrived.
+    pub wake_for: Option<WakeFor>,
 }
 
 /// See `[customer.release]`.
@@ -94,5 +97,17 @@ pub(super) fn build(written: &options::Customer, surroundings: &Surroundings) ->
         call_ahead: *written.call_ahead,
         contact: (*written.contact).clone(),
         wake_command: written.wake_command.value.clone(),
+        wake_for: wake_for(&written.wake_for),
     }
+}
+
+fn wake_for(written: &options::WakeFor) -> Option<WakeFor> {
+    let rules = WakeFor {
+        messages: written.messages.map(u64::from),
+        octets: written.bytes.map(|bytes| bytes.0),
+        age: *written.age,
+        priority: *written.priority,
+        pause: *written.pause,
+    };
+    rules.is_any().then_some(rules)
 }

@@ -131,5 +131,28 @@ impl Checks<'_> {
             }
         }
         self.program("customer.wake_command", &customer.wake_command);
+        self.wake_for(customer);
+    }
+
+    fn wake_for(&mut self, customer: &Customer) {
+        let rules = &customer.wake_for;
+        let written = [
+            ("customer.wake_for.messages", rules.messages.place()),
+            ("customer.wake_for.bytes", rules.bytes.place()),
+            ("customer.wake_for.age", rules.age.place()),
+            ("customer.wake_for.priority", rules.priority.place()),
+        ];
+        let first = written.into_iter().find(|(_, place)| place.is_some());
+        if first.is_none() && rules.pause.is_written() {
+            let what = "there is nothing for which the site would be woken";
+            let instead = "add `messages`, `bytes`, `age` or `priority`";
+            self.wrong("customer.wake_for.pause", &rules.pause, what, instead);
+        }
+        let Some((option, place)) = first else { return };
+        if customer.wake_command.is_empty() && customer.wake_command.is_sound() {
+            let what = "there is no command that wakes the site";
+            let instead = "add `wake_command`; to try the site without one, use `release.every`";
+            self.wrong_at(option, place, what, instead);
+        }
     }
 }

@@ -55,8 +55,32 @@ section! {
         /// Whom to ask about this customer. It is written to the log with what concerns
         /// the customer, and mail is never sent there by itself.
         contact: Option<Address> = unset("nobody");
-        /// A program with its arguments that makes the customer's host call.
+        /// A program with its arguments that makes the customer's host call, or its link
+        /// come up. It is run for a release of what waits, by hand, by `release.every` or
+        /// by `wake_for`; when it has succeeded the mail is let go, and tried for about five
+        /// minutes until the host can be reached.
         wake_command: Vec<String> = none("no command");
+        /// When it is run for mail that has arrived, too.
+        wake_for: WakeFor = options();
+    }
+}
+
+section! {
+    /// When `wake_command` is run for mail that has arrived: each of these alone is
+    /// enough. It is not run while the customer's mail is on its way. Whatever waits is
+    /// counted, what an operator holds, too.
+    pub struct WakeFor in "customer.wake_for" {
+        /// So many messages wait.
+        messages: Option<u32> = unset("not by number").within(Some(1), Some(100_000_000));
+        /// So many octets wait.
+        bytes: Option<Bytes> = unset("not by size").within(Some(Bytes(1)), Some(Bytes::tib(256)));
+        /// The oldest has waited so long.
+        age: Option<Duration> = unset("not by age").within(Some(Duration::from_secs(1)), Some(DAY.saturating_mul(365)));
+        /// A message of at least this priority (MT-PRIORITY, -9 to 9) is there.
+        priority: Option<i8> = unset("not by priority").within(Some(-9), Some(9));
+        /// At most once in this time, whether it has helped or not: a line is paid for by
+        /// the call.
+        pause: Duration = is(Duration::from_secs(900)).within(Duration::from_secs(10), DAY.saturating_mul(365));
     }
 }
 

@@ -8,7 +8,7 @@ mod delivery;
 mod server;
 mod site;
 
-pub use customer::{Customer, Quota, Release};
+pub use customer::{Customer, Quota, Release, WakeFor};
 pub use delivery::{
     Delivery, Dns, NotifySection, Retry, RouteRetry, RouteSection, SmarthostSection,
 };

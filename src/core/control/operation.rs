@@ -111,8 +111,10 @@ pub enum ControlOperation {
         /// What.
         work: Work,
     },
-    /// Read the configuration again.
+    /// Read the configuration again, on a helper thread. Not before the last time is over.
     LoadConfiguration,
+    /// Nobody needs these any more: free them where nobody waits for it.
+    Free(Box<Settings>),
     /// Answer the operator.
     Answer {
         /// Which question.

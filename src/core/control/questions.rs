@@ -37,11 +37,7 @@ impl ControlCore {
                     .push_back(ControlOperation::Answer { request, response });
                 self.begin_stop(now);
             }
-            Command::Reload => {
-                self.reloading.push(request);
-                self.operations
-                    .push_back(ControlOperation::LoadConfiguration);
-            }
+            Command::Reload => self.reload(Some(request)),
             Command::Collect(Collect { name, large }) => {
                 let which = name.as_deref().map_or(Which::All, Which::Named);
                 self.collectors.ask(now, request, which, Large::from(large));

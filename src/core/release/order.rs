@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::core::{AdminRequestId, ConnectionId, CoreId};
+use crate::link::work::Reason;
 use crate::mail::Domain;
 use crate::route::CustomerName;
 
@@ -73,7 +74,9 @@ pub enum ReleaseAsker {
     Operator(AdminRequestId),
     /// The interval of the customer.
     Interval,
-    /// The command that woke the site, asked for by one of the last two.
+    /// So much waits that the site is to be woken.
+    Waiting(Reason),
+    /// The command that woke the site, asked for by one of the last three.
     Awake,
 }
 

@@ -1,8 +1,9 @@
-use super::limit::REMEMBERED_MAX;
 use super::*;
+use crate::core::limit::REMEMBERED_MAX;
 use crate::core::{AdminRequestId, ConnectionId};
 use crate::route::customer::{DeliverTo, Quota, ReleaseRules, Retention};
 
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn customer(name: &str, every: Option<Duration>, wake: &[&str]) -> Customer {
@@ -29,6 +30,7 @@ fn customer(name: &str, every: Option<Duration>, wake: &[&str]) -> Customer {
         call_ahead: false,
         contact: None,
         wake_command: wake.iter().map(|&word| word.to_owned()).collect(),
+        wake_for: None,
     }
 }
 
@@ -276,6 +278,40 @@ fn an_interval_begins_somewhere_and_comes_again() {
         rounds += office.asked().len();
     }
     assert!((500..700).contains(&rounds), "{rounds}");
+}
+
+/// A site that is not there would otherwise be tried for ever, as one attempt that never
+/// ends and so is never missed.
+#[test]
+fn an_interval_gives_no_more_time_to_an_attempt_that_goes_on() {
+    let mut office = Office::new(vec![customer("a", Some(10 * SECOND), &[])]);
+    let release = loop {
+        office.pass(SECOND);
+        if let [(release, Purpose::Release)] = office.asked()[..] {
+            break release;
+        }
+    };
+    office.part(0, release, 1, &["a"]);
+    office.part(1, release, 0, &[]);
+    for _ in 0..60 {
+        office.pass(SECOND);
+        assert_eq!(office.asked(), []);
+    }
+    let name: CustomerName = "a".parse().unwrap();
+    let (end, left) = (ReleaseEnd::Unreachable, Waiting::default());
+    (office.desk).ended(office.now, CoreId(0), name, end, left, &mut office.out);
+    office.out.clear();
+    let release = loop {
+        office.pass(SECOND);
+        if let [(release, _)] = office.asked()[..] {
+            break release;
+        }
+    };
+    office.part(0, release, 1, &["a"]);
+    office.part(1, release, 0, &[]);
+    // Who asks by itself is there.
+    office.etrn("a");
+    assert_eq!(office.asked().len(), 1);
 }
 
 #[test]

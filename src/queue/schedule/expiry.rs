@@ -287,6 +287,8 @@ impl Schedule {
             return true;
         };
         self.reclock_after = Some(Some(*last));
+        // Each message is as much as another step, and there may be a million.
+        self.portion_left = self.portion_left.saturating_sub(slots.len() as u32);
         for (_, message) in slots {
             for share in self.index.shares_of(message) {
                 if self.index.share(share).clock_second != NO_CLOCK {

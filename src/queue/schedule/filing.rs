@@ -12,9 +12,11 @@
 use super::arrival::Arriving;
 use super::expiry::Tick;
 use super::{Schedule, ShareState};
+use crate::mail::Priority;
 use crate::mail::RecipientIndex;
 use crate::queue::destination::{Destination, Turn};
 use crate::queue::index::{DestinationId, HoldState, MessageFacts, MessageSlot};
+use crate::queue::usage::Arrived;
 use crate::roster::Roster;
 use crate::route::NextHopRef;
 use crate::time::{Now, WallTime};
@@ -51,6 +53,7 @@ struct Filed {
     turn: Turn,
     set: Set,
     octets: u64,
+    priority: Priority,
 }
 
 /// A filing under way. Nothing of it shows before [`Filing::finish`].
@@ -118,6 +121,7 @@ impl Filing<'_> {
         let now = schedule.now;
         let message = schedule.index.message(message);
         let (rank, octets, large) = (message.rank(), message.octets, message.is_large());
+        let priority = message.priority;
         let due = not_before
             .filter(|time| *time > now.wall)
             .map(|time| now.instant + time.since(now.wall));
@@ -141,6 +145,7 @@ impl Filing<'_> {
             turn,
             set,
             octets,
+            priority,
         });
     }
 
@@ -163,7 +168,15 @@ impl Filing<'_> {
             destination.shares += group.len() as u32;
             destination.octets += octets;
             if let Some(usage) = &destination.usage {
-                usage.add(group.len() as u64, octets);
+                let first = schedule.index.message_of(group[0].turn.share);
+                let priorities = group.iter().map(|filed| filed.priority);
+                usage.add(Arrived {
+                    messages: group.len() as u64,
+                    octets,
+                    // A log is read in the order in which it was written.
+                    oldest: first.arrival,
+                    priority: priorities.max().unwrap_or_default(),
+                });
             }
             for set in [Set::Small, Set::Large, Set::Deferred, Set::Held] {
                 let turns = group.iter().filter(|filed| filed.set == set);

@@ -4,18 +4,25 @@
 use super::{Output, Schedule};
 use crate::queue::destination::Turn;
 use crate::queue::index::{DestinationId, HoldState, Removed, ShareSlot, ShareState};
+use crate::queue::usage::Arrived;
 use crate::time::Instant;
 
 impl Schedule {
     /// Counts a new share in its destination and starts its clock.
     pub(super) fn admit(&mut self, slot: ShareSlot) {
         let share = self.index.share(slot);
-        let octets = self.index.message(share.message).octets;
+        let message = self.index.message(share.message);
+        let octets = message.octets;
         let destination = &mut self.destinations[share.destination];
         destination.shares += 1;
         destination.octets += octets;
         if let Some(usage) = &destination.usage {
-            usage.add(1, octets);
+            usage.add(Arrived {
+                messages: 1,
+                octets,
+                oldest: message.arrival,
+                priority: message.priority,
+            });
         }
         let failures = destination.failures_total;
         self.index.share_mut(slot).failures_seen = failures;

@@ -1337,6 +1337,43 @@ fn bulk_work_is_done_in_portions() {
     assert_eq!(portions, 3);
 }
 
+/// A reload looks at every destination, and at every message only where it changes what
+/// becomes of it.
+#[test]
+fn a_reload_is_done_in_portions_and_only_where_it_changes_something() {
+    let mut desk = Desk::new(5, policy(5));
+    for _ in 0..3 * PORTION {
+        desk.enqueue(Mail {
+            to: &["held.example"],
+            ..PLAIN
+        });
+    }
+    desk.pass_by(MINUTE);
+    let mut portions = |changed: Policy| {
+        let policies = Policies {
+            default: Arc::new(changed),
+            ..Policies::default()
+        };
+        desk.schedule.reconfigure(desk.now, policies, SECOND);
+        let mut portions = 0;
+        loop {
+            assert_eq!(desk.poll(), []);
+            portions += 1;
+            if !desk.wait().is_zero() {
+                return portions;
+            }
+        }
+    };
+    assert_eq!(portions(policy(5)), 1);
+    let shorter = Policy {
+        warn: Some(5 * HOUR),
+        ..policy(5)
+    };
+    let many = portions(shorter.clone());
+    assert!((3..=5).contains(&many), "{many}");
+    assert_eq!(portions(shorter), 1);
+}
+
 #[test]
 fn a_shorter_life_counts_for_mail_that_waits() {
     let mut desk = Desk::new(5, policy(5));

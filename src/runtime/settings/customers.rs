@@ -87,6 +87,7 @@ fn customer(written: &config::Customer) -> Customer {
         call_ahead: written.call_ahead,
         contact: written.contact.clone(),
         wake_command: written.wake_command.clone(),
+        wake_for: written.wake_for,
     }
 }
 

@@ -173,6 +173,7 @@ impl<R: Receipt> Session<R> {
                 self.greet();
             }
             State::LoginRefused { .. } => self.wrong_is_told(),
+            State::Pausing { .. } => self.rebuff_is_told(),
             _ => self.dismiss(&reply::TIMEOUT),
         }
     }

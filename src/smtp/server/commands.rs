@@ -30,12 +30,11 @@ impl<R: Receipt> Session<R> {
         };
         match syntax::parse(line, &context) {
             Ok(command) => self.command(command, behind),
-            Err(error) => {
+            Err(error) if error == SyntaxError::ChunkSize => {
                 self.refuse(&error.refusal());
-                if error == SyntaxError::ChunkSize {
-                    self.close();
-                }
+                self.close();
             }
+            Err(error) => self.rebuff(error.refusal()),
         }
     }
 
@@ -44,7 +43,7 @@ impl<R: Receipt> Session<R> {
             unreachable!("commands are read between commands")
         };
         if self.settings.role == Role::Odmr && !turn::is_for_odmr(&command) {
-            self.refuse(&SyntaxError::NotImplemented.refusal());
+            self.rebuff(SyntaxError::NotImplemented.refusal());
             return;
         }
         let moves_no_mail = match command {

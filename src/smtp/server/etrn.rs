@@ -14,7 +14,7 @@ impl<R: Receipt> Session<R> {
             unreachable!("commands are read between commands")
         };
         if self.hello.is_none() {
-            self.refuse(&reply::HELLO_FIRST);
+            self.rebuff(reply::HELLO_FIRST);
         } else if !matches!(open, Open::Nothing) {
             // RFC 1985 §5.3: not between MAIL and the end of data.
             self.refuse(&reply::NESTED_MAIL);
@@ -33,7 +33,7 @@ impl<R: Receipt> Session<R> {
                 self.state = State::Commands(Open::Nothing);
                 match etrn::reply(&node, answer) {
                     Ok(reply) => self.reply(&reply),
-                    Err(refusal) => self.refuse(&refusal),
+                    Err(refusal) => self.rebuff(refusal),
                 }
             }
             state => panic!("a release that was not asked for, in {state:?}"),

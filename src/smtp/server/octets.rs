@@ -49,6 +49,8 @@ impl<R: Receipt> Session<R> {
                 state @ (State::AskedSender(_)
                 | State::AskedRecipient(..)
                 | State::AskedRelease(_)
+                | State::AskedPause(_)
+                | State::Pausing { .. }
                 | State::AskedAuth(_)
                 | State::AskedLogin(_)
                 | State::LoginRefused { .. }
@@ -90,8 +92,8 @@ impl<R: Receipt> Session<R> {
         }
         match line {
             Read::Partial => {}
-            Read::Fault(LineFault::TooLong) => self.refuse(&reply::LINE_TOO_LONG),
-            Read::Fault(LineFault::BareNewline) => self.refuse(&reply::LINE_BARE_NEWLINE),
+            Read::Fault(LineFault::TooLong) => self.rebuff(reply::LINE_TOO_LONG),
+            Read::Fault(LineFault::BareNewline) => self.rebuff(reply::LINE_BARE_NEWLINE),
             Read::Line(line) => {
                 if let Some(record) = &mut self.record {
                     record.commands(false, line);

@@ -37,6 +37,9 @@ pub enum Question<'a> {
         /// What it named.
         node: &'a Node,
     },
+    /// A command that moves no mail is refused: how long does the client wait for that?
+    /// Answered by [`Input::Pause`](super::Input::Pause).
+    Rebuff,
     /// May this client try to authenticate?
     AuthBegins {
         /// With what.
@@ -62,6 +65,7 @@ impl<R: Receipt> Session<R> {
             }),
             State::AskedTurn(domains) => Some(Question::Turn { domains }),
             State::AskedRelease(node) => Some(Question::Release { node }),
+            State::AskedPause(_) => Some(Question::Rebuff),
             State::AskedAuth(asking) => Some(Question::AuthBegins {
                 mechanism: asking.mechanism(),
             }),

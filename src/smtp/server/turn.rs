@@ -38,7 +38,7 @@ pub(super) fn is_for_odmr(command: &Command) -> bool {
 impl<R: Receipt> Session<R> {
     pub(super) fn atrn(&mut self, domains: Vec<Domain>, behind: Unread) {
         if self.user().is_none() {
-            self.refuse(&reply::AUTH_NEEDED);
+            self.rebuff(reply::AUTH_NEEDED);
         } else if self.hello.is_none() {
             self.refuse(&reply::HELLO_FIRST);
         } else if behind == Unread::Some {

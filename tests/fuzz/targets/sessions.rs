@@ -40,7 +40,10 @@ impl Core for ByName {
             Question::Sender { sender, .. } => sender.reverse_path.as_str(),
             Question::Recipient { recipient, .. } => recipient.forward_path.as_str(),
             Question::Turn { domains } => domains.first().map_or("", Domain::as_str),
-            Question::Release { .. } | Question::AuthBegins { .. } | Question::Login(_) => {
+            Question::Release { .. }
+            | Question::Rebuff
+            | Question::AuthBegins { .. }
+            | Question::Login(_) => {
                 unreachable!("that is another question")
             }
         };

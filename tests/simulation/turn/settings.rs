@@ -53,7 +53,7 @@ pub(super) fn settings(cores: u8) -> Settings {
         collectors: Vec::new(),
         notify: notification::Rules::default(),
         relay,
-        routes: routes.expect("routes"),
+        routes: Arc::new(routes.expect("routes")),
         customers: Arc::new(Customers::new(customers.clone()).expect("two customers")),
         recipients: Arc::default(),
         wakeup: WakeUps::default(),
@@ -92,5 +92,6 @@ pub(super) fn customer((name, domains): &(&str, &[&str])) -> Customer {
         call_ahead: false,
         contact: None,
         wake_command: Vec::new(),
+        wake_for: None,
     }
 }

@@ -144,6 +144,7 @@ impl World {
                     detail: LogDetail::default(),
                 })));
             }
+            ControlOperation::Free(settings) => drop(settings),
             ControlOperation::Answer { response, .. } => self.answered(number, &response),
             ControlOperation::Link { link, operation } => {
                 self.drive(number - 1, link, operation);

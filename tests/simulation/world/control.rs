@@ -73,6 +73,7 @@ impl World {
             | ControlNotice::Held { .. }
             | ControlNotice::TurnOver { .. } => panic!("nobody calls here"),
             ControlNotice::Collected(_) => panic!("nobody is told to collect"),
+            ControlNotice::Replaced(settings) => drop(settings),
             ControlNotice::Stopped { .. } => panic!("the shell says this, not the core"),
         }
     }

@@ -2,6 +2,7 @@
 //! small alphabet, and in cuts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::mail::{QueueId, Receipt};
 use crate::smtp::reply::Refusal;
@@ -151,7 +152,11 @@ impl World {
             match output {
                 Output::Send(octets) => self.said.extend(octets),
                 Output::Ask => {
-                    self.session.handle(self.now, Input::Later);
+                    let answer = match self.session.question() {
+                        Some(Question::Rebuff) => Input::Pause(Duration::ZERO),
+                        _ => Input::Later,
+                    };
+                    self.session.handle(self.now, answer);
                 }
                 Output::Turn(to_customer) => {
                     assert_eq!(to_customer.peer().address.port(), 1025);
