@@ -19,8 +19,8 @@ use turnspool::mail::QueueId;
 use crate::disk::Loss;
 use crate::ledger::behind_the_trace;
 
-/// By host and domain, what was sent: when it was accepted, and its size.
-type Order = BTreeMap<(String, String), Vec<(u64, usize)>>;
+/// By host and domain, what was sent: when it was accepted, as what, and its size.
+type Order = BTreeMap<(String, String), Vec<(u64, QueueId, usize)>>;
 
 /// A message in the spool of a program.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -82,14 +82,18 @@ impl Hops {
         let domain = recipient.rsplit('@').next().unwrap_or_default();
         let before = order.entry((last.host.clone(), domain.to_owned()));
         let before = before.or_default();
+        // A message has its place in the queue from its beginning, when its id is given: of
+        // two that come to one core side by side the first one may be committed last.
+        let came_later =
+            |id: QueueId| id.core() != last.id.core() || id.sequence() > last.id.sequence();
         let passed = before
             .iter()
-            .find(|(later, size)| *later > accepted && *size >= octets);
+            .find(|(at, id, size)| *at > accepted && came_later(*id) && *size >= octets);
         assert_eq!(
             passed, None,
             "{last:?}, which came at {accepted} with {octets} octets, goes to {domain} late"
         );
-        before.push((accepted, octets));
+        before.push((accepted, last.id, octets));
     }
 
     /// A program has committed a message.
