@@ -236,7 +236,7 @@ impl Demo {
         let turns = self.round_trip * 8 * (u32::from(self.messages) + u32::from(self.sent));
         let patience = PATIENCE + sending * 4 + turns;
         let begun = Instant::now();
-        let mut course = Course::default();
+        let mut course = Course::new(self.by);
         loop {
             if line.is_interrupted() {
                 return Err(Failure::new(Exit::TryLater, "interrupted"));
@@ -408,16 +408,30 @@ fn provider(mailbox: &Path, to_site: SocketAddr, for_atrn: SocketAddr, secret: &
 }
 
 /// How far it has come, as was told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Course {
+    by: By,
     state: String,
     dialled: bool,
     was_up: bool,
     gone: bool,
     received: bool,
+    hangs_up: bool,
 }
 
 impl Course {
+    const fn new(by: By) -> Self {
+        Self {
+            by,
+            state: String::new(),
+            dialled: false,
+            was_up: false,
+            gone: false,
+            received: false,
+            hangs_up: false,
+        }
+    }
+
     /// What has happened since the last look: whether all of the site's mail has gone, and
     /// all of its own has come.
     fn news(&mut self, link: &LinkStatus, gone: bool, received: bool) -> Vec<String> {
@@ -432,7 +446,11 @@ impl Course {
             news.push(format!("the site dials: {}", escaped(why)));
         }
         if is_up && !std::mem::replace(&mut self.was_up, is_up) {
-            news.push("the link is up: the site sends, and asks for its mail".to_owned());
+            let asks = match self.by {
+                By::Etrn => "asks by ETRN; the provider calls back",
+                By::Atrn => "asks by ATRN; its mail comes the same way",
+            };
+            news.push(format!("the link is up: the site sends, and {asks}"));
         }
         if gone && !std::mem::replace(&mut self.gone, true) {
             news.push("the site's own mail has gone".to_owned());
@@ -440,11 +458,17 @@ impl Course {
         if received && !std::mem::replace(&mut self.received, true) {
             news.push("the mail that waited at the provider has come".to_owned());
         }
-        if changed && link.state == "hanging up" {
-            news.push("nothing is left to do: the site hangs up".to_owned());
+        let is_down = changed && link.state == "down" && self.was_up;
+        // Between two looks it may have hung up.
+        if (is_down || changed && link.state == "hanging up")
+            && !std::mem::replace(&mut self.hangs_up, true)
+        {
+            news.push(format!(
+                "nothing was left to do for {IDLE}: the site hangs up"
+            ));
         }
-        if changed && link.state == "down" && self.was_up {
-            (self.was_up, self.dialled) = (false, false);
+        if is_down {
+            (self.was_up, self.dialled, self.hangs_up) = (false, false, false);
             news.push("the link is down".to_owned());
         }
         news

@@ -194,13 +194,13 @@ fn history(out: &mut dyn Write, histories: &[LinkHistory]) -> Result<(), Failure
             let whose = if outing.ours { "" } else { " (not ours)" };
             write!(
                 out,
-                "    {began} {:>4}{whose}  {} messages, {}",
+                "    {began} {:>4}{whose}  messages: {} sent, {} received",
                 age(Duration::from_millis(outing.millis)),
-                outing.messages,
-                size(outing.message_octets),
+                carried(outing.messages, outing.message_octets),
+                carried(outing.received, outing.received_octets),
             )?;
             if outing.octets > 0 {
-                write!(out, " ({} on the wire)", size(outing.octets))?;
+                write!(out, ", {} on the wire", size(outing.octets))?;
             }
             writeln!(
                 out,
@@ -213,18 +213,30 @@ fn history(out: &mut dyn Write, histories: &[LinkHistory]) -> Result<(), Failure
     Ok(())
 }
 
+/// The messages that went one way.
+fn carried(messages: u64, octets: u64) -> String {
+    match messages {
+        0 => "none".to_owned(),
+        _ => format!("{messages} ({})", size(octets)),
+    }
+}
+
 /// What is spent and left of a budget.
 fn in_words(budget: &BudgetStatus) -> String {
+    let mut spent = vec![format!("{} on line", time(budget.seconds_spent))];
+    // A link without an interface of a known name has none counted.
+    if budget.octets_spent > 0 || budget.octets_left.is_some() {
+        spent.push(size(budget.octets_spent));
+    }
+    spent.extend((budget.money_spent.as_ref()).map(|money| format!("{money} spent")));
     let mut left = Vec::new();
     left.extend(budget.seconds_left.map(time));
     left.extend(budget.octets_left.map(size));
     left.extend(budget.money_left.clone());
     let mut text = format!(
-        "this {}: {} on line, {}, {} spent; left: {}",
+        "this {}: {}; left: {}",
         escaped(&budget.per),
-        time(budget.seconds_spent),
-        size(budget.octets_spent),
-        escaped(&budget.money_spent),
+        escaped(&spent.join(", ")),
         escaped(&left.join(", "))
     );
     if let Some(end) = budget.period_ends {

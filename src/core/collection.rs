@@ -207,7 +207,7 @@ impl Collection {
             Err(why) => {
                 self.flow.gone();
                 self.ended = Some(Err(Failure {
-                    next: Next::Usual,
+                    next: Next::Soon,
                     why: format!("connecting to {} failed: {why}", self.address),
                     connecting: true,
                 }));
@@ -336,6 +336,9 @@ impl Collection {
             Deed::Collected => {
                 self.tally.collected += 1;
                 self.tally.octets += sealed.octets;
+                if self.is_over_link(common) {
+                    common.link.took(sealed.octets);
+                }
                 if self.order.collector.policy.may_go(now.wall, now.wall) {
                     if let Some(digest @ Identity::Digest(_)) = sealed.identity {
                         self.digests_told.insert(number, digest);
@@ -445,6 +448,7 @@ impl Collection {
             self.ended = Some(result.map_err(|fault| Failure {
                 next: match fault {
                     Fault::Login(_) => Next::LoginRefused,
+                    Fault::Closed(Stage::Greeting) | Fault::TimedOut(Stage::Greeting) => Next::Soon,
                     _ => Next::Usual,
                 },
                 why: format!("{host} [{}]: {fault}", self.address),

@@ -192,6 +192,9 @@ pub enum Next {
     Usual,
     /// The server did not take our name and password: asking often locks accounts.
     LoginRefused,
+    /// Nobody was there, or there was no time for us: where the link has just come up, it
+    /// may be for that.
+    Soon,
 }
 
 /// Whether mail comes behind a run.

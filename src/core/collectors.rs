@@ -11,6 +11,8 @@
 //!   of the one that is under way.
 //! - One whose way leads over a link runs only while one is up. When it is due
 //!   otherwise, it asks for a link and stands ready until one is there.
+//! - One that the link has left in the middle, or before its mail came, stands ready for the
+//!   next time on line: what brings that about may have nothing else to do.
 //! - While one runs over the link, or mail that it has set in motion is awaited, the link
 //!   has work. That ends when the provider's sessions (see [`visitors`](super::visitors))
 //!   are over, when none came in time, or with the link.
@@ -40,7 +42,7 @@ use crate::core::visitors::{Awaiting, Event, Visit, Visitors};
 use crate::link::collecting::Collect;
 use crate::pop3::mailbox::{Large, Oversize};
 use crate::report::Fact;
-use crate::report::collecting::{Announced, Awaited, Collected};
+use crate::report::collecting::{Announced, Awaited, Collected, NextRun};
 use crate::time::{Instant, Now};
 
 /// Longest pause after the server has refused name and password again and again. Often
@@ -61,6 +63,13 @@ pub enum Line {
     Down,
 }
 
+/// After a link has come up not everything behind it works at once: routes, name servers,
+/// a provider that still talks to the line before. So long what comes to nothing is tried
+/// again on the spot, as mail is.
+const SETTLES: Duration = Duration::from_secs(30);
+/// Between two such tries.
+const SETTLES_PAUSE: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Rests,
@@ -71,6 +80,11 @@ enum State {
         run: RunId,
         large: Large,
         /// It keeps the link up until then.
+        until: Instant,
+    },
+    /// It runs again then, while the link settles.
+    Settles {
+        large: Large,
         until: Instant,
     },
     /// Mail may come until then.
@@ -104,6 +118,8 @@ pub struct Collectors {
     all: Vec<Entry>,
     questions: Vec<Question>,
     line: Line,
+    /// Since when it is what it is.
+    line_since: Instant,
     visitors: Visitors,
     last_run: RunId,
     outputs: VecDeque<Output>,
@@ -119,6 +135,7 @@ impl Collectors {
             all: Vec::new(),
             questions: Vec::new(),
             line: Line::Down,
+            line_since: Instant::START,
             visitors: Visitors::default(),
             last_run: RunId(0),
             outputs: VecDeque::new(),
@@ -204,15 +221,23 @@ impl Collectors {
 
     /// How it stands with the links.
     pub fn line(&mut self, now: Now, line: Line) {
-        let came_up = std::mem::replace(&mut self.line, line) != line && line == Line::Up;
+        let changed = std::mem::replace(&mut self.line, line) != line;
+        if changed {
+            self.line_since = now.instant;
+        }
+        let came_up = changed && line == Line::Up;
         for index in 0..self.all.len() {
             match self.all[index].state {
                 State::StandsReady(large) if came_up => {
                     self.all[index].state = State::Rests;
                     self.start(now, index, large);
                 }
+                State::Settles { large, .. } if line == Line::Down => {
+                    self.all[index].state = State::StandsReady(large);
+                }
                 State::Awaits { .. } if line == Line::Down => {
                     self.awaited(index, Awaited::LinkGone);
+                    self.all[index].state = State::StandsReady(Large::Left);
                 }
                 State::Awaits { .. } => {
                     let entry = &self.all[index];
@@ -263,31 +288,46 @@ impl Collectors {
                 Output::Fetch(core(&collector.name), Box::new(fetch))
             }
             (Ok(_), _) => unreachable!("what was asked for was prepared"),
-            (Err(why), _) => return self.over(now, &Run::failed(run, why)),
+            (Err(why), _) => {
+                let failure = Some((Next::Soon, why));
+                let failed = Run {
+                    failure,
+                    ..Run::failed(run, String::new())
+                };
+                return self.over(now, &failed);
+            }
         };
         self.outputs.push_back(output);
     }
 
     /// A run is over.
     pub fn over(&mut self, now: Now, run: &Run) {
-        let Some((index, _)) = self.running(run.id) else {
+        let Some((index, large)) = self.running(run.id) else {
             return;
         };
         let entry = &mut self.all[index];
         let collector = Arc::clone(&entry.collector);
-        let awaits = run.behind != Behind::Nothing
-            && collector.way == Way::OverLink
+        let refused = matches!(run.failure, Some((Next::LoginRefused, _)));
+        let mail_comes = run.behind != Behind::Nothing && !collector.wait.is_zero();
+        let cut_off = self.line == Line::Down && !self.stopping;
+        let settles = matches!(run.failure, Some((Next::Soon, _)))
             && self.line == Line::Up
-            && !collector.wait.is_zero();
-        entry.state = if awaits {
-            State::Awaits {
+            && now.instant < self.line_since + SETTLES
+            && !self.stopping;
+        entry.state = match (collector.way, &run.failure) {
+            (Way::OverLink, Some(_)) if settles => State::Settles {
+                large,
+                until: now.instant + SETTLES_PAUSE,
+            },
+            (Way::OverLink, _) if mail_comes && self.line == Line::Up => State::Awaits {
                 behind: run.behind,
                 until: now.instant + collector.wait,
-            }
-        } else {
-            State::Rests
+            },
+            (Way::OverLink, None) if mail_comes && cut_off => State::StandsReady(Large::Left),
+            (Way::OverLink, Some(_)) if cut_off && !refused => State::StandsReady(large),
+            (Way::OverLink | Way::Near, _) => State::Rests,
         };
-        let refused = matches!(run.failure, Some((Next::LoginRefused, _)));
+        let state = entry.state;
         entry.refused = if refused { entry.refused + 1 } else { 0 };
         // Counted from the end, which is behind the login.
         entry.not_before = now.instant + run.login_delay.unwrap_or_default();
@@ -296,7 +336,12 @@ impl Collectors {
             let usual = now.instant + doubled.min(REFUSED_PAUSE_MAX.max(every));
             usual.max(entry.not_before)
         });
-        let next_in = entry.next_at.map(|at| at.since(now.instant));
+        let next = match (state, entry.next_at) {
+            (State::Settles { .. }, _) => NextRun::In(SETTLES_PAUSE),
+            (State::StandsReady(_), _) => NextRun::OnLine,
+            (_, Some(at)) => NextRun::In(at.since(now.instant)),
+            (_, None) => NextRun::Asked,
+        };
         let large_is_due = std::mem::take(&mut entry.large_is_due);
         self.outputs
             .push_back(Output::Report(Fact::Collected(Collected {
@@ -304,10 +349,20 @@ impl Collectors {
                 place: collector.means.place(),
                 tally: shows_tally(&collector, run).then_some(run.tally),
                 said: run.said.clone(),
-                awaits: awaits.then_some(collector.wait),
+                awaits: matches!(state, State::Awaits { .. }).then_some(collector.wait),
                 failure: run.failure.as_ref().map(|(_, why)| why.clone()),
-                next_in,
+                next,
             })));
+        if matches!(state, State::StandsReady(_)) && run.failure.is_none() {
+            let (collector, awaited) = (collector.name.to_string(), Awaited::LinkGone);
+            self.outputs
+                .push_back(Output::Report(Fact::Awaited { collector, awaited }));
+        }
+        if matches!(state, State::Settles { .. }) {
+            // Who has asked is told of what comes of it in the end.
+            self.all[index].large_is_due = large_is_due;
+            return;
+        }
         self.outcome(&collector, run);
         if large_is_due && self.may_run(index) {
             self.start(now, index, Large::Collected);
@@ -336,6 +391,12 @@ impl Collectors {
                     },
                 );
             }
+            if let State::Settles { large, until } = self.all[index].state
+                && until <= now.instant
+            {
+                self.all[index].state = State::Rests;
+                self.start(now, index, large);
+            }
             let entry = &mut self.all[index];
             let is_time = !self.stopping && entry.not_before <= now.instant;
             if let Some(large) = entry.put_off.take_if(|_| is_time) {
@@ -361,7 +422,7 @@ impl Collectors {
             .flat_map(|entry| [entry.next_at, entry.put_off.map(|_| entry.not_before)])
             .flatten();
         let ends = self.all.iter().filter_map(|entry| match entry.state {
-            State::Awaits { until, .. } => Some(until),
+            State::Awaits { until, .. } | State::Settles { until, .. } => Some(until),
             _ => None,
         });
         due.chain(ends).min()
@@ -374,6 +435,7 @@ impl Collectors {
         let mut all = self.all.iter().filter(over_link);
         all.any(|entry| match entry.state {
             State::Runs { until, .. } | State::Awaits { until, .. } => until > now.instant,
+            State::Settles { .. } => true,
             State::Rests | State::StandsReady(_) => false,
         })
     }
@@ -381,6 +443,11 @@ impl Collectors {
     /// The server is to stop: nothing is begun any more, and nothing waited for.
     pub fn stop(&mut self) {
         self.stopping = true;
+        for entry in &mut self.all {
+            if let State::Settles { large, .. } = entry.state {
+                entry.state = State::StandsReady(large);
+            }
+        }
         self.no_link("the server is stopping");
         for entry in &mut self.all {
             if let State::Awaits { .. } | State::StandsReady(_) = entry.state {
@@ -410,9 +477,15 @@ impl Collectors {
         }
         // What was wanted before without a link is not forgotten.
         let large = match (entry.state, entry.put_off) {
-            (State::StandsReady(Large::Collected), _) | (_, Some(Large::Collected)) => {
-                Large::Collected
-            }
+            (State::StandsReady(Large::Collected), _)
+            | (
+                State::Settles {
+                    large: Large::Collected,
+                    ..
+                },
+                _,
+            )
+            | (_, Some(Large::Collected)) => Large::Collected,
             _ => large,
         };
         let too_early = entry.not_before.since(now.instant);

@@ -269,8 +269,6 @@ impl DataCore {
                 reception.over(&mut self.common);
             }
             Some(Connection::Delivery(mut delivery)) => {
-                let fetched = delivery.is_call() && delivery.is_over_link(&self.common);
-                self.common.link.fetches -= u64::from(fetched);
                 Self::left(now, &mut delivery, &mut self.common);
             }
             Some(Connection::Collection(collection)) => {
@@ -287,6 +285,8 @@ impl DataCore {
 
     /// A delivery is over, but perhaps for its goodbye.
     fn left(now: Now, delivery: &mut Delivery, common: &mut Common) {
+        let fetched = delivery.is_call() && delivery.is_over_link(common);
+        common.link.fetches -= u64::from(fetched);
         if let Some(left) = delivery.host_left() {
             common.host_left(now.instant, &left);
         }
@@ -470,16 +470,27 @@ impl DataCore {
     }
 
     fn settled(&mut self, now: Now, ticket: Ticket, settled: Settled) {
-        let (waiting, receipt) = match settled {
-            Settled::Committed(receipt) => (self.common.committed(now, ticket), Some(receipt)),
-            Settled::Failed => (self.common.not_committed(ticket), None),
+        let (waiting, octets, receipt) = match settled {
+            Settled::Committed(receipt) => match self.common.committed(now, ticket) {
+                Some((waiting, octets)) => (Some(waiting), octets, Some(receipt)),
+                None => return,
+            },
+            Settled::Failed => (self.common.not_committed(ticket), 0, None),
         };
         match waiting {
             Some(Waiting::Reception(id)) => {
                 self.with(now, id, |connection, common| {
-                    let Connection::Reception { reception, .. } = connection else {
+                    let Connection::Reception {
+                        reception,
+                        over_link,
+                        ..
+                    } = connection
+                    else {
                         return;
                     };
+                    if *over_link && receipt.is_some() {
+                        common.link.took(octets);
+                    }
                     match receipt {
                         Some(receipt) => reception.stored(now, common, receipt),
                         None => reception.not_stored(now, common),

@@ -188,14 +188,16 @@ impl Delivery {
         self.flow.is_closed()
     }
 
-    /// The host is of no use, and is told so: it may take its time to answer QUIT, or never
-    /// answer. What the connection was for goes on at once.
+    /// The host is of no use, or has said all that it was asked for, and is told so: it may
+    /// take its time to answer QUIT, or never answer. What the connection was for goes on at
+    /// once.
     pub(super) fn is_leaving(&self) -> bool {
-        matches!(self.errand, Errand::Ours { .. })
-            && self.failure.is_some()
-            && !self.worked
-            && self.jobs.is_empty()
-            && !self.flow.is_closed()
+        let is_done = match &self.errand {
+            Errand::Ours { .. } => self.failure.is_some() && !self.worked && self.jobs.is_empty(),
+            Errand::Call { fetch, asked, .. } => self.failure.is_some() || fetch.has_all(asked),
+            Errand::Ask { .. } | Errand::Turn { .. } | Errand::Leaving => false,
+        };
+        is_done && !self.flow.is_closed()
     }
 
     /// Where the deadline's entry is kept.

@@ -21,6 +21,7 @@ use crate::report::collecting::Tally;
 use crate::route::{RelayReason, Verdict};
 use crate::smtp::client::asking::{Ask, Asked, Said};
 use crate::smtp::client::fault::{Reach, SessionError};
+use crate::smtp::client::stage::Stage;
 use crate::smtp::turn::{self, FromProvider, Refused};
 
 /// Ask a provider for our mail.
@@ -33,6 +34,17 @@ pub struct Fetch {
     pub hosts: Vec<Host>,
     /// By what, and for what.
     pub ask: Ask,
+}
+
+impl Fetch {
+    /// Whether these are answers to all that is asked for: what follows is QUIT.
+    pub(super) fn has_all(&self, asked: &[Asked]) -> bool {
+        match &self.ask {
+            Ask::Release(nodes) => asked.len() == nodes.len(),
+            // The answer is the mail.
+            Ask::Turn(_) => false,
+        }
+    }
 }
 
 /// A provider is sending us mail.
@@ -144,9 +156,11 @@ impl Called {
                 let why = format!("{why}; look at the credentials and the domains");
                 run.failure = Some((Next::Usual, why));
             }
-            (_, Some((error, why))) => {
+            (refused, Some((error, why))) => {
                 let next = if error.is_about_login() {
                     Next::LoginRefused
+                } else if refused == Some(Refused::Later) || is_for_now(&error) {
+                    Next::Soon
                 } else {
                     Next::Usual
                 };
@@ -156,6 +170,21 @@ impl Called {
         }
         tell(common, run);
     }
+}
+
+/// Whether nobody was there, or had no time for us: a moment later that may be otherwise.
+const fn is_for_now(error: &SessionError) -> bool {
+    use SessionError::{Closing, Lost, TimedOut};
+    matches!(
+        error,
+        Closing { .. }
+            | Lost {
+                stage: Stage::Connect | Stage::Greeting
+            }
+            | TimedOut {
+                stage: Stage::Connect | Stage::Greeting
+            }
+    )
 }
 
 /// Whether mail comes of what was said.

@@ -568,3 +568,6 @@ fn tell_all(operations: &mut VecDeque<ControlOperation>, cores: usize, notice: &
         operations.push_back(ControlOperation::Tell { core, notice });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,10 +26,20 @@ pub(super) struct LinkShare {
     pub(super) sessions: u64,
     /// Connections of ours over the link by which mail is fetched or asked for.
     pub(super) fetches: u64,
+    /// Messages that came over the link since the start, and their octets.
+    received: (u64, u64),
     told: Option<(u32, Work)>,
     /// Something may have changed.
     stale: bool,
     not_before: Instant,
+}
+
+impl LinkShare {
+    /// A message that came over the link is in the spool.
+    pub(super) const fn took(&mut self, octets: u64) {
+        self.received.0 += 1;
+        self.received.1 += octets;
+    }
 }
 
 impl Common {
@@ -79,6 +89,8 @@ impl Common {
             fetches: self.link.fetches,
             sent: outbound.sent,
             sent_octets: outbound.sent_octets,
+            received: self.link.received.0,
+            received_octets: self.link.received.1,
         };
         let told = (self.link.number, work);
         if self.link.told == Some(told) {

@@ -95,8 +95,10 @@ struct Up {
     /// What the interface's counter last showed.
     counter: Option<u64>,
     octets: u64,
-    /// What the cores had sent when it began.
+    /// What the cores had sent when it began: messages, octets.
     sent: (u64, u64),
+    /// And received.
+    received: (u64, u64),
     tick_at: Instant,
 }
 
@@ -280,6 +282,8 @@ impl Controller {
                     // It stays as long as there is work, whatever the schedule says.
                     State::Up(up) => (up.reason, up.until) = (Reason::ByHand, None),
                     _ => {
+                        // No pause holds for an order.
+                        self.not_before = Instant::START;
                         self.wish = Some(Wish {
                             reason: Reason::ByHand,
                             until: None,

@@ -31,6 +31,12 @@ pub struct Outing {
     pub messages: u64,
     /// Octets of those.
     pub message_octets: u64,
+    /// Messages received. Older versions did not count them.
+    #[serde(default)]
+    pub received: u64,
+    /// Octets of those.
+    #[serde(default)]
+    pub received_octets: u64,
 }
 
 /// What the shell keeps of a link over a restart.
@@ -93,6 +99,8 @@ mod tests {
             octets: 0,
             messages: 1,
             message_octets,
+            received: 0,
+            received_octets: 0,
         }
     }
 

@@ -31,6 +31,10 @@ pub struct Work {
     pub sent: u64,
     /// Octets of those.
     pub sent_octets: u64,
+    /// Messages that came over the link since the start, and are in the spool.
+    pub received: u64,
+    /// Octets of those.
+    pub received_octets: u64,
 }
 
 impl Work {
@@ -49,6 +53,8 @@ impl Work {
             fetches: self.fetches + other.fetches,
             sent: self.sent + other.sent,
             sent_octets: self.sent_octets + other.sent_octets,
+            received: self.received + other.received,
+            received_octets: self.received_octets + other.received_octets,
         }
     }
 
@@ -204,16 +210,21 @@ mod tests {
             ready: 1,
             oldest: Some(WallTime::from_millis(7)),
             priority: Some(-3),
+            received: 2,
+            received_octets: 300,
             ..Work::default()
         };
         let other = Work {
             sessions: 1,
             oldest: Some(WallTime::from_millis(5)),
+            received: 1,
+            received_octets: 50,
             ..Work::default()
         };
         let both = one.and(other);
         assert_eq!(both.oldest, other.oldest);
         assert_eq!(both.priority, Some(-3));
+        assert_eq!((both.received, both.received_octets), (3, 350));
         assert!(both.is_under_way() && !Work::default().is_under_way());
     }
 }

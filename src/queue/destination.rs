@@ -227,6 +227,9 @@ pub(super) struct Destination {
     pub(super) held: Roster<Turn>,
     /// When the release began, if it is released.
     pub(super) released_at: WallTime,
+    /// When a release was asked for last. What was begun before says nothing of how the site
+    /// is now: it may have been cut off, and have called again.
+    pub(super) asked_at: Instant,
     /// Jobs ever; wraps.
     pub(super) handed_out: u32,
     /// Open or being opened.
@@ -380,6 +383,7 @@ impl Destinations {
             released: Roster::new(),
             held: Roster::new(),
             released_at: WallTime::EPOCH,
+            asked_at: Instant::START,
             handed_out: 0,
             connections: 0,
             expectant: 0,

@@ -73,8 +73,19 @@ pub struct Collected {
     pub awaits: Option<Duration>,
     /// Why it did not end in good order.
     pub failure: Option<String>,
-    /// When it is done again of itself, if it is.
-    pub next_in: Option<Duration>,
+    /// When it is done again.
+    pub next: NextRun,
+}
+
+/// When a collector runs again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NextRun {
+    /// As soon as a link is up.
+    OnLine,
+    /// Of itself, in this time.
+    In(Duration),
+    /// When the schedule, the operator or a link that comes up wants it.
+    Asked,
 }
 
 impl Collected {
@@ -108,9 +119,10 @@ impl fmt::Display for Collected {
             return Ok(());
         };
         write!(f, "; not to its end: {}; what is left comes ", Escaped(why))?;
-        match self.next_in {
-            Some(next_in) => write!(f, "in {} s", next_in.as_secs()),
-            None => write!(f, "with the next run"),
+        match self.next {
+            NextRun::OnLine => write!(f, "as soon as a link is up"),
+            NextRun::In(time) => write!(f, "in {} s", time.as_secs()),
+            NextRun::Asked => write!(f, "with the next run"),
         }
     }
 }
@@ -185,7 +197,8 @@ impl fmt::Display for Awaited {
                 })
             }
             Self::LinkGone => f.write_str(
-                "the link has gone before the provider called; asked again with the next run",
+                "the link has gone before the provider called; it is asked again as soon as a link \
+                 is up",
             ),
         }
     }

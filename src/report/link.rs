@@ -67,6 +67,8 @@ pub enum LinkFact {
         octets: u64,
         /// Messages that went over it.
         messages: u64,
+        /// Messages that came over it.
+        received: u64,
         /// What waits for it, and until when.
         next: Option<String>,
     },
@@ -149,15 +151,24 @@ impl fmt::Display for LinkFact {
                 up_for,
                 octets,
                 messages,
+                received,
                 next,
             } => {
                 let word = if *ours { "down" } else { "no longer used" };
                 write!(
                     f,
-                    "{word}: {}; {} s on line, {messages} messages sent",
+                    "{word}: {}; {} s on line, {messages} {} sent",
                     Escaped(why),
-                    up_for.as_secs()
+                    up_for.as_secs(),
+                    if *messages == 1 {
+                        "message"
+                    } else {
+                        "messages"
+                    }
                 )?;
+                if *received > 0 {
+                    write!(f, ", {received} received")?;
+                }
                 if *octets > 0 {
                     write!(f, ", {octets} octets over the interface")?;
                 }

@@ -54,9 +54,10 @@ fn it_shows_what_happens() {
     for expected in [
         "7 messages for the site wait at the provider",
         "the site dials: 3 messages wait",
-        "the link is up",
+        "the link is up: the site sends, and asks by ETRN",
         "the site's own mail has gone",
         "the mail that waited at the provider has come",
+        "nothing was left to do for 2s: the site hangs up",
         "the link is down",
         "messages         7 received, 3 sent",
         "round trips",

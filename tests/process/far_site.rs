@@ -109,6 +109,13 @@ fn course(kind: &str, tls: &str) -> (Relay, LinkReport) {
     });
     let outing = &history[0]["outings"][0];
     assert_eq!(outing["messages"], OWN, "{history}");
+    assert_eq!(outing["received"], HELD, "{history}");
+    let octets = outing["received_octets"].as_u64().expect("a number");
+    assert!(octets > HELD as u64 * 2000, "{history}");
+    let text = site.run(&["link", "history"]).stdout;
+    let counted = format!("messages: {OWN} (");
+    assert!(text.contains(&counted), "{text}");
+    assert!(text.contains(&format!("sent, {HELD} (")), "{text}");
     assert_eq!(outing["ours"], true, "{history}");
     assert_eq!(outing["ended"], "no work for 1 s", "{history}");
     let why = outing["why"].as_str().expect("a reason");

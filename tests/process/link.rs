@@ -298,6 +298,10 @@ fn with_the_budget_used_up_nothing_is_dialled() {
     let links = links(&relay);
     let spent = &links["links"][0]["budget"];
     assert!(spent["seconds_spent"].as_u64() >= Some(1), "{links}");
+    assert!(spent["money_spent"].is_string(), "{links}");
+    let text = relay.run(&["link", "status"]).stdout;
+    assert!(text.contains("s on line, 0.0"), "{text}");
+    assert!(text.contains(" spent; left: 0s; until "), "{text}");
     assert_eq!(spent["seconds_left"], 0, "{links}");
     let finished = relay.run(&["link", "up"]);
     assert_eq!(finished.code, Some(1), "{finished:?}");
@@ -307,6 +311,21 @@ fn with_the_budget_used_up_nothing_is_dialled() {
         relay.log().contains("not dialled").then_some(())
     });
     assert_eq!(line.done(), ["up", "down"]);
+}
+
+/// Without a price there is no money, and without an interface there are no octets.
+#[test]
+fn only_what_is_counted_is_shown() {
+    let line = Line::new();
+    let budget = "budget = { per = \"day\", seconds = 90 }";
+    let relay = Setup::new().site(&line.link("isp", budget)).start();
+    let budget = &links(&relay)["links"][0]["budget"];
+    assert_eq!(budget["money_spent"], Value::Null, "{budget}");
+    let text = relay.run(&["link", "status"]).stdout;
+    assert!(
+        text.contains("this day: 0s on line; left: 90s; until "),
+        "{text}"
+    );
 }
 
 /// Mail for hosts of the own network does not wait for the link.

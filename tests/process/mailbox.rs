@@ -565,6 +565,11 @@ fn when_the_link_comes_up() {
     eventually("the log tells it", || {
         relay.log().contains("20 collected").then_some(())
     });
+    let history = eventually("the time on line is remembered", || {
+        let history = relay.facts(&["link", "history"]).remove(0);
+        (!history[0]["outings"][0].is_null()).then_some(history)
+    });
+    assert_eq!(history[0]["outings"][0]["received"], 20, "{history}");
     relay.stop();
 }
 

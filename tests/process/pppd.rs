@@ -28,8 +28,12 @@ fn unpacked() -> Option<PathBuf> {
     directory.join(".whole").exists().then_some(directory)
 }
 
+fn scripts_directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/process/ppp")
+}
+
 fn run(unpacked: &Path, program: &Path, files: &Path, scripts: &[&str]) -> Output {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/process/ppp");
+    let here = scripts_directory();
     Command::new("bash")
         .arg(here.join("machine"))
         .args([unpacked, program, files])
@@ -66,13 +70,14 @@ fn links_by_pppd() {
     fs::create_dir(&files).expect("it is made");
     let authority = certificates.authority();
     for (from, name) in [
-        (&authority, "ca.pem"),
+        (authority.as_path(), "ca.pem"),
         (&provider.certificate, "isp.pem"),
         (&provider.key, "isp.key"),
+        (&scripts_directory().join("common.sh"), "common.sh"),
     ] {
         fs::copy(from, files.join(name)).expect("it is copied");
     }
-    let scripts = ["line.sh"];
+    let scripts = ["line.sh", "drain.sh"];
     let output = run(&unpacked, &program, &files, &scripts);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);

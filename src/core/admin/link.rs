@@ -58,8 +58,8 @@ pub struct BudgetStatus {
     pub seconds_spent: u64,
     /// Octets.
     pub octets_spent: u64,
-    /// Money.
-    pub money_spent: String,
+    /// Money, if there is a price.
+    pub money_spent: Option<String>,
     /// What is left of each limit that there is.
     pub seconds_left: Option<u64>,
     /// Octets.

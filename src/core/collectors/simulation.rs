@@ -399,7 +399,13 @@ impl World {
                 behind,
                 ..Run::begun(id)
             },
-            Err(why) => Run::failed(id, why),
+            Err(why) => {
+                let next = [Next::Usual, Next::Soon][usize::from(self.below(2) == 0)];
+                Run {
+                    failure: Some((next, why)),
+                    ..Run::failed(id, String::new())
+                }
+            }
         };
         if self.below(3) == 0 {
             let pause = seconds(self.below(900));

@@ -244,6 +244,72 @@ fn nobody_calls() {
     assert!(!bench.is_busy());
 }
 
+/// Whatever brings the link up again, and for whatever: what it has left in the middle is
+/// done then. The link is not dialled for it.
+#[test]
+fn what_the_link_has_left_in_the_middle_is_done_on_the_next() {
+    type Ends = fn(&mut Bench);
+    let ends: [(&str, Ends); 4] = [
+        (
+            "not to its end: the link is gone; what is left comes as soon as a link is up",
+            |bench| {
+                bench.line(Line::Down);
+                bench.prepare(1);
+            },
+        ),
+        (
+            "not to its end: cut off; what is left comes as soon as a link is up",
+            |bench| {
+                bench.prepare(1);
+                bench.line(Line::Down);
+                let run = Run::failed(RunId(1), "cut off".to_owned());
+                bench.collectors.over(bench.now, &run);
+            },
+        ),
+        ("it is asked again as soon as a link is up", |bench| {
+            bench.prepare(1);
+            bench.line(Line::Down);
+            bench.over(1, Behind::Announced);
+        }),
+        ("it is asked again as soon as a link is up", |bench| {
+            bench.prepare(1);
+            bench.over(1, Behind::Announced);
+            bench.line(Line::Down);
+        }),
+    ];
+    for (said, ends) in ends {
+        let mut bench = Bench::new(&[etrn("one", Way::OverLink, None)]);
+        bench.line(Line::Up);
+        bench.collectors.run(bench.now, &[Collect::All]);
+        ends(&mut bench);
+        let told = bench.wants().pop().expect("a line");
+        assert!(told.ends_with(said), "{told}");
+        assert!(!bench.is_busy());
+        bench.pass(EVERY);
+        assert_eq!(bench.wants(), [""; 0], "nothing is dialled for it");
+        bench.line(Line::Up);
+        assert_eq!(bench.wants(), ["prepare 2"]);
+        bench.over(2, Behind::Nothing);
+        bench.line(Line::Down);
+        bench.line(Line::Up);
+        assert_eq!(bench.wants().len(), 1, "that was all");
+    }
+    // A password that is refused is not tried again for that.
+    let mut bench = Bench::new(&[etrn("one", Way::OverLink, None)]);
+    bench.line(Line::Up);
+    bench.collectors.run(bench.now, &[Collect::All]);
+    bench.line(Line::Down);
+    let failure = Some((Next::LoginRefused, "who?".to_owned()));
+    let over = Run {
+        failure,
+        ..Run::begun(RunId(1))
+    };
+    bench.collectors.over(bench.now, &over);
+    bench.wants();
+    bench.line(Line::Up);
+    assert_eq!(bench.wants(), [""; 0]);
+}
+
 /// Where no link is needed nothing is asked of one, and nothing waited for.
 #[test]
 fn without_a_link() {
@@ -281,6 +347,7 @@ fn by_hand() {
     assert!(!bench.collectors.is_asked_for_link());
     // Two who ask get the outcome of one run.
     bench.line(Line::Up);
+    bench.pass(SETTLES);
     ask(&mut bench, 2, Which::Named("far"));
     ask(&mut bench, 3, Which::Named("far"));
     assert_eq!(bench.wants(), ["prepare 2"]);
@@ -292,6 +359,67 @@ fn by_hand() {
     assert_eq!(wants[1..], answers);
     ask(&mut bench, 4, Which::Named("nobody"));
     assert!(bench.wants()[0].contains("NotFound"));
+}
+
+/// A line that has just come up may not yet lead anywhere: what comes to nothing is tried
+/// again while the link stays up for it, and who asked is told of what comes of it then.
+#[test]
+fn while_the_link_settles() {
+    let mut bench = Bench::new(&[etrn("one", Way::OverLink, None)]);
+    bench.line(Line::Down);
+    let (request, which) = (AdminRequestId(1), Which::Named("one"));
+    (bench.collectors).ask(bench.now, request, which, Large::Left);
+    bench.line(Line::Up);
+    assert_eq!(bench.wants(), ["bring up", "prepare 1"]);
+    let fails = |bench: &mut Bench, run: u64| {
+        let failure = Some((Next::Soon, "no route".to_owned()));
+        let over = Run {
+            failure,
+            ..Run::failed(RunId(run), String::new())
+        };
+        bench.collectors.over(bench.now, &over);
+    };
+    let tries = SETTLES.as_secs() / SETTLES_PAUSE.as_secs();
+    for run in 1..=tries {
+        fails(&mut bench, run);
+        let told = bench.wants();
+        assert!(
+            told.len() == 1 && told[0].ends_with("no route; what is left comes in 5 s"),
+            "{told:?}"
+        );
+        assert!(bench.is_busy(), "the link stays up for it");
+        let at = bench.collectors.deadline().expect("it is tried again");
+        bench.pass(at.since(bench.now.instant));
+        assert_eq!(bench.wants(), [format!("prepare {}", run + 1)]);
+    }
+    // It has had its time.
+    fails(&mut bench, tries + 1);
+    let told = bench.wants();
+    assert!(
+        told[0].ends_with("what is left comes with the next run"),
+        "{told:?}"
+    );
+    assert_eq!(told[1], "answer 1: no route");
+    assert!(!bench.is_busy());
+    // The link goes meanwhile, or the server stops.
+    for stop in [false, true] {
+        let mut bench = Bench::new(&[etrn("one", Way::OverLink, None)]);
+        bench.line(Line::Down);
+        (bench.collectors).ask(bench.now, request, which, Large::Left);
+        bench.line(Line::Up);
+        fails(&mut bench, 1);
+        bench.wants();
+        if stop {
+            bench.collectors.stop();
+            let answer = "answer 1: no link is up: the server is stopping";
+            assert_eq!(bench.wants(), [answer]);
+        } else {
+            bench.line(Line::Down);
+            assert!(bench.collectors.is_asked_for_link());
+            bench.line(Line::Up);
+            assert_eq!(bench.wants(), ["prepare 2"]);
+        }
+    }
 }
 
 /// Another configuration: what runs goes on, who asked is answered.

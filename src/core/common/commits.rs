@@ -83,8 +83,12 @@ impl Common {
         }
     }
 
-    /// A message is committed: it is queued. Gives who waited for it.
-    pub(in crate::core) fn committed(&mut self, now: Now, ticket: Ticket) -> Option<Waiting> {
+    /// A message is committed: it is queued. Gives who waited for it, and its octets.
+    pub(in crate::core) fn committed(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+    ) -> Option<(Waiting, u64)> {
         let Uncommitted {
             arrived,
             waiting,
@@ -145,7 +149,7 @@ impl Common {
             self.counters.messages_finished += 1;
             self.finish(now, sealed.queue_id);
         }
-        Some(waiting)
+        Some((waiting, sealed.octets))
     }
 
     /// A message will never be committed. Gives who waited for it.

@@ -182,7 +182,8 @@ fn link_status(now: Now, link: &Link) -> LinkStatus {
 }
 
 fn budget_status(wall: WallTime, link: &Link, status: &Status) -> Option<BudgetStatus> {
-    let per = match link.controller.settings().budget?.per {
+    let limits = link.controller.settings().budget?;
+    let per = match limits.per {
         Per::Window => "window",
         Per::Day => "day",
         Per::Month => "month",
@@ -191,7 +192,7 @@ fn budget_status(wall: WallTime, link: &Link, status: &Status) -> Option<BudgetS
         per: per.to_owned(),
         seconds_spent: status.spent.millis / 1000,
         octets_spent: status.spent.octets,
-        money_spent: status.spent_money.to_string(),
+        money_spent: limits.minute_price.map(|_| status.spent_money.to_string()),
         seconds_left: status.left.time.map(|time| time.as_secs()),
         octets_left: status.left.octets,
         money_left: status.left.money.map(|money| money.to_string()),

@@ -116,7 +116,7 @@ impl Controller {
             self.opened(now, false, Reason::WasThere, None);
             return true;
         }
-        if self.is_usable() || now.instant < self.not_before && !self.by_hand() {
+        if self.is_usable() || now.instant < self.not_before {
             return false;
         }
         self.may_dial(now).is_some() && self.dial(now)
@@ -228,10 +228,6 @@ impl Controller {
         !up.ours && !self.is_usable()
     }
 
-    fn by_hand(&self) -> bool {
-        self.wish.is_some_and(|wish| wish.reason == Reason::ByHand)
-    }
-
     /// Why the link should come up, and until when that holds.
     pub(super) fn reason(&self, now: Now) -> Option<Wish> {
         if self.stopping || self.held_down || self.settings.dialling == Dialling::NotOurs {
@@ -318,6 +314,7 @@ impl Controller {
                 counter: None,
                 octets: 0,
                 sent: (self.work.sent, self.work.sent_octets),
+                received: (self.work.received, self.work.received_octets),
                 tick_at: now.instant,
             }),
         );
@@ -381,6 +378,8 @@ impl Controller {
         let up_for = now.instant.since(up.since.instant);
         let messages = self.work.sent.saturating_sub(up.sent.0);
         let message_octets = self.work.sent_octets.saturating_sub(up.sent.1);
+        let received = self.work.received.saturating_sub(up.received.0);
+        let received_octets = self.work.received_octets.saturating_sub(up.received.1);
         self.outings.remember(Outing {
             began_millis: up.since.wall.as_millis(),
             ours: up.ours,
@@ -390,12 +389,18 @@ impl Controller {
             octets: up.octets,
             messages,
             message_octets,
+            received,
+            received_octets,
         });
         self.keep_at = Instant::NEVER;
         self.outputs.push_back(Output::Closed);
         self.outputs.push_back(Output::Keep);
         self.enter(now, State::Down);
-        let comes_back = up.ours && was_lost && was_up;
+        // What a line did before it broke is done: when it had nothing more to do it is as if
+        // it had been hung up. One that broke soon and had carried nothing is no proof of that.
+        let is_done =
+            up.idle_since.is_some() && (up_for >= STABLE_AFTER || messages > 0 || received > 0);
+        let comes_back = up.ours && was_lost && was_up && !is_done;
         // As good as a dial that failed, and followed by what follows on one.
         let too_short = comes_back && up_for < STABLE_AFTER;
         if comes_back {
@@ -423,6 +428,7 @@ impl Controller {
             up_for,
             octets: up.octets,
             messages,
+            received,
             next,
         }));
         if too_short {

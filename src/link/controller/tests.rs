@@ -45,6 +45,7 @@ struct Desk {
     controller: Controller,
     now: Now,
     sent: u64,
+    received: u64,
 }
 
 impl Desk {
@@ -59,6 +60,7 @@ impl Desk {
             controller: Controller::new(settings, TimeZone::UTC, memory, now),
             now,
             sent: 0,
+            received: 0,
         }
     }
 
@@ -68,6 +70,9 @@ impl Desk {
             waiting,
             in_flight,
             sent: self.sent,
+            sent_octets: self.sent * 1000,
+            received: self.received,
+            received_octets: self.received * 500,
             ..Work::default()
         };
         self.controller.work(self.now, work);
@@ -189,6 +194,117 @@ fn a_line_that_breaks() {
     desk.check(Phase::Down, &lines);
 }
 
+/// By hand, by the schedule and for a collector it came up for once: when that is done, a
+/// break is as good as a hang-up, and costs no second dial.
+#[test]
+fn a_line_that_breaks_when_its_work_is_done() {
+    let by_hand = || {
+        let mut desk = Desk::new(Settings {
+            go_up: GoUp::default(),
+            ..SETTINGS
+        });
+        desk.work(2, 0);
+        desk.controller
+            .order(desk.now, Order::Up)
+            .expect("it is dialled");
+        desk.dialled(Ok(()));
+        let lines = [
+            "dialling (by the operator), 1 of 2",
+            "up (by the operator); what waits is sent",
+        ];
+        desk.check(Phase::Up, &lines);
+        desk
+    };
+    let breaks = |desk: &mut Desk| desk.controller.lost(desk.now, "no carrier".to_owned());
+    // All has gone, also within the time that a line has to prove itself.
+    for time in [5, 40] {
+        let mut desk = by_hand();
+        (desk.sent, desk.received) = (2, 1);
+        desk.work(0, 0);
+        desk.pass(seconds(time));
+        breaks(&mut desk);
+        let down = format!("down: no carrier; {time} s on line, 2 messages sent, 1 received");
+        desk.check(Phase::Down, &[&down]);
+        desk.pass(seconds(3600));
+        desk.check(Phase::Down, &[]);
+    }
+    // One of them has not.
+    let mut desk = by_hand();
+    desk.sent = 1;
+    desk.work(1, 0);
+    desk.pass(seconds(40));
+    breaks(&mut desk);
+    let down = "down: no carrier; 40 s on line, 1 message sent; 1 message waits and it is dialled \
+                again in 30 s";
+    desk.check(Phase::Down, &[down]);
+    desk.pass(seconds(30));
+    desk.check(Phase::Dialling, &["dialling (by the operator), 1 of 2"]);
+    // A collector had not ended.
+    let mut desk = by_hand();
+    desk.sent = 2;
+    desk.work(0, 0);
+    desk.controller.occupied(desk.now, true);
+    desk.pass(seconds(40));
+    breaks(&mut desk);
+    desk.controller.occupied(desk.now, false);
+    let down = "down: no carrier; 40 s on line, 2 messages sent; there is more to do and it is \
+                dialled again in 30 s";
+    desk.check(Phase::Down, &[down]);
+    // There was nothing to do, but it was not up in earnest either.
+    let mut desk = by_hand();
+    desk.work(0, 0);
+    desk.pass(seconds(5));
+    breaks(&mut desk);
+    let lines = [
+        "down: no carrier; 5 s on line, 0 messages sent",
+        "dialling failed: no carrier; 2 of 2 in 30 s",
+    ];
+    desk.check(Phase::Dialling, &lines);
+    // A window of the schedule.
+    let mut desk = Desk::new(SETTINGS);
+    let until = desk.now.wall + seconds(7200);
+    desk.controller.occasion(desk.now, until);
+    desk.dialled(Ok(()));
+    desk.received = 1;
+    desk.work(0, 0);
+    desk.pass(seconds(20));
+    breaks(&mut desk);
+    let lines = [
+        "dialling (by schedule), 1 of 2",
+        "up (by schedule); what waits is sent",
+        "down: no carrier; 20 s on line, 0 messages sent, 1 received",
+    ];
+    desk.check(Phase::Down, &lines);
+    desk.pass(seconds(3600));
+    desk.check(Phase::Down, &[]);
+}
+
+/// What is remembered of a time on line is what went then, both ways.
+#[test]
+fn a_time_on_line_is_remembered() {
+    let mut desk = Desk::up(SETTINGS);
+    for (sent, received) in [(3, 20), (4, 27)] {
+        (desk.sent, desk.received) = (sent, received);
+        desk.work(0, 0);
+        desk.pass(seconds(60));
+        desk.controller.quiet(desk.now);
+        desk.controller.hung_up(desk.now, Ok(()));
+        desk.work(1, 0);
+        desk.dialled(Ok(()));
+    }
+    let outings = desk.controller.memory().outings;
+    let carried = outings.iter().map(|outing| {
+        (
+            outing.messages,
+            outing.message_octets,
+            outing.received,
+            outing.received_octets,
+        )
+    });
+    let expected = [(3, 3000, 20, 10_000), (1, 1000, 7, 3500)];
+    assert_eq!(carried.collect::<Vec<_>>(), expected);
+}
+
 /// The message that is on the wire is finished; the rest waits for the next day.
 #[test]
 fn a_budget_that_ends_in_the_middle_of_a_drain() {
@@ -202,7 +318,7 @@ fn a_budget_that_ends_in_the_middle_of_a_drain() {
     desk.controller.quiet(desk.now);
     desk.controller.hung_up(desk.now, Ok(()));
     let down = format!(
-        "down: {used_up}; 600 s on line, 1 messages sent; 2 messages wait until \
+        "down: {used_up}; 600 s on line, 1 message sent; 2 messages wait until \
          2026-11-22T00:00:00Z"
     );
     let not_dialled = format!("not dialled: {used_up}");

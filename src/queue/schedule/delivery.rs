@@ -307,7 +307,7 @@ impl Schedule {
         };
         let id = match in_flight.carrier {
             Carrier::Connection(id) => id,
-            Carrier::Visit(id) => return self.visit_outcome(id, job, in_flight.share, results),
+            Carrier::Visit(id) => return self.visit_outcome(id, job, &in_flight, results),
         };
         let connection = self.connection_mut(id);
         connection.jobs.retain(|other| *other != job);
@@ -334,7 +334,7 @@ impl Schedule {
             self.connection_mut(id).proven = true;
             self.succeeded(destination);
         }
-        self.settle(in_flight.share, results);
+        self.settle(&in_flight, results);
         let connection = self.connection_mut(id);
         if connection.jobs.is_empty() {
             match connection.state {
@@ -368,9 +368,10 @@ impl Schedule {
     /// Ends, defers or returns the recipients of a share that was in flight.
     pub(super) fn settle(
         &mut self,
-        slot: ShareSlot,
+        in_flight: &InFlight,
         results: &[(RecipientIndex, RecipientOutcome)],
     ) {
+        let slot = in_flight.share;
         let mut again = SmallVec::<[RecipientIndex; 8]>::new();
         let mut returned = SmallVec::<[RecipientIndex; 8]>::new();
         let sorted = results.is_sorted_by_key(|(recipient, _)| *recipient);
@@ -394,7 +395,7 @@ impl Schedule {
         }
         match (Recipients::new(&again), Recipients::new(&returned)) {
             (None, None) => self.end_share(slot),
-            (Some(again), None) => self.try_later(slot, again),
+            (Some(again), None) => self.try_later(in_flight, results, again),
             (None, Some(returned)) => self.put_back(slot, returned),
             (Some(again), Some(returned)) => {
                 let (message, destination) = (share.message, share.destination);
@@ -406,7 +407,7 @@ impl Schedule {
                 self.detours.inherit(other, slot);
                 self.admit(other);
                 self.put_back(other, returned);
-                self.try_later(slot, again);
+                self.try_later(in_flight, results, again);
             }
         }
     }
@@ -421,7 +422,13 @@ impl Schedule {
     }
 
     /// Tried: deferred, unless its time or its tries are over.
-    fn try_later(&mut self, slot: ShareSlot, recipients: Recipients) {
+    fn try_later(
+        &mut self,
+        in_flight: &InFlight,
+        results: &[(RecipientIndex, RecipientOutcome)],
+        recipients: Recipients,
+    ) {
+        let slot = in_flight.share;
         let share = self.index.share_mut(slot);
         share.recipients = recipients;
         share.attempts = share.attempts.saturating_add(1);
@@ -433,9 +440,8 @@ impl Schedule {
             return;
         }
         self.set_clock(slot);
+        let pause = self.pause_for(in_flight, results);
         let share = self.index.share(slot);
-        let policy = &self.destinations[share.destination].policy;
-        let pause = policy.retry.pause(share.attempts, &mut self.jitter);
         self.outputs.push_back(Output::Deferred {
             queue_id: self.index.message(share.message).queue_id,
             recipients: share.recipients.clone(),
@@ -493,6 +499,7 @@ impl Schedule {
         };
         let end = match how {
             _ if connection.state == ConnectionState::Quitting => End::Good,
+            _ if connection.since < self.destinations[connection.destination].asked_at => End::Good,
             ConnectionFailure::Unusable | ConnectionFailure::Busy => End::Failed,
             ConnectionFailure::Lost if connection.proven => End::Good,
             ConnectionFailure::Lost => End::Failed,
@@ -508,7 +515,7 @@ impl Schedule {
             if in_flight.large {
                 self.large_done(id);
             }
-            self.settle(in_flight.share, &[]);
+            self.settle(&in_flight, &[]);
         }
         self.forget_idle(id);
         let connection = self

@@ -348,6 +348,7 @@ impl Schedule {
             destination.released_at = self.now.wall;
         }
         destination.gate = if is_hold {
+            destination.asked_at = self.now.instant;
             Gate::Released { failures: 0 }
         } else {
             Gate::Open

@@ -52,6 +52,24 @@ impl Schedule {
         }
         destination.no_growth_before = destination.no_growth_before.max(now + PAUSE);
     }
+
+    /// How long a job that has come back waits before it is tried again. What was cut off
+    /// goes at once if it was asked for since it was handed out: the site is there again,
+    /// and what it asks for joins the release that has lost the line.
+    pub(super) fn pause_for(
+        &mut self,
+        job: &InFlight,
+        results: &[(RecipientIndex, RecipientOutcome)],
+    ) -> Duration {
+        let share = self.index.share(job.share);
+        let destination = &self.destinations[share.destination];
+        let mut outcomes = results.iter().map(|(_, outcome)| *outcome);
+        let put_off = outcomes.any(|outcome| outcome == RecipientOutcome::Deferred);
+        if job.since < destination.asked_at && !put_off {
+            return Duration::ZERO;
+        }
+        (destination.policy.retry).pause(share.attempts, &mut self.jitter)
+    }
 }
 
 /// Whether a connection is one too many since the pace fell.

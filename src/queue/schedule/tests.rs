@@ -1018,6 +1018,57 @@ fn a_released_site_that_is_not_there_is_held_again() {
     desk.connect();
 }
 
+/// A line breaks in the middle of a drain, and the site is on line again before that is
+/// noticed here: what it asks for joins the release, and what was cut off goes at once. What
+/// it has put off itself does not, however often it asks.
+#[test]
+fn a_site_that_was_cut_off_and_calls_again() {
+    let mut desk = Desk::new(5, policy(1));
+    let mail = Mail {
+        to: &["held.example"],
+        ..PLAIN
+    };
+    for _ in 0..4 {
+        desk.enqueue(mail);
+    }
+    let next_hop = to("held.example");
+    let release = |desk: &mut Desk| {
+        (desk.schedule).release(desk.now, Selection::NextHop(next_hop.as_ref()));
+    };
+    release(&mut desk);
+    let connection = desk.connect();
+    let [delivered, put_off, cut, last] = [(); 4].map(|()| desk.job(connection));
+    desk.ends(&delivered, RecipientOutcome::Delivered);
+    desk.ends(&put_off, RecipientOutcome::Deferred);
+    desk.poll();
+    desk.pass(SECOND);
+    release(&mut desk);
+    assert_eq!(desk.poll(), [], "it is under way");
+    for job in [&cut, &last] {
+        desk.ends(job, RecipientOutcome::Interrupted);
+    }
+    (desk.schedule).connection_failed(desk.now, connection, ConnectionFailure::Lost);
+    let connection = desk.connect();
+    let again = [(); 2].map(|()| desk.job(connection).queue_id);
+    assert_eq!(again, [cut.queue_id, last.queue_id]);
+    assert_eq!(desk.schedule.take(desk.now, connection), Take::Wait);
+    // If nobody has asked meanwhile, that is the end of it.
+    (desk.schedule).connection_failed(desk.now, connection, ConnectionFailure::Lost);
+    let said = desk.pass_by(HOUR);
+    assert!(
+        !said.iter().any(|o| matches!(o, Output::Connect { .. })),
+        "{said:?}"
+    );
+    // One that was begun before and comes to nothing later does not count either.
+    release(&mut desk);
+    let connection = desk.connect();
+    desk.pass(SECOND);
+    release(&mut desk);
+    assert_eq!(desk.poll(), []);
+    (desk.schedule).connection_failed(desk.now, connection, ConnectionFailure::Unusable);
+    desk.connect();
+}
+
 /// Every second message of a drain is one that came since it began.
 #[test]
 fn fresh_mail_goes_between_the_backlog() {

@@ -17,7 +17,7 @@ use super::{Carrier, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Schedule, Selecti
 use crate::mail::RecipientIndex;
 use crate::queue::destination::{Destination, Turn};
 use crate::queue::handles::Handle;
-use crate::queue::index::{DestinationId, Index, ShareSlot, ShareState};
+use crate::queue::index::{DestinationId, Index, ShareState};
 use crate::time::Now;
 
 /// A visit to this core. Never given twice.
@@ -111,7 +111,7 @@ impl Schedule {
         };
         for job in visit.jobs {
             let in_flight = self.jobs.remove(job.0).expect("a job in flight is there");
-            self.settle(in_flight.share, &[]);
+            self.settle(&in_flight, &[]);
         }
         for id in visit.destinations {
             self.destinations[id].visits -= 1;
@@ -124,13 +124,13 @@ impl Schedule {
         &mut self,
         id: VisitId,
         job: JobId,
-        share: ShareSlot,
+        in_flight: &InFlight,
         results: &[(RecipientIndex, super::RecipientOutcome)],
     ) {
         let visit = self.visits.get_mut(id.0).expect("a visit with a job");
         visit.jobs.retain(|other| *other != job);
-        let destination = self.index.share(share).destination;
-        self.settle(share, results);
+        let destination = self.index.share(in_flight.share).destination;
+        self.settle(in_flight, results);
         self.reconsider(destination);
     }
 

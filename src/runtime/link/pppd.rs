@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Meter;
 use super::interfaces::Interfaces;
@@ -26,6 +27,10 @@ use crate::link::controller::{DialFailure, Hope, Presence};
 
 /// Longest line of pppd that is looked at.
 const LINE_BYTES_MAX: u64 = 1024;
+
+/// How long IPv4 may take behind IPv6, which says its link-local address when it is there:
+/// a few round trips more, for addresses and name servers. Then the line has IPv6 only.
+const IPV4_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a pppd may take to end that was told to: below the patience of the machine.
 const END_LIMIT: Duration = Duration::from_secs(20);
@@ -107,16 +112,27 @@ impl Pppd {
         let stdout = group.child().stdout.take();
         let mut lines = BufReader::new(stdout.ok_or_else(|| not_soon("no output".to_owned()))?);
         let mut last = String::new();
-        let mut interface = None;
+        let mut interface: Option<String> = None;
+        // Nobody but the peer can be reached by a link-local address: what goes at once then
+        // finds no way, where IPv4 is still being agreed upon.
+        let mut ipv6_until = None;
         // Until IP is up, or it gives up: the machine's patience is the limit.
-        while let Some(line) = next_line(&mut lines).await {
-            if let Some(name) = line.strip_prefix("Using interface ") {
-                interface = Some(name.trim().to_owned());
-            }
-            let is_up = line.starts_with("local  IP address") || line.starts_with("local  LL");
+        loop {
+            let line = next_line_until(&mut lines, ipv6_until).await;
+            let is_up = match &line {
+                Heard::Line(line) => line.starts_with("local  IP address"),
+                Heard::NothingMore => break,
+                Heard::TooLate => true,
+            };
             if let (true, Some(interface)) = (is_up, &interface) {
                 self.keep(group, lines, interface.clone(), lost);
                 return Ok(());
+            }
+            let Heard::Line(line) = line else { continue };
+            if let Some(name) = line.strip_prefix("Using interface ") {
+                interface = Some(name.trim().to_owned());
+            } else if line.starts_with("local  LL") && interface.is_some() {
+                ipv6_until = Some(Instant::now() + IPV4_LIMIT);
             }
             last = line;
         }
@@ -253,6 +269,29 @@ fn password_pipe(login: &Login) -> Result<OwnedFd, String> {
         Ok(reader.into())
     };
     piped().map_err(|error| format!("making a pipe for the password failed: {error}"))
+}
+
+/// What pppd says.
+enum Heard {
+    Line(String),
+    /// It has closed its output.
+    NothingMore,
+    /// Nothing until then.
+    TooLate,
+}
+
+async fn next_line_until(
+    lines: &mut BufReader<impl AsyncRead + Unpin>,
+    until: Option<Instant>,
+) -> Heard {
+    let line = match until {
+        None => next_line(lines).await,
+        Some(until) => match tokio::time::timeout_at(until, next_line(lines)).await {
+            Ok(line) => line,
+            Err(_) => return Heard::TooLate,
+        },
+    };
+    line.map_or(Heard::NothingMore, Heard::Line)
 }
 
 /// The next line, cut where it is too long.

@@ -323,7 +323,7 @@ function makeLink() {
   const details = make("details");
   const table = make("table");
   const head = make("tr");
-  for (const [text, kind] of [["Began", ""], ["Lasted", "number"], ["Messages", "number"], ["Size", "number"], ["Why", ""], ["Ended", ""]]) head.append(make("th", kind, text));
+  for (const [text, kind] of [["Began", ""], ["Lasted", "number"], ["Sent", "number"], ["Size", "number"], ["Received", "number"], ["Size", "number"], ["Why", ""], ["Ended", ""]]) head.append(make("th", kind, text));
   table.append(make("thead"), make("tbody"));
   table.firstChild.append(head);
   details.append(make("summary"), table);
@@ -378,6 +378,7 @@ function drawLink(box, link, history) {
       const row = make("tr");
       row.append(make("td", "", new Date(outing.began_millis).toLocaleString()), make("td", "number", span(outing.millis / 1000)),
         make("td", "number", plain(outing.messages)), make("td", "number", size(outing.message_octets)),
+        make("td", "number", plain(outing.received)), make("td", "number", size(outing.received_octets)),
         make("td", "", outing.why), make("td", "", outing.ended));
       return row;
     }));

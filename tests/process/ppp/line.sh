@@ -1,10 +1,6 @@
 # Our debug binary in a machine with a real PPP stack: mail dials, goes over the line to a
 # relay at its far end, and the line is hung up.
-say() { echo "== $*"; }
-fail() { say "FAILED: $*"; cat /tmp/site.log; exit 1; }
-T=/usr/bin/turnspool
-wait_for() { n=0; until eval "$1"; do n=$((n+1)); [ $n -lt 300 ] || fail "$2"; sleep 0.2; done; }
-mkdir -p /tmp/isp /tmp/site
+. /files/common.sh
 
 # The far end demands a password that only its own file has.
 printf 'site * "correct horse" *\n' > /tmp/isp/pap-secrets; chmod 600 /tmp/isp/pap-secrets
@@ -72,12 +68,9 @@ name = \"isp\"
 entry = \"nosuch\"" | sed 's,IDLE,1h,' > /tmp/nosuch.toml
 
 /sbin/ip netns exec isp $T serve --config /tmp/isp/t.toml > /tmp/isp.log 2>&1 &
-start() { $T serve --config $1 >> /tmp/site.log 2>&1 & site=$!; C=$1
-  wait_for "$T status --config $C >/dev/null 2>&1" "the site's relay does not start"; }
-stop() { kill $site; wait $site; }
+provider=$!
 send() { (printf 'EHLO c\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n'; sleep 1; printf 'Subject: x\r\n\r\nhello\r\n.\r\nQUIT\r\n') | nc 127.0.0.1 2526 | grep '^250 2.0.0 ' || fail "no 250"; }
 delivered() { grep -c discarded /tmp/isp.log; }
-gone() { ! /sbin/ip link show ppp0 >/dev/null 2>&1; }
 
 say "mail dials and hangs up"
 start /tmp/short.toml
@@ -96,7 +89,7 @@ start /tmp/open.toml
 $T link up --config $C
 wait_for "/sbin/ip -br address show ppp0 2>/dev/null | grep -q 10.9.0.1" "not up"
 before=$(grep -c 'link-down' /tmp/site.log)
-/sbin/ip netns exec isp sh -c 'for p in /proc/[0-9]*; do case "$(tr "\0" " " < $p/cmdline 2>/dev/null)" in *"pppd notty"*) kill ${p#/proc/};; esac; done'
+break_line
 wait_for '[ "$(grep -c link-down /tmp/site.log)" -gt "$before" ]' "not noticed"
 wait_for gone "still there"
 stop
@@ -138,4 +131,5 @@ wait_for "grep -q 'an option of the entry is wrong' /tmp/site.log" "no words for
 stop
 grep -q 'correct horse' /tmp/site.log && fail "the password is in the log"
 grep link /tmp/site.log | cut -c1-160
+kill $provider; wait $provider
 say "all of it"

@@ -1,0 +1,14 @@
+# What the scripts have in common.
+say() { echo "== $*"; }
+fail() { say "FAILED: $*"; tail -n 60 /tmp/site.log; say "the far end"; tail -n 40 /tmp/isp.log; exit 1; }
+T=/usr/bin/turnspool
+# wait_for CONDITION WHAT [PAUSE]
+wait_for() { n=0; until eval "$1"; do n=$((n+1)); [ $n -lt 1500 ] || fail "$2"; sleep ${3:-0.2}; done; }
+far() { /sbin/ip netns exec isp "$@"; }
+start() { $T serve --config $1 >> /tmp/site.log 2>&1 & site=$!; C=$1
+  wait_for "$T status --config $C >/dev/null 2>&1" "the site's relay does not start"; }
+stop() { kill $site; wait $site; }
+gone() { ! /sbin/ip link show ppp0 >/dev/null 2>&1; }
+# The far end goes without a word, as with a modem that is switched off.
+break_line() { far sh -c 'for p in /proc/[0-9]*; do case "$(tr "\0" " " < $p/cmdline 2>/dev/null)" in *"pppd notty"*) kill ${p#/proc/};; esac; done'; }
+mkdir -p /tmp/isp /tmp/site

@@ -1,0 +1,173 @@
+# Turnspool at both ends of a real line: the site dials by pppd, asks the provider at the far
+# end for its mail by ETRN and ATRN, and hangs up; and a line that breaks in the middle.
+. /files/common.sh
+: > /tmp/site.log
+MAIL=/tmp/site/mail
+mkdir -p $MAIL/cur $MAIL/new $MAIL/tmp
+printf 'swordfish\n' > /tmp/branch; chmod 600 /tmp/branch
+awk 'BEGIN { for (i = 0; i < 60; i++) printf "%064d\r\n", i }' > /tmp/body
+
+cat > /tmp/isp/drain.toml <<'C'
+hostname = "isp.example"
+[spool]
+directory = "/tmp/isp/drain"
+segment_size = "1MiB"
+free_min = "1MiB"
+[cores]
+data = 1
+[[listener]]
+address = "0.0.0.0:2525"
+[[listener]]
+address = "0.0.0.0:366"
+role = "odmr"
+tls = "starttls"
+[tls]
+certificate = "/files/isp.pem"
+key = "/files/isp.key"
+# One at a time, so that one message is in flight when the line breaks.
+[delivery]
+connections_per_destination = 1
+[relay]
+networks = ["10.9.0.0/24"]
+[[customer]]
+name = "branch"
+domains = ["branch.example"]
+deliver_to = "10.9.0.1:2525"
+user = "branch"
+password_file = "/tmp/branch"
+release = { clients = ["10.9.0.1"] }
+[[route]]
+domain = "b.example"
+next_hop = "discard"
+C
+site() { cat <<C
+hostname = "site.example"
+[spool]
+directory = "/tmp/site/drain"
+segment_size = "1MiB"
+free_min = "1MiB"
+[cores]
+data = 1
+[[listener]]
+address = "127.0.0.1:2526"
+# The line's own address: it is there only while the line is.
+[[listener]]
+address = "10.9.0.1:2525"
+when = "link-up"
+[relay]
+domains = ["branch.example"]
+[[route]]
+domain = "branch.example"
+next_hop = "maildir:$MAIL"
+[delivery]
+mode = "smarthost"
+routes_in_smarthost_mode = true
+[[delivery.smarthost]]
+host = "10.9.0.2"
+port = 2525
+tls = "none"
+[[link]]
+name = "isp"
+kind = "pppd"
+entry = "isp"
+# Else private addresses, as these are, are reached without it.
+local = ["127.0.0.0/8"]
+go_up = { messages = 3 }
+hang_up = { idle = "1s" }
+dial = { pause = "1s", tries = 3 }
+[[collect]]
+names = ["branch.example"]
+$1
+C
+}
+site 'kind = "etrn"
+server = "10.9.0.2:2525"' > /tmp/etrn.toml
+site 'kind = "atrn"
+server = "10.9.0.2:366"
+tls = "starttls"
+user = "branch"
+password_file = "/tmp/branch"' > /tmp/atrn.toml
+export SSL_CERT_FILE=/files/ca.pem
+
+# message NUMBER RECIPIENT
+message() { printf 'Subject: %s\r\nMessage-ID: <%s@world.example>\r\n\r\n' "$1" "$1"; cat /tmp/body; }
+# session FIRST LAST RECIPIENT: what a client says who has these messages for one.
+session() {
+  printf 'EHLO client.example\r\n'
+  for n in $(seq "$1" "$2"); do
+    message "$n" > /tmp/message
+    printf 'MAIL FROM:<a@world.example>\r\nRCPT TO:<%s>\r\nBDAT %d LAST\r\n' "$3" "$(wc -c < /tmp/message)"
+    cat /tmp/message
+  done
+  printf 'QUIT\r\n'
+}
+taken() { [ "$(grep -c '^250 2.0.0 ')" = "$1" ] || fail "not taken"; }
+held() { session "$1" "$2" b@branch.example | far nc 127.0.0.1 2525 | taken $(($2 - $1 + 1)); }
+sent() { session "$1" "$2" a@b.example | nc 127.0.0.1 2526 | taken $(($2 - $1 + 1)); }
+arrived() { ls $MAIL/new | wc -l; }
+each() { cat $MAIL/new/* | tr -d '\r' | sed -n 's/^Subject: //p' | sort -n | uniq; }
+at_provider() { far $T status --config /tmp/isp/drain.toml --json | sed -n 's/.*"messages": \([0-9]*\).*/\1/p' | head -n 1; }
+outings() { $T link history --config $C --json | grep -c '"began_millis"'; }
+down() { gone && $T link status --config $C | grep -q '^isp: down'; }
+# all FIRST LAST MOST: the messages are there, intact, and at most so many files.
+all() {
+  [ "$(each | tr '\n' ' ')" = "$(seq "$1" "$2" | tr '\n' ' ')" ] || fail "not all: $(each | tr '\n' ' ')"
+  [ "$(arrived)" -le "$3" ] || fail "$(arrived) files for messages $1 to $2"
+  whole=$(tr -d '\r' < /tmp/body | md5sum)
+  for file in $MAIL/new/*; do
+    [ "$(tr -d '\r' < "$file" | sed '1,/^$/d' | md5sum)" = "$whole" ] || fail "$file is not what was sent"
+  done
+  rm $MAIL/new/*
+}
+
+/sbin/ip netns exec isp $T serve --config /tmp/isp/drain.toml > /tmp/isp.log 2>&1 &
+provider=$!
+wait_for "far $T status --config /tmp/isp/drain.toml >/dev/null 2>&1" "the provider's relay does not start"
+
+say "mail brings the line up, the provider is asked by ETRN, and all comes"
+start /tmp/etrn.toml
+held 1 12
+sent 1 3
+wait_for '[ "$(outings)" = 1 ] && down' "not hung up"
+all 1 12 12
+[ "$(grep -c discarded /tmp/isp.log)" = 3 ] || fail "what the site sent has not come"
+grep -q 'the provider has called from 10.9.0.2, and is done' /tmp/site.log || fail "nobody called"
+$T link history --config $C | tee /tmp/history
+grep -q 'messages: 3 (.*) sent, 12 (.*) received' /tmp/history || fail "the history does not say so"
+
+# broken FIRST LAST: the line is slow, and breaks when a third of the octets have come.
+broken() {
+  echo 'rate 100kbit' > /tmp/netem
+  held "$1" "$2"
+  before=$(outings)
+  $T collect --config $C > /tmp/collected 2>&1 &
+  collecting=$!
+  octets=$((($2 - $1 + 1) * $(wc -c < /tmp/body) / 3))
+  wait_for '[ "$(cat /sys/class/net/ppp0/statistics/rx_bytes 2>/dev/null || echo 0)" -ge $octets ]' "nothing comes" 0.02
+  rm /tmp/netem
+  break_line
+  wait $collecting
+  cat /tmp/collected
+  come=$(arrived)
+  say "$come of $(($2 - $1 + 1)) had come"
+  [ "$come" -gt 0 ] && [ "$come" -lt $(($2 - $1 + 1)) ] || fail "it did not break in the middle"
+  wait_for 'grep -q "dialling failed: .*; 2 of 3 in 1 s" /tmp/site.log' "no word of the next dial"
+  wait_for '[ "$(outings)" -ge $((before + 2)) ] && down' "not hung up again"
+}
+
+say "the line breaks in the middle"
+broken 101 124
+all 101 124 25
+
+stop
+say "by ATRN under TLS"
+start /tmp/atrn.toml
+held 201 203
+$T collect --config $C || fail "nothing was collected"
+wait_for down "not hung up"
+all 201 203 3
+stop
+kill $provider; wait $provider
+grep -q swordfish /tmp/site.log /tmp/isp.log && fail "the password is in a log"
+grep 'link\|collect' /tmp/site.log | cut -c1-200
+say "all of it"
