@@ -327,40 +327,6 @@ impl Collection {
         self.settle(now, common);
     }
 
-    /// A message is on stable storage.
-    pub(super) fn stored(&mut self, now: Now, common: &mut Common, number: MessageNumber) {
-        let Some(sealed) = self.pending.remove(&number) else {
-            return;
-        };
-        match sealed.deed {
-            Deed::Collected => {
-                self.tally.collected += 1;
-                self.tally.octets += sealed.octets;
-                if self.is_over_link(common) {
-                    common.link.took(sealed.octets);
-                }
-                if self.order.collector.policy.may_go(now.wall, now.wall) {
-                    if let Some(digest @ Identity::Digest(_)) = sealed.identity {
-                        self.digests_told.insert(number, digest);
-                    }
-                    self.delete(now, number);
-                } else {
-                    self.tally.kept += 1;
-                }
-            }
-            Deed::Noticed => self.tally.noticed += 1,
-            Deed::Looping => {}
-        }
-        self.go_on(now, common);
-        self.settle(now, common);
-    }
-
-    /// A message could not be written: the log is closed.
-    pub(super) fn not_stored(&mut self, common: &mut Common, number: MessageNumber) {
-        self.pending.remove(&number);
-        self.give_up(common, "the spool cannot be written".to_owned());
-    }
-
     fn say(&mut self, now: Now, common: &mut Common, input: Input<'_>) {
         self.session.handle(now, input);
         self.outputs(now, common, &[]);

@@ -13,7 +13,7 @@
 //! 4. Each core tells when nothing of the customer is released there any more. With the
 //!    last the drain is over.
 //!
-//! What waits may be a reason to wake a site, too (`wake_for`): [`arrivals`] looks.
+//! What waits may be a reason to wake a site, too (`wake_for`): `arrivals` looks.
 //!
 //! A customer with a command that wakes its site is counted first; if something waits
 //! the command is run, and when it has ended well the mail is let go. Who asks by ETRN or
@@ -22,7 +22,7 @@
 //! # Invariants
 //! - Each asker has exactly one answer, at the latest after [`PATIENCE`].
 //! - A release during a drain of the same mail starts nothing: it joins.
-//! - What is remembered of strangers is bounded ([`limit`](crate::core::limit)).
+//! - What is remembered of strangers is bounded (`core::limit`).
 //!
 //! What it does not do: it sees no message and no password.
 

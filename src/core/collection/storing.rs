@@ -1,4 +1,4 @@
-//! The messages of a collection: from their first octet to their seal.
+//! The messages of a collection: from their first octet to stable storage.
 //!
 //! What a header section says decides for whom a message is before anything of it is
 //! stored. So it is held until it is whole, and no longer.
@@ -49,6 +49,40 @@ pub(super) struct Storing {
 }
 
 impl Collection {
+    /// A message is on stable storage.
+    pub(in crate::core) fn stored(&mut self, now: Now, common: &mut Common, number: MessageNumber) {
+        let Some(sealed) = self.pending.remove(&number) else {
+            return;
+        };
+        match sealed.deed {
+            Deed::Collected => {
+                self.tally.collected += 1;
+                self.tally.octets += sealed.octets;
+                if self.is_over_link(common) {
+                    common.link.took(sealed.octets);
+                }
+                if self.order.collector.policy.may_go(now.wall, now.wall) {
+                    if let Some(digest @ Identity::Digest(_)) = sealed.identity {
+                        self.digests_told.insert(number, digest);
+                    }
+                    self.delete(now, number);
+                } else {
+                    self.tally.kept += 1;
+                }
+            }
+            Deed::Noticed => self.tally.noticed += 1,
+            Deed::Looping => {}
+        }
+        self.go_on(now, common);
+        self.settle(now, common);
+    }
+
+    /// A message could not be written: the log is closed.
+    pub(in crate::core) fn not_stored(&mut self, common: &mut Common, number: MessageNumber) {
+        self.pending.remove(&number);
+        self.give_up(common, "the spool cannot be written".to_owned());
+    }
+
     pub(super) fn begin_message(&mut self, number: MessageNumber) {
         self.current = match self.asked.remove(&number) {
             Some(Task::Collect(entry)) => Current::Header {
