@@ -486,12 +486,18 @@ fn picture(recovered: &Recovered) -> Picture {
     }
 }
 
-/// The same by looking through all records that are there.
-fn model(written: &[&Written]) -> Picture {
+/// The same by looking through all records that are there, in the segments that are.
+fn model(written: &[&Written], segments: &BTreeSet<SegmentPlace>) -> Picture {
     let there: BTreeSet<Location> = written.iter().map(|written| written.at).collect();
     let mut sorted = written.to_vec();
     sorted.sort_by_key(|written| (written.stamp, written.at));
     let whole = |parts: &[Location]| parts.iter().all(|part| there.contains(part));
+    // The first part that is not there was hit, and has not gone with its segment.
+    let torn = |parts: &[Location]| {
+        let missing = parts.iter().find(|part| !there.contains(part));
+        missing.is_some_and(|part| segments.contains(&part.segment_place()))
+    };
+    let mut whole_ids = BTreeSet::new();
     let mut picture = Picture::default();
 
     let mut ids = BTreeSet::new();
@@ -521,6 +527,7 @@ fn model(written: &[&Written]) -> Picture {
             .clone()
             .filter(|(_, seal)| whole(&seal.parts))
             .max_by_key(|(written, seal)| (seal.generation, written.at));
+        whole_ids.extend(newest.is_some().then_some(id));
         let ended = |seal: &SealFact| (0..seal.domains.len() as u32).all(|n| done.contains(&n));
         let Some((at, seal)) = newest else {
             let (at, seal) = seals
@@ -578,6 +585,7 @@ fn model(written: &[&Written]) -> Picture {
             // What has to be true exactly if the message was taken is not true if the
             // message is not there.
             Fact::Seal(seal) if picture.broken.contains_key(&seal.queue_id) => None,
+            Fact::Seal(seal) if torn(&seal.parts) && !whole_ids.contains(&seal.queue_id) => None,
             Fact::Seal(seal) => seal.note.map(|(key, value)| (key, Some(value))),
             _ => None,
         };
@@ -662,7 +670,8 @@ fn recovery_agrees_with_a_plain_model() {
             .iter()
             .filter(|written| !lost.contains(&written.at))
             .collect();
-        let expected = model(&there);
+        let places = segments.iter().map(|segment| segment.header.place);
+        let expected = model(&there, &places.collect());
         for round in 0..4 {
             let recovered = feed(&segments, &mut random, round % 2 == 1);
             assert_eq!(picture(&recovered), expected, "seed {seed} round {round}");

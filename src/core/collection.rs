@@ -431,7 +431,7 @@ impl Collection {
         self.listed = true;
         let collector = Arc::clone(&self.order.collector);
         let account = &collector.account;
-        if common.awaits_memory(account) {
+        if common.awaits_message(account) {
             // What is told to be collected is deleted, and may yet be lost.
             let why = "what was collected before is not on stable storage";
             return self.give_up(common, why.to_owned());

@@ -9,7 +9,7 @@ use spool_format::NoteField;
 use crate::core::collector::PopMailbox;
 use crate::core::common::Common;
 use crate::pop3::memory::{
-    Account, DUPLICATES_TAG, Identity, Known, UIDL_TAG, duplicate_key, time_of_value,
+    Account, DUPLICATES_TAG, Deed, Identity, Known, UIDL_TAG, duplicate_key, time_of_value,
 };
 use crate::pop3::recipients::{Addressing, Mailbox};
 use crate::pop3::{ENTRIES_MAX, Entry, Uid};
@@ -45,10 +45,13 @@ impl Common {
             .collect()
     }
 
-    /// Whether something of what is known of a mailbox is not on stable storage, and so must
-    /// not be believed: a message that was being written when its session broke off.
-    pub(super) fn awaits_memory(&self, account: &Account) -> bool {
-        self.log.awaits_note(UIDL_TAG, &account.key_prefix())
+    /// Whether a message of a mailbox is known as collected and is not on stable storage, so
+    /// that this must not be believed: it was being written when its session broke off.
+    pub(super) fn awaits_message(&self, account: &Account) -> bool {
+        let prefix = account.key_prefix();
+        let mut awaited = self.log.awaited_notes(UIDL_TAG, &prefix);
+        awaited
+            .any(|value| Known::of_value(value).is_some_and(|known| known.deed == Deed::Collected))
     }
 
     /// Forgets what the server no longer has, and what is too old to matter.

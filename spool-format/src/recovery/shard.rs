@@ -313,7 +313,6 @@ impl Shard {
         let mut notes = Vec::new();
         for mut suspect in std::mem::take(&mut self.suspects) {
             let of_suspect = std::mem::take(&mut suspect.notes);
-            notes.extend(of_suspect.into_iter().map(|note| (suspect.entry, note)));
             let log = suspect.seal.location.log;
             let missing = missing_part(
                 suspect.envelope,
@@ -321,6 +320,11 @@ impl Shard {
                 log,
                 |segment| segments.get(&SegmentPlace { log, segment }),
             );
+            // What was torn with its message was never committed, also when the message has
+            // been ended since. What only lost a segment may be done, and that is why.
+            let torn = matches!(missing, Some(Missing::Octets(_)));
+            let of_suspect = of_suspect.into_iter();
+            notes.extend(of_suspect.map(|note| (suspect.entry, torn, note)));
             match missing {
                 None => self.whole(suspect.entry, suspect.seal),
                 Some(missing) => broken.push((suspect, missing)),
@@ -332,8 +336,11 @@ impl Shard {
             let found = broken.binary_search_by_key(&queue_id, |broken| broken.message.queue_id);
             found.is_ok()
         };
-        notes.retain(|(entry, _)| !is_broken(*entry));
-        (broken, notes.into_iter().map(|(_, note)| note).collect())
+        notes.retain(|(entry, torn, _)| {
+            !is_broken(*entry) && (!torn || self.entries[*entry as usize].whole)
+        });
+        let notes = notes.into_iter().map(|(_, _, note)| note);
+        (broken, notes.collect())
     }
 
     /// Of seals that are not whole: those whose message is not whole elsewhere and

@@ -18,6 +18,7 @@ use crate::pop3::mailbox::Large;
 use crate::pop3::memory::UIDL_TAG;
 use crate::queue::notification::allowance::Allowance;
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
+use crate::spool::commit::{WriteFault, WriteStep};
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use crate::spool::message::{self, StoredMessage};
 use crate::spool::recovery::{Restart, Restarted};
@@ -216,6 +217,8 @@ enum Cut {
     Heard(usize),
     /// The power, at this write.
     Power(usize),
+    /// The disk, from this write on.
+    Disk(usize),
 }
 
 /// How a run ended.
@@ -229,6 +232,7 @@ struct World {
     core: DataCore,
     settings: Arc<Settings>,
     disk: Disk,
+    disk_fails: bool,
     now: Now,
     server: Server,
     talk: Option<Talk>,
@@ -321,6 +325,7 @@ impl World {
             core: core(&settings, log, now),
             settings,
             disk: Disk::default(),
+            disk_fails: false,
             now,
             server: Server {
                 abilities,
@@ -372,6 +377,7 @@ impl World {
             while let Some(operation) = self.core.poll() {
                 if let Operation::Write { .. } = operation {
                     writes += 1;
+                    self.disk_fails |= cut == Cut::Disk(writes);
                     if cut == Cut::Power(writes) {
                         self.lose_power(Some(operation));
                         return Ended::PowerCut;
@@ -461,9 +467,14 @@ impl World {
                 octets,
                 durability,
             } => {
-                self.disk.write(segment, offset, &octets);
-                self.disk.sync(segment, offset, octets.len(), durability);
-                let result = Ok(());
+                let result = if self.disk_fails {
+                    let (step, os_error) = (WriteStep::Write, Some(5));
+                    Err(WriteFault { step, os_error })
+                } else {
+                    self.disk.write(segment, offset, &octets);
+                    self.disk.sync(segment, offset, octets.len(), durability);
+                    Ok(())
+                };
                 self.ready.push_back(Completion::Written { result, octets });
             }
             Operation::TellControl(ControlNotice::SegmentNeeded { header, .. }) => {
@@ -742,6 +753,24 @@ fn power_that_goes_at_any_write() {
         world.restart();
         world.settle();
         assert_eq!(world.spool(), expected(), "seed {seed}");
+    }
+}
+
+/// What was being written when the disk failed is not told to be deleted by a later run.
+#[test]
+fn a_disk_that_fails_at_any_write() {
+    for (write, uidl) in (1..=4).flat_map(|write| [(write, true), (write, false)]) {
+        let abilities = Abilities { uidl, ..ALL };
+        let mut world = World::new("", abilities, MESSAGES, 1);
+        world.portion = 100;
+        world.collect(Cut::Disk(write));
+        for _ in 0..3 {
+            world.collect(Cut::Nothing);
+        }
+        world.disk_fails = false;
+        world.restart();
+        world.settle();
+        assert_eq!(world.spool(), expected(), "write {write}, uidl {uidl}");
     }
 }
 

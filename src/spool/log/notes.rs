@@ -118,15 +118,19 @@ impl Notes {
             .filter_map(|((_, key), note)| Some((&key[..], note.value.as_deref()?)))
     }
 
-    /// Whether of the notes with a tag whose keys begin so, and that say something, one came
-    /// with a batch behind `durable`.
-    fn any_behind(&self, tag: u16, prefix: &[u8], durable: BatchNumber) -> bool {
+    /// What those of [`Notes::of_prefix`] say that came with a batch behind `durable`.
+    fn behind<'a>(
+        &'a self,
+        tag: u16,
+        prefix: &'a [u8],
+        durable: BatchNumber,
+    ) -> impl Iterator<Item = &'a [u8]> {
         let from = (tag, Box::from(prefix));
-        let mut all = self
-            .newest
+        self.newest
             .range(from..)
-            .take_while(|((t, key), _)| *t == tag && key.starts_with(prefix));
-        all.any(|(_, note)| note.value.is_some() && note.batch > Some(durable))
+            .take_while(move |((t, key), _)| *t == tag && key.starts_with(prefix))
+            .filter(move |(_, note)| note.batch > Some(durable))
+            .filter_map(|(_, note)| note.value.as_deref())
     }
 
     /// Names of the notes that are newest in a segment.
@@ -184,11 +188,14 @@ impl Log {
         self.notes.of_prefix(tag, prefix)
     }
 
-    /// Whether one of [`Log::notes_of`] is not on stable storage: it says what will be, if
-    /// nothing fails. Where the log is closed, it never will.
-    #[must_use]
-    pub fn awaits_note(&self, tag: u16, prefix: &[u8]) -> bool {
-        self.notes.any_behind(tag, prefix, self.commit.durable())
+    /// What those of [`Log::notes_of`] say that are not on stable storage: it is so if nothing
+    /// fails. Where the log is closed, it never will be.
+    pub fn awaited_notes<'a>(
+        &'a self,
+        tag: u16,
+        prefix: &'a [u8],
+    ) -> impl Iterator<Item = &'a [u8]> {
+        self.notes.behind(tag, prefix, self.commit.durable())
     }
 
     /// What the newest note of this key says.

@@ -135,11 +135,11 @@ impl World {
                     let connection = self.connections.get_mut(&id).expect("it acts");
                     let cut = connection.peer.cut(&mut rest, &mut self.random);
                     let jitter = self.random.below(MICROSECOND);
-                    self.leave_for_core(id, Part::Octets(cut), jitter);
+                    self.leaves_for_core(id, Part::Octets(cut), jitter);
                 }
             }
-            Act::Finish => self.leave_for_core(id, Part::Finish, jitter),
-            Act::Reset => self.leave_for_core(id, Part::Reset, jitter),
+            Act::Finish => self.leaves_for_core(id, Part::Finish, jitter),
+            Act::Reset => self.leaves_for_core(id, Part::Reset, jitter),
             Act::Pause(nanos) => {
                 let connection = self.connections.get_mut(&id).expect("it acts");
                 connection
@@ -166,7 +166,7 @@ impl World {
     }
 
     /// Something leaves a peer for the core.
-    fn leave_for_core(&mut self, id: Wire, part: Part, jitter: u64) {
+    fn leaves_for_core(&mut self, id: Wire, part: Part, jitter: u64) {
         let connection = self.connections.get_mut(&id).expect("it sends");
         let earliest = self.now + connection.latency + jitter;
         let time = connection.core.arrival(earliest);
@@ -174,7 +174,7 @@ impl World {
     }
 
     /// Something leaves the core for a peer.
-    fn leave_for_peer(&mut self, id: Wire, part: Part) {
+    fn leaves_for_peer(&mut self, id: Wire, part: Part) {
         let jitter = self.random.below(MICROSECOND);
         let connection = self.connections.get_mut(&id).expect("it sends");
         let earliest = self.now + connection.latency + jitter;
@@ -278,7 +278,7 @@ impl World {
                     })
                 }
             };
-            self.leave_for_peer(id, part);
+            self.leaves_for_peer(id, part);
         }
     }
 
