@@ -6,6 +6,8 @@
 //! Whatever opens a socket, reads a clock or draws randomness is not there to be called,
 //! and the crates that do so are no dependencies.
 
+// The tests beside the sources are those of the program.
+#![cfg(not(test))]
 // What only the shells use.
 #![allow(dead_code)]
 
