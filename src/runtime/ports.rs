@@ -9,11 +9,18 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use listenfd::ListenFd;
 
 use crate::config::{Config, ListenWhen};
 use crate::runtime::net::{self, AddressIs};
+
+/// How often a port is tried that is in use, and the pause between two tries. The ring of a
+/// server that was killed outlives it for some moments, and with it the sockets that it waits
+/// on; who starts the server again at once is not to be told that the port is taken.
+const PORT_TRIES: u32 = 150;
+const PORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Every address once for each data core: passed to us, or bound by us. Run once, and
 /// before there are other threads.
@@ -58,7 +65,7 @@ fn bind_for(
         // The address of a dial-up line is there while the line is.
         ListenWhen::LinkUp | ListenWhen::Schedule => AddressIs::OursSometimes,
     };
-    let bound = net::is_free(address, is).and_then(|()| {
+    let bound = wait_until_free(address, is).and_then(|()| {
         let sockets = (0..data_cores).map(|_| net::bind(address, is));
         sockets.collect()
     });
@@ -78,6 +85,22 @@ fn bind_for(
         };
         format!("listening on {address} failed ({error}): {advice}")
     })
+}
+
+/// Returns when nobody listens at an address.
+///
+/// # Errors
+/// Somebody goes on listening, or the address cannot be had at all.
+fn wait_until_free(address: SocketAddr, is: AddressIs) -> io::Result<()> {
+    for _ in 1..PORT_TRIES {
+        match net::is_free(address, is) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                std::thread::sleep(PORT_PAUSE);
+            }
+            result => return result,
+        }
+    }
+    net::is_free(address, is)
 }
 
 /// Sockets in the order in which they were passed.
