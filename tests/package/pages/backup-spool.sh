@@ -20,5 +20,7 @@ address = "203.0.113.9:25"
 domain = "branch.example"
 next_hop = "maildir:/run/branch/mail"
 TOML
-walk backup-spool ''
+printf '#!/bin/sh\n' >/usr/local/sbin/dial-island
+chmod 0755 /usr/local/sbin/dial-island
+walk backup-spool '' 127.0.0.2
 holds "the customer has its mail" has_come /run/branch/mail 'To: anna@branch.example'

@@ -106,8 +106,7 @@ certificate() {
         -extfile <(echo "subjectAltName=DNS:$name") -out "$certificate" 2>/dev/null
 }
 
-# Another server: its directory with a Maildir, its configuration from standard input. Of
-# the same user: a port at all addresses is shared only among servers of one user.
+# Another server: its directory with a Maildir, its configuration from standard input.
 server() {
     mkdir --parents "/run/$1/mail/"{cur,new,tmp}
     cat >"/run/$1/toml"
@@ -124,14 +123,16 @@ take_apart() {
     awk '/^```/ { if (name) { close(name); name = "" } else { name = sprintf("%02d.%s", ++n, substr($0, 4)); printf "" >name }; next }
         name { print >name }' "$1"
 }
-# Does what stands there. What somebody is to type comes from `typed`.
+# Does what stands there. What somebody is to type comes from `typed`. The one thing that is
+# not taken word for word: where other servers have the same ports on this machine, as they
+# have on theirs, nobody can have them at all addresses; `here` is the one that is left.
 walk() {
-    local page=$1 typed=$2 block
+    local page=$1 typed=$2 here=${3:-0.0.0.0} block
     take_apart "/shared/$page.md"
     printf '%s\n' "$typed" >typed
     for block in [0-9]*; do
         case $block in
-            *.toml) cp "$block" /etc/turnspool/turnspool.toml ;;
+            *.toml) sed "s/\"0\.0\.0\.0:/\"$here:/" "$block" >/etc/turnspool/turnspool.toml ;;
             *.sh)
                 echo "--- $block"
                 cat "$block"

@@ -83,5 +83,5 @@ service auth-worker {
 CONF
 setpriv --reuid=nobody --regid=nogroup --clear-groups dovecot -F -c /run/dovecot.conf &
 holds "there is Dovecot" soon test -S /run/dovecot/lmtp
-walk site-atrn 'secret-of-the-ship'
+walk site-atrn 'secret-of-the-ship' 127.0.0.1
 holds "the captain has its mail" has_come /run/mail 'To: captain@ship.example'
