@@ -57,8 +57,14 @@ use crate::time::{Instant, Now};
 /// milliseconds, filling one at full speed a few hundred.
 pub const SEGMENTS_AHEAD: u32 = 2;
 
-/// Dead segments kept to be used again.
-pub const SPARES_MAX: usize = 4;
+/// Dead segments kept to be used again: enough for a burst of some 200,000 messages of
+/// 4 KiB. A sync of octets in a segment that was used before takes less than half as long
+/// as one in a fresh segment (`segment`), which is what few sessions wait for; and a spool
+/// that was emptied is to take the next burst as fast as it gave the last one away.
+pub const SPARES_MAX: usize = 16;
+
+/// Of those, what is kept however little room there is: what a log in the steady state uses.
+pub const SPARES_MIN: usize = 4;
 
 /// How long after a failed preparation the next one is tried.
 pub const PREPARE_RETRY: Duration = Duration::from_secs(1);
@@ -506,7 +512,7 @@ impl Log {
     /// Spares are used in their own directory only, and only so many.
     fn fate_here(&mut self, segment: SegmentPlace, fate: Fate) -> Fate {
         let spares = self.spares.len() + self.sparing.len();
-        let keep = segment.log == self.identity.log && spares < SPARES_MAX;
+        let keep = segment.log == self.identity.log && spares < self.spares_max();
         match fate {
             Fate::Reuse if !keep => Fate::Remove,
             Fate::Reuse => {

@@ -1,6 +1,6 @@
 //! Whether there is room for a message.
 
-use super::Log;
+use super::{Log, SPARES_MAX, SPARES_MIN};
 
 /// Segments that new mail never gets: one for done records of a drain, one for what is
 /// carried forward, so that space can always be won back.
@@ -10,6 +10,10 @@ pub const RESERVE_SEGMENTS: u64 = 2;
 /// by being delivered or by its sender being told, and the second must not need room
 /// that the first has taken.
 pub const RESERVE_SEGMENTS_NOTIFICATIONS: u64 = 1;
+
+/// Above their least number, spares take at most one part in so many of what the log may
+/// use: who needs the disk for something else is to find it free.
+const SPARES_SHARE: u64 = 8;
 
 /// Why there is no room for a message. Reply 452.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -41,6 +45,14 @@ impl Log {
             (_, 0) => Err(NoRoom::FreeMin),
             (a, b) => Ok(a.min(b)),
         }
+    }
+
+    /// How many dead segments are kept now, by the room that there is.
+    pub(super) fn spares_max(&self) -> usize {
+        let free = self.free_bytes.saturating_sub(self.settings.free_min);
+        let bytes = self.settings.size_max.min(free) / SPARES_SHARE;
+        let segments = bytes / u64::from(self.settings.segment_bytes);
+        usize::try_from(segments).map_or(SPARES_MAX, |spares| spares.clamp(SPARES_MIN, SPARES_MAX))
     }
 
     /// Whether new mail may use so many octets more.
@@ -171,5 +183,32 @@ mod tests {
             failing(PrepareCause::NoRoom, PREPARE_PATIENCE * 100),
             (false, false)
         );
+    }
+
+    #[test]
+    fn spares_are_kept_by_the_room_there_is() {
+        const SEGMENT_BYTES: u32 = 1 << 20;
+        let check = |size_max: u64, free_min: u64, free_bytes: u64, expected: usize| {
+            let identity = Identity {
+                spool: SpoolUuid([1; 16]),
+                log: LogId(0),
+            };
+            let settings = Settings {
+                segment_bytes: SEGMENT_BYTES,
+                size_max,
+                free_min,
+            };
+            let log = Log::new(identity, settings, 1, free_bytes);
+            let what = format!("{size_max} at most, {free_bytes} free, {free_min} to be left");
+            assert_eq!(log.spares_max(), expected, "{what}");
+        };
+        let segments = |n: u64| n * u64::from(SEGMENT_BYTES);
+        check(u64::MAX, 0, segments(1000), SPARES_MAX);
+        check(u64::MAX, segments(1000), segments(1080), 10);
+        check(u64::MAX, segments(1000), segments(1000), SPARES_MIN);
+        // Less free than there should be, as when others fill the disk.
+        check(u64::MAX, segments(1000), segments(10), SPARES_MIN);
+        check(segments(64), 0, segments(1000), 8);
+        check(segments(16), 0, segments(1000), SPARES_MIN);
     }
 }

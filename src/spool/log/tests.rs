@@ -630,13 +630,16 @@ impl World {
             if !busy {
                 // Space is bounded by what is needed: twice that, the slack, and the
                 // segments beyond the last closed one.
-                let around = u64::from(SEGMENTS_AHEAD) + 2 + SPARES_MAX as u64;
+                let around = u64::from(SEGMENTS_AHEAD) + 2;
                 // A damaged segment is not emptied while a message is live in it, and
-                // with it stay the records about its messages, in another segment.
-                let kept = 2 * self.hit.len() as u64;
+                // with it stay the records about its messages, in other segments.
+                let kept = 4 * self.hit.len() as u64;
                 let slack = SLACK_SEGMENTS + around + kept;
                 let bound = 2 * self.log.needed_bytes() + slack * u64::from(SEGMENT_BYTES);
-                let size = self.log.size_bytes();
+                let spares = self.log.spares.len();
+                assert!(spares <= SPARES_MAX, "seed {}: {spares} spares", self.seed);
+                let spares = spares as u64 * u64::from(SEGMENT_BYTES);
+                let size = self.log.size_bytes() - spares;
                 assert!(size <= bound, "seed {}: {size} over {bound}", self.seed);
                 return;
             }
