@@ -4,6 +4,7 @@ mod fetching;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::report::Fact;
 use crate::route::{NextHopRef, Protocol, TlsPolicy};
 use crate::spool::commit::Durability;
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
-use crate::spool::message::{SegmentSource, View};
+use crate::spool::message::{SegmentSource, Unreadable, View};
 use crate::time::Now;
 
 const SEGMENT_BYTES: u32 = 128 << 10;
@@ -32,9 +33,24 @@ const PLENTY: u64 = 1 << 40;
 
 /// Segments as octets in memory.
 #[derive(Default)]
-struct Spool(HashMap<SegmentPlace, (Epoch, Vec<u8>)>);
+struct Spool(HashMap<SegmentPlace, (Epoch, Vec<u8>)>, Medium);
+
+/// Whether the disk gives what is on it.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Medium {
+    #[default]
+    Reads,
+    Fails,
+}
 
 impl SegmentSource for Spool {
+    fn fetch(&self, _: SegmentPlace, _: Range<u32>) -> Result<(), Unreadable> {
+        match self.1 {
+            Medium::Reads => Ok(()),
+            Medium::Fails => Err(Unreadable(libc::EIO)),
+        }
+    }
+
     fn view(&self, segment: SegmentPlace) -> Option<View<'_>> {
         let (epoch, bytes) = self.0.get(&segment)?;
         Some(View {
