@@ -435,6 +435,28 @@ fn nobody_is_forgotten_when_the_spool_is_full() {
     assert_eq!(failures, accepted);
 }
 
+/// Mail is given up at the moment at which the disk does not give it: that may pass, and
+/// then its sender is told.
+#[test]
+fn what_cannot_be_read_when_it_expires_is_told_of_when_it_can() {
+    let mut bench = Bench::new(PLENTY);
+    let client = bench.accept();
+    bench.receive(client, b"EHLO x\r\n");
+    bench.receive(client, MESSAGE);
+    bench.receive(client, b"QUIT\r\n");
+    let told = |bench: &Bench| bench.count(|fact| matches!(fact, Fact::Notified { .. }));
+    let finished = |bench: &Bench| bench.count(|fact| matches!(fact, Fact::Finished { .. }));
+    bench.spool.1 = Medium::Fails;
+    bench.sleep(Duration::from_secs(40 * 24 * 3600));
+    bench.wait(Duration::from_secs(300));
+    assert_eq!((told(&bench), finished(&bench)), (0, 0));
+    bench.spool.1 = Medium::Reads;
+    bench.wait(Duration::from_secs(300));
+    assert_eq!((told(&bench), finished(&bench)), (1, 1));
+    let failed = bench.count(|fact| matches!(fact, Fact::Recipient { .. }));
+    assert_eq!(failed, 1, "the operator hears of it once");
+}
+
 /// RFC 5321 §4.5.4.1: what is retried is the host. A thousand domains with a million
 /// messages have one host, and it is dead: in a day it costs a probe now and then, and
 /// a look at each domain for each, whatever waits there.
