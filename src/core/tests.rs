@@ -14,15 +14,15 @@ use spool_format::{Epoch, Location, LogId, Offset, SegmentId, SegmentPlace, Spoo
 use super::collector::Run;
 use super::data::{DataCore, Parts, Settings};
 use super::{
-    Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId, Notice, Operation,
-    Piece,
+    Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId, NoHost, Notice,
+    Operation, Piece, Unresolved,
 };
 use crate::config::{self, surroundings::Surroundings};
 use crate::mail::{Priority, QueueId, RecipientIndex};
 use crate::queue::notification::allowance::Allowance;
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
-use crate::report::Fact;
-use crate::route::{NextHopRef, Protocol, TlsPolicy};
+use crate::report::{Ending, Fact};
+use crate::route::{NextHop, NextHopRef, Protocol, TlsPolicy};
 use crate::spool::commit::Durability;
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use crate::spool::message::{SegmentSource, Unreadable, View};
@@ -455,6 +455,63 @@ fn what_cannot_be_read_when_it_expires_is_told_of_when_it_can() {
     assert_eq!((told(&bench), finished(&bench)), (1, 1));
     let failed = bench.count(|fact| matches!(fact, Fact::Recipient { .. }));
     assert_eq!(failed, 1, "the operator hears of it once");
+}
+
+/// All mail of a domain fails at once, when it is known that it does not exist: some of it
+/// in a turn, so that others have theirs, and no faster than it can be written.
+#[test]
+fn a_domain_that_does_not_exist_holds_up_nobody() {
+    const MESSAGES: usize = 2000;
+    const AT_ONCE: usize = 256;
+    let mut bench = Bench::new(PLENTY);
+    let client = bench.accept();
+    bench.receive(client, b"EHLO x\r\n");
+    for number in 0..MESSAGES {
+        let from = format!("MAIL FROM:<a{number}@sender.example>\r\n");
+        bench.receive(client, from.as_bytes());
+        bench.receive(
+            client,
+            b"RCPT TO:<b@site.example>\r\nDATA\r\nSubject: x\r\n\r\nshort\r\n.\r\n",
+        );
+    }
+    bench.receive(client, b"QUIT\r\n");
+    assert_eq!(bench.count(is_accepted), MESSAGES);
+    let failed = |bench: &Bench| {
+        bench.count(|fact| {
+            let ending = Ending::Failed;
+            matches!(fact, Fact::Recipient { ending: e, .. } if *e == ending)
+        })
+    };
+    let notice = Notice::Resolved {
+        next_hop: NextHop::Mx("site.example".parse().expect("a domain")),
+        answer: Err(Unresolved::Never {
+            reason: NoHost::NoSuchDomain,
+            why: "there is no such domain".to_owned(),
+        }),
+        valid_until: bench.now.instant + Duration::from_secs(3600),
+    };
+    let mut completion = Completion::Notice(notice);
+    let mut turns = 0;
+    while failed(&bench) < MESSAGES {
+        let before = failed(&bench);
+        bench.core.handle(bench.now, completion, &bench.spool);
+        while let Some(operation) = bench.core.poll() {
+            bench.perform(operation);
+        }
+        assert!(failed(&bench) - before <= AT_ONCE, "in one turn");
+        completion = bench.ready.pop_front().unwrap_or(Completion::Timer);
+        turns += 1;
+        assert!(turns < 10 * MESSAGES, "it comes to no end");
+        let due = bench
+            .core
+            .deadline()
+            .is_some_and(|at| at <= bench.now.instant);
+        assert!(due || failed(&bench) == MESSAGES, "it goes on at once");
+    }
+    bench.give(completion);
+    bench.wait(Duration::from_secs(60));
+    let finished = bench.count(|fact| matches!(fact, Fact::Finished { .. }));
+    assert_eq!(finished, MESSAGES);
 }
 
 /// RFC 5321 §4.5.4.1: what is retried is the host. A thousand domains with a million
