@@ -77,7 +77,7 @@ pub(super) struct Reading {
     answered: Answered,
 }
 
-/// Whether the host has answered for all recipients.
+/// Whether the host has answered for all recipients, having read what was sent to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Answered {
     Yes,
@@ -85,7 +85,7 @@ enum Answered {
 }
 
 impl Reading {
-    /// The connection is gone while something of it was still leaving.
+    /// The host has not read all of it, and perhaps never will.
     pub(super) fn cut_off(mut self) -> Self {
         self.answered = Answered::No;
         self

@@ -26,6 +26,7 @@ use crate::route::{NextHop, NextHopRef, Protocol, TlsPolicy};
 use crate::spool::commit::Durability;
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use crate::spool::message::{SegmentSource, Unreadable, View};
+use crate::spool::reclaim::Fate;
 use crate::time::Now;
 
 const SEGMENT_BYTES: u32 = 128 << 10;
@@ -86,8 +87,14 @@ struct Bench {
     provider_connects: Vec<(ConnectionId, Endpoint)>,
     /// The address that every next hop has; none is ever found without.
     host: Option<SocketAddr>,
-    /// Connections that were asked for. None is ever had.
+    /// Connections that were asked for.
     connects: usize,
+    /// Whether those are had.
+    host_answers: bool,
+    /// Those that were had.
+    outgoing: Vec<ConnectionId>,
+    /// What was to become of segments that are dead.
+    fates: Vec<(SegmentPlace, Fate)>,
     /// Operations in all.
     operations: usize,
 }
@@ -159,6 +166,9 @@ impl Bench {
             provider_connects: Vec::new(),
             host: None,
             connects: 0,
+            host_answers: false,
+            outgoing: Vec::new(),
+            fates: Vec::new(),
             operations: 0,
         };
         bench.give(Completion::Timer);
@@ -203,16 +213,30 @@ impl Bench {
             }
             Operation::Connect { connection, .. } if self.host.is_some() => {
                 self.connects += 1;
-                let result = Err("refused".to_owned());
+                let result = if self.host_answers {
+                    self.outgoing.push(connection);
+                    Ok(())
+                } else {
+                    Err("refused".to_owned())
+                };
                 self.ready
                     .push_back(Completion::Connected { connection, result });
             }
             Operation::Send { connection, pieces } => {
+                let said = self.said.entry(connection).or_default();
                 for piece in pieces {
-                    let Piece::Octets(octets) = piece else {
-                        panic!("a server says nothing out of the spool");
-                    };
-                    self.said.entry(connection).or_default().extend(octets);
+                    match piece {
+                        Piece::Octets(octets) => said.extend(octets),
+                        Piece::Spool {
+                            segment,
+                            offset,
+                            octets,
+                        } => {
+                            let begin = offset.0 as usize;
+                            let (_, bytes) = &self.spool.0[&segment];
+                            said.extend(&bytes[begin..begin + octets as usize]);
+                        }
+                    }
                 }
                 if !self.deaf.contains(&connection) {
                     self.ready.push_back(Completion::Sent { connection });
@@ -252,7 +276,8 @@ impl Bench {
                 let notice = Notice::SegmentReady { segment };
                 self.ready.push_back(Completion::Notice(notice));
             }
-            Operation::TellControl(ControlNotice::SegmentDead { segment, .. }) => {
+            Operation::TellControl(ControlNotice::SegmentDead { segment, fate, .. }) => {
+                self.fates.push((segment, fate));
                 let gone = Gone::Removed;
                 let notice = Notice::SegmentGone { segment, gone };
                 self.ready.push_back(Completion::Notice(notice));
@@ -512,6 +537,55 @@ fn a_domain_that_does_not_exist_holds_up_nobody() {
     bench.wait(Duration::from_secs(60));
     let finished = bench.count(|fact| matches!(fact, Fact::Finished { .. }));
     assert_eq!(finished, MESSAGES);
+}
+
+/// A host that says no before it has read all: what it has not read stands in the socket's
+/// queue, as pages of the segment, and is to be what was sent also when it is read at last.
+#[test]
+fn what_a_host_has_not_read_is_not_written_over() {
+    let mut bench = Bench::new(PLENTY);
+    bench.host = Some(SocketAddr::from(([192, 0, 2, 1], 25)));
+    bench.host_answers = true;
+    let client = bench.accept();
+    bench.receive(client, b"EHLO x\r\n");
+    let message = |to: &str, lines: usize| {
+        let text = "a line of some fifty octets, to make it a long message\r\n".repeat(lines);
+        format!("MAIL FROM:<>\r\n{to}DATA\r\n{text}.\r\n")
+    };
+    let to = "RCPT TO:<b@one.example>\r\nRCPT TO:<c@two.example>\r\n";
+    bench.receive(client, message(to, 1500).as_bytes());
+    let says = |bench: &mut Bench, host: ConnectionId, replies: &[&str]| {
+        for reply in replies {
+            bench.receive(host, format!("{reply}\r\n").as_bytes());
+        }
+    };
+    let hosts = bench.outgoing.clone();
+    let [one, two] = hosts[..] else {
+        panic!("a connection for each domain: {hosts:?}");
+    };
+    let begin = ["220 x", "250 x", "250 sender", "250 recipient"];
+    says(&mut bench, one, &begin);
+    bench.deaf.insert(one);
+    says(&mut bench, one, &["354 go on", "552 too large"]);
+    // The last of it is in the socket's queue now.
+    bench.deaf.remove(&one);
+    bench.give(Completion::Sent { connection: one });
+    says(&mut bench, two, &begin);
+    says(&mut bench, two, &["354 go on", "250 taken"]);
+    // Its segment gets full, and nothing in it is needed.
+    bench.receive(
+        client,
+        message("RCPT TO:<d@three.example>\r\n", 1500).as_bytes(),
+    );
+    let three = bench.outgoing[2];
+    says(&mut bench, three, &begin);
+    says(&mut bench, three, &["354 go on", "250 taken"]);
+    bench.wait(Duration::from_secs(1));
+    let first = SegmentPlace {
+        log: LogId(0),
+        segment: SegmentId(1),
+    };
+    assert_eq!(bench.fates, [(first, Fate::Remove)]);
 }
 
 /// RFC 5321 §4.5.4.1: what is retried is the host. A thousand domains with a million
