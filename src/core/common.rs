@@ -28,6 +28,7 @@ use crate::core::maildir::Writings;
 use crate::core::notifying::{Causes, Debts, Late, Telling};
 use crate::core::outbound::LinkShare;
 use crate::core::outcome::PassedOn;
+use crate::core::outcome::hostless::Hostless;
 use crate::core::rerouting::Rerouting;
 use crate::core::restart::Broken;
 use crate::core::settings::Settings;
@@ -90,6 +91,8 @@ pub(super) struct Common {
     pub(super) stalled: Vec<ConnectionId>,
     /// Which connection a connection of the schedule is.
     pub(super) deliveries: HashMap<queue::ConnectionId, ConnectionId>,
+    /// Mail that is to end without a host.
+    pub(super) hostless: Hostless,
     /// Messages that are being written into Maildirs.
     pub(super) writings: Writings,
     /// Deliveries to be told something by the schedule.
@@ -217,6 +220,7 @@ impl Common {
             operations: VecDeque::new(),
             stalled: Vec::new(),
             deliveries: HashMap::new(),
+            hostless: Hostless::default(),
             writings: Writings::new(),
             calls: VecDeque::new(),
             asks: VecDeque::new(),
@@ -283,6 +287,7 @@ impl Common {
             self.hosts.deadline(),
             self.rerouting.as_ref().map(Rerouting::deadline),
             self.debts.deadline(),
+            self.hostless_deadline(),
             self.gathering.deadline(),
             self.strangers.tally.deadline(),
             self.outbound_deadline(),

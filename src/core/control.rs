@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //!
-//! - A next hop is being resolved at most once, however many cores ask.
+//! - A next hop is being resolved at most once, however many cores ask, and not all at
+//!   once (`resolving`).
 //! - Every admin request gets exactly one answer: when the last core has
 //!   answered, or at its deadline with what is there.
 //! - After [`ControlOperation::Exit`] nothing follows.
@@ -17,6 +18,7 @@ mod collecting;
 mod operation;
 mod questions;
 mod reload;
+mod resolving;
 mod stop;
 
 use std::collections::VecDeque;
@@ -26,6 +28,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use self::reload::{Load, Reloads};
+use self::resolving::Resolving;
 use crate::core::admin::{Command, LogDetail, Reason, Response, Status, Text};
 use crate::core::bans::{self, Client, Guessers};
 use crate::core::callahead::{self, CallAhead, KnownAddress};
@@ -41,7 +44,7 @@ use crate::core::{AdminRequestId, ControlNotice, CoreId, Notice};
 use crate::mail::QueueId;
 use crate::queue::Ledger;
 use crate::report::Fact;
-use crate::route::{Customers, NextHop};
+use crate::route::Customers;
 use crate::time::{Instant, Now};
 
 pub use operation::{ControlCompletion, ControlOperation, Found, LookNumber, Reconfigured};
@@ -96,7 +99,7 @@ enum Stop {
 /// The machine.
 pub struct ControlCore {
     data_cores: u8,
-    resolving: HashMap<NextHop, Vec<CoreId>>,
+    resolving: Resolving,
     questions: HashMap<AdminRequestId, Question>,
     turns: Turns,
     reloads: Reloads,
@@ -132,7 +135,7 @@ impl ControlCore {
         desk.set_customers(now, customers);
         Self {
             data_cores,
-            resolving: HashMap::new(),
+            resolving: Resolving::default(),
             questions: HashMap::new(),
             turns: Turns::new(data_cores),
             reloads: Reloads::default(),
@@ -190,7 +193,7 @@ impl ControlCore {
             } => {
                 self.call_ahead.resolved(now, &next_hop, &answer);
                 let valid_until = now.instant + valid_for;
-                for core in self.resolving.remove(&next_hop).unwrap_or_default() {
+                for core in self.resolving.resolved(&next_hop) {
                     let (next_hop, answer) = (next_hop.clone(), answer.clone());
                     self.tell(
                         core,
@@ -201,6 +204,7 @@ impl ControlCore {
                         },
                     );
                 }
+                self.resolve();
             }
             ControlCompletion::SegmentPrepared {
                 core,
@@ -327,14 +331,8 @@ impl ControlCore {
             }
             ControlNotice::LoginFailed { client } => self.login_failed(now, client),
             ControlNotice::Resolve { core, next_hop } => {
-                let askers = (self.resolving.entry(next_hop.clone())).or_insert_with(|| {
-                    let operation = ControlOperation::Resolve { next_hop };
-                    self.operations.push_back(operation);
-                    Vec::new()
-                });
-                if !askers.contains(&core) {
-                    askers.push(core);
-                }
+                self.resolving.want(core, next_hop);
+                self.resolve();
             }
             ControlNotice::SegmentNeeded {
                 core,
@@ -435,12 +433,8 @@ impl ControlCore {
                     },
                 ),
                 callahead::Output::Resolve { next_hop } => {
-                    if !self.resolving.contains_key(&next_hop) {
-                        // No core waits for it.
-                        self.resolving.insert(next_hop.clone(), Vec::new());
-                        self.operations
-                            .push_back(ControlOperation::Resolve { next_hop });
-                    }
+                    self.resolving.want_here(next_hop);
+                    self.resolve();
                 }
                 callahead::Output::Ask { core, ask } => {
                     self.tell(core, Notice::Ask(Box::new(ask)));
@@ -571,6 +565,14 @@ impl ControlCore {
             && (!self.online.owes_hang_up() || now.instant >= deadline)
         {
             self.exit(now, clean && !self.online.owes_hang_up());
+        }
+    }
+
+    /// Has looked up what may be.
+    fn resolve(&mut self) {
+        while let Some(next_hop) = self.resolving.next() {
+            let operation = ControlOperation::Resolve { next_hop };
+            self.operations.push_back(operation);
         }
     }
 

@@ -414,11 +414,12 @@ impl DataCore {
             }
         }
         let carried = self.common.carry(now, spool);
+        let ended = self.common.end_some(now, spool);
         let stopping = self.common.is_stopping();
         if stopping {
             self.advance_stop(now);
         }
-        if carried || stopping {
+        if carried || ended || stopping {
             self.follow(now, spool);
         }
         if stopping && self.is_quiet() {
@@ -437,7 +438,7 @@ impl DataCore {
             moved |= self.common.advance_queue(now, spool);
             while let Some(resolved) = self.common.hosts.next() {
                 moved = true;
-                self.resolved(now, spool, resolved);
+                self.resolved(now, resolved);
             }
             while let Some((fetch, candidates)) = self.common.provider_calls.pop_front() {
                 moved = true;
@@ -517,7 +518,7 @@ impl DataCore {
         }
     }
 
-    fn resolved(&mut self, now: Now, spool: &impl SegmentSource, resolved: Resolved) {
+    fn resolved(&mut self, now: Now, resolved: Resolved) {
         match resolved {
             Resolved::Hosts(wanted) => self.connect(now, *wanted),
             Resolved::Unknown { connection } => {
@@ -529,17 +530,7 @@ impl DataCore {
             Resolved::NotFound { next_hop, why } => {
                 self.common.hosts_not_found(now, &next_hop, why);
             }
-            Resolved::Maildir { connection, path } => {
-                self.common.fill_maildir(now, spool, connection, &path);
-            }
-            Resolved::Discard { connection } => self.common.discard_all(now, spool, connection),
-            Resolved::Never {
-                connection,
-                reason,
-                why,
-            } => {
-                self.common.fail_all(now, spool, connection, reason, &why);
-            }
+            Resolved::NoHost { connection, end } => self.common.hostless.push(connection, end),
         }
     }
 

@@ -438,16 +438,7 @@ impl Delivery {
             self.client.handle(now, Input::PeerClosed);
             self.poll_all(now, common, spool);
         }
-        let all_has_left = self.all_has_left();
-        if all_has_left || self.flow.is_closed() {
-            for reading in self.reading.drain(..) {
-                common.take_back(if all_has_left {
-                    reading
-                } else {
-                    reading.cut_off()
-                });
-            }
-        }
+        self.take_back_readings(common);
     }
 
     fn poll_all(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
@@ -484,7 +475,11 @@ impl Delivery {
                     if outcome.remaining == Remaining::None {
                         let active = self.jobs.swap_remove(index);
                         let reading = common.job_over(now, spool, active);
-                        self.reading.push(reading);
+                        // Who says no in the middle of a body answers for what it has read
+                        // of it, and not for the rest.
+                        let is_read = outcome.is_delivered() || self.all_has_left();
+                        self.reading
+                            .push(if is_read { reading } else { reading.cut_off() });
                         if let Errand::Turn { .. } = self.errand
                             && self.hunger == Hunger::Waiting
                         {

@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -16,6 +15,7 @@ use crate::core::aftermath::HostLeft;
 use crate::core::common::{Common, WantedConnection};
 use crate::core::delivery::Candidates;
 use crate::core::delivery::passing::Silent;
+use crate::core::outcome::hostless::HostlessEnd;
 use crate::core::{Endpoint, Host, NoHost, Unresolved};
 use crate::queue::hosts::LOOK_AGAIN;
 use crate::queue::retry::Jitter;
@@ -93,18 +93,10 @@ pub(super) enum Resolved {
     Found { next_hop: NextHop },
     /// They could not be looked up.
     NotFound { next_hop: NextHop, why: String },
-    /// Its mail goes into files.
-    Maildir {
+    /// There is no host, and its mail ends without one.
+    NoHost {
         connection: ConnectionId,
-        path: PathBuf,
-    },
-    /// Its mail is thrown away by route.
-    Discard { connection: ConnectionId },
-    /// Its mail can never be delivered.
-    Never {
-        connection: ConnectionId,
-        reason: NoHost,
-        why: String,
+        end: HostlessEnd,
     },
 }
 
@@ -119,7 +111,8 @@ impl HostCache {
         random: &mut Jitter,
     ) -> Option<NextHop> {
         if next_hop == NextHop::Discard {
-            self.ready.push_back(Resolved::Discard { connection });
+            let end = HostlessEnd::Discarded;
+            self.ready.push_back(Resolved::NoHost { connection, end });
             return None;
         }
         if let NextHop::Hold { customer, .. } = &next_hop
@@ -137,7 +130,8 @@ impl HostCache {
             return None;
         }
         if let NextHop::Maildir(path) = next_hop {
-            self.ready.push_back(Resolved::Maildir { connection, path });
+            let end = HostlessEnd::Maildir(path);
+            self.ready.push_back(Resolved::NoHost { connection, end });
             return None;
         }
         match self.known.get_mut(&next_hop) {
@@ -401,10 +395,12 @@ fn resolved(
             silent: Silent::default(),
             passed_on: None,
         })),
-        Err((reason, why)) => Resolved::Never {
+        Err((reason, why)) => Resolved::NoHost {
             connection,
-            reason: *reason,
-            why: why.clone(),
+            end: HostlessEnd::Never {
+                reason: *reason,
+                why: why.clone(),
+            },
         },
     }
 }

@@ -18,7 +18,8 @@ use spool_format::SegmentPlace;
 use crate::core::ControlNotice;
 use crate::core::common::Common;
 use crate::core::notifying::{Reason, Told};
-use crate::core::outcome::{Active, ENDED_AT_ONCE, recipient_fact};
+use crate::core::outcome::hostless::HostlessEnd;
+use crate::core::outcome::{Active, recipient_fact};
 use crate::mail::{BodyForm, RecipientIndex};
 use crate::maildir::{self, NoMailbox};
 use crate::queue::notification::Action;
@@ -61,18 +62,21 @@ pub(super) struct Writing {
 pub(super) type Writings = HashMap<ConnectionId, Writing>;
 
 impl Common {
-    /// Lets the next message of a connection be written, or ends the connection.
+    /// Lets the next message of a connection be written, or ends the connection. Gives how
+    /// many messages were taken for that.
     pub(super) fn fill_maildir(
         &mut self,
         now: Now,
         spool: &impl SegmentSource,
         connection: ConnectionId,
         path: &Path,
-    ) {
-        for _ in 0..ENDED_AT_ONCE {
-            let Take::Job(job) = self.queue.take(now, connection) else {
-                break;
-            };
+        at_most: usize,
+    ) -> usize {
+        let mut taken = 0;
+        while taken < at_most
+            && let Take::Job(job) = self.queue.take(now, connection)
+        {
+            taken += 1;
             let Some((mut active, job)) = self.load(now, spool, job) else {
                 continue;
             };
@@ -133,9 +137,10 @@ impl Common {
                 connection,
                 mail,
             });
-            return;
+            return taken;
         }
         self.queue.connection_closed(now, connection);
+        taken
     }
 
     /// The control core has written a message, or could not.
@@ -163,7 +168,8 @@ impl Common {
         }
         let reading = self.job_over(now, spool, active);
         self.take_back(reading);
-        self.fill_maildir(now, spool, connection, &path);
+        // When its turn comes: of what nobody has a mailbox for, all ends at once.
+        self.hostless.push(connection, HostlessEnd::Maildir(path));
     }
 
     fn mailbox_answer(

@@ -2,9 +2,10 @@
 //!
 //! Invariant: a recipient that failed is written as done only when the notification
 //! is committed; a crash between the two repeats the attempt, and loses nothing.
-//! Where the notification of an expiry finds no room, it is owed: the message stays in
-//! the spool, and it is tried again until there is room. The senders of messages that a
-//! start found broken are owed one from the beginning.
+//! Where the notification of an expiry finds no room, or the disk does not give the
+//! message, it is owed: the message stays in the spool, and it is tried again until it can
+//! be told. The senders of messages that a start found broken are owed one from the
+//! beginning.
 //!
 //! How many notifications an address gets, and what is told in one message, is in
 //! `merging`. What waits there is not committed either, and a crash loses no failure of
@@ -48,6 +49,27 @@ struct Owed {
     told: Vec<Told>,
     /// How they end.
     outcome: DoneOutcome,
+    reported: Reported,
+}
+
+/// Whether the operator was told of the recipients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reported {
+    /// When they were given up.
+    Already,
+    /// Not before the message can be read.
+    NotYet,
+}
+
+/// What came of something that is owed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Paid {
+    /// It is told, or there is nothing to be told.
+    Yes,
+    /// There is still no room.
+    NoRoom,
+    /// The disk does not give the message now.
+    Unread,
 }
 
 /// All that is owed, oldest first. One entry at most for each recipient of a message
@@ -76,6 +98,7 @@ impl Debts {
             told: broken.recipients.as_slice().iter().map(told).collect(),
             recipients: broken.recipients,
             outcome: DoneOutcome::Damaged,
+            reported: Reported::NotYet,
         });
         Self {
             owed: owed.collect(),
@@ -277,6 +300,12 @@ impl Common {
         self.counters.recipients_failed += recipients.as_slice().len() as u64;
         let stored = match StoredMessage::read(spool, location) {
             Ok(stored) => stored,
+            Err(error @ ReadError::Disk { .. }) => {
+                let told = self.told_all(late, &reason);
+                let why = error.to_string();
+                self.owe(now, queue_id, recipients, told, Reported::NotYet, &why);
+                return;
+            }
             Err(error) => {
                 self.untold(now, queue_id, location, recipients, &error);
                 return;
@@ -285,7 +314,8 @@ impl Common {
         let told = self.told_all(late, &reason);
         self.report_failed(now, &stored, &told);
         if !self.tell_of_failure(now, spool, &stored, location, &told, DoneOutcome::Expired) {
-            self.owe(now, queue_id, recipients, told);
+            let why = "there is no room in the spool, the log is closed, or too much is to be told";
+            self.owe(now, queue_id, recipients, told, Reported::Already, why);
         }
     }
 
@@ -319,7 +349,8 @@ impl Common {
         late.recipients.as_slice().iter().map(told).collect()
     }
 
-    /// A message that is to end cannot be read, so nobody can be told.
+    /// A message that is to end cannot be read, and not because the disk does not give it
+    /// now: so nobody can be told.
     fn untold(
         &mut self,
         now: Now,
@@ -355,12 +386,19 @@ impl Common {
     }
 
     /// The sender cannot be told now: the message is not finished before that is done.
-    fn owe(&mut self, now: Now, queue_id: QueueId, recipients: &Recipients, told: Vec<Told>) {
+    fn owe(
+        &mut self,
+        now: Now,
+        queue_id: QueueId,
+        recipients: &Recipients,
+        told: Vec<Told>,
+        reported: Reported,
+        why: &str,
+    ) {
         self.notification_begun(queue_id);
         if self.debts.owed.is_empty() {
             let what = format!(
-                "the sender of message {queue_id} cannot be told that it has expired, for want \
-                 of room in the spool, since the log is closed or since too much is to be told; \
+                "the sender of message {queue_id} cannot be told that it has expired: {why}; \
                  this and others stay in the spool, and it is tried again every {} s",
                 OWED_RETRY.as_secs()
             );
@@ -371,6 +409,7 @@ impl Common {
             recipients: recipients.clone(),
             told,
             outcome: DoneOutcome::Expired,
+            reported,
         });
         self.debts.retry_at.get_or_insert(now.instant + OWED_RETRY);
     }
@@ -381,45 +420,58 @@ impl Common {
             return;
         }
         self.debts.retry_at = None;
+        let mut unread = Vec::new();
         for _ in 0..OWED_PORTION {
             let Some(owed) = self.debts.owed.pop_front() else {
-                return;
+                break;
             };
-            if !self.pay(now, spool, &owed) {
-                self.debts.owed.push_front(owed);
-                self.debts.retry_at = Some(now.instant + OWED_RETRY);
-                return;
+            match self.pay(now, spool, &owed) {
+                Paid::Yes => self.notification_over(now, owed.queue_id),
+                Paid::Unread => unread.push(owed),
+                Paid::NoRoom => {
+                    self.debts.owed.push_front(owed);
+                    self.debts.retry_at = Some(now.instant + OWED_RETRY);
+                    break;
+                }
             }
-            self.notification_over(now, owed.queue_id);
         }
+        // Behind the others, which may lie on a better part of the disk.
+        let due = if unread.is_empty() {
+            now.instant
+        } else {
+            now.instant + OWED_RETRY
+        };
+        self.debts.owed.extend(unread);
         if !self.debts.owed.is_empty() {
-            self.debts.retry_at = Some(now.instant);
+            self.debts.retry_at.get_or_insert(due);
         }
     }
 
-    /// False if there is still no room.
-    fn pay(&mut self, now: Now, spool: &impl SegmentSource, owed: &Owed) -> bool {
+    fn pay(&mut self, now: Now, spool: &impl SegmentSource, owed: &Owed) -> Paid {
         // It may have been carried forward meanwhile, so it is looked for by its name.
         let Some(location) = self.log.message(owed.queue_id) else {
-            return true;
+            return Paid::Yes;
         };
-        match StoredMessage::read(spool, location) {
-            Ok(stored) => {
-                let outcome = owed.outcome;
-                let done = self.tell_of_failure(now, spool, &stored, location, &owed.told, outcome);
-                // What expired was reported when it did.
-                if done && outcome == DoneOutcome::Damaged {
-                    self.counters.recipients_failed += owed.told.len() as u64;
-                    self.report_failed(now, &stored, &owed.told);
-                }
-                done
-            }
+        let stored = match StoredMessage::read(spool, location) {
+            Ok(stored) => stored,
+            Err(ReadError::Disk { .. }) => return Paid::Unread,
             Err(error) => {
                 let recipients = &owed.recipients;
                 self.untold(now, owed.queue_id, location, recipients, &error);
-                true
+                return Paid::Yes;
             }
+        };
+        let outcome = owed.outcome;
+        if !self.tell_of_failure(now, spool, &stored, location, &owed.told, outcome) {
+            return Paid::NoRoom;
         }
+        if outcome == DoneOutcome::Damaged {
+            self.counters.recipients_failed += owed.told.len() as u64;
+        }
+        if owed.reported == Reported::NotYet {
+            self.report_failed(now, &stored, &owed.told);
+        }
+        Paid::Yes
     }
 
     fn read(&mut self, spool: &impl SegmentSource, location: Location) -> Option<StoredMessage> {

@@ -6,6 +6,8 @@
 //!   committed; if that cannot be written, the recipient is tried again instead.
 //! - The schedule hears of each job once, when all its recipients are known.
 
+pub(super) mod hostless;
+
 use std::ops::Range;
 use std::time::Duration;
 
@@ -13,11 +15,11 @@ use spool_format::{
     DoneField, Extent, Location, Outcome as DoneOutcome, RecipientNumber, SegmentPlace,
 };
 
+use crate::core::Operation;
 use crate::core::common::Common;
 use crate::core::delivery::passing::{Place, Stranded};
 use crate::core::lending::Forget;
 use crate::core::notifying::{DAMAGED, Reason, Told, damaged};
-use crate::core::{NoHost, Operation};
 use crate::mail::{Domain, Recipient, RecipientIndex};
 use crate::queue::notification::Action;
 use crate::queue::{self, RecipientOutcome as Verdict};
@@ -29,11 +31,6 @@ use crate::smtp::client::job::{
 };
 use crate::spool::message::{ReadError, SegmentSource, StoredMessage};
 use crate::time::Now;
-
-/// Messages that end for one reason in one turn. Behind them the schedule asks for a
-/// connection again, so that the mail of a dead domain, however much it is, neither
-/// holds up the core nor fills the memory with its notifications.
-pub(super) const ENDED_AT_ONCE: usize = 256;
 
 /// Messages that cannot be read now, of which the operator was told once in this life. With
 /// more of them the disk is gone, and the operator knows.
@@ -80,7 +77,7 @@ pub(super) struct Reading {
     answered: Answered,
 }
 
-/// Whether the host has answered for all recipients.
+/// Whether the host has answered for all recipients, having read what was sent to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Answered {
     Yes,
@@ -88,7 +85,7 @@ enum Answered {
 }
 
 impl Reading {
-    /// The connection is gone while something of it was still leaving.
+    /// The host has not read all of it, and perhaps never will.
     pub(super) fn cut_off(mut self) -> Self {
         self.answered = Answered::No;
         self
@@ -461,69 +458,6 @@ impl Common {
                 self.operations.push_back(Operation::Forget { segment });
             }
         }
-    }
-
-    /// All mail of a connection fails for the same reason: its next hop does not exist.
-    pub(super) fn fail_all(
-        &mut self,
-        now: Now,
-        spool: &impl SegmentSource,
-        connection: queue::ConnectionId,
-        no_host: NoHost,
-        why: &str,
-    ) {
-        for _ in 0..ENDED_AT_ONCE {
-            let queue::Take::Job(job) = self.queue.take(now, connection) else {
-                break;
-            };
-            let Some((mut active, job)) = self.load(now, spool, job) else {
-                continue;
-            };
-            let age = now.wall.since(active.stored.arrival);
-            for (index, recipient) in &job.recipients {
-                self.counters.recipients_failed += 1;
-                active.verdicts.push((*index, Verdict::Failed));
-                active.failed.push(Told {
-                    index: *index,
-                    reason: Reason::no_host(no_host, why),
-                });
-                let ending = Ending::Failed;
-                let fact = recipient_fact(&active, recipient, ending, "", why.to_owned(), age);
-                self.report(fact);
-            }
-            let reading = self.job_over(now, spool, active);
-            self.take_back(reading);
-        }
-        self.queue.connection_closed(now, connection);
-    }
-}
-
-impl Common {
-    /// All mail of a connection is thrown away, as its route says.
-    pub(super) fn discard_all(
-        &mut self,
-        now: Now,
-        spool: &impl SegmentSource,
-        connection: queue::ConnectionId,
-    ) {
-        for _ in 0..ENDED_AT_ONCE {
-            let queue::Take::Job(job) = self.queue.take(now, connection) else {
-                break;
-            };
-            let Some((mut active, job)) = self.load(now, spool, job) else {
-                continue;
-            };
-            let age = now.wall.since(active.stored.arrival);
-            for (index, recipient) in &job.recipients {
-                active.verdicts.push((*index, Verdict::Delivered));
-                let reply = String::new();
-                let fact = recipient_fact(&active, recipient, Ending::Discarded, "", reply, age);
-                self.report(fact);
-            }
-            let reading = self.job_over(now, spool, active);
-            self.take_back(reading);
-        }
-        self.queue.connection_closed(now, connection);
     }
 }
 

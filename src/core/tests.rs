@@ -4,6 +4,7 @@ mod fetching;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +14,19 @@ use spool_format::{Epoch, Location, LogId, Offset, SegmentId, SegmentPlace, Spoo
 use super::collector::Run;
 use super::data::{DataCore, Parts, Settings};
 use super::{
-    Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId, Notice, Operation,
-    Piece,
+    Completion, ConnectionId, ControlNotice, CoreId, Endpoint, Host, ListenerId, NoHost, Notice,
+    Operation, Piece, Unresolved,
 };
 use crate::config::{self, surroundings::Surroundings};
 use crate::mail::{Priority, QueueId, RecipientIndex};
 use crate::queue::notification::allowance::Allowance;
 use crate::queue::{self, CoreNumber, Ledger, Permits, Schedule, Sessions};
-use crate::report::Fact;
-use crate::route::{NextHopRef, Protocol, TlsPolicy};
+use crate::report::{Ending, Fact};
+use crate::route::{NextHop, NextHopRef, Protocol, TlsPolicy};
 use crate::spool::commit::Durability;
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
-use crate::spool::message::{SegmentSource, View};
+use crate::spool::message::{SegmentSource, Unreadable, View};
+use crate::spool::reclaim::Fate;
 use crate::time::Now;
 
 const SEGMENT_BYTES: u32 = 128 << 10;
@@ -32,9 +34,24 @@ const PLENTY: u64 = 1 << 40;
 
 /// Segments as octets in memory.
 #[derive(Default)]
-struct Spool(HashMap<SegmentPlace, (Epoch, Vec<u8>)>);
+struct Spool(HashMap<SegmentPlace, (Epoch, Vec<u8>)>, Medium);
+
+/// Whether the disk gives what is on it.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Medium {
+    #[default]
+    Reads,
+    Fails,
+}
 
 impl SegmentSource for Spool {
+    fn fetch(&self, _: SegmentPlace, _: Range<u32>) -> Result<(), Unreadable> {
+        match self.1 {
+            Medium::Reads => Ok(()),
+            Medium::Fails => Err(Unreadable(libc::EIO)),
+        }
+    }
+
     fn view(&self, segment: SegmentPlace) -> Option<View<'_>> {
         let (epoch, bytes) = self.0.get(&segment)?;
         Some(View {
@@ -70,8 +87,14 @@ struct Bench {
     provider_connects: Vec<(ConnectionId, Endpoint)>,
     /// The address that every next hop has; none is ever found without.
     host: Option<SocketAddr>,
-    /// Connections that were asked for. None is ever had.
+    /// Connections that were asked for.
     connects: usize,
+    /// Whether those are had.
+    host_answers: bool,
+    /// Those that were had.
+    outgoing: Vec<ConnectionId>,
+    /// What was to become of segments that are dead.
+    fates: Vec<(SegmentPlace, Fate)>,
     /// Operations in all.
     operations: usize,
 }
@@ -143,6 +166,9 @@ impl Bench {
             provider_connects: Vec::new(),
             host: None,
             connects: 0,
+            host_answers: false,
+            outgoing: Vec::new(),
+            fates: Vec::new(),
             operations: 0,
         };
         bench.give(Completion::Timer);
@@ -187,16 +213,30 @@ impl Bench {
             }
             Operation::Connect { connection, .. } if self.host.is_some() => {
                 self.connects += 1;
-                let result = Err("refused".to_owned());
+                let result = if self.host_answers {
+                    self.outgoing.push(connection);
+                    Ok(())
+                } else {
+                    Err("refused".to_owned())
+                };
                 self.ready
                     .push_back(Completion::Connected { connection, result });
             }
             Operation::Send { connection, pieces } => {
+                let said = self.said.entry(connection).or_default();
                 for piece in pieces {
-                    let Piece::Octets(octets) = piece else {
-                        panic!("a server says nothing out of the spool");
-                    };
-                    self.said.entry(connection).or_default().extend(octets);
+                    match piece {
+                        Piece::Octets(octets) => said.extend(octets),
+                        Piece::Spool {
+                            segment,
+                            offset,
+                            octets,
+                        } => {
+                            let begin = offset.0 as usize;
+                            let (_, bytes) = &self.spool.0[&segment];
+                            said.extend(&bytes[begin..begin + octets as usize]);
+                        }
+                    }
                 }
                 if !self.deaf.contains(&connection) {
                     self.ready.push_back(Completion::Sent { connection });
@@ -236,7 +276,8 @@ impl Bench {
                 let notice = Notice::SegmentReady { segment };
                 self.ready.push_back(Completion::Notice(notice));
             }
-            Operation::TellControl(ControlNotice::SegmentDead { segment, .. }) => {
+            Operation::TellControl(ControlNotice::SegmentDead { segment, fate, .. }) => {
+                self.fates.push((segment, fate));
                 let gone = Gone::Removed;
                 let notice = Notice::SegmentGone { segment, gone };
                 self.ready.push_back(Completion::Notice(notice));
@@ -417,6 +458,134 @@ fn nobody_is_forgotten_when_the_spool_is_full() {
             if forward_path.as_str() == "b@site.example")
     });
     assert_eq!(failures, accepted);
+}
+
+/// Mail is given up at the moment at which the disk does not give it: that may pass, and
+/// then its sender is told.
+#[test]
+fn what_cannot_be_read_when_it_expires_is_told_of_when_it_can() {
+    let mut bench = Bench::new(PLENTY);
+    let client = bench.accept();
+    bench.receive(client, b"EHLO x\r\n");
+    bench.receive(client, MESSAGE);
+    bench.receive(client, b"QUIT\r\n");
+    let told = |bench: &Bench| bench.count(|fact| matches!(fact, Fact::Notified { .. }));
+    let finished = |bench: &Bench| bench.count(|fact| matches!(fact, Fact::Finished { .. }));
+    bench.spool.1 = Medium::Fails;
+    bench.sleep(Duration::from_secs(40 * 24 * 3600));
+    bench.wait(Duration::from_secs(300));
+    assert_eq!((told(&bench), finished(&bench)), (0, 0));
+    bench.spool.1 = Medium::Reads;
+    bench.wait(Duration::from_secs(300));
+    assert_eq!((told(&bench), finished(&bench)), (1, 1));
+    let failed = bench.count(|fact| matches!(fact, Fact::Recipient { .. }));
+    assert_eq!(failed, 1, "the operator hears of it once");
+}
+
+/// All mail of a domain fails at once, when it is known that it does not exist: some of it
+/// in a turn, so that others have theirs, and no faster than it can be written.
+#[test]
+fn a_domain_that_does_not_exist_holds_up_nobody() {
+    const MESSAGES: usize = 2000;
+    const AT_ONCE: usize = 256;
+    let mut bench = Bench::new(PLENTY);
+    let client = bench.accept();
+    bench.receive(client, b"EHLO x\r\n");
+    for number in 0..MESSAGES {
+        let from = format!("MAIL FROM:<a{number}@sender.example>\r\n");
+        bench.receive(client, from.as_bytes());
+        bench.receive(
+            client,
+            b"RCPT TO:<b@site.example>\r\nDATA\r\nSubject: x\r\n\r\nshort\r\n.\r\n",
+        );
+    }
+    bench.receive(client, b"QUIT\r\n");
+    assert_eq!(bench.count(is_accepted), MESSAGES);
+    let failed = |bench: &Bench| {
+        bench.count(|fact| {
+            let ending = Ending::Failed;
+            matches!(fact, Fact::Recipient { ending: e, .. } if *e == ending)
+        })
+    };
+    let notice = Notice::Resolved {
+        next_hop: NextHop::Mx("site.example".parse().expect("a domain")),
+        answer: Err(Unresolved::Never {
+            reason: NoHost::NoSuchDomain,
+            why: "there is no such domain".to_owned(),
+        }),
+        valid_until: bench.now.instant + Duration::from_secs(3600),
+    };
+    let mut completion = Completion::Notice(notice);
+    let mut turns = 0;
+    while failed(&bench) < MESSAGES {
+        let before = failed(&bench);
+        bench.core.handle(bench.now, completion, &bench.spool);
+        while let Some(operation) = bench.core.poll() {
+            bench.perform(operation);
+        }
+        assert!(failed(&bench) - before <= AT_ONCE, "in one turn");
+        completion = bench.ready.pop_front().unwrap_or(Completion::Timer);
+        turns += 1;
+        assert!(turns < 10 * MESSAGES, "it comes to no end");
+        let due = bench
+            .core
+            .deadline()
+            .is_some_and(|at| at <= bench.now.instant);
+        assert!(due || failed(&bench) == MESSAGES, "it goes on at once");
+    }
+    bench.give(completion);
+    bench.wait(Duration::from_secs(60));
+    let finished = bench.count(|fact| matches!(fact, Fact::Finished { .. }));
+    assert_eq!(finished, MESSAGES);
+}
+
+/// A host that says no before it has read all: what it has not read stands in the socket's
+/// queue, as pages of the segment, and is to be what was sent also when it is read at last.
+#[test]
+fn what_a_host_has_not_read_is_not_written_over() {
+    let mut bench = Bench::new(PLENTY);
+    bench.host = Some(SocketAddr::from(([192, 0, 2, 1], 25)));
+    bench.host_answers = true;
+    let client = bench.accept();
+    bench.receive(client, b"EHLO x\r\n");
+    let message = |to: &str, lines: usize| {
+        let text = "a line of some fifty octets, to make it a long message\r\n".repeat(lines);
+        format!("MAIL FROM:<>\r\n{to}DATA\r\n{text}.\r\n")
+    };
+    let to = "RCPT TO:<b@one.example>\r\nRCPT TO:<c@two.example>\r\n";
+    bench.receive(client, message(to, 1500).as_bytes());
+    let says = |bench: &mut Bench, host: ConnectionId, replies: &[&str]| {
+        for reply in replies {
+            bench.receive(host, format!("{reply}\r\n").as_bytes());
+        }
+    };
+    let hosts = bench.outgoing.clone();
+    let [one, two] = hosts[..] else {
+        panic!("a connection for each domain: {hosts:?}");
+    };
+    let begin = ["220 x", "250 x", "250 sender", "250 recipient"];
+    says(&mut bench, one, &begin);
+    bench.deaf.insert(one);
+    says(&mut bench, one, &["354 go on", "552 too large"]);
+    // The last of it is in the socket's queue now.
+    bench.deaf.remove(&one);
+    bench.give(Completion::Sent { connection: one });
+    says(&mut bench, two, &begin);
+    says(&mut bench, two, &["354 go on", "250 taken"]);
+    // Its segment gets full, and nothing in it is needed.
+    bench.receive(
+        client,
+        message("RCPT TO:<d@three.example>\r\n", 1500).as_bytes(),
+    );
+    let three = bench.outgoing[2];
+    says(&mut bench, three, &begin);
+    says(&mut bench, three, &["354 go on", "250 taken"]);
+    bench.wait(Duration::from_secs(1));
+    let first = SegmentPlace {
+        log: LogId(0),
+        segment: SegmentId(1),
+    };
+    assert_eq!(bench.fates, [(first, Fate::Remove)]);
 }
 
 /// RFC 5321 §4.5.4.1: what is retried is the host. A thousand domains with a million

@@ -13,6 +13,7 @@
 //! | null MX | failed for good, 5.1.10 |
 //! | exchangers, none with an address | failed for good, 5.4.4; never the domain's own address |
 //! | we are the best exchanger, by name or by address | failed for good, 5.4.6 |
+//! | (nothing: the domain is an address literal) | that host; ours is a loop, 5.4.6 |
 //! | nothing, or nonsense, or SERVFAIL | the mail waits |
 //!
 //! A host of the configuration never fails mail for good: a name that is wrong there
@@ -273,14 +274,23 @@ impl Search<'_> {
             preference,
             login: None,
         };
-        if let Some(address) = domain.literal() {
-            let mut host = host(domain.to_string(), 0);
-            host.addresses
-                .push(Endpoint::Tcp(SocketAddr::new(address, port)));
-            self.hosts.push(host);
-            return Ok(());
-        }
         let never = |reason, why: String| Unresolved::Never { reason, why };
+        if let Some(address) = domain.literal() {
+            // Whoever may send mail through us names it: it is no better than a name.
+            let mut host = host(domain.to_string(), 0);
+            let mut dropped = Vec::new();
+            let found = self.usable(&mut host, port, Named::InDns, vec![address], &mut dropped);
+            return match found {
+                Addresses::Some => {
+                    self.hosts.push(host);
+                    Ok(())
+                }
+                Addresses::Ours => Err(never(NoHost::Loop, format!("{domain} is this host"))),
+                Addresses::None(why) | Addresses::Trouble(why) => {
+                    Err(never(NoHost::NoAddress, why))
+                }
+            };
+        }
         let mut step = Step {
             question: format!("MX of {domain}"),
             answers: Vec::new(),
@@ -415,6 +425,8 @@ impl Search<'_> {
         let so_far: usize = self.hosts.iter().map(|host| host.addresses.len()).sum();
         let mut unrouted = Vec::new();
         for ip in addresses {
+            // What is reached by IPv4 is judged by that, however it is written.
+            let ip = ip.to_canonical();
             let address = SocketAddr::new(ip, port);
             if named == Named::InDns && self.book.is_ourselves(address) {
                 return Addresses::Ours;
@@ -456,4 +468,52 @@ impl Search<'_> {
 
 fn left_out(dropped: &route::exchangers::Dropped) -> String {
     format!("{}: {}", dropped.name, dropped.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::dns::Fallback;
+
+    /// An address that stands in the mail is one that anybody may have put there.
+    #[test]
+    fn an_address_literal_is_another_host() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let book = HostBook {
+            ourselves: "relay.example".parse().expect("a domain"),
+            listeners: vec![address("192.0.2.1:25"), address("[2001:db8::1]:25")],
+            smarthosts: Vec::new(),
+            customers: Arc::new(Customers::default()),
+            mx_port: SMTP_PORT,
+            mx_tls: TlsPolicy::Opportunistic,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.expect("a runtime");
+        let check = |domain: &str, expected: Result<&str, NoHost>| {
+            let next_hop = NextHop::Mx(domain.parse().expect("a domain"));
+            let (answer, _) = runtime.block_on(async {
+                // Nobody is asked.
+                let dns = Dns::new(&[address("192.0.2.53:53")], Fallback::None);
+                hosts(&dns.expect("it can be made"), &book, &next_hop, 1).await
+            });
+            let got = match &answer {
+                Ok(hosts) => {
+                    let addresses = hosts.iter().flat_map(|host| &host.addresses);
+                    Ok(addresses.map(ToString::to_string).collect::<Vec<_>>())
+                }
+                Err(Unresolved::Never { reason, .. }) => Err(*reason),
+                Err(Unresolved::Later(why)) => panic!("{domain}: {why}"),
+            };
+            assert_eq!(got, expected.map(|one| vec![one.to_owned()]), "{domain}");
+        };
+        check("[127.0.0.2]", Ok("[127.0.0.2]:25"));
+        check("[192.0.2.1]", Err(NoHost::Loop));
+        check("[IPv6:2001:db8::1]", Err(NoHost::Loop));
+        check("[IPv6:::ffff:192.0.2.1]", Err(NoHost::Loop));
+        check("[0.0.0.0]", Err(NoHost::NoAddress));
+        check("[IPv6:::]", Err(NoHost::NoAddress));
+        check("[224.0.0.1]", Err(NoHost::NoAddress));
+    }
 }

@@ -7,9 +7,9 @@
 //!    which are broken, and what each segment is good for.
 //! 3. [`Restarted::log`] for each data core: its log, with the balance of its segments.
 //!
-//! What was read by a scan is synced before anything follows from it: after a kill the
-//! page cache may show records that a later loss of power would take back, and with
-//! them a message whose older copy was removed because of them.
+//! What is to be read by a scan is synced before, and read from the disk: after a kill, or a
+//! sync that failed, the page cache may show records that a later loss of power would take
+//! back, and with them a message whose older copy was removed because of them.
 //!
 //! All logs are read before any is begun, since a done record in one may be about a
 //! message in another: after a start with fewer data cores a core owns several
@@ -477,13 +477,13 @@ pub fn read_directory(
                 continue;
             }
         }
-        read(restart, usize::MAX, &mut buffer);
         // A summary is written only of what is on stable storage; so is what has one.
-        let synced = directory.sync_segment(segment);
+        let settled = directory.settle_segment(segment);
+        read(restart, usize::MAX, &mut buffer);
         let made = restart.segment(place(segment), &buffer, summary.as_deref());
         let written = match made {
-            Some(made) => synced.and_then(|()| directory.write_summary(segment, &made)),
-            None => synced,
+            Some(made) => settled.and_then(|()| directory.write_summary(segment, &made)),
+            None => settled,
         };
         if let Err(error) = written {
             facts.errors.push(error);

@@ -29,6 +29,72 @@ fn a_sync_fails_on_xfs() {
     a_sync_fails("xfs");
 }
 
+/// What a sync could not bring to the disk stays in the memory of the system and looks as if
+/// it were stored, and no later sync says otherwise. A start that took it for stored would
+/// remove what it was carried from, and tell an operator of mail that is gone with the next
+/// start of the machine.
+#[test]
+fn what_is_in_memory_only_is_not_taken_for_stored_on_ext4() {
+    what_is_in_memory_only_is_not_taken_for_stored("ext4");
+}
+
+#[test]
+fn what_is_in_memory_only_is_not_taken_for_stored_on_xfs() {
+    what_is_in_memory_only_is_not_taken_for_stored("xfs");
+}
+
+fn what_is_in_memory_only_is_not_taken_for_stored(kind: &str) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let what_for = format!("a start behind a failing device under {kind}");
+    let Some(disk) = Disk::failing(&what_for, directory.path(), kind) else {
+        return;
+    };
+    let seed = seed();
+    let mut random = Random(seed);
+    let ledger = Ledger::new(seed);
+    let spool = disk.mount.join("spool");
+    let mut relay = Setup::to(place::next_address())
+        .spool("segment_size = \"1MiB\"\nfree_min = \"1MiB\"")
+        .spool_directory(&spool)
+        .wrapper(disk.namespace.wrapper())
+        .start();
+    let load = Load::new(&ledger, relay.address());
+    std::thread::scope(|scope| {
+        let _end = load.ends();
+        for _ in 0..CLIENTS {
+            let (load, seed) = (&load, random.next());
+            scope.spawn(move || load.run(seed));
+        }
+        eventually("the load is written", || {
+            (load.written.load(Ordering::Relaxed) >= OCTETS).then_some(())
+        });
+        disk.fail();
+        eventually("the operator is told", || {
+            relay.log().contains("log-closed").then_some(())
+        });
+    });
+    relay.kill();
+    disk.mend();
+    // The machine was not started again.
+    relay.start_again();
+    let found = relay.queued();
+    assert!(!found.is_empty(), "the test tests nothing");
+    relay.kill();
+    disk.come_back();
+    relay.start_again();
+    let stored = relay.queued();
+    let gone: Vec<_> = found.iter().filter(|id| !stored.contains(id)).collect();
+    assert_eq!(gone, Vec::<&String>::new(), "of {} messages", found.len());
+    relay.stop();
+    let verify = disk.run(
+        env!("CARGO_BIN_EXE_turnspool"),
+        &["--json", "spool", "verify", path(&spool)],
+    );
+    let verify = verify.expect("the program is there");
+    let facts: serde_json::Value = serde_json::from_slice(&verify.stdout).expect("JSON");
+    assert_eq!(facts["lost"], 0, "{facts}");
+}
+
 fn a_sync_fails(kind: &str) {
     let directory = tempfile::tempdir().expect("a directory");
     let what_for = format!("a failing device under {kind}");

@@ -58,6 +58,16 @@ enum Copy {
     Postmaster,
 }
 
+/// A message that is looked at again, since it is to be told of.
+enum Again {
+    /// It, and where its seal is.
+    Read(Box<StoredMessage>, Location),
+    /// It cannot be told of.
+    Never,
+    /// The disk does not give it now.
+    Later,
+}
+
 /// A notification between its seal and its commit.
 #[derive(Debug)]
 pub(in crate::core) struct Pending {
@@ -289,39 +299,44 @@ impl Common {
         let Some((addressee, mut tellings)) = next else {
             return;
         };
-        let unmerged = self.tell_in_one(now, spool, &addressee.to, &mut tellings);
-        if let Err(untold) = unmerged {
-            // A stop does not wait for room: these recipients are not done, so they are
-            // tried again in the next life.
-            if !self.is_stopping() {
-                let due = now.instant + OWED_RETRY;
-                self.gathering.give_back(due, addressee.clone(), untold);
-            }
+        let untold = self.tell_in_one(now, spool, &addressee.to, &mut tellings);
+        // A stop does not wait for room: these recipients are not done, so they are
+        // tried again in the next life.
+        if !self.is_stopping() {
+            let due = now.instant + OWED_RETRY;
+            self.gathering.give_back(due, addressee.clone(), untold);
         }
         self.gathering.give_back(now.instant, addressee, tellings);
     }
 
-    /// Tells as many as one message holds; the others stay. Gives them back if there is
-    /// no room.
+    /// Tells as many as one message holds; the others stay. Gives back what cannot be told
+    /// now: there is no room, or the disk does not give what it is about.
     fn tell_in_one(
         &mut self,
         now: Now,
         spool: &impl SegmentSource,
         to: &Address,
         tellings: &mut VecDeque<Telling>,
-    ) -> Result<(), VecDeque<Telling>> {
+    ) -> VecDeque<Telling> {
+        let mut later = VecDeque::new();
         let mut told = VecDeque::new();
         let mut reports = Vec::new();
         let mut octets = 0;
         while octets < MERGED_BYTES_MAX
             && let Some(telling) = tellings.pop_front()
         {
-            let Some((about, seal)) = self.read_again(now, spool, &telling) else {
-                continue;
+            let (about, seal) = match self.read_again(now, spool, &telling) {
+                Again::Read(about, seal) => (about, seal),
+                Again::Never => continue,
+                Again::Later => {
+                    later.push_back(telling);
+                    continue;
+                }
             };
             if told.is_empty() && tellings.is_empty() {
                 let alone = self.tell_alone(now, spool, &about, seal, to, telling);
-                return alone.map_err(|telling| VecDeque::from([telling]));
+                later.extend(alone.err());
+                return later;
             }
             let headers = if telling.of_damaged() {
                 Vec::new()
@@ -339,7 +354,7 @@ impl Common {
             told.push_back(telling);
         }
         if told.is_empty() {
-            return Ok(());
+            return later;
         }
         let (host, seed) = (&self.settings.hostname, self.random.next_u64());
         let notification = notification::digest(to, host, now.wall, seed, &reports);
@@ -348,27 +363,23 @@ impl Common {
                 .map(|telling| (telling.about, telling.done.clone()))
                 .collect(),
         };
-        match self.store(now, notification, &[], BodyForm::Plain, pending) {
-            true => Ok(()),
-            false => Err(told),
+        if !self.store(now, notification, &[], BodyForm::Plain, pending) {
+            later.extend(told);
         }
+        later
     }
 
-    /// The message that something is to be told of. `None`: it cannot be told.
-    fn read_again(
-        &mut self,
-        now: Now,
-        spool: &impl SegmentSource,
-        telling: &Telling,
-    ) -> Option<(StoredMessage, Location)> {
+    /// The message that something is to be told of.
+    fn read_again(&mut self, now: Now, spool: &impl SegmentSource, telling: &Telling) -> Again {
         let queue_id = telling.about;
         // It may have been carried forward meanwhile, so it is looked for by its name.
         let Some(location) = self.log.message(queue_id) else {
             self.notification_over(now, queue_id);
-            return None;
+            return Again::Never;
         };
         let error = match StoredMessage::read(spool, location) {
-            Ok(stored) => return Some((stored, location)),
+            Ok(stored) => return Again::Read(Box::new(stored), location),
+            Err(ReadError::Disk { .. }) => return Again::Later,
             Err(error) => error,
         };
         let next = if let ReadError::NoSegment(_) = error {
@@ -390,7 +401,7 @@ impl Common {
                 "message {queue_id} is to be told of and cannot be read: {error}; {next}"
             ),
         });
-        None
+        Again::Never
     }
 
     /// A notification is committed, or never will be.

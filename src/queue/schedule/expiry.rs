@@ -17,7 +17,7 @@ use spool_format::Told;
 /// Why recipients were given up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ExpiryReason {
-    /// Too old for the policy: 4.4.7.
+    /// Too old for the policy: 5.4.7.
     Age,
     /// The sender's deadline (RFC 2852 `R`): 5.4.7.
     Deadline,

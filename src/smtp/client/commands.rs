@@ -3,13 +3,17 @@
 //!
 //! Relies on the types of `mail`: no address, domain or number in them can hold a
 //! CR, LF or space. ENVID and ORCPT are text that came from another peer: they are
-//! sent on unchanged (RFC 3461 §5.2.1) if they are one word, else not at all.
+//! sent on unchanged (RFC 3461 §5.2.1) if they are one word, else not at all; but for an
+//! ORCPT in UTF-8, which a peer without SMTPUTF8 gets in ASCII.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
 use super::capabilities::{Capabilities, Size};
 use super::job::{BodyFacts, BodyOctets};
-use crate::mail::{BodyForm, BodyKind, DeliverByMode, Domain, Notify, Recipient, Ret, Sender};
+use crate::mail::{
+    BodyForm, BodyKind, DeliverByMode, Domain, Notify, ORCPT_BYTES_MAX, Recipient, Ret, Sender,
+};
 use crate::time::WallTime;
 
 /// Which hello is said.
@@ -97,9 +101,30 @@ pub(super) fn rcpt(out: &mut Vec<u8>, recipient: &Recipient, peer: &Capabilities
                 }
             }
         }
-        word_parameter(out, "ORCPT", recipient.orcpt.as_deref());
+        let orcpt = recipient.orcpt.as_deref();
+        let understood = orcpt.map(|orcpt| match peer.smtputf8 || orcpt.is_ascii() {
+            true => Cow::Borrowed(orcpt),
+            false => Cow::Owned(in_ascii(orcpt)),
+        });
+        let fits = understood.filter(|orcpt| orcpt.len() <= ORCPT_BYTES_MAX);
+        word_parameter(out, "ORCPT", fits.as_deref());
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The form of an address in UTF-8 for who takes none (RFC 6533 §3, `utf-8-addr-xtext`).
+/// What is escaped already stays as it is.
+fn in_ascii(orcpt: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(2 * orcpt.len());
+    for c in orcpt.chars() {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            write!(out, "\\x{{{:02X}}}", u32::from(c)).expect("a string takes it");
+        }
+    }
+    out
 }
 
 /// BDAT for the whole content (RFC 3030 §2).
@@ -265,6 +290,22 @@ mod tests {
         );
         check(Notify::Never, None, &everything(), " NOTIFY=NEVER");
         check(Notify::Unspecified, None, &everything(), "");
+        // Octets above 127 are for who has said that it takes them (RFC 6533 §3).
+        let utf8 = Some("utf-8;ü\u{1F600}\\x{2B}@y.example");
+        check(
+            Notify::Unspecified,
+            utf8,
+            &everything(),
+            " ORCPT=utf-8;ü\u{1F600}\\x{2B}@y.example",
+        );
+        let ascii = Capabilities {
+            smtputf8: false,
+            ..everything()
+        };
+        let escaped = " ORCPT=utf-8;\\x{FC}\\x{1F600}\\x{2B}@y.example";
+        check(Notify::Unspecified, utf8, &ascii, escaped);
+        let long = format!("utf-8;{}@y.example", "ü".repeat(200));
+        check(Notify::Unspecified, Some(&long), &ascii, "");
         // What is no word would be a second command.
         let injected = Some("rfc822;x\r\nDATA");
         check(Notify::Unspecified, injected, &everything(), "");

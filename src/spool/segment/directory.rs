@@ -408,18 +408,25 @@ impl Directory {
         result
     }
 
-    /// Makes what a segment shows durable. A process that was killed leaves octets in the
-    /// page cache that no sync has covered; whoever goes on from what was read there
-    /// must not lose it to the next power cut.
+    /// Makes what a segment shows durable, and lets memory forget it, so that what is read
+    /// next is what the disk has. Whoever goes on from what was read must not lose it to the
+    /// next power cut; and two things in the page cache were never stored:
+    ///
+    /// - what a process wrote that was killed: this stores it;
+    /// - what a sync could not store. It stays there and looks like the rest, and no later
+    ///   sync says otherwise: the error was told once, to whoever asked then.
     ///
     /// # Errors
     /// The device failed.
-    pub fn sync_segment(&self, segment: SegmentId) -> Result<(), FileError> {
+    pub fn settle_segment(&self, segment: SegmentId) -> Result<(), FileError> {
         let file = self.open_file(segment, FileKind::Segment, OFlags::RDONLY)?;
-        rustix::fs::fdatasync(&file).map_err(|errno| {
+        let synced = rustix::fs::fdatasync(&file).map_err(|errno| {
             let path = self.path_of(segment, FileKind::Segment);
             FileError::new("syncing", path, errno)
-        })
+        });
+        // Nobody maps it yet. A file system that is memory keeps it, and has no disk.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        synced
     }
 
     /// Deletes a dead segment, its summary first. When this returns, a crash does not
