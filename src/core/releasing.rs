@@ -156,6 +156,13 @@ impl Common {
         }
     }
 
+    /// The same at a stop, whatever its time.
+    pub(super) fn tell_at_last_of_strangers(&mut self, now: Now) {
+        while let Some(untold) = self.strangers.tally.untold(now.instant) {
+            self.report(Fact::ReleasesRefused(untold));
+        }
+    }
+
     /// A client connected: that may be a release by itself (FEATURES R9).
     pub(super) fn connected_by(&mut self, client: SocketAddr) {
         let settings = Arc::clone(&self.settings);
