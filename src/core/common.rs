@@ -41,6 +41,7 @@ use crate::queue::{
     retry::Jitter,
 };
 use crate::report::{Detail, Fact};
+use crate::route::CustomerName;
 use crate::route::recipients::RecipientLists;
 use crate::smtp::auth::Nonces;
 use crate::spool::commit::Ticket;
@@ -90,6 +91,8 @@ pub(super) struct Common {
     pub(super) stalled: Vec<ConnectionId>,
     /// Which connection a connection of the schedule is.
     pub(super) deliveries: HashMap<queue::ConnectionId, ConnectionId>,
+    /// Customers who have called from another address than before.
+    pub(super) moved: Vec<CustomerName>,
     /// Messages that are being written into Maildirs.
     pub(super) writings: Writings,
     /// Deliveries to be told something by the schedule.
@@ -217,6 +220,7 @@ impl Common {
             operations: VecDeque::new(),
             stalled: Vec::new(),
             deliveries: HashMap::new(),
+            moved: Vec::new(),
             writings: Writings::new(),
             calls: VecDeque::new(),
             asks: VecDeque::new(),

@@ -152,6 +152,12 @@ pub enum Operation {
         /// The session.
         baton: Box<turn::Baton>,
     },
+    /// The other end of a connection is said to be elsewhere by now: the connection breaks
+    /// within seconds, unless there is a sign of life.
+    Doubt {
+        /// Which.
+        connection: ConnectionId,
+    },
     /// End a connection in both directions. Nothing is said of it any more.
     Close {
         /// Which.
