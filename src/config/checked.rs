@@ -122,6 +122,8 @@ pub struct Limits {
     pub recipients_max: u32,
     /// How long a message may wait that its sender wants to wait (RFC 4865).
     pub future_release: Duration,
+    /// How long the other end of a connection may give no sign of life.
+    pub silence: Duration,
 }
 
 /// See `[[listener]]`.
@@ -399,6 +401,7 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             message_bytes_max: file.limits.message_size.0,
             recipients_max: *file.limits.recipients,
             future_release: *file.limits.future_release,
+            silence: *file.limits.silence,
         },
         listeners: listeners(file),
         tls: (file.tls.as_ref()).map(|tls| Tls {

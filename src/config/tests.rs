@@ -170,6 +170,16 @@ fn everything_supported_is_read() {
     );
 }
 
+/// Else the line would be told as broken where a host does not take a block of data, which
+/// has a time-out of its own, with words of its own.
+#[test]
+fn a_line_may_be_silent_for_longer_than_a_block_of_data_may_take() {
+    let silence = parse("").unwrap().limits.silence;
+    assert!(silence > crate::smtp::client::stage::Timeouts::default().sending);
+    let short = parse("limits.silence = \"30s\"").unwrap();
+    assert_eq!(short.limits.silence, Duration::from_secs(30));
+}
+
 #[test]
 fn presets() {
     let small = parse("preset = \"small-site\"").unwrap();

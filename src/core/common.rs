@@ -42,6 +42,7 @@ use crate::queue::{
     retry::Jitter,
 };
 use crate::report::{Detail, Fact};
+use crate::route::CustomerName;
 use crate::route::recipients::RecipientLists;
 use crate::smtp::auth::Nonces;
 use crate::spool::commit::Ticket;
@@ -93,6 +94,8 @@ pub(super) struct Common {
     pub(super) deliveries: HashMap<queue::ConnectionId, ConnectionId>,
     /// Mail that is to end without a host.
     pub(super) hostless: Hostless,
+    /// Customers who have called from another address than before.
+    pub(super) moved: Vec<CustomerName>,
     /// Messages that are being written into Maildirs.
     pub(super) writings: Writings,
     /// Deliveries to be told something by the schedule.
@@ -221,6 +224,7 @@ impl Common {
             stalled: Vec::new(),
             deliveries: HashMap::new(),
             hostless: Hostless::default(),
+            moved: Vec::new(),
             writings: Writings::new(),
             calls: VecDeque::new(),
             asks: VecDeque::new(),

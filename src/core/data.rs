@@ -423,7 +423,7 @@ impl DataCore {
             self.follow(now, spool);
         }
         if stopping && self.is_quiet() {
-            self.common.finish_stop();
+            self.common.finish_stop(now);
         }
     }
 

@@ -10,8 +10,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use spool_format::{Offset, SegmentPlace};
+
 use crate::core::cover::{Cover, End, Trouble};
-use crate::core::{ConnectionId, Operation, Piece};
+use crate::core::{ConnectionId, Operation};
 use crate::report::Fact;
 use crate::spool::message::{SegmentSource, View};
 use crate::time::Instant;
@@ -25,6 +27,22 @@ const WAITING_PIECES_MAX: usize = 64;
 /// (RFC 5321 §4.5.3.2.7), much reduced, since nothing depends on it any more. Without
 /// it a peer that never reads would keep its place among the sessions for ever.
 pub(super) const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A part of something to send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Piece {
+    /// Octets that the core made.
+    Octets(Vec<u8>),
+    /// Octets of the spool, sent from the mapped segment.
+    Spool {
+        /// Which segment.
+        segment: SegmentPlace,
+        /// Where they begin.
+        offset: Offset,
+        /// How many. Never 0.
+        octets: u32,
+    },
+}
 
 /// How a connection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

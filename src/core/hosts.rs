@@ -83,6 +83,15 @@ pub(super) struct HostCache {
     asked: VecDeque<(Instant, NextHop)>,
 }
 
+/// From where a customer has called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CalledFrom {
+    /// From where its mail goes already, or for the first time.
+    SamePlace,
+    /// It has another address now, and may have lost the line to the old one.
+    Elsewhere,
+}
+
 /// What became of a connection that waited.
 pub(super) enum Resolved {
     /// It can be opened.
@@ -165,7 +174,7 @@ impl HostCache {
     }
 
     /// This customer's mail goes to this address, until [`HostCache::hung_up`].
-    pub(super) fn called(&mut self, customer: CustomerName, address: IpAddr) {
+    pub(super) fn called(&mut self, customer: CustomerName, address: IpAddr) -> CalledFrom {
         let host = Host {
             name: address.to_string(),
             addresses: vec![Endpoint::Tcp(SocketAddr::new(address, SMTP_PORT))],
@@ -174,7 +183,16 @@ impl HostCache {
             preference: 0,
             login: None,
         };
-        self.callers.insert(customer, host);
+        let addresses = host.addresses.clone();
+        match self.callers.insert(customer, host) {
+            Some(before) if before.addresses != addresses => CalledFrom::Elsewhere,
+            _ => CalledFrom::SamePlace,
+        }
+    }
+
+    /// Whether this is the address from which it last called.
+    pub(super) fn is_where_it_called(&self, customer: &CustomerName, endpoint: &Endpoint) -> bool {
+        (self.callers.get(customer)).is_some_and(|host| host.addresses.contains(endpoint))
     }
 
     /// The release is over.

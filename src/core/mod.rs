@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use spool_format::{Offset, SegmentHeader, SegmentId, SegmentPlace};
 
+pub use self::flow::Piece;
 pub use self::host::{Endpoint, Host, NoHost, Unresolved};
 pub use self::online::LinkNotice;
 use crate::core::bans::Client;
@@ -116,22 +117,6 @@ pub struct ConnectionId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ListenerId(pub u16);
 
-/// A part of something to send.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Piece {
-    /// Octets that the core made.
-    Octets(Vec<u8>),
-    /// Octets of the spool, sent from the mapped segment.
-    Spool {
-        /// Which segment.
-        segment: SegmentPlace,
-        /// Where they begin.
-        offset: Offset,
-        /// How many. Never 0.
-        octets: u32,
-    },
-}
-
 /// What a data core does to the world.
 #[derive(Debug)]
 pub enum Operation {
@@ -166,6 +151,12 @@ pub enum Operation {
         core: CoreId,
         /// The session.
         baton: Box<turn::Baton>,
+    },
+    /// The other end of a connection is said to be elsewhere by now: the connection breaks
+    /// within seconds, unless there is a sign of life.
+    Doubt {
+        /// Which.
+        connection: ConnectionId,
     },
     /// End a connection in both directions. Nothing is said of it any more.
     Close {

@@ -452,6 +452,13 @@ impl Desk {
         }
     }
 
+    /// What is to be told before the end.
+    pub(super) fn last_words(&mut self, now: Now, out: &mut Out) {
+        while let Some(untold) = self.tally.untold(now.instant) {
+            out.push_back(ControlOperation::Report(Fact::ReleasesRefused(untold)));
+        }
+    }
+
     /// Looks at the clock.
     pub(super) fn timer(&mut self, now: Now, out: &mut Out) {
         while let Some(untold) = self.tally.due(now.instant) {

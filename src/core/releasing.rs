@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::core::common::Common;
+use crate::core::hosts::CalledFrom;
 use crate::core::release::{Extent, Order, Part, Purpose, ReleaseAsker, ReleaseId};
 use crate::core::strangers::Telling;
 use crate::core::{ConnectionId, ControlNotice};
@@ -156,6 +157,13 @@ impl Common {
         }
     }
 
+    /// The same at a stop, whatever its time.
+    pub(super) fn tell_at_last_of_strangers(&mut self, now: Now) {
+        while let Some(untold) = self.strangers.tally.untold(now.instant) {
+            self.report(Fact::ReleasesRefused(untold));
+        }
+    }
+
     /// A client connected: that may be a release by itself (FEATURES R9).
     pub(super) fn connected_by(&mut self, client: SocketAddr) {
         let settings = Arc::clone(&self.settings);
@@ -220,8 +228,10 @@ impl Common {
     fn remember_caller(&mut self, customer: &CustomerName, caller: Option<IpAddr>) {
         let goes_to_caller = (self.settings.customers.by_name(customer))
             .is_some_and(|customer| customer.deliver_to == DeliverTo::Caller);
-        if let Some(caller) = caller.filter(|_| goes_to_caller) {
-            self.hosts.called(customer.clone(), caller);
+        if let Some(caller) = caller.filter(|_| goes_to_caller)
+            && self.hosts.called(customer.clone(), caller) == CalledFrom::Elsewhere
+        {
+            self.moved.push(customer.clone());
         }
     }
 

@@ -10,7 +10,8 @@
 //! # The log
 //! Of each client the first [`TOLD`] refusals within [`PERIOD`] are a line each, with what
 //! was asked for; of the others one line at the end of that time says how many there were.
-//! Of more than [`CLIENTS_MAX`] clients within it those beyond are told of together.
+//! Of more than [`CLIENTS_MAX`] clients within it those beyond are told of together. A stop
+//! does not wait for that time.
 //!
 //! Invariant: for each client of whom something is untold, [`Tally::deadline`] is at most
 //! [`PERIOD`] away.
@@ -123,21 +124,31 @@ impl Tally {
 
     /// Something that is to be told now.
     pub(super) fn due(&mut self, now: Instant) -> Option<ReleasesRefused> {
-        while let Some((_, client)) = self.ends.pop_front_if(|(end, _)| *end <= now) {
+        self.due_by(now, now)
+    }
+
+    /// Something that is untold, at a stop.
+    pub(super) fn untold(&mut self, now: Instant) -> Option<ReleasesRefused> {
+        self.due_by(now, Instant::NEVER)
+    }
+
+    fn due_by(&mut self, now: Instant, until: Instant) -> Option<ReleasesRefused> {
+        let within = |end: Instant| PERIOD.saturating_sub(end.since(now));
+        while let Some((end, client)) = self.ends.pop_front_if(|(end, _)| *end <= until) {
             let count = self.counts.remove(&client).unwrap_or(0);
             if count > TOLD {
                 return Some(ReleasesRefused {
                     client: Some(client.address()),
                     refused: count - TOLD,
-                    within: PERIOD,
+                    within: within(end),
                 });
             }
         }
-        let (_, refused) = self.others.take_if(|(end, _)| *end <= now)?;
+        let (end, refused) = self.others.take_if(|(end, _)| *end <= until)?;
         Some(ReleasesRefused {
             client: None,
             refused,
-            within: PERIOD,
+            within: within(end),
         })
     }
 }
@@ -188,6 +199,27 @@ mod tests {
         let most = CLIENTS_MAX as u64;
         check(CLIENTS_MAX + 1, 10, most * (TOLD + 1) + 1);
         check(10_000, 10, most * (TOLD + 1) + 1);
+    }
+
+    #[test]
+    fn a_stop_leaves_nothing_untold() {
+        let mut tally = Tally::default();
+        for client in 0..=CLIENTS_MAX {
+            tally.count(at(1), address(client));
+        }
+        for _ in 0..TOLD + 2 {
+            tally.count(at(2), address(0));
+        }
+        let untold = |client: Option<IpAddr>, refused, within| ReleasesRefused {
+            client,
+            refused,
+            within: Duration::from_secs(within),
+        };
+        let now = at(9);
+        assert_eq!(tally.untold(now), Some(untold(Some(address(0)), 3, 8)));
+        assert_eq!(tally.untold(now), Some(untold(None, 1, 8)));
+        assert_eq!(tally.untold(now), None);
+        assert_eq!(tally.deadline(), None);
     }
 
     #[test]

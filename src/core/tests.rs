@@ -293,6 +293,7 @@ impl Bench {
             }
             operation @ (Operation::TellCore { .. }
             | Operation::HandOver { .. }
+            | Operation::Doubt { .. }
             | Operation::Listen { .. }) => {
                 panic!("there is one core: {operation:?}")
             }

@@ -48,6 +48,10 @@ pub enum Per {
     Month,
 }
 
+/// Number of the first time on line: beyond all days and months, so that a budget for each of
+/// them that becomes one for each day finds nothing spent on the days to come.
+const FIRST_WINDOW: i64 = 1 << 40;
+
 /// A limit, in one or more respects. Whichever is met first counts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Limits {
@@ -64,7 +68,7 @@ pub struct Limits {
 }
 
 /// A period, so that later ones compare greater: days since 1970, months since year 0,
-/// or the number of the time on line.
+/// or the number of the time on line, from [`FIRST_WINDOW`] on.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
@@ -119,12 +123,12 @@ impl Budget {
         let excess = spent.len().saturating_sub(PERIODS_MAX);
         spent.drain(..excess);
         // Of times on line: a new one begins with a number of its own.
-        let window = spent.iter().map(|s| s.period.0).max().unwrap_or(0);
+        let window = spent.iter().map(|s| s.period.0).max().unwrap_or_default();
         Self {
             limits,
             zone,
             spent,
-            window: window.max(0),
+            window: window.max(FIRST_WINDOW),
         }
     }
 
@@ -323,6 +327,25 @@ mod tests {
         again.begin_window();
         assert!(!again.left(now).is_spent());
         assert_eq!(budget.period_ends(now), None);
+    }
+
+    /// What it is for is changed by the operator, and the account is kept.
+    #[test]
+    fn a_time_on_line_is_no_day() {
+        let now = time("2026-11-22T12:00:00+01");
+        let mut days = Budget::new(Some(limits(Per::Day)), zone(), Vec::new());
+        days.charge(now, seconds(60), 0);
+        let mut windows = Budget::new(Some(limits(Per::Window)), zone(), days.account().to_vec());
+        for _ in 0..10 {
+            windows.begin_window();
+            windows.charge(now, seconds(3600), 0);
+        }
+        let days = Budget::new(Some(limits(Per::Day)), zone(), windows.account().to_vec());
+        assert_eq!(days.left(now).time, Some(seconds(3540)));
+        for day in 1..20 {
+            let left = days.left(now + seconds(day * 86_400));
+            assert_eq!(left.time, Some(seconds(3600)), "in {day} days");
+        }
     }
 
     #[test]

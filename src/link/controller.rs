@@ -150,6 +150,8 @@ pub struct Controller {
     failed_at: Instant,
     /// After a series.
     not_before: Instant,
+    /// A connection that others opened is not used before, once it has used up the budget.
+    adopt_after: Instant,
     /// Another link goes first.
     standby: bool,
     /// Down by the operator.
@@ -185,6 +187,7 @@ impl Controller {
             tries: 0,
             failed_at: Instant::START,
             not_before: Instant::START,
+            adopt_after: Instant::START,
             standby: false,
             held_down: false,
             stopping: false,
@@ -281,7 +284,15 @@ impl Controller {
                 match &mut self.state {
                     // It stays as long as there is work, whatever the schedule says.
                     State::Up(up) => (up.reason, up.until) = (Reason::ByHand, None),
-                    _ => {
+                    state => {
+                        if let State::Dialling {
+                            reason,
+                            window_ends,
+                            ..
+                        } = state
+                        {
+                            (*reason, *window_ends) = (Reason::ByHand, None);
+                        }
                         // No pause holds for an order.
                         self.not_before = Instant::START;
                         self.wish = Some(Wish {
@@ -300,6 +311,10 @@ impl Controller {
     pub fn presence(&mut self, now: Now, presence: Presence) {
         if presence == Presence::None && self.settings.dialling == Dialling::NotOurs {
             self.held_down = false;
+        }
+        if presence == Presence::None {
+            // The next one is another time on line.
+            self.adopt_after = Instant::START;
         }
         self.presence = presence;
         self.act(now);

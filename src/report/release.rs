@@ -57,7 +57,8 @@ impl fmt::Display for ReleasesRefused {
             Some(client) => client.fmt(f)?,
             None => f.write_str("other clients")?,
         }
-        write!(f, " were refused within {} s", within.as_secs())
+        let seconds = within.as_millis().div_ceil(1000);
+        write!(f, " were refused within {seconds} s")
     }
 }
 

@@ -72,6 +72,8 @@ struct Shell {
     connections: HashMap<ConnectionId, Rc<Connection>>,
     /// For the end; the accepting tasks have their own handles.
     listeners: Vec<std::net::TcpListener>,
+    /// How long the other end of a connection may give no sign of life.
+    silence: Duration,
     /// Whether they listen, for the accepting tasks.
     doors: Vec<Rc<Doorway>>,
     receive_buffer: Vec<u8>,
@@ -108,6 +110,8 @@ pub struct Start {
     pub listeners: Vec<std::net::TcpListener>,
     /// Which of them listen from the start.
     pub open: Vec<Door>,
+    /// How long the other end of a connection may give no sign of life.
+    pub silence: Duration,
     /// Everybody's.
     pub mailboxes: Arc<Mailboxes>,
     /// The process's.
@@ -128,6 +132,7 @@ pub async fn run(start: Start) -> io::Result<()> {
         segments: found,
         listeners,
         open,
+        silence,
         mailboxes,
         clock,
         started,
@@ -151,6 +156,7 @@ pub async fn run(start: Start) -> io::Result<()> {
         segments,
         connections: HashMap::new(),
         listeners: handles,
+        silence,
         doors: doors.clone(),
         receive_buffer: vec![0; RECEIVE_BYTES_MAX],
         mailboxes,
@@ -165,7 +171,7 @@ pub async fn run(start: Start) -> io::Result<()> {
     for (number, listener) in listeners.into_iter().enumerate() {
         let number = ListenerId(u16::try_from(number).expect("checked by the configuration"));
         let doorway = Rc::clone(&doors[usize::from(number.0)]);
-        let listener = Listener::new(listener)?;
+        let listener = Listener::new(listener, silence)?;
         monoio::spawn(accept(Rc::clone(&shared), listener, doorway, number));
     }
     // The receiver is gone if another core could not start; then the process ends.
@@ -248,7 +254,7 @@ impl Shell {
                 connection,
                 to,
                 from,
-            } => match Socket::connect(&to, from) {
+            } => match Socket::connect(&to, from, self.silence) {
                 Ok(socket) => {
                     let socket = self.keep(connection, socket);
                     monoio::spawn(connect(Rc::clone(shared), socket, connection));
@@ -263,6 +269,17 @@ impl Shell {
                 core,
                 baton,
             } => self.hand_over(connection, core, baton),
+            Operation::Doubt { connection } => {
+                let dead = (self.connections.get(&connection))
+                    .is_some_and(|socket| !socket.socket.may_live(self.silence));
+                if dead {
+                    self.drop_connection(connection);
+                    self.ready.push_back(Completion::Broken {
+                        connection,
+                        why: "its line has broken".to_owned(),
+                    });
+                }
+            }
             Operation::Close { connection } => {
                 if let Some(socket) = self.connections.remove(&connection) {
                     socket.closed.set(true);

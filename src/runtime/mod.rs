@@ -6,8 +6,9 @@
 //! spool), `syncer` (its syncs), [`control`] (the control core's thread), [`storeroom`] (segment files), [`link`]
 //! (what dials and hangs up), [`admin`] and [`web`] (the operator's two doors).
 //!
-//! `unsafe` in this directory lends monoio's descriptors to safe system calls, and asks the
-//! allocator for what it does not need; nothing else.
+//! `unsafe` in this directory lends monoio's descriptors to safe system calls, asks the
+//! kernel how a connection stands, and the allocator for what it does not need; nothing
+//! else.
 
 pub mod admin;
 pub mod bell;
@@ -40,6 +41,7 @@ pub mod segments;
 pub mod serve;
 mod service_manager;
 pub mod settings;
+mod silence;
 mod spool_directory;
 pub mod spool_id;
 pub mod storeroom;

@@ -25,6 +25,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use monoio::net::{TcpListener, TcpStream, UnixStream};
 use rustix::fd::AsRawFd;
@@ -32,6 +33,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 use crate::core::Endpoint;
+use crate::runtime::silence::{self, Doubted};
 
 /// Connections that the kernel may complete before we accept them. A burst of a
 /// whole provider's customers after an outage; the kernel caps it at somaxconn.
@@ -104,11 +106,13 @@ pub fn refuse(listener: &std::net::TcpListener) {
 }
 
 impl Listener {
-    /// Takes over a bound socket. Must be called on the runtime's thread.
+    /// Takes over a bound socket. Must be called on the runtime's thread. Clients may be
+    /// silent for so long.
     ///
     /// # Errors
     /// As the system says.
-    pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+    pub fn new(listener: std::net::TcpListener, silence: Duration) -> io::Result<Self> {
+        silence::watch(listener.as_fd(), silence)?;
         Ok(Self(TcpListener::from_std(listener)?))
     }
 
@@ -146,11 +150,12 @@ impl Socket {
         Self::taken_over(socket)
     }
 
-    /// Begins to connect. Await [`Socket::writable`], then ask [`Socket::connected`].
+    /// Begins to connect. Await [`Socket::writable`], then ask [`Socket::connected`]. The
+    /// host may be silent for so long.
     ///
     /// # Errors
     /// As the system says: no route, no ports left, `from` is not ours.
-    pub fn connect(to: &Endpoint, from: Option<IpAddr>) -> io::Result<Self> {
+    pub fn connect(to: &Endpoint, from: Option<IpAddr>, silence: Duration) -> io::Result<Self> {
         let to = match to {
             Endpoint::Tcp(to) => *to,
             Endpoint::Unix(path) => return Self::connect_unix(path),
@@ -159,6 +164,7 @@ impl Socket {
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
+        silence::watch(socket.as_fd(), silence)?;
         if let Some(from) = from {
             socket.bind(&SocketAddr::new(from, 0).into())?;
         }
@@ -255,6 +261,12 @@ impl Socket {
         octets: usize,
     ) -> io::Result<Progress> {
         progress(rustix::fs::sendfile(self.fd(), file, Some(offset), octets))
+    }
+
+    /// The other end is said to be elsewhere by now. False: it is dead. Otherwise the kernel
+    /// says so within seconds, if it is.
+    pub fn may_live(&self, silence: Duration) -> bool {
+        silence::doubt(self.fd(), silence) == Doubted::Watched
     }
 
     /// Ends the connection in both directions at once; what waits on it wakes up.
@@ -359,7 +371,8 @@ impl Bell {
 mod tests {
     use super::*;
     use std::io::{Read as _, Write as _};
-    use std::time::Duration;
+
+    const SILENCE: Duration = Duration::from_secs(200);
 
     /// On a ring made as those of the data cores.
     fn on_a_ring<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
@@ -377,7 +390,7 @@ mod tests {
         let bound = bind(any, AddressIs::Ours).expect("a port");
         let address = bound.local_addr().expect("bound");
         super::listen(&bound).expect("it listens");
-        let listener = Listener::new(bound).expect("taken over");
+        let listener = Listener::new(bound, SILENCE).expect("taken over");
         let client = std::net::TcpStream::connect(address).expect("connected");
         let (socket, _) = listener.accept().await.expect("accepted");
         (socket, client)
@@ -390,6 +403,23 @@ mod tests {
             let (socket, _client) = pair().await;
             let flags = rustix::io::fcntl_getfd(socket.fd()).expect("open");
             assert!(flags.contains(FdFlags::CLOEXEC));
+        });
+    }
+
+    /// It costs them no system call.
+    #[test]
+    fn accepted_sockets_are_watched() {
+        use rustix::net::sockopt;
+
+        on_a_ring(|| async {
+            let (socket, _client) = pair().await;
+            let millis = sockopt::tcp_user_timeout(socket.fd()).expect("open");
+            assert_eq!(u128::from(millis), SILENCE.as_millis());
+            assert!(sockopt::socket_keepalive(socket.fd()).expect("open"));
+            let first = sockopt::tcp_keepidle(socket.fd()).expect("open");
+            assert_eq!(first, Duration::from_secs(60));
+            let each = sockopt::tcp_keepintvl(socket.fd()).expect("open");
+            assert_eq!(each, Duration::from_secs(30));
         });
     }
 

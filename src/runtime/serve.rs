@@ -311,6 +311,7 @@ impl Ground {
                     ListenWhen::LinkUp | ListenWhen::Schedule => Door::Closed,
                 })
                 .collect(),
+            silence: self.config.limits.silence,
             mailboxes: Arc::clone(&self.mailboxes),
             clock: self.clock,
             started,

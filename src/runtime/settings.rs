@@ -315,6 +315,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("spool", old.spool != new.spool),
         ("cores", old.cores != new.cores),
         ("listener", old.listeners != new.listeners),
+        ("limits.silence", old.limits.silence != new.limits.silence),
         ("dns", old.dns != new.dns),
         ("link", old.links != new.links),
         ("schedule", old.schedule != new.schedule),

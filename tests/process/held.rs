@@ -88,6 +88,23 @@ fn a_site_that_is_away_keeps_its_mail_and_gets_it_when_it_is_back() {
     relay.stop();
 }
 
+/// What the log was to tell at the end of the minute it tells before the end of the server.
+#[test]
+fn a_stop_tells_of_refusals_that_were_only_counted() {
+    let nowhere = place::next_address().to_string();
+    let mut relay = Setup::new()
+        .customer(&customer("branch", &nowhere, ""))
+        .start();
+    let mut stranger = relay.client();
+    stranger.hello();
+    for _ in 0..8 {
+        stranger.expect("ETRN branch.example", 459);
+    }
+    relay.stop();
+    let log = relay.log();
+    assert!(log.contains("3 more ETRN of 127."), "{log}");
+}
+
 #[test]
 fn the_operator_releases_by_name_and_the_site_is_woken_first() {
     let site = Sink::new();

@@ -279,6 +279,27 @@ fn a_line_that_breaks_costs_no_attempt() {
     let sink = Sink::at(address, EVERYTHING, []);
     assert_identical(&sink.wait_for_one().octets, &sent);
     relay.wait_until_empty();
+    // What we opened we take down: one that came back would be somebody else's.
+    assert_eq!(line.done()[..3], ["up", "down", "up"]);
+}
+
+/// A program that does not come to its end says nothing of the line.
+#[test]
+fn a_status_that_says_nothing_breaks_no_line() {
+    let line = Line::new();
+    let mut relay = Setup::new()
+        .site(&line.link("isp", "hang_up = { idle = \"1h\" }"))
+        .start();
+    relay.facts(&["link", "up"]);
+    eventually("it is up", || (state(&relay, 0) == "idle").then_some(()));
+    line.program("status", "kill -KILL $$");
+    eventually("it is told", || {
+        let told = relay.log().contains("whether the link is up is not known");
+        told.then_some(())
+    });
+    assert_eq!(state(&relay, 0), "idle");
+    relay.stop();
+    assert_eq!(line.done(), ["up", "down"]);
 }
 
 /// The budget is a stop, kept over a restart.

@@ -33,6 +33,7 @@ mod relaying;
 mod release;
 mod sendmail;
 mod service;
+mod silence;
 mod site;
 mod smtp_sink;
 mod stop;

@@ -9,7 +9,8 @@ use crate::harness::message::{assert_identical, message};
 use crate::harness::{Relay, Setup, Sink, eventually, skipped};
 
 /// Adds a device and a connection, then obeys: `active` activates as somebody else would,
-/// `break` takes down whatever is active, `list` says what is.
+/// `break` takes down whatever is active, `list` says what is. `slow` and a file: it makes the
+/// file when it is next asked to activate, and does so two seconds later.
 const OPERATOR: &str = r#"
 import sys, dbus
 bus = dbus.SystemBus()
@@ -25,13 +26,21 @@ conn = settings.AddConnection(dbus.Dictionary({'connection': dbus.Dictionary({
 def active():
     return obj(root, 'org.freedesktop.DBus.Properties').Get(NM, 'ActiveConnections')
 print('ready', flush=True)
+SLOW = """
+import time, dbusmock.templates.networkmanager as template
+open({!r}, 'w').close()
+time.sleep(2)
+ret = template.ActivateConnection(self, args[0], args[1], args[2])
+"""
 for line in sys.stdin:
-    word = line.strip()
+    word, _, file = line.strip().partition(' ')
     if word == 'active':
         nm.ActivateConnection(conn, dev, '/')
     elif word == 'break':
         for path in active():
             nm.DeactivateConnection(path)
+    elif word == 'slow':
+        mock.AddMethod(NM, 'ActivateConnection', 'ooo', 'o', SLOW.format(file))
     print(len(active()), flush=True)
 "#;
 
@@ -196,6 +205,46 @@ fn one_that_breaks_is_noticed_and_one_that_is_active_is_used() {
     sink.wait_for_one();
     relay.stop();
     assert_eq!(desk.say("list"), 1);
+}
+
+/// What we have asked for is ours, also if we want it no more when it comes.
+#[test]
+fn one_that_is_called_off_while_it_is_asked_for_does_not_stay_up() {
+    let Some(mut desk) = Desk::new() else { return };
+    let sink = Sink::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let asked = directory.path().join("asked");
+    desk.say(&format!("slow {}", asked.display()));
+    let relay = desk.setup(&sink, "").start();
+    relay.facts(&["link", "up"]);
+    eventually("it is asked for", || asked.exists().then_some(()));
+    relay.facts(&["link", "down"]);
+    eventually("it is down", || {
+        let is_down = link(&relay)["state"] == "down";
+        (is_down && desk.say("list") == 0).then_some(())
+    });
+}
+
+/// No answer is not the answer that it is down.
+#[test]
+fn one_that_nobody_says_is_down_is_not_taken_for_it() {
+    let Some(mut desk) = Desk::new() else { return };
+    let sink = Sink::new();
+    let relay = desk.setup(&sink, "hang_up = { idle = \"1h\" }").start();
+    relay.facts(&["link", "up"]);
+    eventually("it is up", || (desk.say("list") == 1).then_some(()));
+    eventually("it is known to be", || {
+        relay.log().contains(": up").then_some(())
+    });
+    let mock = rustix::process::Pid::from_child(&desk.children[0]);
+    let signal = |signal| rustix::process::kill_process(mock, signal).expect("it is ours");
+    signal(rustix::process::Signal::STOP);
+    relay.facts(&["link", "down"]);
+    eventually("it is told", || {
+        relay.log().contains("does not answer").then_some(())
+    });
+    assert_eq!(link(&relay)["state"], "hanging up");
+    signal(rustix::process::Signal::CONT);
 }
 
 #[test]

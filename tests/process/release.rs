@@ -18,7 +18,7 @@ use crate::harness::{Client, Gate, Setup, Sink, Stage, eventually, on, skipped};
 const SECRET: &str = "swordfish";
 
 /// A customer with a user of its name.
-fn customer(directory: &Path, name: &str, deliver_to: &str, lines: &str) -> String {
+pub(crate) fn customer(directory: &Path, name: &str, deliver_to: &str, lines: &str) -> String {
     let file = directory.join(name);
     fs::write(&file, SECRET).expect("it is ours");
     only_ours(&file);
@@ -36,7 +36,7 @@ fn send(relay: &Relay, to: &str, subject: &str) {
 }
 
 /// A session that has said by CRAM-MD5 who it is.
-fn log_in(mut client: Client, user: &str) -> Client {
+pub(crate) fn log_in(mut client: Client, user: &str) -> Client {
     use hmac::{Hmac, KeyInit as _, Mac as _};
     client.hello();
     let challenge = client.expect("AUTH CRAM-MD5", 334).text();

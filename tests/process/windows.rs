@@ -53,15 +53,24 @@ fn mail_is_given_up_when_its_windows_were_missed() {
     relay.stop();
 }
 
-/// The seconds, of the lines of the log with these words.
-fn seconds(log: &str, words: &str) -> Vec<u32> {
+/// When the lines of the log with these words were written, in seconds since 1970.
+fn seconds(log: &str, words: &str) -> Vec<i64> {
     let lines = log.lines().filter(|line| line.contains(words));
     let second = |line: &str| {
-        let (_, time) = line.split_once('T').expect("a time");
-        let part = |from: usize| time[from..from + 2].parse::<u32>().expect("a number");
-        part(0) * 3600 + part(3) * 60 + part(6)
+        let (time, _) = line.split_once(' ').expect("a time");
+        let time: jiff::Timestamp = time.parse().expect("a time of RFC 3339");
+        time.as_second()
     };
     lines.map(second).collect()
+}
+
+#[test]
+fn a_second_is_counted_at_midnight_too() {
+    let log = "2026-11-29T23:59:59.999999Z INFO this\n2026-11-29T23:59:59Z INFO that\n\
+               2026-11-30T00:00:00.000001Z INFO this\n";
+    let found = seconds(log, "this");
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[1] - found[0], 1);
 }
 
 /// After an outage of ours all sites with one interval have mail that waits, and are tried
@@ -91,7 +100,7 @@ fn many_sites_do_not_start_at_once() {
     let mut started = seconds(&log, ", by interval: started");
     assert!(started.len() >= SITES - came, "{started:?}");
     started.sort_unstable();
-    let fullest = started.chunk_by(|a, b| a == b).map(<[u32]>::len).max();
+    let fullest = started.chunk_by(|a, b| a == b).map(<[i64]>::len).max();
     assert!(fullest.is_some_and(|most| most <= SITES / 2), "{started:?}");
     let (first, last) = (started[0], started[started.len() - 1]);
     assert!(last - first >= 4, "{started:?}");

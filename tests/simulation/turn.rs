@@ -270,6 +270,7 @@ impl World {
                 self.wires[wire].core = None;
             }
             Operation::Listen { .. } => panic!("the listeners are always open"),
+            Operation::Doubt { .. } => panic!("nobody has mail that goes to the caller"),
             Operation::HandOver {
                 connection,
                 core: to,

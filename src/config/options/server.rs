@@ -67,6 +67,13 @@ section! {
         /// How long a user may ask for a message to wait before it goes
         /// (FUTURERELEASE, on listeners for submission). "0s": not at all.
         future_release: Duration = is(days(30)).within(Duration::ZERO, days(365));
+        /// How long the other end of a connection may give no sign of life before the
+        /// connection is given up, and what is under way on it goes another way. What
+        /// counts is its TCP, which answers also while a server takes its time: this is
+        /// for lines that break. A shorter outage is survived. Not below the three
+        /// minutes for a block of data (RFC 5321 section 4.5.3.2.5) without need.
+        silence: Duration = is(Duration::from_secs(200))
+            .within(Duration::from_secs(5), Duration::from_secs(1800));
     }
 }
 

@@ -61,7 +61,9 @@ section! {
         /// For kind "command": the program that brings the link up, with its
         /// arguments.
         up: Vec<String> = none("none");
-        /// For kind "command": the program that takes it down.
+        /// For kind "command": the program that takes it down, or ends an `up` that is
+        /// under way or took too long. It is run too when `status` fails for a link that
+        /// `up` has brought up.
         down: Vec<String> = none("none");
         /// For kind "command": the program that succeeds while it is up.
         status: Vec<String> = none("none");

@@ -47,10 +47,11 @@ impl Common {
     }
 
     /// All connections are gone: once the log is quiet, the stop is done.
-    pub(in crate::core) fn finish_stop(&mut self) {
+    pub(in crate::core) fn finish_stop(&mut self, now: Now) {
         let told = self.gathering.is_empty();
         if self.stop != Stop::Done && (told && self.log.is_idle() || self.log.fault().is_some()) {
             self.stop = Stop::Done;
+            self.tell_at_last_of_strangers(now);
             self.operations.push_back(Operation::Stopped);
         }
     }

@@ -42,6 +42,7 @@ impl ControlCore {
             self.operations
                 .push_back(ControlOperation::KeepRecipientsNow { known });
         }
+        self.desk.last_words(now, &mut self.operations);
         self.operations
             .push_back(ControlOperation::Report(Fact::Stopped { clean }));
         self.operations.push_back(ControlOperation::Exit { clean });

@@ -9,6 +9,18 @@ use crate::queue::schedule::Found;
 use crate::time::{Instant, Now};
 
 impl DataCore {
+    /// Connections to where a customer was before it called from elsewhere may be dead, and
+    /// keep the permits that the new address needs.
+    pub(super) fn doubt_who_moved(&mut self) {
+        for customer in std::mem::take(&mut self.common.moved) {
+            for connection in self.connections.values() {
+                if let Connection::Delivery(delivery) = connection {
+                    delivery.doubt(&mut self.common, &customer);
+                }
+            }
+        }
+    }
+
     /// Opens a connection that the schedule wants, to the best host that may be tried.
     pub(super) fn connect(&mut self, now: Now, mut wanted: WantedConnection) {
         if self.common.is_stopping() {

@@ -72,7 +72,10 @@ impl DataCore {
                 release,
                 order,
                 purpose,
-            } => self.common.release(now, release, &order, purpose),
+            } => {
+                self.common.release(now, release, &order, purpose);
+                self.doubt_who_moved();
+            }
             Notice::ReleaseAnswer { connection, answer } => {
                 self.with(now, connection, |connection, common| {
                     if let Connection::Reception { reception, .. } = connection {

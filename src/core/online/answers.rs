@@ -124,6 +124,19 @@ impl Online {
         if status.held_down {
             return (None, "down by the operator".to_owned());
         }
+        let (at, why) = self.next_reason(now, link, status);
+        let renewed = link.controller.period_ends(now.wall);
+        match at.zip(renewed) {
+            Some((at, renewed)) if link.controller.is_spent(now.wall) && at < renewed => (
+                Some(renewed),
+                format!("{why}; until then the budget is used up"),
+            ),
+            _ => (at, why),
+        }
+    }
+
+    /// The same, whatever the budget says.
+    fn next_reason(&self, now: Now, link: &Link, status: &Status) -> (Option<WallTime>, String) {
         if let Some(reason) = status.reason {
             let soon = status.next_dial_in.unwrap_or(Duration::ZERO);
             return (Some(now.wall + soon), reason.to_string());

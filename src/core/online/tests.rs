@@ -208,3 +208,55 @@ fn the_plan() {
     let unknown = plan(Memory::default());
     assert_eq!((unknown.seconds, unknown.cost), (None, None));
 }
+
+/// What is told is when it is really dialled, and not that it would be now.
+#[test]
+fn the_plan_with_the_budget_used_up() {
+    let settings = Settings {
+        budget: Some(Limits {
+            per: Per::Day,
+            time: Some(Duration::from_secs(100)),
+            octets: None,
+            minute_price: None,
+            money: None,
+        }),
+        ..SETTINGS
+    };
+    let plan = |messages: Option<u64>| {
+        let go_up = GoUp {
+            messages,
+            ..SETTINGS.go_up
+        };
+        let settings = Settings { go_up, ..settings };
+        let mut desk = Desk::new(vec![hourly(true)], settings, Memory::default());
+        let up = LinkCommand::Up { name: None };
+        assert_eq!(desk.online.ask(desk.now, &up), Response::Done);
+        desk.dialled();
+        desk.pass(Duration::from_secs(100));
+        desk.online
+            .outbound(desk.now, CoreId(0), 2, Work::default());
+        desk.online
+            .event(desk.now, LinkId(0), LinkEvent::HungUp(Ok(())));
+        let work = Work {
+            ready: 3,
+            waiting: 3,
+            ..Work::default()
+        };
+        desk.online.outbound(desk.now, CoreId(0), 3, work);
+        let status = desk.online.ask(desk.now, &LinkCommand::Status);
+        let Response::Links(status) = status else {
+            panic!("{status:?}");
+        };
+        assert_eq!(status.links[0].next_dial_seconds, None);
+        match desk.online.ask(desk.now, &LinkCommand::Plan) {
+            Response::LinkPlan { mut plans } => plans.remove(0),
+            other => panic!("{other:?}"),
+        }
+    };
+    let midnight = WallTime::from_millis(1_795_392_000_000);
+    for (messages, why) in [(Some(1), "3 messages wait"), (None, "by schedule")] {
+        let plan: LinkPlan = plan(messages);
+        assert_eq!(plan.at.map(|at| at.0), Some(midnight), "{why}");
+        assert_eq!(plan.why, format!("{why}; until then the budget is used up"));
+    }
+}

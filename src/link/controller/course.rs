@@ -55,7 +55,7 @@ impl Controller {
             }
             State::Pausing { until } => {
                 let (until, due) = (*until, now.instant >= *until);
-                if self.may_adopt(now.wall) || self.may_dial(now).is_none() {
+                if self.may_adopt(now) || self.may_dial(now).is_none() {
                     self.not_before = self.not_before.max(until);
                     self.enter(now, State::Down);
                     true
@@ -112,7 +112,7 @@ impl Controller {
     }
 
     fn step_down(&mut self, now: Now) -> bool {
-        if self.may_adopt(now.wall) {
+        if self.may_adopt(now) {
             self.opened(now, false, Reason::WasThere, None);
             return true;
         }
@@ -144,8 +144,11 @@ impl Controller {
         let why = if self.held_down {
             "down by the operator".to_owned()
         } else if spent {
-            // A budget for each time on line would let it be dialled again at once.
+            // A budget for each time on line would let it be dialled, or used, again at once.
             self.not_before = now.instant + self.settings.series.series_pause;
+            if !up.ours {
+                self.adopt_after = self.not_before;
+            }
             self.spent_sentence(now.wall)
         } else if !up.ours {
             return false;
@@ -217,11 +220,12 @@ impl Controller {
         }
     }
 
-    fn may_adopt(&self, wall: WallTime) -> bool {
+    fn may_adopt(&self, now: Now) -> bool {
         self.is_usable()
             && !self.held_down
             && !self.stopping
-            && !self.budget.left_for_next(wall).is_spent()
+            && now.instant >= self.adopt_after
+            && !self.budget.left_for_next(now.wall).is_spent()
     }
 
     fn has_gone(&self, up: &Up) -> bool {

@@ -94,9 +94,14 @@ impl Controller {
             State::Finishing { up, .. } => (Phase::HangingUp, Some(up.reason), Some(up)),
             State::HangingUp { up, .. } => (Phase::HangingUp, None, up.as_ref()),
         };
+        // With the budget used up it is not time that is waited for, or not so little.
         let next = match &self.state {
             State::Pausing { until } => Some(*until),
-            State::Down if reason.is_some() && self.settings.dialling == Dialling::Ours => {
+            State::Down
+                if reason.is_some()
+                    && self.settings.dialling == Dialling::Ours
+                    && !self.is_spent(now.wall) =>
+            {
                 Some(self.not_before)
             }
             _ => None,
@@ -122,6 +127,12 @@ impl Controller {
             },
             empty_in: rate.filter(|_| waits > 0).map(|rate| time_for(waits, rate)),
         }
+    }
+
+    /// Whether the budget stands against the next time on line.
+    #[must_use]
+    pub fn is_spent(&self, wall: WallTime) -> bool {
+        self.budget.left_for_next(wall).is_spent()
     }
 
     /// Octets of messages that it carries in a second: now, or else by what it did lately.

@@ -403,3 +403,70 @@ fn a_line_that_cannot_be_hung_up() {
     let down = "down: no work for 60 s; 120 s on line, 3 messages sent";
     desk.check(Phase::Down, &[down]);
 }
+
+/// Whatever it was dialled for: it stays as long as there is work, and not only to the end of
+/// the schedule's window.
+#[test]
+fn an_order_in_the_middle_of_a_dial() {
+    let mut desk = Desk::new(SETTINGS);
+    let until = desk.now.wall + seconds(120);
+    desk.controller.occasion(desk.now, until);
+    assert_eq!(desk.controller.order(desk.now, Order::Up), Ok(()));
+    desk.dialled(Ok(()));
+    desk.controller.occupied(desk.now, true);
+    desk.pass(seconds(600));
+    let lines = [
+        "dialling (by schedule), 1 of 2",
+        "up (by the operator); what waits is sent",
+    ];
+    desk.check(Phase::Draining, &lines);
+    // It is not forgotten either when that dial fails.
+    let mut desk = Desk::new(SETTINGS);
+    desk.work(1, 0);
+    assert_eq!(desk.controller.order(desk.now, Order::Up), Ok(()));
+    desk.work(0, 0);
+    desk.dialled(Err("busy"));
+    desk.pass(seconds(30));
+    let lines = [
+        "dialling (1 message waits), 1 of 2",
+        "dialling failed: busy; 2 of 2 in 30 s",
+        "dialling (by the operator), 2 of 2",
+    ];
+    desk.check(Phase::Dialling, &lines);
+}
+
+/// A budget of octets for each time on line holds for a line that others opened too: it is not
+/// at once the next time.
+#[test]
+fn a_line_of_others_has_one_budget_at_a_time() {
+    let limits = Limits {
+        per: Per::Window,
+        time: None,
+        octets: Some(1000),
+        minute_price: None,
+        money: None,
+    };
+    let mut desk = Desk::new(Settings {
+        budget: Some(limits),
+        ..SETTINGS
+    });
+    let (presence, counts) = (Presence::Selected, [5_000, 6_000]);
+    desk.controller.presence(desk.now, presence);
+    for counter in counts {
+        desk.controller.metered(desk.now, Some(counter));
+    }
+    desk.controller.quiet(desk.now);
+    let spent = "the budget's octets for one time on line is used up";
+    let up = "up, opened by somebody else; what waits is sent, and it is left open";
+    let finishing = format!("{spent}; what is being sent is finished, nothing new begins");
+    let down = format!(
+        "no longer used: {spent}; 0 s on line, 0 messages sent, 1000 octets over the interface"
+    );
+    desk.check(Phase::Down, &[up, &finishing, &down]);
+    desk.pass(seconds(899));
+    desk.check(Phase::Down, &[]);
+    // Another one is another time.
+    desk.controller.presence(desk.now, Presence::None);
+    desk.controller.presence(desk.now, presence);
+    desk.check(Phase::Idle, &[up]);
+}

@@ -1,21 +1,28 @@
 //! A link that the operator's own programs bring up and down.
 //!
 //! - `up` succeeds when the link is there. It may leave something running.
-//! - `down` takes it down, or ends an `up` that is under way.
+//! - `down` takes it down, or ends an `up` that is under way. It is run too when `status`
+//!   says that what we opened is down: if it came back by itself, it would be somebody
+//!   else's, and never be hung up.
 //! - `status` succeeds while the link is there, whoever opened it. It is asked now and
-//!   then; without it a link that breaks is not noticed.
+//!   then; without it a link that breaks is not noticed. If it cannot be run, or does not
+//!   end, that says nothing of the link.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use super::Meter;
-use super::program::{Input, run};
+use super::program::{Ended, Input, run};
 use crate::config::Login;
 use crate::core::online::LinkEvent;
-use crate::link::controller::{DialFailure, Hope, Presence};
+use crate::link::controller::{DIAL_PATIENCE, DialFailure, Hope, Presence};
+use crate::report::Fact;
+use crate::runtime::log::report_control;
 
-/// Longest time for `up`: below the patience of the machine.
-const UP_LIMIT: Duration = Duration::from_secs(170);
+/// Longest time for `up`: above the patience of the machine, which hangs up then. So `down`
+/// is run, and takes down what `up` may have begun.
+const UP_LIMIT: Duration = Duration::from_secs(200);
+const _: () = assert!(UP_LIMIT.as_secs() > DIAL_PATIENCE.as_secs());
 /// Longest time for `down`: below the patience of the machine.
 const DOWN_LIMIT: Duration = Duration::from_secs(25);
 /// Longest time for `status`.
@@ -35,6 +42,25 @@ enum Whose {
     /// It is being opened or closed.
     Between,
     Ours,
+}
+
+/// What `status` says of the link.
+enum Says {
+    Up,
+    Down,
+    /// It does not: why.
+    Nothing(String),
+}
+
+impl Says {
+    fn of(program: &str, ended: Result<Ended, String>) -> Self {
+        match ended {
+            Ok(ended) if ended.status.success() => Self::Up,
+            Ok(ended) if ended.status.code().is_some() => Self::Down,
+            Ok(ended) => Self::Nothing(ended.sentence(program)),
+            Err(why) => Self::Nothing(why),
+        }
+    }
 }
 
 pub(super) struct Command {
@@ -114,25 +140,45 @@ impl Command {
         if self.status.is_empty() {
             return;
         }
+        let mut told = false;
         loop {
             let before = self.whose.get();
             let ended = run(&self.status, Input::Nothing, STATUS_LIMIT).await;
+            let says = Says::of(&self.status[0], ended);
+            if let Says::Nothing(why) = &says {
+                if !std::mem::replace(&mut told, true) {
+                    let what = format!("{why}; whether the link is up is not known meanwhile");
+                    report_control(&Fact::Trouble { what });
+                }
+            } else {
+                told = false;
+            }
             // What was asked while it came or went is no answer.
             if before == self.whose.get() {
-                let is_up = ended.is_ok_and(|ended| ended.status.success());
-                match (before, is_up) {
-                    (Whose::Ours, false) => {
-                        self.whose.set(Whose::NotOurs);
-                        let why = format!("{} says that it is down", self.status[0]);
-                        tell(LinkEvent::Lost(why));
-                    }
-                    (Whose::NotOurs, true) => tell(LinkEvent::Presence(Presence::Selected)),
-                    (Whose::NotOurs, false) => tell(LinkEvent::Presence(Presence::None)),
-                    (Whose::Ours, true) | (Whose::Between, _) => {}
+                match (before, says) {
+                    (Whose::Ours, Says::Down) => self.lost(tell).await,
+                    (Whose::NotOurs, Says::Up) => tell(LinkEvent::Presence(Presence::Selected)),
+                    (Whose::NotOurs, Says::Down) => tell(LinkEvent::Presence(Presence::None)),
+                    (_, Says::Nothing(_)) | (Whose::Ours, Says::Up) | (Whose::Between, _) => {}
                 }
             }
             tokio::time::sleep(STATUS_INTERVAL).await;
         }
+    }
+
+    /// What we opened is down.
+    async fn lost(&self, tell: &dyn Fn(LinkEvent)) {
+        self.whose.set(Whose::Between);
+        if !self.down.is_empty() {
+            // That there is nothing to take down it may call a failure.
+            let _ = run(&self.down, Input::Nothing, DOWN_LIMIT).await;
+        }
+        // Unless it was told to hang up meanwhile.
+        if self.whose.get() == Whose::Between {
+            self.whose.set(Whose::NotOurs);
+        }
+        let why = format!("{} says that it is down", self.status[0]);
+        tell(LinkEvent::Lost(why));
     }
 
     /// The user name and the password, a line each.

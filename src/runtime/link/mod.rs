@@ -48,7 +48,7 @@ enum Driver {
     Permanent(Meter),
     Command(Command),
     Pppd(Rc<Pppd>),
-    NetworkManager(NetworkManager),
+    NetworkManager(Rc<NetworkManager>),
     External {
         interface: String,
         meter: Meter,
@@ -114,9 +114,9 @@ impl Drivers {
                     login.clone(),
                     interfaces.clone(),
                 ))),
-                config::Driver::NetworkManager { connection } => Driver::NetworkManager(
+                config::Driver::NetworkManager { connection } => Driver::NetworkManager(Rc::new(
                     NetworkManager::new(connection.clone(), interfaces.clone()),
-                ),
+                )),
                 config::Driver::External { interface } => Driver::External {
                     interface: interface.clone(),
                     meter: meter(&Some(interface.clone())),

@@ -5,12 +5,14 @@
 //! told as a presence.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde::Deserialize;
+use tokio::sync::Mutex;
 use zbus::zvariant::{DynamicType, Type};
-use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant};
+use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant, fdo};
 
 use super::Meter;
 use super::interfaces::Interfaces;
@@ -23,6 +25,7 @@ const SETTINGS_PATH: &str = "/org/freedesktop/NetworkManager/Settings";
 const SETTINGS: &str = "org.freedesktop.NetworkManager.Settings";
 const PROFILE: &str = "org.freedesktop.NetworkManager.Settings.Connection";
 const ACTIVE: &str = "org.freedesktop.NetworkManager.Connection.Active";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const DEVICE: &str = "org.freedesktop.NetworkManager.Device";
 
 /// `NM_ACTIVE_CONNECTION_STATE_ACTIVATED`.
@@ -48,6 +51,8 @@ pub(super) struct NetworkManager {
     bus: RefCell<Option<Connection>>,
     /// The active connection that we made.
     ours: RefCell<Option<Ours>>,
+    /// Held while we have asked for one and it is not known yet.
+    asking: Rc<Mutex<()>>,
 }
 
 #[derive(Clone)]
@@ -64,10 +69,11 @@ impl NetworkManager {
             interfaces,
             bus: RefCell::new(None),
             ours: RefCell::new(None),
+            asking: Rc::default(),
         }
     }
 
-    pub(super) async fn dial(&self) -> Result<(), DialFailure> {
+    pub(super) async fn dial(self: &Rc<Self>) -> Result<(), DialFailure> {
         let failure = |why: String, hope| DialFailure { why, hope };
         let bus = self.bus().await.map_err(|why| failure(why, Hope::Again))?;
         let profile = self
@@ -78,20 +84,15 @@ impl NetworkManager {
             let why = format!("NetworkManager has no connection {:?}", self.connection);
             return Err(failure(why, Hope::NotSoon));
         };
-        let none = OwnedObjectPath::try_from("/").expect("a path");
-        let body = (profile, none.clone(), none);
-        let path: OwnedObjectPath = call(&bus, PATH, NAME, "ActivateConnection", &body)
+        let asked = tokio::task::spawn_local(Rc::clone(self).ask_for(bus.clone(), profile));
+        let path = asked
             .await
+            .unwrap_or_else(|error| Err(in_words(error)))
             .map_err(|why| failure(why, Hope::Again))?;
-        // Known before it is waited for: a hang-up finds it.
-        *self.ours.borrow_mut() = Some(Ours {
-            path: path.clone(),
-            up: false,
-        });
         loop {
             match state(&bus, &path).await {
-                Some(ACTIVATED) => break,
-                None | Some(DEACTIVATING..) => {
+                Ok(Some(ACTIVATED)) => break,
+                Ok(None | Some(DEACTIVATING..)) => {
                     self.ours.borrow_mut().take();
                     let why = format!(
                         "NetworkManager could not activate {:?}; its journal says why",
@@ -99,7 +100,8 @@ impl NetworkManager {
                     );
                     return Err(failure(why, Hope::Again));
                 }
-                Some(_) => tokio::time::sleep(LOOK_PAUSE).await,
+                // It may be busy: how long that may last the machine says.
+                Ok(Some(_)) | Err(_) => tokio::time::sleep(LOOK_PAUSE).await,
             }
         }
         if let Some(ours) = &mut *self.ours.borrow_mut() {
@@ -108,7 +110,34 @@ impl NetworkManager {
         Ok(())
     }
 
+    /// Has the connection activated. A task of its own, and with no limit: where the dial was
+    /// called off before the answer, the connection would be up, and nobody know that it is
+    /// ours.
+    async fn ask_for(
+        self: Rc<Self>,
+        bus: Connection,
+        profile: OwnedObjectPath,
+    ) -> Result<OwnedObjectPath, String> {
+        let asking = Rc::clone(&self.asking);
+        let _asking = asking.lock().await;
+        let none = OwnedObjectPath::try_from("/").expect("a path");
+        let body = (profile, none.clone(), none);
+        let reply = bus.call_method(Some(NAME), PATH, Some(NAME), "ActivateConnection", &body);
+        let path: OwnedObjectPath = (reply.await.map_err(in_words)?.body())
+            .deserialize()
+            .map_err(in_words)?;
+        *self.ours.borrow_mut() = Some(Ours {
+            path: path.clone(),
+            up: false,
+        });
+        Ok(path)
+    }
+
     pub(super) async fn hang_up(&self) -> Result<(), String> {
+        let answered = tokio::time::timeout(DOWN_LIMIT, self.asking.lock()).await;
+        let Ok(_answered) = answered else {
+            return Err("NetworkManager does not say what became of the activation".to_owned());
+        };
         let Some(Ours { path, .. }) = self.ours.borrow().clone() else {
             return Ok(());
         };
@@ -118,7 +147,7 @@ impl NetworkManager {
             call(&bus, PATH, NAME, "DeactivateConnection", &(path.clone(),)).await;
         let gone = async {
             while state(&bus, &path)
-                .await
+                .await?
                 .is_some_and(|state| state <= DEACTIVATING)
             {
                 if let Err(why) = &asked {
@@ -193,7 +222,7 @@ impl NetworkManager {
     async fn look(&self, bus: &Connection, tell: &dyn Fn(LinkEvent)) -> Result<(), String> {
         let ours = self.ours.borrow().clone();
         if let Some(Ours { path, up: true }) = ours {
-            let state = state(bus, &path).await;
+            let state = state(bus, &path).await?;
             let still = self
                 .ours
                 .borrow()
@@ -231,7 +260,7 @@ impl NetworkManager {
         for path in all {
             let id: Result<String, _> = property(bus, &path, ACTIVE, "Id").await;
             if id.is_ok_and(|id| id == self.connection)
-                && state(bus, &path).await == Some(ACTIVATED)
+                && state(bus, &path).await? == Some(ACTIVATED)
             {
                 ours.push(path);
             }
@@ -271,8 +300,38 @@ impl NetworkManager {
 }
 
 /// The state of an active connection. `None`: it is gone.
-async fn state(bus: &Connection, path: &OwnedObjectPath) -> Option<u32> {
-    property(bus, path, ACTIVE, "State").await.ok()
+///
+/// # Errors
+/// NetworkManager does not answer: that says nothing of the connection.
+async fn state(bus: &Connection, path: &OwnedObjectPath) -> Result<Option<u32>, String> {
+    let called = bus.call_method(
+        Some(NAME),
+        path,
+        Some(PROPERTIES),
+        "Get",
+        &(ACTIVE, "State"),
+    );
+    let reply = match tokio::time::timeout(CALL_LIMIT, called).await {
+        Err(_) => return Err("NetworkManager does not answer".to_owned()),
+        Ok(Err(zbus::Error::FDO(error))) if is_gone(&error) => return Ok(None),
+        Ok(reply) => reply.map_err(in_words)?,
+    };
+    let value: OwnedVariant = reply.body().deserialize().map_err(in_words)?;
+    let state = u32::try_from(value).map_err(in_words)?;
+    Ok(Some(state))
+}
+
+/// What the bus says of an object that is gone, and of a NetworkManager that is: what it has
+/// brought up goes with it.
+fn is_gone(error: &fdo::Error) -> bool {
+    matches!(
+        error,
+        fdo::Error::UnknownObject(_)
+            | fdo::Error::UnknownMethod(_)
+            | fdo::Error::UnknownInterface(_)
+            | fdo::Error::ServiceUnknown(_)
+            | fdo::Error::NameHasNoOwner(_)
+    )
 }
 
 async fn property<T>(
@@ -286,8 +345,7 @@ where
     T::Error: std::fmt::Display,
 {
     let body = (interface, name);
-    let properties = "org.freedesktop.DBus.Properties";
-    let value: OwnedVariant = call(bus, path.as_str(), properties, "Get", &body).await?;
+    let value: OwnedVariant = call(bus, path.as_str(), PROPERTIES, "Get", &body).await?;
     T::try_from(value).map_err(|error| format!("NetworkManager's {name}: {error}"))
 }
 

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::Meter;
 use super::interfaces::Interfaces;
-use super::program::{Group, Input, start};
+use super::program::{Group, Input, last_words, one_line, start};
 use crate::config::Login;
 use crate::core::online::LinkEvent;
 use crate::link::controller::{DialFailure, Hope, Presence};
@@ -32,8 +32,12 @@ const LINE_BYTES_MAX: u64 = 1024;
 /// a few round trips more, for addresses and name servers. Then the line has IPv6 only.
 const IPV4_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a pppd may take to end that was told to: below the patience of the machine.
+/// How long a pppd may take to end that was told to: below the patience of the machine. It
+/// asks the other end twice, three seconds each, and then its disconnect script hangs up; one
+/// that is killed before leaves the line to the modem.
 const END_LIMIT: Duration = Duration::from_secs(20);
+/// How long its complaints are waited for when it has ended.
+const COMPLAINTS_PATIENCE: Duration = Duration::from_millis(200);
 /// How often that is looked at.
 const END_PAUSE: Duration = Duration::from_millis(50);
 
@@ -110,7 +114,10 @@ impl Pppd {
         self.group.set(group.child().id());
         self.is_ours.set(true);
         let stdout = group.child().stdout.take();
-        let mut lines = BufReader::new(stdout.ok_or_else(|| not_soon("no output".to_owned()))?);
+        // A full pipe would stop it. What is wrong with the entry it says only there.
+        let complaints = last_words(group.child().stderr.take());
+        let complaints = tokio::task::spawn_local(complaints);
+        let mut lines = Lines::of(stdout.ok_or_else(|| not_soon("no output".to_owned()))?);
         let mut last = String::new();
         let mut interface: Option<String> = None;
         // Nobody but the peer can be reached by a link-local address: what goes at once then
@@ -118,7 +125,7 @@ impl Pppd {
         let mut ipv6_until = None;
         // Until IP is up, or it gives up: the machine's patience is the limit.
         loop {
-            let line = next_line_until(&mut lines, ipv6_until).await;
+            let line = lines.next_until(ipv6_until).await;
             let is_up = match &line {
                 Heard::Line(line) => line.starts_with("local  IP address"),
                 Heard::NothingMore => break,
@@ -141,6 +148,15 @@ impl Pppd {
         self.is_ours.set(false);
         let code = status.ok().and_then(|status| status.code());
         let (words, hope) = in_words(code);
+        if last.is_empty() {
+            // What it has started may hold the pipe open.
+            let complaints = tokio::time::timeout(COMPLAINTS_PATIENCE, complaints).await;
+            last = one_line(
+                &complaints
+                    .map(Result::unwrap_or_default)
+                    .unwrap_or_default(),
+            );
+        }
         let last = if last.is_empty() {
             String::new()
         } else {
@@ -156,7 +172,7 @@ impl Pppd {
     fn keep(
         self: &Rc<Self>,
         mut group: Group,
-        mut lines: BufReader<impl AsyncRead + Unpin + 'static>,
+        mut lines: Lines<impl AsyncRead + Unpin + 'static>,
         interface: String,
         lost: impl Fn(String) + 'static,
     ) {
@@ -166,7 +182,7 @@ impl Pppd {
         tokio::task::spawn_local(async move {
             // A full pipe would stop pppd.
             let drained = async {
-                while next_line(&mut lines).await.is_some() {}
+                while lines.next().await.is_some() {}
                 std::future::pending::<()>().await;
             };
             let ended = tokio::select! {
@@ -183,7 +199,7 @@ impl Pppd {
                     lost(format!("pppd: {}", in_words(code).0));
                 }
                 Err(order) => {
-                    let _ = group.end().await;
+                    let _ = group.end(END_LIMIT).await;
                     group.is_over();
                     if let Ok(done) = order {
                         // Who asked may have gone meanwhile.
@@ -280,30 +296,42 @@ enum Heard {
     TooLate,
 }
 
-async fn next_line_until(
-    lines: &mut BufReader<impl AsyncRead + Unpin>,
-    until: Option<Instant>,
-) -> Heard {
-    let line = match until {
-        None => next_line(lines).await,
-        Some(until) => match tokio::time::timeout_at(until, next_line(lines)).await {
-            Ok(line) => line,
-            Err(_) => return Heard::TooLate,
-        },
-    };
-    line.map_or(Heard::NothingMore, Heard::Line)
+/// Its output, line by line.
+struct Lines<R> {
+    from: BufReader<R>,
+    /// What has come of the next one: a wait that is given up loses nothing of it.
+    begun: Vec<u8>,
 }
 
-/// The next line, cut where it is too long.
-async fn next_line(lines: &mut BufReader<impl AsyncRead + Unpin>) -> Option<String> {
-    let mut line = Vec::new();
-    let read = (&mut *lines)
-        .take(LINE_BYTES_MAX)
-        .read_until(b'\n', &mut line)
-        .await;
-    match read {
-        Ok(1..) => Some(String::from_utf8_lossy(&line).trim_end().to_owned()),
-        _ => None,
+impl<R: AsyncRead + Unpin> Lines<R> {
+    fn of(output: R) -> Self {
+        Self {
+            from: BufReader::new(output),
+            begun: Vec::new(),
+        }
+    }
+
+    async fn next_until(&mut self, until: Option<Instant>) -> Heard {
+        let line = match until {
+            None => self.next().await,
+            Some(until) => match tokio::time::timeout_at(until, self.next()).await {
+                Ok(line) => line,
+                Err(_) => return Heard::TooLate,
+            },
+        };
+        line.map_or(Heard::NothingMore, Heard::Line)
+    }
+
+    /// The next line, cut where it is too long.
+    async fn next(&mut self) -> Option<String> {
+        let room = LINE_BYTES_MAX.saturating_sub(self.begun.len() as u64);
+        let read = (&mut self.from)
+            .take(room)
+            .read_until(b'\n', &mut self.begun)
+            .await;
+        let line = std::mem::take(&mut self.begun);
+        let has_line = read.is_ok() && !line.is_empty();
+        has_line.then(|| String::from_utf8_lossy(&line).trim_end().to_owned())
     }
 }
 
@@ -405,6 +433,34 @@ mod tests {
         check(b"pppd\0isp\0call\0", false);
         check(b"vi\0call\0isp\0", false);
         check(b"", false);
+    }
+
+    /// pppd is waited for in two ways: for ever, and for IPv4 behind IPv6.
+    #[test]
+    fn a_wait_that_is_given_up_loses_no_word() {
+        use tokio::io::AsyncWriteExt as _;
+
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        runtime.expect("a runtime").block_on(async {
+            let (mut pppd, output) = tokio::io::duplex(64);
+            let mut lines = Lines::of(output);
+            pppd.write_all(b"LCP terminated ").await.expect("room");
+            let heard = lines.next_until(Some(Instant::now())).await;
+            assert!(matches!(heard, Heard::TooLate));
+            pppd.write_all(b"by peer\nModem ").await.expect("room");
+            let heard = lines.next_until(Some(Instant::now())).await;
+            let Heard::Line(line) = heard else {
+                panic!("the line is there");
+            };
+            assert_eq!(line, "LCP terminated by peer");
+            let heard = lines.next_until(Some(Instant::now())).await;
+            assert!(matches!(heard, Heard::TooLate));
+            drop(pppd);
+            assert_eq!(lines.next().await.as_deref(), Some("Modem"));
+            assert_eq!(lines.next().await, None);
+        });
     }
 
     #[test]

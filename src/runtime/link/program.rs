@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 /// Octets of a program's output that are kept for the operator: its last words.
 const LAST_WORDS_BYTES_MAX: usize = 400;
 
-/// How long a program that was told to end may take before it is killed.
+/// How long a program that took too long and was told to end may take before it is killed.
 const TERM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a program ended, and what it said last.
@@ -51,11 +51,11 @@ impl Group {
         &mut self.child
     }
 
-    /// Tells the group to end, and waits until the child has; kills it if it takes too
-    /// long.
-    pub(super) async fn end(&mut self) -> io::Result<ExitStatus> {
+    /// Tells the group to end, and waits until the child has; kills it if it takes longer
+    /// than that.
+    pub(super) async fn end(&mut self, patience: Duration) -> io::Result<ExitStatus> {
         self.signal(rustix::process::Signal::TERM);
-        match tokio::time::timeout(TERM_PATIENCE, self.child.wait()).await {
+        match tokio::time::timeout(patience, self.child.wait()).await {
             Ok(ended) => ended,
             Err(_) => {
                 self.signal(rustix::process::Signal::KILL);
@@ -240,14 +240,14 @@ pub(in crate::runtime) async fn run_with(
         }
         Ok((Err(error), _)) => Err(format!("waiting for {program} failed: {error}")),
         Err(_) => {
-            let _ = group.end().await;
+            let _ = group.end(TERM_PATIENCE).await;
             Err(format!("{program} took longer than {} s", limit.as_secs()))
         }
     }
 }
 
 /// The end of what comes.
-async fn last_words(pipe: Option<impl tokio::io::AsyncRead + Unpin>) -> Vec<u8> {
+pub(super) async fn last_words(pipe: Option<impl tokio::io::AsyncRead + Unpin>) -> Vec<u8> {
     let mut kept = Vec::new();
     let Some(mut pipe) = pipe else { return kept };
     let mut buffer = [0; 1024];
@@ -259,7 +259,7 @@ async fn last_words(pipe: Option<impl tokio::io::AsyncRead + Unpin>) -> Vec<u8> 
     kept
 }
 
-fn one_line(octets: &[u8]) -> String {
+pub(super) fn one_line(octets: &[u8]) -> String {
     let text = String::from_utf8_lossy(octets);
     let lines: Vec<&str> = text
         .lines()

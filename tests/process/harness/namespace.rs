@@ -60,6 +60,11 @@ impl Namespace {
         Some(Self { holder })
     }
 
+    /// A process in it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+
     /// Runs `task` on a thread whose sockets, and whose children's, are in the
     /// network of this name space.
     pub(crate) fn within<T: Send>(&self, task: impl FnOnce() -> T + Send) -> T {

@@ -11,4 +11,23 @@ stop() { kill $site; wait $site; }
 gone() { ! /sbin/ip link show ppp0 >/dev/null 2>&1; }
 # The far end goes without a word, as with a modem that is switched off.
 break_line() { far sh -c 'for p in /proc/[0-9]*; do case "$(tr "\0" " " < $p/cmdline 2>/dev/null)" in *"pppd notty"*) kill ${p#/proc/};; esac; done'; }
+# relay NAME SPOOL: how the configuration of a small relay begins.
+relay() { cat <<C
+hostname = "$1"
+[spool]
+directory = "$2"
+segment_size = "1MiB"
+free_min = "1MiB"
+[cores]
+data = 1
+C
+}
+# The far end as the site's only way out.
+far_smarthost() { cat <<C
+[[delivery.smarthost]]
+host = "10.9.0.2"
+port = 2525
+tls = "none"
+C
+}
 mkdir -p /tmp/isp /tmp/site

@@ -7,14 +7,8 @@ mkdir -p $MAIL/cur $MAIL/new $MAIL/tmp
 printf 'swordfish\n' > /tmp/branch; chmod 600 /tmp/branch
 awk 'BEGIN { for (i = 0; i < 60; i++) printf "%064d\r\n", i }' > /tmp/body
 
-cat > /tmp/isp/drain.toml <<'C'
-hostname = "isp.example"
-[spool]
-directory = "/tmp/isp/drain"
-segment_size = "1MiB"
-free_min = "1MiB"
-[cores]
-data = 1
+relay isp.example /tmp/isp/drain > /tmp/isp/drain.toml
+cat >> /tmp/isp/drain.toml <<'C'
 [[listener]]
 address = "0.0.0.0:2525"
 [[listener]]
@@ -40,14 +34,7 @@ release = { clients = ["10.9.0.1"] }
 domain = "b.example"
 next_hop = "discard"
 C
-site() { cat <<C
-hostname = "site.example"
-[spool]
-directory = "/tmp/site/drain"
-segment_size = "1MiB"
-free_min = "1MiB"
-[cores]
-data = 1
+site() { relay site.example /tmp/site/drain; cat <<C
 [[listener]]
 address = "127.0.0.1:2526"
 # The line's own address: it is there only while the line is.
@@ -62,10 +49,7 @@ next_hop = "maildir:$MAIL"
 [delivery]
 mode = "smarthost"
 routes_in_smarthost_mode = true
-[[delivery.smarthost]]
-host = "10.9.0.2"
-port = 2525
-tls = "none"
+$(far_smarthost)
 [[link]]
 name = "isp"
 kind = "pppd"

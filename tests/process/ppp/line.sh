@@ -12,14 +12,8 @@ touch /etc/ppp/pap-secrets; chmod 600 /etc/ppp/pap-secrets
 sed 's,^pty.*,pty "unshare -m /bin/sh /isp.sh",' /etc/ppp/peers/isp > /etc/ppp/peers/paid
 printf 'correct horse\n' > /tmp/secret; printf 'wrong donkey\n' > /tmp/wrong; chmod 600 /tmp/secret /tmp/wrong
 
-cat > /tmp/isp/t.toml <<'C'
-hostname = "isp.example"
-[spool]
-directory = "/tmp/isp/spool"
-segment_size = "1MiB"
-free_min = "1MiB"
-[cores]
-data = 1
+relay isp.example /tmp/isp/spool > /tmp/isp/t.toml
+cat >> /tmp/isp/t.toml <<'C'
 [[listener]]
 address = "0.0.0.0:2525"
 [relay]
@@ -28,22 +22,12 @@ networks = ["10.9.0.0/24"]
 domain = "b.example"
 next_hop = "discard"
 C
-link() { cat <<C
-hostname = "site.example"
-[spool]
-directory = "/tmp/site/spool"
-segment_size = "1MiB"
-free_min = "1MiB"
-[cores]
-data = 1
+link() { relay site.example /tmp/site/spool; cat <<C
 [[listener]]
 address = "127.0.0.1:2526"
 [delivery]
 mode = "smarthost"
-[[delivery.smarthost]]
-host = "10.9.0.2"
-port = 2525
-tls = "none"
+$(far_smarthost)
 $1
 C
 }

@@ -131,6 +131,7 @@ impl World {
                 self.post(to, Letter::HandOver { baton, end });
             }
             Operation::Connect { connection, to, .. } => self.connect(place, connection, &to),
+            Operation::Doubt { .. } => panic!("nobody has mail that goes to the caller"),
             Operation::Close { connection } => {
                 let end = self.live(place, connection, "closes");
                 self.digest(&connection.0.to_le_bytes());

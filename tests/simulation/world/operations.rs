@@ -78,6 +78,7 @@ impl World {
                 self.push_out(id);
             }
             Operation::HandOver { .. } => panic!("nobody calls here"),
+            Operation::Doubt { .. } => panic!("nobody has mail that goes to the caller"),
             Operation::Connect { connection, to, .. } => self.connect(connection, &to),
             Operation::Close { connection } => {
                 let id = self.wire(connection);
