@@ -20,7 +20,7 @@ use tokio_uring::fs::File;
 
 use crate::core::admin::{Command, Reason, Response};
 use crate::core::computing::Worked;
-use crate::core::control::{ControlCompletion, ControlCore, ControlOperation, Reconfigured};
+use crate::core::control::{ControlCompletion, ControlCore, ControlOperation};
 use crate::core::{AdminRequestId, CoreId, Notice};
 use crate::queue::retry::Jitter;
 use crate::report::Fact;
@@ -37,6 +37,7 @@ use crate::runtime::mailboxes::Mailboxes;
 use crate::runtime::maildir;
 use crate::runtime::recall;
 use crate::runtime::recipients::Shelf;
+use crate::runtime::reload::{self, Load, Loaded};
 use crate::runtime::remembered::Keeper;
 use crate::runtime::service_manager;
 use crate::runtime::storeroom::Storeroom;
@@ -49,18 +50,6 @@ const NOTICE_PAUSE: Duration = Duration::from_millis(1);
 /// Longest time for one next hop's lookups together. A lookup that hangs holds up
 /// only its own destination, and not for ever.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Reads the configuration again, and says what changed or what is wrong.
-pub type Load = Arc<dyn Fn() -> Result<Loaded, String> + Send + Sync>;
-
-/// A configuration that was read again.
-#[derive(Debug)]
-pub struct Loaded {
-    /// For the data cores.
-    pub reconfigured: Reconfigured,
-    /// For the lookups here.
-    pub book: HostBook,
-}
 
 /// What the control core is started with.
 pub struct Start {
@@ -416,7 +405,7 @@ impl Control {
                 let load = Arc::clone(&self.0.borrow().load);
                 let control = self.clone();
                 self.in_background(
-                    move || load(),
+                    move || reload::read(&load),
                     move |loaded| {
                         let loaded = loaded.map(|Loaded { reconfigured, book }| {
                             control.0.borrow_mut().book = Rc::new(book);

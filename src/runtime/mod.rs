@@ -35,6 +35,7 @@ pub mod outgoing;
 mod ports;
 pub mod recall;
 pub mod recipients;
+pub mod reload;
 pub mod remembered;
 mod rights;
 pub mod segments;
