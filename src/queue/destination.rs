@@ -108,6 +108,15 @@ impl Policies {
     }
 }
 
+/// How a release ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ReleaseEnd {
+    /// All was tried once.
+    Drained,
+    /// As many failures in a row as its policy allows.
+    Unreachable,
+}
+
 /// What we know of a destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Health {
@@ -225,6 +234,9 @@ pub(super) struct Destination {
     pub(super) released: Roster<Turn>,
     /// Stopped one by one by an operator, by rank.
     pub(super) held: Roster<Turn>,
+    /// Its release ended so, and the sweep that gives up what has waited long enough is
+    /// still going on.
+    pub(super) ending: Option<ReleaseEnd>,
     /// When the release began, if it is released.
     pub(super) released_at: WallTime,
     /// When a release was asked for last. What was begun before says nothing of how the site
@@ -382,6 +394,7 @@ impl Destinations {
             deferred: Roster::new(),
             released: Roster::new(),
             held: Roster::new(),
+            ending: None,
             released_at: WallTime::EPOCH,
             asked_at: Instant::START,
             handed_out: 0,

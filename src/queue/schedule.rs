@@ -50,6 +50,7 @@ use smallvec::SmallVec;
 use spool_format::Location;
 
 use self::arrival::Arriving;
+pub use super::destination::ReleaseEnd;
 use super::destination::{Destinations, Gate, Health, Policies, Turn, Want};
 use super::handles::{Handle, Handles};
 use super::index::{DestinationId, Index, ShareSlot, ShareState};
@@ -91,7 +92,7 @@ pub use health::Found;
 use line::Line;
 pub use link::LinkGate;
 pub use operator::{DestinationFacts, PAGE_SCAN_MAX, Page, Selection, Waiting};
-pub use output::{Output, ReleaseEnd};
+pub use output::Output;
 use repolicy::Repolicy;
 pub use visit::{Offer, VisitId};
 
@@ -454,10 +455,15 @@ impl Schedule {
             destination.failures_total = destination.failures_total.wrapping_add(1);
             self.start_sweep(id);
         }
-        self.outputs.push_back(Output::ReleaseEnded {
-            destination: id,
-            end,
-        });
+        // What this gives up is not held any more: it is told after that.
+        if self.sweeps.iter().any(|sweep| sweep.destination == id) {
+            self.destinations[id].ending = Some(end);
+        } else {
+            self.outputs.push_back(Output::ReleaseEnded {
+                destination: id,
+                end,
+            });
+        }
         // The link may be paid for by the second: no waiting for more.
         while let Some(handle) = self.destinations[id].idle.pop() {
             self.quit(ConnectionId(handle));
@@ -477,6 +483,7 @@ impl Schedule {
             && destination.connections == 0
             && destination.visits == 0
             && destination.want == Want::Nothing
+            && destination.ending.is_none()
             && !destination.is_stopped();
         let at = match destination.health {
             Health::Closed { until } if !empty || given_away => {

@@ -66,11 +66,11 @@ impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "release of {}, by {}: {}, {} messages, {} octets",
+            "release of {}, by {}: {}, {}, {} octets",
             Escaped(&self.what),
             Escaped(&self.by),
             self.outcome,
-            self.messages,
+            Messages(self.messages),
             self.octets
         )
     }
@@ -85,10 +85,60 @@ impl fmt::Display for ReleaseEnded {
         };
         write!(
             f,
-            "release of {} ended after {:.3} s: {how}, {} messages are held",
+            "release of {} ended after {:.3} s: {how}, ",
             Escaped(&self.customer),
             self.took.as_secs_f64(),
-            self.left
-        )
+        )?;
+        match self.left {
+            0 => f.write_str("nothing is held any more"),
+            1 => f.write_str("1 message is still held"),
+            left => write!(f, "{left} messages are still held"),
+        }
+    }
+}
+
+/// So many messages, in words.
+pub(super) struct Messages(pub(super) u64);
+
+impl fmt::Display for Messages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 message"),
+            other => write!(f, "{other} messages"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_release_is_told_in_words() {
+        let check = |left: u64, reached: bool, expected: &str| {
+            let ended = ReleaseEnded {
+                customer: "branch".to_owned(),
+                took: Duration::from_millis(1500),
+                reached,
+                left,
+            };
+            assert_eq!(ended.to_string(), expected);
+        };
+        check(
+            0,
+            true,
+            "release of branch ended after 1.500 s: all was tried, nothing is held any more",
+        );
+        check(
+            1,
+            true,
+            "release of branch ended after 1.500 s: all was tried, 1 message is still held",
+        );
+        check(
+            2,
+            false,
+            "release of branch ended after 1.500 s: the site could not be reached, 2 messages are \
+             still held",
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::release::Messages;
 use super::{Ending, Escaped, Fact, TurnedAway};
 use crate::user::UserName;
 
@@ -32,8 +33,9 @@ impl fmt::Display for Fact {
                 took,
             } => write!(
                 f,
-                "log {}: {messages} messages waiting in {segments} segments, read in {} ms",
+                "log {}: {} waiting in {segments} segments, read in {} ms",
                 log.0,
+                Messages(*messages as u64),
                 took.as_millis()
             ),
             Self::SpoolDamaged { log, what } => write!(f, "log {}: {}", log.0, Escaped(what)),
@@ -89,7 +91,12 @@ impl fmt::Display for Fact {
                 messages,
                 trouble,
             } => {
-                write!(f, "{peer}: {} took {messages} messages", Escaped(customer))?;
+                write!(
+                    f,
+                    "{peer}: {} took {}",
+                    Escaped(customer),
+                    Messages(*messages)
+                )?;
                 match trouble {
                     Some(why) => write!(f, ", then {}; the rest is held again", Escaped(why)),
                     None => Ok(()),
@@ -259,7 +266,7 @@ impl fmt::Display for Fact {
                 next_hop,
                 what,
                 messages,
-            } => write!(f, "{}: {what}, {messages} messages", Escaped(next_hop)),
+            } => write!(f, "{}: {what}, {}", Escaped(next_hop), Messages(*messages)),
             Self::WebPage {
                 address,
                 token_file,

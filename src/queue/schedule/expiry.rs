@@ -267,6 +267,12 @@ impl Schedule {
             (Some(last), _) => sweep.after = Some(*last),
             (None, Some(set)) => (sweep.set, sweep.after) = (set, None),
             (None, None) => {
+                if let Some(end) = self.destinations[id].ending.take() {
+                    self.outputs.push_back(Output::ReleaseEnded {
+                        destination: id,
+                        end,
+                    });
+                }
                 self.reconsider(id);
                 return true;
             }

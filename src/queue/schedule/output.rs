@@ -7,6 +7,7 @@ use spool_format::{Location, Told};
 use super::ConnectionId;
 use super::expiry::ExpiryReason;
 use crate::mail::QueueId;
+use crate::queue::destination::ReleaseEnd;
 use crate::queue::index::{DestinationId, Recipients};
 use crate::queue::permits::{CoreSet, DestinationKey};
 use crate::time::WallTime;
@@ -124,13 +125,4 @@ pub enum Output {
         /// A connection to this destination is wanted; `None`: any.
         key: Option<DestinationKey>,
     },
-}
-
-/// How a release ended.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum ReleaseEnd {
-    /// All was tried once.
-    Drained,
-    /// As many failures in a row as its policy allows.
-    Unreachable,
 }
