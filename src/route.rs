@@ -30,6 +30,7 @@ use crate::user::UserName;
 pub mod customer;
 pub mod detour;
 pub mod exchangers;
+mod naming;
 mod network;
 pub mod recipients;
 pub mod written;
@@ -428,6 +429,8 @@ impl<V> ScopeTable<V> {
 pub struct Routes {
     mode: DeliveryMode,
     table: ScopeTable<Target>,
+    /// What they are called ([`Routes::name_of`]).
+    smarthosts: Option<Box<str>>,
 }
 
 impl Routes {
@@ -460,7 +463,11 @@ impl Routes {
                 return Err(RouteError::Twice(scope));
             }
         }
-        Ok(Self { mode, table })
+        Ok(Self {
+            mode,
+            table,
+            smarthosts: None,
+        })
     }
 
     /// The same, with this scope leading there in any mode, whatever it had before.

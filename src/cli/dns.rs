@@ -148,7 +148,7 @@ fn look(config: &Config, domain: &Domain, dead: &[DeadHost]) -> Result<(Facts, E
             let asked = survey(&dns, &book, &next_hop, 0);
             let found = tokio::time::timeout(PATIENCE, asked).await;
             let found = found.unwrap_or_else(|_| too_late(&next_hop));
-            let (way, of_way) = way(&next_hop, found, dead);
+            let (way, of_way) = way(routes.name_of(&next_hop), &next_hop, found, dead);
             if place == 0 {
                 exit = of_way;
             }
@@ -172,7 +172,7 @@ fn too_late(next_hop: &NextHop) -> Survey {
     }
 }
 
-fn way(next_hop: &NextHop, survey: Survey, dead: &[DeadHost]) -> (Way, Exit) {
+fn way(name: String, next_hop: &NextHop, survey: Survey, dead: &[DeadHost]) -> (Way, Exit) {
     let local = match next_hop {
         NextHop::Hold { .. } => Some("held"),
         NextHop::Discard => Some("discarded"),
@@ -198,7 +198,7 @@ fn way(next_hop: &NextHop, survey: Survey, dead: &[DeadHost]) -> (Way, Exit) {
         }
     };
     let way = Way {
-        next_hop: next_hop.to_string(),
+        next_hop: name,
         questions: survey.steps.into_iter().map(question).collect(),
         hosts: hosts.iter().map(|host| host_facts(host, dead)).collect(),
         outcome,

@@ -466,7 +466,9 @@ impl Common {
     fn next_hop_text(&self, destination: queue::DestinationId) -> String {
         self.queue
             .next_hop(destination)
-            .map_or_else(String::new, ToString::to_string)
+            .map_or_else(String::new, |next_hop| {
+                self.settings.routes.name_of(next_hop)
+            })
     }
 
     fn call(&mut self, connection: queue::ConnectionId, call: Call) {

@@ -106,7 +106,7 @@ impl Common {
         let settings = std::sync::Arc::clone(&self.settings);
         let next_hop = settings.routes.next_hop(domain.as_str());
         self.memory.release(now.instant);
-        self.keep_released(now, &next_hop.to_owned().to_string());
+        self.keep_released(now, &next_hop.to_owned());
         let waiting = self.queue.release(now, queue::Selection::NextHop(next_hop));
         let (messages, octets) = (waiting.messages, waiting.octets);
         Response::Released(Released { messages, octets })
@@ -204,7 +204,7 @@ impl Common {
                 .iter()
                 .map(|share| share.recipients.as_slice().len() as u32)
                 .sum(),
-            next_hop: next_hop.map_or_else(String::new, ToString::to_string),
+            next_hop: next_hop.map_or_else(String::new, |hop| self.settings.routes.name_of(hop)),
             attempts: shares
                 .iter()
                 .map(|share| u32::from(share.attempts))
@@ -234,7 +234,8 @@ impl Common {
                 RecipientState {
                     recipient: recipient.forward_path.as_str().to_owned(),
                     state: if share.is_some() { "waiting" } else { "done" }.to_owned(),
-                    next_hop: next_hop.map_or_else(String::new, ToString::to_string),
+                    next_hop: next_hop
+                        .map_or_else(String::new, |hop| self.settings.routes.name_of(hop)),
                     last: share
                         .and_then(|share| self.hosts.failure(share.destination))
                         .map(|why| shortened(why).to_owned()),

@@ -118,7 +118,7 @@ impl Common {
             Gate::Open => QueueGate::Open,
         };
         Queue {
-            next_hop: facts.next_hop.to_string(),
+            next_hop: self.settings.routes.name_of(facts.next_hop),
             class: class(facts.next_hop),
             customer,
             domain: domain.map(ToString::to_string),
@@ -141,7 +141,7 @@ impl Common {
             return Response::refused(Reason::Request, text);
         }
         let named = (self.queue.destinations())
-            .find(|facts| facts.next_hop.to_string() == name)
+            .find(|facts| self.settings.routes.name_of(facts.next_hop) == name)
             .map(|facts| facts.next_hop.clone());
         let Some(next_hop) = named else {
             // Another core may know it.
@@ -161,7 +161,7 @@ impl Common {
             }
             Change::Release | Change::Delete => {
                 self.memory.release(now.instant);
-                self.keep_released(now, name);
+                self.keep_released(now, &next_hop);
                 let selection = Selection::NextHop(next_hop.as_ref());
                 self.queue.release(now, selection)
             }

@@ -1,7 +1,7 @@
 //! Queues that the operator has stopped stay so over a restart.
 //!
-//! A note in the log of the first core says it for all cores. Its key is the name under
-//! which the queue is shown, its value says where the queue leads, in words that mean the
+//! A note in the log of the first core says it for all cores. Its key is the queue's own
+//! name, its value says where the queue leads, in words that mean the
 //! same after a restart.
 //!
 //! What this module does not do: single messages on hold are marked in the log
@@ -38,8 +38,9 @@ impl Common {
     }
 
     /// The mail of this queue may go again.
-    pub(super) fn keep_released(&mut self, now: Now, name: &str) {
-        let key = name.as_bytes();
+    pub(super) fn keep_released(&mut self, now: Now, next_hop: &NextHop) {
+        let key = next_hop.to_string();
+        let key = key.as_bytes();
         if self.id == HOME && self.log.note_value(STOPPED_TAG, key).is_some() {
             self.forget(now, STOPPED_TAG, key);
             self.log.write_notes();

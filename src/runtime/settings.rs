@@ -220,7 +220,14 @@ fn routes(config: &Config, customers: &Customers) -> Result<Routes, RouteError> 
         let owned = |scope: &Scope| (scope.clone(), customer.name.clone());
         customer.scopes.iter().map(owned)
     });
-    let routes = Routes::new(mode, in_smarthost_mode, held, routes)?;
+    let hosts: Vec<_> = match &config.delivery.mode {
+        DeliveryMode::Mx => Vec::new(),
+        DeliveryMode::Smarthost(hosts) | DeliveryMode::MxThenSmarthost(hosts) => {
+            hosts.iter().map(|host| host.host.to_string()).collect()
+        }
+    };
+    let routes =
+        Routes::new(mode, in_smarthost_mode, held, routes)?.named(hosts.iter().map(String::as_str));
     // Whatever else they say: copies that were begun are made.
     let copies = Target::Maildir(copies::route(&config.spool.directory));
     let domain = copies::DOMAIN.parse().expect("a domain");

@@ -315,7 +315,7 @@ fn a_queue_is_held_and_released_by_the_page() {
     };
     send(&relay, "<first@client.example>", "<b@b.example>");
     sink.wait_for(1);
-    let name = "smarthost 0";
+    let name = format!("smarthost {}", sink.address().ip());
     act(json!({ "action": "hold-queue", "next_hop": name }));
     // On whichever core they come in.
     let send_four = |relay: &Relay| {
