@@ -171,6 +171,14 @@ pub enum NextHop {
         /// The recipient's domain.
         domain: Domain,
     },
+    /// To the customer's host, without a release of the queue: what the operator has
+    /// released one by one. The rest of that domain's mail is [`NextHop::Hold`].
+    Site {
+        /// Whose.
+        customer: CustomerName,
+        /// The recipient's domain.
+        domain: Domain,
+    },
     /// Accepted and thrown away.
     Discard,
     /// Written to a Maildir on this machine.
@@ -188,6 +196,13 @@ pub enum NextHopRef<'a> {
     Mx(&'a str),
     /// See [`NextHop::Hold`].
     Hold {
+        /// Whose.
+        customer: &'a CustomerName,
+        /// The text of the recipient's [`Domain`].
+        domain: &'a str,
+    },
+    /// See [`NextHop::Site`].
+    Site {
         /// Whose.
         customer: &'a CustomerName,
         /// The text of the recipient's [`Domain`].
@@ -211,8 +226,21 @@ impl NextHop {
                 customer,
                 domain: domain.as_str(),
             },
+            Self::Site { customer, domain } => NextHopRef::Site {
+                customer,
+                domain: domain.as_str(),
+            },
             Self::Discard => NextHopRef::Discard,
             Self::Maildir(path) => NextHopRef::Maildir(path),
+        }
+    }
+
+    /// Whose mail goes there: held, or let go to the customer's host.
+    #[must_use]
+    pub const fn customer(&self) -> Option<&CustomerName> {
+        match self {
+            Self::Hold { customer, .. } | Self::Site { customer, .. } => Some(customer),
+            _ => None,
         }
     }
 
@@ -240,6 +268,7 @@ impl fmt::Display for NextHop {
                 write!(f, "held ({domain})")
             }
             Self::Hold { customer, domain } => write!(f, "held for {customer} ({domain})"),
+            Self::Site { customer, domain } => write!(f, "site of {customer} ({domain})"),
             Self::Discard => f.write_str("discard"),
             Self::Maildir(path) => {
                 write!(f, "maildir:{}", path.display().to_string().escape_debug())
@@ -265,6 +294,10 @@ impl NextHopRef<'_> {
             Self::Host(host) => NextHop::Host(host.clone()),
             Self::Mx(domain) => NextHop::Mx(parsed(domain)),
             Self::Hold { customer, domain } => NextHop::Hold {
+                customer: customer.clone(),
+                domain: parsed(domain),
+            },
+            Self::Site { customer, domain } => NextHop::Site {
                 customer: customer.clone(),
                 domain: parsed(domain),
             },

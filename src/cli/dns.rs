@@ -177,7 +177,7 @@ fn way(name: String, next_hop: &NextHop, survey: Survey, dead: &[DeadHost]) -> (
         NextHop::Hold { .. } => Some("held"),
         NextHop::Discard => Some("discarded"),
         NextHop::Maildir(_) => Some("filed"),
-        NextHop::Smarthost(_) | NextHop::Host(_) | NextHop::Mx(_) => None,
+        NextHop::Smarthost(_) | NextHop::Host(_) | NextHop::Mx(_) | NextHop::Site { .. } => None,
     };
     let (outcome, why, status, hosts, exit) = match (local, survey.answer) {
         (Some(outcome), _) => (outcome, None, None, Vec::new(), Exit::Done),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::connection::{Connection, unexpected};
-use super::text::escaped;
+use super::text::{age, escaped};
 use super::{Exit, Failure, Global, print_json};
 use crate::config::units::parse_duration;
 use crate::core::admin::{
@@ -61,15 +61,14 @@ impl Transcript {
             print_json(out, &transcript)?;
         } else {
             let (sessions, peer) = (self.sessions, escaped(&self.peer));
+            let time = age(self.time);
             let which = match sessions {
-                1 => "the next session".to_owned(),
-                n => format!("the next {n} sessions"),
+                1 => format!("the next session with {peer} is written to the log, if it begins"),
+                n => format!(
+                    "the next {n} sessions with {peer} are written to the log, if they begin"
+                ),
             };
-            writeln!(
-                out,
-                "{which} with {peer} that begin within {seconds} s are written to the log, each \
-                 line as a fact \"spoken\""
-            )?;
+            writeln!(out, "{which} within {time}; each line is a fact \"spoken\"")?;
         }
         Ok(Exit::Done)
     }

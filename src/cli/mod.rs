@@ -58,17 +58,21 @@ struct CommandLine {
 /// Names the configuration file where the command line does not.
 const CONFIG_VARIABLE: &str = "TURNSPOOL_CONFIG";
 
+/// Behind the options of the command itself, in its help.
+const LAST: usize = 500;
+
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// The configuration file. Without one: a safe relay on 127.0.0.1:2525
-    #[arg(long, global = true, value_name = "FILE", env = CONFIG_VARIABLE, hide_env_values = true)]
+    #[arg(long, global = true, value_name = "FILE", env = CONFIG_VARIABLE, hide_env_values = true,
+        display_order = LAST)]
     pub config: Option<PathBuf>,
     /// The admin socket of the server, in place of the one in the configuration
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", display_order = LAST)]
     pub socket: Option<PathBuf>,
     /// Prints facts as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = LAST)]
     pub json: bool,
 }
 

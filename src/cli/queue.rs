@@ -14,7 +14,7 @@ use super::{Exit, Failure, Global, print_json};
 use crate::config::units::{Bytes, parse_duration};
 use crate::core::admin::{
     Change, Changed, Command, Entry, Filter, IDS_MAX, Matching, Message, PAGE_ENTRIES_MAX, Page,
-    Response, Selection, SenderIs, State, Text,
+    Response, Selection, SenderIs, State, Text, Waits,
 };
 use crate::mail::{Address, Domain, QueueId};
 use crate::route::CustomerName;
@@ -30,8 +30,8 @@ pub(super) enum Queue {
     Show(Show),
     /// Holds messages back until they are released; they still expire
     Hold(Select),
-    /// Tries messages at once, on hold or not; what is held for a customer goes only by
-    /// `turnspool release NAME`
+    /// Tries messages at once, on hold or not; what is held for a customer goes to its host,
+    /// and the rest of its queue stays held (`turnspool release NAME` lets all of it go)
     Release(Select),
     /// Deletes messages; nobody is told
     Delete(Select),
@@ -154,9 +154,34 @@ impl Queue {
     }
 }
 
-/// Of messages that a release of theirs does not let go.
-const WAITS: &str = "held with the rest of its queue: `turnspool release NAME`, with the name of \
-                     the customer or the domain, lets a queue go";
+/// Why messages wait that were to be released, and what helps.
+fn write_waits(waits: Waits, out: &mut dyn Write) -> std::io::Result<()> {
+    let Waits {
+        for_call,
+        for_queue,
+        for_route,
+    } = waits;
+    let mut write = |count: u64, what: &str| match count {
+        0 => Ok(()),
+        1 => writeln!(out, "1 message {what}"),
+        _ => writeln!(out, "{count} messages {what}"),
+    };
+    write(
+        for_call,
+        "not released: its customer is not called (deliver_to = \"caller\"), and gets it when it \
+         calls (ETRN after login, or ATRN)",
+    )?;
+    write(
+        for_queue,
+        "held with the rest of its queue, which was stopped: `turnspool release DOMAIN` lets a \
+         queue go",
+    )?;
+    write(
+        for_route,
+        "not released: a [[route]] holds it and names no host; `turnspool queue requeue --to \
+         NEXT_HOP` sends it",
+    )
+}
 
 /// Ids in one request: as much as a core should do in one go.
 const CHANGED_AT_ONCE: usize = 250;
@@ -322,8 +347,10 @@ fn show(message: &Message, now: WallTime, out: &mut dyn Write) -> std::io::Resul
 #[derive(Serialize, Default)]
 struct Sum {
     changed: u64,
-    /// Were to be released, and wait for the release of their queue.
+    /// Were to be released, and wait, or some of their recipients do.
     held: u64,
+    /// Of those, why.
+    waits: Waits,
     missing: Vec<Text<QueueId>>,
 }
 
@@ -379,11 +406,7 @@ impl Select {
                 "messages"
             };
             writeln!(out, "{} {messages} {done}", sum.changed)?;
-            match sum.held {
-                0 => {}
-                1 => writeln!(out, "1 message {WAITS}")?,
-                held => writeln!(out, "{held} messages {WAITS}")?,
-            }
+            write_waits(sum.waits, out)?;
             for id in &sum.missing {
                 writeln!(out, "{} is not in the queue", id.0)?;
             }
@@ -402,11 +425,13 @@ impl Sum {
             Response::Changed(Changed {
                 changed,
                 held,
+                waits,
                 missing,
                 next,
             }) => {
                 self.changed += changed;
                 self.held += held;
+                self.waits.add(waits);
                 self.missing.extend(missing);
                 Ok(next)
             }

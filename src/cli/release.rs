@@ -29,6 +29,7 @@ impl Release {
             print_json(out, &released)?;
         } else if released.messages == 0 {
             writeln!(out, "nothing waits for {}", escaped(&self.name))?;
+            write_queue(released.queue.as_deref(), &self.name, out)?;
         } else {
             let messages = if released.messages == 1 {
                 "message"
@@ -37,7 +38,22 @@ impl Release {
             };
             let (n, octets) = (released.messages, size(released.octets));
             writeln!(out, "{n} {messages} released, {octets}")?;
+            write_queue(released.queue.as_deref(), &self.name, out)?;
         }
         Ok(Exit::Done)
     }
+}
+
+/// Which queue that was, where the name is not that of a customer: all its mail, not that of
+/// the domain alone.
+fn write_queue(queue: Option<&str>, name: &str, out: &mut dyn Write) -> std::io::Result<()> {
+    let Some(queue) = queue else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "no customer has the name or the domain {}: that is the whole queue \"{}\"",
+        escaped(name),
+        escaped(queue)
+    )
 }

@@ -234,6 +234,7 @@ fn changes_add_up_and_missing_ids_are_a_failure() {
         Response::Changed(admin::Changed {
             changed,
             held: 0,
+            waits: admin::Waits::default(),
             missing: missing
                 .iter()
                 .map(|n| admin::Text(QueueId::from_u64(*n)))
@@ -314,6 +315,7 @@ fn releases_and_details_are_reported() {
     let released = admin::Released {
         messages: 2,
         octets: 8192,
+        queue: None,
     };
     let (exit, out, _, _) = with_server(
         &["release", "a.example"],

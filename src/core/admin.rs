@@ -24,12 +24,14 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+mod changed;
 mod link;
 mod live;
 mod located;
 mod log;
 mod text;
 
+pub use self::changed::{Changed, Waits};
 pub use self::collecting::{Collect, CollectOutcome, Collected};
 pub use link::{BudgetStatus, LinkCommand, LinkHistory, LinkPlan, LinkStatus, Links};
 pub use live::{
@@ -172,7 +174,8 @@ pub enum Command {
 pub enum Change {
     /// Not delivered until released. Expiry goes on.
     Hold,
-    /// Tried at once, held or not.
+    /// Tried at once, held or not; what is held for a customer goes to its host before the
+    /// rest of its queue.
     Release,
     /// Removed, and nobody is told.
     Delete,
@@ -386,28 +389,17 @@ pub struct RecipientState {
     pub last: Option<String>,
 }
 
-/// What a change did.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Changed {
-    /// Messages.
-    pub changed: u64,
-    /// Messages that were to be released, and wait all the same: for the release of a
-    /// customer, or of a queue that is held.
-    #[serde(default, skip_serializing_if = "text::is_none")]
-    pub held: u64,
-    /// Ids that are not in the queue (any more).
-    pub missing: Vec<Text<QueueId>>,
-    /// Ask on with this as `after`. `None`: that was all.
-    pub next: Option<Text<QueueId>>,
-}
-
 /// What a release let go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Released {
     /// Messages.
     pub messages: u64,
     /// Octets.
     pub octets: u64,
+    /// The queue, where the name was that of no customer and none of its domains: that to
+    /// which the routes lead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
 }
 
 /// Counters and states of the server.

@@ -124,7 +124,7 @@ impl HostCache {
             self.ready.push_back(Resolved::NoHost { connection, end });
             return None;
         }
-        if let NextHop::Hold { customer, .. } = &next_hop
+        if let Some(customer) = next_hop.customer()
             && let Some(host) = self.callers.get(customer)
         {
             self.ready

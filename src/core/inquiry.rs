@@ -7,6 +7,7 @@
 //! where the answer ends, and mail goes between the two.
 
 mod merging;
+mod one_by_one;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use spool_format::Mark;
 
 pub(super) use self::merging::merge;
+use self::one_by_one::Why;
 
 use crate::core::admin::{
     Change, Changed, Command, DEAD_HOSTS_SHOWN_MAX, Date, DeadHost, DeadHosts, Entry, Filter,
@@ -33,8 +35,10 @@ use crate::time::{Instant, Now, WallTime};
 enum Effect {
     /// It is done.
     Done,
-    /// It was to be released, and waits for the release of its queue.
-    Held,
+    /// It was to be released, and all of it waits.
+    Waits(Why),
+    /// It was to be released, and some of its recipients wait.
+    WaitsInPart(Why),
     /// It is not here.
     Missing,
 }
@@ -57,9 +61,9 @@ impl Common {
                 Some(message) => Response::Message(Box::new(message)),
                 None => not_found(*id),
             },
-            Command::QueueChange { change, selection } => {
-                self.each(selection, |common, id| common.change(now, *change, id))
-            }
+            Command::QueueChange { change, selection } => self.each(selection, |common, id| {
+                common.change(now, *change, id, spool)
+            }),
             Command::QueueLocate { ids } => {
                 let mut located = Located::default();
                 located.fill(ids.iter().filter_map(|&Text(id)| self.located(id)));
@@ -81,9 +85,15 @@ impl Common {
             } => self.release_domain(now, domain),
             // A customer's was taken by the control core: this is a domain of a route.
             Command::Release { name } => match name.parse::<Domain>() {
-                Ok(domain) => self.release_domain(now, &domain),
-                Err(_) => {
-                    let text = format!("there is no customer {name:?}, and it is no domain");
+                // A customer's name with a letter wrong is not to let go all mail there is.
+                Ok(domain)
+                    if domain.as_str().contains('.')
+                        || self.settings.routes.is_routed(domain.as_str()) =>
+                {
+                    self.release_domain(now, &domain)
+                }
+                _ => {
+                    let text = format!("there is no customer {name:?}, and no route of that name");
                     Response::refused(Reason::NotFound, text)
                 }
             },
@@ -109,7 +119,12 @@ impl Common {
         self.keep_released(now, &next_hop.to_owned());
         let waiting = self.queue.release(now, queue::Selection::NextHop(next_hop));
         let (messages, octets) = (waiting.messages, waiting.octets);
-        Response::Released(Released { messages, octets })
+        let queue = Some(settings.routes.name_of(&next_hop.to_owned()));
+        Response::Released(Released {
+            messages,
+            octets,
+            queue,
+        })
     }
 
     fn page(&self, now: Now, matching: &Matching, spool: &impl SegmentSource) -> Page {
@@ -163,12 +178,12 @@ impl Common {
     /// anywhere.
     fn destinations_of(&self, filter: &Filter) -> Option<Vec<DestinationId>> {
         let may_match: &dyn Fn(&NextHop) -> bool = match (&filter.customer, &filter.domain) {
-            (Some(Text(wanted)), _) => {
-                &move |next_hop| matches!(next_hop, NextHop::Hold { customer, .. } if customer == wanted)
-            }
+            (Some(Text(wanted)), _) => &move |next_hop| next_hop.customer() == Some(wanted),
             // Whether the domain is among those that go to a host, only envelopes tell.
             (None, Some(Text(wanted))) => &move |next_hop| match next_hop {
-                NextHop::Hold { domain, .. } | NextHop::Mx(domain) => domain == wanted,
+                NextHop::Hold { domain, .. }
+                | NextHop::Site { domain, .. }
+                | NextHop::Mx(domain) => domain == wanted,
                 _ => true,
             },
             (None, None) => return None,
@@ -292,7 +307,11 @@ impl Common {
         for &Text(id) in ids {
             match change(self, id) {
                 Effect::Done => changed.changed += 1,
-                Effect::Held => changed.held += 1,
+                Effect::Waits(why) => why.count(&mut changed),
+                Effect::WaitsInPart(why) => {
+                    changed.changed += 1;
+                    why.count(&mut changed);
+                }
                 Effect::Missing => changed.missing.push(Text(id)),
             }
         }
@@ -325,49 +344,34 @@ impl Common {
         Effect::Done
     }
 
-    fn change(&mut self, now: Now, change: Change, id: QueueId) -> Effect {
+    fn change(
+        &mut self,
+        now: Now,
+        change: Change,
+        id: QueueId,
+        spool: &impl SegmentSource,
+    ) -> Effect {
         if self.queue.index().get(id).is_none() {
             return Effect::Missing;
         }
-        let selection = queue::Selection::Message(id);
-        let mut effect = Effect::Done;
-        let (mark, what) = match change {
+        match change {
             Change::Hold => {
-                self.queue.hold(now, selection);
-                (Mark::Hold { queue_name: None }, "held")
+                self.queue.hold(now, queue::Selection::Message(id));
+                // A closed log was reported; the change holds until the restart.
+                let _ = self.log.mark(now, id, Mark::Hold { queue_name: None });
+                self.report(Fact::Steered {
+                    queue_id: id,
+                    what: "held".into(),
+                });
+                Effect::Done
             }
-            Change::Release => {
-                self.memory.release(now.instant);
-                self.queue.release(now, selection);
-                if self.waits_for_release(id) {
-                    effect = Effect::Held;
-                    (
-                        Mark::Release,
-                        "no longer on hold, and waits for the release of its queue",
-                    )
-                } else {
-                    (Mark::Release, "released")
-                }
-            }
+            Change::Release => self.release_one(now, id, spool),
             // Its done record is written when the schedule says that it is deleted.
             Change::Delete => {
                 self.queue.delete(now, id);
-                return Effect::Done;
+                Effect::Done
             }
-        };
-        // A closed log was reported; the change holds until the restart.
-        let _ = self.log.mark(now, id, mark);
-        self.report(Fact::Steered {
-            queue_id: id,
-            what: what.into(),
-        });
-        effect
-    }
-
-    /// Whether all of a message is where nothing goes before a release.
-    fn waits_for_release(&self, id: QueueId) -> bool {
-        let entry = self.queue.index().get(id);
-        entry.is_some_and(|entry| state_of(&self.queue, &entry) == State::Held)
+        }
     }
 
     fn dead_hosts(&self, now: Now) -> DeadHosts {

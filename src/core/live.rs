@@ -38,9 +38,7 @@ impl Common {
         let mut waiting: Vec<DestinationId> = Vec::new();
         for facts in self.queue.destinations() {
             let amount = amount(&facts);
-            // A stopped queue is shown while it is empty: somebody is to release it.
-            let stopped = facts.gate == Gate::Held && class(facts.next_hop) != QueueClass::Held;
-            if amount.messages > 0 || stopped {
+            if is_listed(&facts) {
                 let class = live.classes.entry(class(facts.next_hop)).or_default();
                 class.add(amount);
                 waiting.push(facts.id);
@@ -100,7 +98,7 @@ impl Common {
 
     fn shown(&self, now: Now, facts: &DestinationFacts<'_>) -> Queue {
         let (customer, domain) = match facts.next_hop {
-            NextHop::Hold { customer, domain } => {
+            NextHop::Hold { customer, domain } | NextHop::Site { customer, domain } => {
                 let customer = Some(customer).filter(|customer| !customer.is_of_routes());
                 (customer.map(ToString::to_string), Some(domain))
             }
@@ -111,12 +109,7 @@ impl Common {
             Health::Closed { until } => Some(Date(now.wall + until.since(now.instant))),
             Health::Open { .. } | Health::Probing => None,
         };
-        let gate = match facts.gate {
-            Gate::Held => QueueGate::Held,
-            Gate::Released { .. } => QueueGate::Released,
-            Gate::Open if until.is_some() => QueueGate::Resting,
-            Gate::Open => QueueGate::Open,
-        };
+        let gate = gate_of(facts);
         Queue {
             next_hop: self.settings.routes.name_of(facts.next_hop),
             class: class(facts.next_hop),
@@ -153,6 +146,11 @@ impl Common {
                 let text = "what is held for a customer waits for its release anyway";
                 return Response::refused(Reason::Request, text);
             }
+            Change::Hold if matches!(next_hop, NextHop::Site { .. }) => {
+                let text = "these were released one by one; `turnspool queue requeue ID` puts one \
+                            back into its held queue";
+                return Response::refused(Reason::Request, text);
+            }
             Change::Hold => {
                 let notice = Notice::HoldQueue(next_hop.clone());
                 self.tell_cores(CoreSet::ALL, &notice);
@@ -177,6 +175,7 @@ impl Common {
         Response::Released(Released {
             messages: waiting.messages,
             octets: waiting.octets,
+            queue: None,
         })
     }
 
@@ -205,6 +204,22 @@ impl Sessions {
     }
 }
 
+/// Whether a queue is shown. A stopped one is while it is empty: somebody is to release it.
+fn is_listed(facts: &DestinationFacts<'_>) -> bool {
+    let stopped = facts.gate == Gate::Held && class(facts.next_hop) != QueueClass::Held;
+    facts.waiting.messages > 0 || stopped
+}
+
+/// Whether its mail may go, as it is shown.
+const fn gate_of(facts: &DestinationFacts<'_>) -> QueueGate {
+    match (facts.gate, facts.health) {
+        (Gate::Held, _) => QueueGate::Held,
+        (Gate::Released { .. }, _) => QueueGate::Released,
+        (Gate::Open, Health::Closed { .. }) => QueueGate::Resting,
+        (Gate::Open, Health::Open { .. } | Health::Probing) => QueueGate::Open,
+    }
+}
+
 /// Stands for the name of a next hop, on each core of this process. Somebody who makes two
 /// alike has mail of two queues counted as of one in an overview.
 fn name_of(next_hop: &NextHop) -> u64 {
@@ -225,7 +240,7 @@ const fn class(next_hop: &NextHop) -> QueueClass {
         NextHop::Hold { .. } => QueueClass::Held,
         NextHop::Mx(_) => QueueClass::Mx,
         NextHop::Smarthost(_) => QueueClass::Smarthost,
-        NextHop::Host(_) => QueueClass::Host,
+        NextHop::Host(_) | NextHop::Site { .. } => QueueClass::Host,
         NextHop::Discard | NextHop::Maildir(_) => QueueClass::Local,
     }
 }

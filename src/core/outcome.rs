@@ -24,7 +24,6 @@ use crate::mail::{Domain, Recipient, RecipientIndex};
 use crate::queue::notification::Action;
 use crate::queue::{self, RecipientOutcome as Verdict};
 use crate::report::{Ending, Fact};
-use crate::route::NextHop;
 use crate::smtp::client::fault::{Cause, RecipientOutcome, Unfit};
 use crate::smtp::client::job::{
     BodyEnd, BodyFacts, BodyOctets, Job, JobId, Notifies, Outcome, Remaining,
@@ -438,7 +437,7 @@ impl Common {
         }
         self.done(now, active.job.queue_id, &delivered);
         let next_hop = self.queue.next_hop(active.job.destination);
-        if let Some(NextHop::Hold { .. }) = next_hop {
+        if next_hop.is_some_and(|next_hop| next_hop.customer().is_some()) {
             // A drain is long and its line is slow: what a site has taken must not go
             // once more because this process was killed.
             self.log.write_notes();

@@ -243,7 +243,10 @@ impl Desk {
         }
         let is_awake = !matches!(
             asker,
-            ReleaseAsker::Operator(_) | ReleaseAsker::Interval | ReleaseAsker::Waiting(_)
+            ReleaseAsker::Operator(_)
+                | ReleaseAsker::OneByOne
+                | ReleaseAsker::Interval
+                | ReleaseAsker::Waiting(_)
         );
         let wakes = |name: &CustomerName| {
             (self.customers.by_name(name)).is_some_and(|c| !c.wake_command.is_empty())
@@ -274,6 +277,7 @@ impl Desk {
                 customers.all(|customer| self.connections.take(now, customer.clone()))
             }
             ReleaseAsker::Operator(_)
+            | ReleaseAsker::OneByOne
             | ReleaseAsker::Interval
             | ReleaseAsker::Waiting(_)
             | ReleaseAsker::Awake => true,
@@ -363,31 +367,37 @@ impl Desk {
             return;
         }
         for name in &question.order.customers {
-            let Some(customer) = self.customers.by_name(name) else {
-                continue;
-            };
-            let order = Arc::new(Order {
+            let order = Order {
                 customers: vec![name.clone()],
                 ..(*question.order).clone()
+            };
+            self.wake(name, order, out);
+        }
+    }
+
+    /// Runs the command that wakes a customer's site; then this is released.
+    fn wake(&mut self, name: &CustomerName, order: Order, out: &mut Out) {
+        let Some(customer) = self.customers.by_name(name) else {
+            return;
+        };
+        let order = Arc::new(order);
+        // One that is running already serves this release too.
+        let waking = self.waking.entry(name.clone()).or_default();
+        let is_first = waking.is_empty();
+        if waking.len() >= WAKING_ORDERS_MAX {
+            let extent = Extent::Everything;
+            *waking = vec![Arc::new(Order {
+                extent,
+                ..(*order).clone()
+            })];
+        } else if !waking.contains(&order) {
+            waking.push(order);
+        }
+        if is_first {
+            out.push_back(ControlOperation::Wake {
+                customer: name.clone(),
+                command: customer.wake_command.clone(),
             });
-            // One that is running already serves this release too.
-            let waking = self.waking.entry(name.clone()).or_default();
-            let is_first = waking.is_empty();
-            if waking.len() >= WAKING_ORDERS_MAX {
-                let extent = Extent::Everything;
-                *waking = vec![Arc::new(Order {
-                    extent,
-                    ..(*order).clone()
-                })];
-            } else if !waking.contains(&order) {
-                waking.push(order);
-            }
-            if is_first {
-                out.push_back(ControlOperation::Wake {
-                    customer: name.clone(),
-                    command: customer.wake_command.clone(),
-                });
-            }
         }
     }
 
@@ -412,9 +422,12 @@ impl Desk {
                 let contact = (self.customers.by_name(customer))
                     .and_then(|customer| customer.contact.as_ref())
                     .map_or_else(String::new, |contact| format!(" (contact: {contact})"));
+                let then = match orders.iter().all(|order| order.extent == Extent::LetGo) {
+                    true => "what was released one by one is tried all the same",
+                    false => "its mail stays held until the next release",
+                };
                 let what = format!(
-                    "the command that wakes the site of {customer} failed: {why}; its mail \
-                     stays held until the next release{contact}"
+                    "the command that wakes the site of {customer} failed: {why}; {then}{contact}"
                 );
                 out.push_back(ControlOperation::Report(Fact::Trouble { what }));
             }

@@ -80,6 +80,7 @@ fn selection<'a>(customer: &'a CustomerName, extent: &'a Extent) -> Selection<'a
         }),
         Extent::Below(top) => Selection::CustomerBelow(customer, top.as_str()),
         Extent::Everything => Selection::Customer(customer),
+        Extent::LetGo => Selection::LetGo(customer),
     }
 }
 
@@ -244,7 +245,7 @@ impl Common {
             return;
         }
         let customer = customer.clone();
-        let left = self.queue.waiting(Selection::Customer(&customer));
+        let left = self.queue.held_for(&customer);
         self.hosts.hung_up(&customer);
         self.tell_control(ControlNotice::ReleaseEnded {
             core: self.id,

@@ -191,7 +191,7 @@ impl Files<'_> {
 
     /// Where the operator has sent a message, if anywhere.
     fn detour(&mut self, message: &LiveMessage) -> Option<Detour> {
-        match self.recovered.name(message.next_hop?).parse() {
+        match Detour::kept(self.recovered.name(message.next_hop?)) {
             Ok(detour) => {
                 let queue_id = QueueId::from_u64(message.queue_id);
                 self.enqueued.detours.set(queue_id, Some(&detour));

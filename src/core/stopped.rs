@@ -77,7 +77,7 @@ pub(super) fn stop_again(
     gone
 }
 
-/// Where a queue leads, in words that [`read`] knows. `None`: it is held for a customer,
+/// Where a queue leads, in words that [`read`] knows. `None`: it is a customer's,
 /// and nobody stops it, or its Maildir has a name that is no text.
 fn written(next_hop: &NextHop) -> Option<String> {
     match next_hop {
@@ -89,7 +89,7 @@ fn written(next_hop: &NextHop) -> Option<String> {
         },
         NextHop::Discard => Some(Written::Discard.to_string()),
         NextHop::Maildir(path) => path.to_str().map(|path| format!("maildir:{path}")),
-        NextHop::Hold { .. } => None,
+        NextHop::Hold { .. } | NextHop::Site { .. } => None,
     }
 }
 

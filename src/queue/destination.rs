@@ -75,6 +75,9 @@ pub struct Policies {
     pub default: Arc<Policy>,
     /// For mail that is held for a customer.
     pub customers: Arc<HashMap<CustomerName, Arc<Policy>, foldhash::fast::FixedState>>,
+    /// For mail of theirs that was let go before the rest: no release ends its tries, so
+    /// they are as far apart as those of other mail.
+    pub sites: Arc<HashMap<CustomerName, Arc<Policy>, foldhash::fast::FixedState>>,
     /// What is reached over a link. Does not change before a restart.
     pub link: NeedsLink,
     /// Where what is held for each of them is counted.
@@ -91,13 +94,16 @@ impl Policies {
     /// Where mail for a next hop is counted, if it is a customer's.
     #[must_use]
     pub fn usage(&self, next_hop: &NextHop) -> Option<&Arc<Usage>> {
-        customer_of(next_hop).and_then(|customer| self.usage.get(customer))
+        next_hop
+            .customer()
+            .and_then(|customer| self.usage.get(customer))
     }
 
     /// The policy for a next hop.
     #[must_use]
     pub fn get(&self, next_hop: &NextHop) -> &Arc<Policy> {
         let own = match next_hop {
+            NextHop::Site { customer, .. } => self.sites.get(customer),
             NextHop::Hold { customer, domain } => {
                 (self.customers.get(customer)).or_else(|| self.domains.get(domain.as_str()))
             }
@@ -373,7 +379,7 @@ impl Destinations {
             _ => Gate::Open,
         };
         let hash_of_new = hash(&self.hasher, next_hop.as_ref());
-        let customer = customer_of(&next_hop).cloned();
+        let customer = next_hop.customer().cloned();
         let allowed = CONNECTIONS_FIRST.min(policy.connections).max(1);
         let slot = self.slab.insert(Destination {
             next_hop,
@@ -427,7 +433,7 @@ impl Destinations {
         if let Ok(entry) = self.by_next_hop.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
-        if let Some(customer) = customer_of(&destination.next_hop)
+        if let Some(customer) = destination.next_hop.customer()
             && let Some(list) = self.by_customer.get_mut(customer)
         {
             list.retain(|other| *other != id);
@@ -459,13 +465,6 @@ impl Destinations {
 
 fn hash(hasher: &foldhash::quality::FixedState, next_hop: NextHopRef<'_>) -> u64 {
     std::hash::BuildHasher::hash_one(hasher, next_hop)
-}
-
-fn customer_of(next_hop: &NextHop) -> Option<&CustomerName> {
-    match next_hop {
-        NextHop::Hold { customer, .. } => Some(customer),
-        _ => None,
-    }
 }
 
 impl std::ops::Index<DestinationId> for Destinations {

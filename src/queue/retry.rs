@@ -109,6 +109,33 @@ impl Retry {
         }
     }
 
+    /// The same pauses, until a recipient is this old; attempts are not counted.
+    #[must_use]
+    pub const fn until(self, give_up: Duration) -> Self {
+        match self {
+            Self::Exponential {
+                first,
+                factor,
+                longest,
+                jitter,
+                ..
+            } => Self::Exponential {
+                first,
+                factor,
+                longest,
+                give_up,
+                jitter,
+            },
+            Self::Fixed { every, .. } => Self::Exponential {
+                first: every,
+                factor: 1.0,
+                longest: every,
+                give_up,
+                jitter: 0.0,
+            },
+        }
+    }
+
     /// Attempts after which a recipient is given up, if they are counted.
     #[must_use]
     pub fn tries(&self) -> Option<u32> {
@@ -170,6 +197,27 @@ mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_same_pauses_until_another_age() {
+        let mut jitter = Jitter::new(1);
+        let age = Duration::from_secs(20 * 86_400);
+        let mut check = |retry: Retry, expected: [u64; 3]| {
+            let until = retry.until(age);
+            assert_eq!((until.give_up(), until.tries()), (age, None));
+            let pauses = [1, 2, 9].map(|n| until.pause(n, &mut jitter).as_secs());
+            assert_eq!(pauses, expected);
+        };
+        check(Retry::small_site(), [300, 300, 300]);
+        let steady = Retry::Exponential {
+            first: Duration::from_secs(600),
+            factor: 2.0,
+            longest: Duration::from_secs(7200),
+            give_up: Duration::from_secs(86_400),
+            jitter: 0.0,
+        };
+        check(steady, [600, 1200, 7200]);
+    }
 
     #[test]
     fn pauses_grow_to_the_longest_and_no_further() {

@@ -394,9 +394,9 @@ impl Schedule {
         let next_hop = next_hop.to_owned();
         let policy = Arc::clone(self.policies.get(&next_hop));
         // All domains of a customer are one site, with one limit.
-        let key = match &next_hop {
-            NextHop::Hold { customer, .. } => self.permits.key(customer),
-            other => self.permits.key(other),
+        let key = match next_hop.customer() {
+            Some(customer) => self.permits.key(customer),
+            None => self.permits.key(&next_hop),
         };
         let way = match (self.policies.link.next_hop(&next_hop), self.link_gate) {
             (false, _) => Way::Always,

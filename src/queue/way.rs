@@ -29,7 +29,8 @@ impl NeedsLink {
             (_, NextHop::Host(host)) => self.host(&host.host),
             (_, NextHop::Smarthost(_) | NextHop::Mx(_)) => true,
             // Held mail goes to a site of ours when it calls.
-            (_, NextHop::Hold { .. } | NextHop::Discard | NextHop::Maildir(_)) => false,
+            (_, NextHop::Hold { .. } | NextHop::Site { .. }) => false,
+            (_, NextHop::Discard | NextHop::Maildir(_)) => false,
         }
     }
 

@@ -4,6 +4,9 @@
 //! the same after a restart. So it is written in full (with the port), and what it
 //! means is found anew where it is needed.
 //!
+//! One of them is no place but leave to go: past the gate of its queue, to the host of the
+//! customer that it is held for ([`Detour::site`]).
+//!
 //! What it does not do: it holds nothing and throws nothing away. Those have commands of
 //! their own.
 
@@ -16,15 +19,46 @@ use super::{DeliveryMode, NextHopRef, Routes, SmarthostGroup, Target};
 /// The word for the smarthosts of the configuration.
 const SMARTHOST: &str = "smarthost";
 
+/// The word, in the spool, for what was released before the rest of its queue.
+const SITE: &str = "site";
+
 /// Where a message goes in place of where the routes lead it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Detour {
     text: Box<str>,
-    /// `None`: the smarthosts, whichever those are.
-    target: Option<Target>,
+    goal: Goal,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Goal {
+    Target(Target),
+    /// The smarthosts, whichever those are.
+    Smarthosts,
+    /// Where the routes lead; what they hold for a customer goes to its host.
+    Site,
 }
 
 impl Detour {
+    /// To the host of the customer that the mail is held for, before the rest of its queue.
+    #[must_use]
+    pub fn site() -> Self {
+        Self {
+            text: SITE.into(),
+            goal: Goal::Site,
+        }
+    }
+
+    /// Of the text that was kept in the spool.
+    ///
+    /// # Errors
+    /// It is of another version, and this one cannot read it.
+    pub fn kept(text: &str) -> Result<Self, String> {
+        if text == SITE {
+            return Ok(Self::site());
+        }
+        text.parse()
+    }
+
     /// As it is written, and kept.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -34,10 +68,16 @@ impl Detour {
     /// Where it leads mail for `domain`, the text of a [`Domain`](crate::mail::Domain).
     /// `None` if it leads to smarthosts, and there are none.
     #[must_use]
-    pub fn next_hop<'a>(&'a self, routes: &Routes, domain: &'a str) -> Option<NextHopRef<'a>> {
-        match &self.target {
-            None => routes.mode().smarthosts().map(NextHopRef::Smarthost),
-            Some(target) => Some(target.next_hop(domain)),
+    pub fn next_hop<'a>(&'a self, routes: &'a Routes, domain: &'a str) -> Option<NextHopRef<'a>> {
+        match &self.goal {
+            Goal::Target(target) => Some(target.next_hop(domain)),
+            Goal::Smarthosts => routes.mode().smarthosts().map(NextHopRef::Smarthost),
+            Goal::Site => Some(match routes.next_hop(domain) {
+                NextHopRef::Hold { customer, domain } if !customer.is_of_routes() => {
+                    NextHopRef::Site { customer, domain }
+                }
+                other => other,
+            }),
         }
     }
 }
@@ -66,7 +106,7 @@ impl FromStr for Detour {
         if text == SMARTHOST {
             return Ok(Self {
                 text: text.into(),
-                target: None,
+                goal: Goal::Smarthosts,
             });
         }
         match text.parse::<Written>() {
@@ -74,8 +114,11 @@ impl FromStr for Detour {
             Ok(Written::Discard) => Err("`turnspool queue delete` deletes messages".to_owned()),
             Ok(written) => Ok(Self {
                 text: written.to_string().into(),
-                target: Some(written.target()),
+                goal: Goal::Target(written.target()),
             }),
+            Err(_) if text == SITE => {
+                Err("`turnspool queue release` lets messages go to their customer".to_owned())
+            }
             Err(_) if !text.contains("://") && text.contains('.') => {
                 Err(format!("write \"smtp://{text}\""))
             }
@@ -91,7 +134,7 @@ impl FromStr for Detour {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::RoutesInSmarthostMode;
+    use crate::route::{RoutesInSmarthostMode, Scope};
 
     #[test]
     fn a_detour_is_written_in_full_and_read_as_it_is_written() {
@@ -112,9 +155,36 @@ mod tests {
         check("maildir:/var/mail/{local}", Ok("maildir:/var/mail/{local}"));
         check("hold", Err("queue hold"));
         check("discard", Err("queue delete"));
+        check("site", Err("queue release"));
         check("mail.example", Err("\"smtp://mail.example\""));
         check("", Err("smtp://HOST:PORT"));
         check("gopher://x/", Err("smtp://HOST:PORT"));
+    }
+
+    #[test]
+    fn what_is_let_go_follows_the_routes_past_the_gate() {
+        let target = |text: &str| text.parse::<Written>().unwrap().target();
+        let scope = |text: &str| text.parse::<Scope>().unwrap();
+        let customers = [(scope("branch.example"), "branch".parse().unwrap())];
+        let rules = [
+            (scope("held.example"), target("hold")),
+            (scope("mx.example"), target("mx")),
+        ];
+        let ignored = RoutesInSmarthostMode::Ignored;
+        let routes = Routes::new(DeliveryMode::Mx, ignored, customers, rules).unwrap();
+        let detour = Detour::kept("site").unwrap();
+        assert_eq!(detour, Detour::site());
+        let check = |domain: &str, expected: &str| {
+            let next_hop = detour.next_hop(&routes, domain).unwrap();
+            assert_eq!(next_hop.to_owned().to_string(), expected, "{domain}");
+        };
+        check("branch.example", "site of branch (branch.example)");
+        // Of a route nobody has said where its mail goes when it goes.
+        check("held.example", "held (held.example)");
+        check("mx.example", "mx of mx.example");
+        let other = Detour::kept("smtp://10.0.0.5:25").unwrap();
+        assert_eq!(other, "smtp://10.0.0.5".parse().unwrap());
+        assert!(Detour::kept("carrier pigeon").is_err());
     }
 
     #[test]
@@ -122,16 +192,13 @@ mod tests {
         let routes = |mode| Routes::new(mode, RoutesInSmarthostMode::Ignored, [], []).unwrap();
         let detour: Detour = "smarthost".parse().unwrap();
         let group = SmarthostGroup(0);
-        for mode in [
-            DeliveryMode::Smarthost(group),
-            DeliveryMode::MxThenSmarthost(group),
-        ] {
-            let next_hop = detour.next_hop(&routes(mode), "a.example");
-            assert_eq!(next_hop, Some(NextHopRef::Smarthost(group)));
-        }
-        assert_eq!(
-            detour.next_hop(&routes(DeliveryMode::Mx), "a.example"),
-            None
-        );
+        let check = |mode: DeliveryMode, expected: Option<NextHopRef<'_>>| {
+            let routes = routes(mode);
+            assert_eq!(detour.next_hop(&routes, "a.example"), expected);
+        };
+        let smarthosts = Some(NextHopRef::Smarthost(group));
+        check(DeliveryMode::Smarthost(group), smarthosts);
+        check(DeliveryMode::MxThenSmarthost(group), smarthosts);
+        check(DeliveryMode::Mx, None);
     }
 }

@@ -155,7 +155,7 @@ pub async fn survey(dns: &Dns, book: &HostBook, next_hop: &NextHop, seed: u64) -
             search.listed(std::slice::from_ref(&host)).await
         }
         NextHop::Mx(domain) => search.exchangers(domain, seed).await,
-        NextHop::Hold { customer, domain } => {
+        NextHop::Hold { customer, domain } | NextHop::Site { customer, domain } => {
             let nowhere = |why: &str| Err(Unresolved::Later(format!("{next_hop}: {why}")));
             match book.customers.by_name(customer).map(|c| &c.deliver_to) {
                 Some(DeliverTo::Host(host)) => {

@@ -254,6 +254,7 @@ fn policies(
     let usage = (customers.iter()).map(|c| (c.name.clone(), ledger.of(&c.name)));
     let mut policies = Policies {
         customers: Arc::new(customers::policies(customers, default.connections)),
+        sites: Arc::new(customers::site_policies(customers, &default)),
         usage: Arc::new(usage.collect()),
         default,
         mode,

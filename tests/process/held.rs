@@ -134,8 +134,17 @@ fn the_operator_releases_by_name_and_the_site_is_woken_first() {
         fs::read_to_string(&file).expect("it ran"),
         "branch ; exit 1\n"
     );
-    let unknown = relay.run(&["release", "no such"]);
-    assert_eq!(unknown.code, Some(1), "{unknown:?}");
+    // Nor does a name with a letter wrong let go what waits elsewhere.
+    for unknown in ["no such", "brnch"] {
+        let unknown = relay.run(&["release", unknown]);
+        assert_eq!(unknown.code, Some(1), "{unknown:?}");
+    }
+    let routed = relay.run(&["release", "elsewhere.example"]);
+    assert_eq!(routed.code, Some(0), "{routed:?}");
+    assert!(
+        routed.stdout.contains("that is the whole queue"),
+        "{routed:?}"
+    );
     relay.stop();
 }
 

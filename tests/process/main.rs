@@ -25,6 +25,7 @@ mod maildir;
 mod network_manager;
 mod next_hop;
 mod notification;
+mod one_by_one;
 mod pppd;
 mod queue_tools;
 mod real_clients;

@@ -104,7 +104,7 @@ pub enum QueueClass {
     Mx,
     /// A smarthost.
     Smarthost,
-    /// A host of a route.
+    /// A host of a route, or that of a customer for what was released one by one.
     Host,
     /// A Maildir on this machine, or nothing at all.
     Local,
@@ -364,19 +364,9 @@ impl Live {
         if told == all {
             return None;
         }
-        let mut sums: HashMap<u64, u64> = HashMap::with_capacity(tallies.len());
-        for Tally { name, messages } in tallies {
-            *sums.entry(name).or_default() += messages;
-        }
         self.queues.clear();
-        self.queues_total = sums.len() as u64;
-        let mut fullest: Vec<_> = sums.into_iter().collect();
-        if fullest.len() > QUEUES_SHOWN_MAX {
-            fullest.select_nth_unstable_by(QUEUES_SHOWN_MAX, |a, b| (b.1, b.0).cmp(&(a.1, a.0)));
-            fullest.truncate(QUEUES_SHOWN_MAX);
-        }
-        let mut names: Vec<_> = fullest.into_iter().map(|(name, _)| name).collect();
-        names.sort_unstable();
+        let names;
+        (names, self.queues_total) = chosen(tallies);
         Some(names)
     }
 
@@ -399,6 +389,24 @@ impl Live {
         });
         self.queues.truncate(QUEUES_SHOWN_MAX);
     }
+}
+
+/// The names of the fullest, in ascending order, and how many there are.
+#[must_use]
+pub fn chosen(tallies: Vec<Tally>) -> (Vec<u64>, u64) {
+    let mut sums: HashMap<u64, u64> = HashMap::with_capacity(tallies.len());
+    for Tally { name, messages } in tallies {
+        *sums.entry(name).or_default() += messages;
+    }
+    let total = sums.len() as u64;
+    let mut fullest: Vec<_> = sums.into_iter().collect();
+    if fullest.len() > QUEUES_SHOWN_MAX {
+        fullest.select_nth_unstable_by(QUEUES_SHOWN_MAX, |a, b| (b.1, b.0).cmp(&(a.1, a.0)));
+        fullest.truncate(QUEUES_SHOWN_MAX);
+    }
+    let mut names: Vec<_> = fullest.into_iter().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    (names, total)
 }
 
 #[cfg(test)]

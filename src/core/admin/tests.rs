@@ -194,6 +194,10 @@ fn responses_read_as_they_are_written() {
         Response::Changed(Changed {
             changed: 2,
             held: 1,
+            waits: Waits {
+                for_call: 1,
+                ..Waits::default()
+            },
             missing: vec![id(1)],
             next: None,
         }),
@@ -210,6 +214,7 @@ fn responses_read_as_they_are_written() {
         Response::Released(Released {
             messages: 5,
             octets: 6,
+            queue: Some("mx of a.example".to_owned()),
         }),
         Response::Collected(Collected {
             collectors: vec![CollectOutcome {

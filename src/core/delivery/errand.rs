@@ -13,7 +13,7 @@ use crate::core::reception::Reception;
 use crate::core::turn::{Baton, Round};
 use crate::core::{ConnectionId, Endpoint, Host, Operation};
 use crate::queue::{self, DestinationId, VisitId};
-use crate::route::{NextHop, Protocol, TlsPolicy};
+use crate::route::{Protocol, TlsPolicy};
 use crate::smtp::client::Client;
 use crate::smtp::client::asking::Asked;
 use crate::smtp::client::auth::{Checked, Login};
@@ -226,12 +226,12 @@ impl Delivery {
         });
     }
 
-    /// Whether what it takes away is held for a customer.
+    /// Whether what it takes away is, or was, held for a customer.
     pub(super) fn takes_held_mail(&self, common: &Common) -> bool {
         match &self.errand {
             Errand::Ours { destination, .. } => {
                 let next_hop = common.queue.next_hop(*destination);
-                matches!(next_hop, Some(NextHop::Hold { .. }))
+                next_hop.is_some_and(|next_hop| next_hop.customer().is_some())
             }
             Errand::Call { .. } | Errand::Ask { .. } | Errand::Leaving => false,
             Errand::Turn { .. } => true,

@@ -16,10 +16,7 @@ pub(in crate::core) fn merge(command: &Command, parts: Vec<Response>) -> Respons
     let mut changes = Vec::new();
     let mut dead = Vec::new();
     let mut located = Vec::new();
-    let mut released = Released {
-        messages: 0,
-        octets: 0,
-    };
+    let mut released = Released::default();
     let mut known = false;
     let mut status: Option<Box<Status>> = None;
     for part in parts {
@@ -33,6 +30,7 @@ pub(in crate::core) fn merge(command: &Command, parts: Vec<Response>) -> Respons
                 known = true;
                 released.messages += part.messages;
                 released.octets += part.octets;
+                released.queue = released.queue.or(part.queue);
             }
             Response::Status(part) => match &mut status {
                 None => status = Some(part),
@@ -119,6 +117,7 @@ fn merge_changes(changes: Vec<Changed>) -> Changed {
     for part in changes {
         sum.changed += part.changed;
         sum.held += part.held;
+        sum.waits.add(part.waits);
         for Text(id) in part.missing {
             *missing.entry(id).or_default() += 1;
         }

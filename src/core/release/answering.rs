@@ -36,11 +36,14 @@ impl Desk {
             }
             ReleaseAsker::Connection { client } => (format!("connection of {client}"), false),
             ReleaseAsker::Operator(_) => ("the operator".to_owned(), false),
+            ReleaseAsker::OneByOne => ("the operator".to_owned(), answer == Answer::Nothing),
             ReleaseAsker::Interval => ("interval".to_owned(), answer == Answer::Nothing),
             ReleaseAsker::Waiting(why) => (format!("wake_for ({why})"), answer == Answer::Nothing),
             ReleaseAsker::Awake => ("wake_command".to_owned(), false),
         };
-        let Released { messages, octets } = released(answer);
+        let Released {
+            messages, octets, ..
+        } = released(answer);
         let outcome = match answer {
             Answer::Started(_) => "started",
             Answer::Joined(_) => "under way already",
@@ -63,16 +66,14 @@ impl Desk {
 }
 
 /// How much it is.
-const fn released(answer: Answer) -> Released {
+fn released(answer: Answer) -> Released {
     match answer {
         Answer::Started(waiting) | Answer::Joined(waiting) => Released {
             messages: waiting.messages,
             octets: waiting.octets,
+            queue: None,
         },
-        _ => Released {
-            messages: 0,
-            octets: 0,
-        },
+        _ => Released::default(),
     }
 }
 
@@ -104,6 +105,7 @@ pub(super) fn respond(asker: &ReleaseAsker, answer: Answer, out: &mut Out) {
         }
         ReleaseAsker::Connection { .. }
         | ReleaseAsker::WakeUp { .. }
+        | ReleaseAsker::OneByOne
         | ReleaseAsker::Interval
         | ReleaseAsker::Waiting(_)
         | ReleaseAsker::Awake => {}

@@ -16,6 +16,8 @@ pub enum Extent {
     Below(Domain),
     /// All.
     Everything,
+    /// What was let go already, message by message: it is tried at once.
+    LetGo,
 }
 
 /// What is to be released.
@@ -38,6 +40,7 @@ impl std::fmt::Display for Order {
             Extent::Domain(domain) => write!(f, " ({domain})"),
             Extent::Below(domain) => write!(f, " ({domain} and below)"),
             Extent::Everything => Ok(()),
+            Extent::LetGo => f.write_str(" (messages released one by one)"),
         }
     }
 }
@@ -72,6 +75,8 @@ pub enum ReleaseAsker {
     },
     /// The operator.
     Operator(AdminRequestId),
+    /// The operator, of messages that were let go one by one.
+    OneByOne,
     /// The interval of the customer.
     Interval,
     /// So much waits that the site is to be woken.

@@ -1,7 +1,7 @@
 //! What an operator, a customer or the link controller does to the queue: release,
 //! hold, delete, requeue, list.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use super::{Output, Schedule};
 use crate::mail::QueueId;
@@ -22,11 +22,14 @@ pub const PAGE_SCAN_MAX: usize = 10_000;
 pub enum Selection<'a> {
     /// One message.
     Message(QueueId),
-    /// One destination. For ETRN of a domain: what the routes say about that domain.
+    /// One destination. For ETRN of a domain: what the routes say about that domain. Of
+    /// what is held for a customer, those too that were let go before the rest.
     NextHop(NextHopRef<'a>),
-    /// All that is held for a customer (ETRN `#queue`).
+    /// All of a customer (ETRN `#queue`).
     Customer(&'a CustomerName),
-    /// What is held for a customer at this domain and below it (ETRN `@domain`).
+    /// What was let go of a customer's mail before the rest.
+    LetGo(&'a CustomerName),
+    /// What a customer has at this domain and below it (ETRN `@domain`).
     CustomerBelow(&'a CustomerName, &'a str),
 }
 
@@ -93,7 +96,9 @@ impl Schedule {
     pub fn is_released(&self, selection: Selection<'_>) -> bool {
         self.selected(selection).into_iter().all(|id| {
             let destination = &self.destinations[id];
-            destination.shares == 0 || matches!(destination.gate, Gate::Released { .. })
+            destination.shares == 0
+                || matches!(destination.gate, Gate::Released { .. })
+                || matches!(destination.next_hop, NextHop::Site { .. })
         })
     }
 
@@ -144,6 +149,20 @@ impl Schedule {
             let destination = &self.destinations[id];
             sum.messages += u64::from(destination.shares);
             sum.octets += destination.octets;
+        }
+        sum
+    }
+
+    /// What is held for a customer, without what was let go message by message.
+    #[must_use]
+    pub fn held_for(&self, customer: &CustomerName) -> Waiting {
+        let mut sum = Waiting::default();
+        for id in self.destinations.of_customer(customer) {
+            let destination = &self.destinations[*id];
+            if let NextHop::Hold { .. } = destination.next_hop {
+                sum.messages += u64::from(destination.shares);
+                sum.octets += destination.octets;
+            }
         }
         sum
     }
@@ -271,6 +290,18 @@ impl Schedule {
             .map(|(id, destination)| facts(id, destination))
     }
 
+    /// Those with numbers in this range: a part of them all.
+    pub fn destinations_at(&self, range: Range<u32>) -> impl Iterator<Item = DestinationFacts<'_>> {
+        let ids = range.start..range.end.min(self.places());
+        ids.filter_map(|number| self.destination_facts(DestinationId(number)))
+    }
+
+    /// The number of each destination is below this.
+    #[must_use]
+    pub fn places(&self) -> u32 {
+        self.destinations.places()
+    }
+
     /// One destination with its state. `None` if there is no such destination now.
     #[must_use]
     pub fn destination_facts(&self, id: DestinationId) -> Option<DestinationFacts<'_>> {
@@ -322,12 +353,30 @@ impl Schedule {
     pub(super) fn selected(&self, selection: Selection<'_>) -> Vec<DestinationId> {
         match selection {
             Selection::Message(_) => Vec::new(),
-            Selection::NextHop(next_hop) => self.destinations.find(next_hop).into_iter().collect(),
+            Selection::NextHop(next_hop) => {
+                let let_go = match next_hop {
+                    NextHopRef::Hold { customer, domain } => {
+                        Some(NextHopRef::Site { customer, domain })
+                    }
+                    _ => None,
+                };
+                let both = [Some(next_hop), let_go].into_iter().flatten();
+                both.filter_map(|one| self.destinations.find(one)).collect()
+            }
             Selection::Customer(customer) => self.destinations.of_customer(customer).to_vec(),
+            Selection::LetGo(customer) => {
+                let ids = self.destinations.of_customer(customer).iter();
+                let let_go = |id: &&DestinationId| {
+                    matches!(self.destinations[**id].next_hop, NextHop::Site { .. })
+                };
+                ids.filter(let_go).copied().collect()
+            }
             Selection::CustomerBelow(customer, top) => {
                 let ids = self.destinations.of_customer(customer).iter();
                 let below = |id: &&DestinationId| match &self.destinations[**id].next_hop {
-                    NextHop::Hold { domain, .. } => is_at_or_below(domain.as_str(), top),
+                    NextHop::Hold { domain, .. } | NextHop::Site { domain, .. } => {
+                        is_at_or_below(domain.as_str(), top)
+                    }
                     _ => false,
                 };
                 ids.filter(below).copied().collect()

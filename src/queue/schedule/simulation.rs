@@ -42,6 +42,9 @@ fn exponential(connections: u16) -> Policy {
     }
 }
 
+/// The place among the next hops of the one for what was let go by itself.
+const SITE: usize = 10;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mood {
     Well,
@@ -133,6 +136,10 @@ impl World {
         for i in 0..4 {
             next_hops.push(NextHop::Mx(format!("d{i}.example").parse().unwrap()));
         }
+        next_hops.push(NextHop::Site {
+            customer: "c".parse().unwrap(),
+            domain: "a.example".parse().unwrap(),
+        });
         let mut policies = Policies {
             default: Arc::new(exponential(3)),
             mode: match random.next_u64() % 2 {
@@ -401,7 +408,7 @@ impl World {
             .then(|| known[self.random.next_u64() as usize % known.len().max(1)]);
         let customer: CustomerName = "c".parse().unwrap();
         let now = self.now;
-        match (self.below(11), some) {
+        match (self.below(12), some) {
             (9, _) if self.has_link => self.link(LinkGate::Open),
             (10, _) if self.has_link => self.link(LinkGate::Shut),
             (0, _) => {
@@ -429,6 +436,13 @@ impl World {
             }
             (7, Some(id)) => {
                 self.cores[core].requeue(now, id, next_hop.as_ref());
+            }
+            (11, Some(id)) => {
+                // One by one, out of what is held or back into it.
+                let to = [2, SITE][self.random.next_u64() as usize % 2];
+                let moves = (0..9).map(|n| (RecipientIndex(n), self.next_hops[to].clone()));
+                let moves: Vec<_> = moves.collect();
+                self.cores[core].reroute(now, id, &moves);
             }
             (8, _) => {
                 let policies = self.cores[core].policies.clone();
@@ -696,8 +710,8 @@ impl World {
         );
         assert_eq!(open, usize::from(self.permits.in_use()), "seed {seed}");
         for (which, limit) in self.limits.iter().enumerate() {
-            // Both of the customer's domains are one site.
-            let site = |n: usize| if n == 3 { 2 } else { n };
+            // Both of the customer's domains are one site, and what was let go goes there.
+            let site = |n: usize| if n == 3 || n == SITE { 2 } else { n };
             let mine = self
                 .sessions
                 .values()

@@ -14,6 +14,7 @@ use spool_format::Told;
 
 mod filing;
 mod link;
+mod one_by_one;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -1016,6 +1017,44 @@ fn a_released_site_that_is_not_there_is_held_again() {
     desk.schedule
         .release(desk.now, Selection::NextHop(next_hop.as_ref()));
     desk.connect();
+}
+
+/// What is given up with the end of a release is not held any more when that is told; and the
+/// destination is there until then.
+#[test]
+fn the_end_of_a_release_is_told_behind_what_it_gives_up() {
+    let policy = Policy {
+        windows: Some(1),
+        ..policy(1)
+    };
+    let mut desk = Desk::new(5, policy);
+    for _ in 0..200 {
+        desk.enqueue(Mail {
+            to: &["held.example"],
+            ..PLAIN
+        });
+    }
+    let customer = "c".parse().unwrap();
+    (desk.schedule).release(desk.now, Selection::Customer(&customer));
+    let mut said = Vec::new();
+    while !said
+        .iter()
+        .any(|o| matches!(o, Output::ReleaseEnded { .. }))
+    {
+        let (_, connection) = desk.wait_for_connection();
+        let unusable = ConnectionFailure::Unusable;
+        (desk.schedule).connection_failed(desk.now, connection, unusable);
+        said.extend(desk.poll());
+    }
+    let expired = |o: &&Output| matches!(o, Output::Expired { .. });
+    assert_eq!(said.iter().filter(expired).count(), 200);
+    let last = said.last().expect("something was said");
+    let expected = Output::ReleaseEnded {
+        destination: desk.id("held.example"),
+        end: ReleaseEnd::Unreachable,
+    };
+    assert_eq!(*last, expected);
+    assert_eq!(desk.schedule.held_for(&customer), Waiting::default());
 }
 
 /// A line breaks in the middle of a drain, and the site is on line again before that is

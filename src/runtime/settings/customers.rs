@@ -152,3 +152,32 @@ pub(super) fn policies(
     let named = customers.iter().map(|c| (c.name.clone(), policy(c)));
     named.collect()
 }
+
+/// How mail is tried that was released before the rest of its queue: no release ends that, so
+/// at the pauses of other mail, for as long as the customer's mail is kept.
+pub(super) fn site_policies(
+    customers: &Customers,
+    default: &Policy,
+) -> HashMap<CustomerName, Arc<Policy>, foldhash::fast::FixedState> {
+    // Most customers have the same one.
+    let mut last: Option<Arc<Policy>> = None;
+    let mut policy = |customer: &Customer| {
+        let give_up = match customer.retention {
+            Retention::Age(age) => age,
+            Retention::Windows { age_max, .. } => age_max,
+        };
+        let policy = Policy {
+            retry: default.retry.until(give_up),
+            warn: customer.warn,
+            windows: None,
+            ..default.clone()
+        };
+        match &last {
+            Some(same) if **same == policy => Arc::clone(same),
+            _ => Arc::clone(last.insert(Arc::new(policy))),
+        }
+    };
+    (customers.iter())
+        .map(|customer| (customer.name.clone(), policy(customer)))
+        .collect()
+}

@@ -292,7 +292,7 @@ impl World {
                 });
                 Ok(hosts.collect())
             }
-            NextHop::Hold { customer, .. } => {
+            NextHop::Hold { customer, .. } | NextHop::Site { customer, .. } => {
                 let customer = process.settings.customers.by_name(customer);
                 match customer.map(|customer| &customer.deliver_to) {
                     Some(DeliverTo::Host(at)) => Ok(vec![host(at, None)]),

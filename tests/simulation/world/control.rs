@@ -163,7 +163,9 @@ impl World {
     }
 
     pub(super) fn resolve(&mut self, next_hop: &NextHop) -> Result<Vec<Host>, Unresolved> {
-        let (NextHop::Mx(domain) | NextHop::Hold { domain, .. }) = next_hop else {
+        let (NextHop::Mx(domain) | NextHop::Hold { domain, .. } | NextHop::Site { domain, .. }) =
+            next_hop
+        else {
             panic!("nothing leads to {next_hop}");
         };
         if !self.calm && self.plan.misdeed_in > 0 && self.random.one_in(10) {
