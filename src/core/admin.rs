@@ -25,6 +25,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 mod changed;
+mod found;
 mod link;
 mod live;
 mod located;
@@ -33,10 +34,11 @@ mod text;
 
 pub use self::changed::{Changed, Waits};
 pub use self::collecting::{Collect, CollectOutcome, Collected};
+pub use found::{Found, Tallies, WANTED_BYTES_MAX, Wanted};
 pub use link::{BudgetStatus, LinkCommand, LinkHistory, LinkPlan, LinkStatus, Links};
 pub use live::{
     Amount, CUSTOMERS_SHOWN_MAX, CustomerAmount, EVENTS_SHOWN_MAX, Event, Live, OUTINGS_SHOWN_MAX,
-    QUEUES_SHOWN_MAX, Queue, QueueClass, QueueGate, Readiness, Sessions, Tally,
+    QUEUES_SHOWN_MAX, Queue, QueueClass, QueueGate, Readiness, Sessions, Tally, chosen,
 };
 pub use located::{LOCATED_RECIPIENTS_MAX, Located, LocatedMessage};
 pub use log::{
@@ -148,6 +150,8 @@ pub enum Command {
     },
     /// Counters and states. Answered by [`Response::Status`].
     Status,
+    /// The queues that somebody looks for. Answered by [`Response::Found`].
+    Find(Wanted),
     /// Between the cores only: the queues that [`Tally::name`] names, in ascending order.
     /// Answered by [`Response::Queues`].
     #[serde(skip)]
@@ -297,6 +301,11 @@ pub enum Response {
     Status(Box<Status>),
     /// To [`Command::Collect`]: each mailbox.
     Collected(Collected),
+    /// To [`Command::Find`].
+    Found(Found),
+    /// Between the cores only: one core's part of that.
+    #[serde(skip)]
+    Tallies(Tallies),
     /// To [`Command::Queues`].
     #[serde(skip)]
     Queues(Vec<Queue>),
@@ -501,6 +510,7 @@ impl Command {
         let page = match self {
             Self::QueueList(page) => page,
             Self::LogTranscript(transcript) => return transcript.limits(),
+            Self::Find(wanted) => return wanted.limits(),
             Self::QueueLocate { ids } if ids.len() > IDS_MAX => {
                 return Err(format!("more than {IDS_MAX} ids in one request"));
             }

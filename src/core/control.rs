@@ -27,9 +27,10 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use self::questions::Stage;
 use self::reload::{Load, Reloads};
 use self::resolving::Resolving;
-use crate::core::admin::{Command, LogDetail, Reason, Response, Status, Text};
+use crate::core::admin::{Command, LogDetail, Reason, Response, Text};
 use crate::core::bans::{self, Client, Guessers};
 use crate::core::callahead::{self, CallAhead, KnownAddress};
 use crate::core::collector::{Collector, Run};
@@ -74,8 +75,7 @@ struct Question {
     waiting_for: usize,
     parts: Vec<Response>,
     command: Command,
-    /// All but the queues, which are being asked for.
-    status: Option<Box<Status>>,
+    stage: Stage,
     /// Of messages that match and are to be changed: where those behind them begin.
     next: Option<Text<QueueId>>,
     deadline: Instant,

@@ -100,6 +100,7 @@ impl Common {
             Command::QueueSteer { next_hop, change } => self.steer(now, next_hop, *change),
             Command::Status => Response::Status(Box::new(self.status(now))),
             Command::Queues(names) => Response::Queues(self.queues(now, names)),
+            Command::Find(wanted) => Response::Tallies(self.seek(wanted)),
             Command::DeadHosts => Response::DeadHosts(self.dead_hosts(now)),
             Command::Collect(_)
             | Command::LogDetail(_)

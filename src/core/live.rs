@@ -4,6 +4,8 @@
 //! [`QUEUES_SHOWN_MAX`] are put into words: all that there are, or, in a second question,
 //! those that are fullest on all cores together.
 
+mod seeking;
+
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::core::admin::{

@@ -202,6 +202,11 @@ impl Desk {
         self.arrivals = Arrivals::default();
     }
 
+    /// Whether there is a customer of this name.
+    pub(super) fn knows(&self, name: &CustomerName) -> bool {
+        self.customers.by_name(name).is_some()
+    }
+
     /// What the operator means by a name: a customer, else a domain of one.
     pub(super) fn named(&self, name: &str) -> Option<Order> {
         let of = |customer: &Customer, extent| Order {

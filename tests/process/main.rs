@@ -26,6 +26,7 @@ mod network_manager;
 mod next_hop;
 mod notification;
 mod one_by_one;
+mod page;
 mod pppd;
 mod queue_tools;
 mod real_clients;

@@ -207,7 +207,14 @@ fn by_customer_and_by_domain() {
     };
     check(&["--customer", "one"], &[0, 1, 3]);
     check(&["--customer", "two"], &[2, 3]);
-    check(&["--customer", "three"], &[]);
+    let unknown = relay.run(&["queue", "list", "--customer", "three"]);
+    assert_eq!(unknown.code, Some(1), "{unknown:?}");
+    assert!(
+        unknown.stderr.contains("no customer \"three\""),
+        "{unknown:?}"
+    );
+    let unknown = relay.run(&["queue", "release", "--customer", "on"]);
+    assert_eq!(unknown.code, Some(1), "{unknown:?}");
     check(&["--domain", "one.example"], &[0, 3]);
     check(&["--domain", "x.one.example"], &[1]);
     check(&["--domain", "routed.example"], &[2]);

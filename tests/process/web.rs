@@ -107,6 +107,10 @@ fn what_a_stranger_may_not() {
         403,
     );
     check("POST", "/action", &[&token, "Origin: null"], release, 403);
+    let elsewhere = ["Origin: http://evil.example"];
+    check("POST", "/find", &elsewhere, "branch", 403);
+    check("POST", "/find", &[&origin], "branch", 200);
+    check("GET", "/find", &[], "", 405);
     check("GET", "/action", &[&token], "", 405);
     check("POST", "/live", &[&token], "", 405);
     // With it.
@@ -273,6 +277,30 @@ fn very_many_queues_are_counted_over_all_cores() {
     assert_eq!(queues[0]["messages"], seventh);
     let mut others = queues[1..].iter();
     assert!(others.all(|queue| queue["messages"] == sessions), "{facts}");
+    // Those that are not told are found, whichever cores have them.
+    let find = |text: &str| {
+        let answer = request(page, "POST", "/find", &[], text).expect("an answer");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let found = answer.json();
+        assert_eq!(found["text"], text);
+        let queues = found["queues"].as_array().expect("queues").clone();
+        (found["total"].as_u64().expect("a number"), queues)
+    };
+    for number in [0, 298, 516] {
+        let domain = format!("d{number}.held.example");
+        let (total, queues) = find(&domain.to_uppercase());
+        assert_eq!((total, queues.len()), (1, 1), "{queues:?}");
+        assert_eq!(queues[0]["domain"], domain);
+        assert_eq!(queues[0]["messages"], sessions);
+    }
+    let (total, queues) = find("held.example");
+    assert_eq!((total, queues.len()), (distinct, 500));
+    assert_eq!(queues[0]["messages"], seventh);
+    assert_eq!(find("nobody.example"), (0, Vec::new()));
+    for wrong in ["", &"x".repeat(257)] {
+        let answer = request(page, "POST", "/find", &[], wrong).expect("an answer");
+        assert_eq!(answer.status, 400, "{answer:?}");
+    }
     relay.stop();
 }
 
@@ -400,6 +428,11 @@ fn top_shows_it_in_a_terminal_and_acts() {
     };
     // Blanks need not be written: words are looked for.
     shows("(held.example)");
+    // A filter, that is corrected and kept.
+    press(b"/nobody");
+    shows("contains");
+    press(&[0x7f; 6]);
+    press(b"HELD\r");
     // A key alone does nothing; another one says no.
     press(b"r");
     shows("(held.example)?");
@@ -513,7 +546,7 @@ fn a_browser_shows_it_and_acts() {
 
     browser.type_into("#filter", "\u{e003}".repeat(7).as_str());
     browser.wait_for("#rows td.hop", "smtp://");
-    for (width, scheme) in [(390, "dark"), (360, "light")] {
+    for (width, scheme) in [(390, "dark"), (360, "light"), (320, "dark")] {
         browser.look(width, 740, scheme);
         browser.run("document.getElementById('queues').scrollIntoView()");
         browser.picture(&format!("narrow-{width}"));

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use super::filter::{Filter, Pressed};
 use crate::core::admin::{
     Change, Command, Date, LinkCommand, LinkStatus, Queue, QueueClass, QueueGate, Response, Status,
 };
@@ -62,6 +63,7 @@ pub(super) struct App {
     /// Commits between the last two answers, if there were any.
     pub(super) commit: Latency,
     pub(super) sort: Sort,
+    pub(super) filter: Filter,
     /// The name of the queue that is selected.
     selected: Option<String>,
     /// The name of the link that is selected.
@@ -79,6 +81,7 @@ impl App {
                 self.trouble = None;
                 self.put(*status);
             }
+            Ok(Response::Found(found)) => self.filter.heard(found),
             Ok(Response::Released(released)) => {
                 let (n, s) = (released.messages, plural(released.messages));
                 self.said = Some(format!("done: {n} message{s}"));
@@ -105,8 +108,8 @@ impl App {
 
     /// The queues in their order.
     pub(super) fn queues(&self) -> Vec<&Queue> {
-        let queues = self.status.iter().flat_map(|status| &status.live.queues);
-        let mut queues: Vec<_> = queues.collect();
+        let live = self.status.as_ref().map(|status| &status.live);
+        let mut queues: Vec<_> = live.map_or_else(Vec::new, |live| self.filter.shown(live));
         let name = |queue: &Queue| (queue.customer.clone(), queue.next_hop.clone());
         match self.sort {
             Sort::Messages => queues.sort_by_key(|q| std::cmp::Reverse(q.amount.messages)),
@@ -153,6 +156,10 @@ impl App {
             };
         }
         self.said = None;
+        match self.filter.key(key.code) {
+            Pressed::NotMine => {}
+            Pressed::Mine => return self.look(),
+        }
         match key.code {
             KeyCode::Char('q') | KeyCode::Esc => return Some(Step::Quit),
             KeyCode::Char('s') => {
@@ -177,6 +184,14 @@ impl App {
             _ => {}
         }
         None
+    }
+
+    /// What is to be asked so that the rows are those of the filter, if the server has more
+    /// queues than it tells. At each look, too: what was found moves on.
+    pub(super) fn look(&mut self) -> Option<Step> {
+        let live = &self.status.as_ref()?.live;
+        let wanted = self.filter.wanted(live)?;
+        Some(Step::Ask(Box::new(Command::Find(wanted))))
     }
 
     fn step(&mut self, rows: isize) {

@@ -5,6 +5,7 @@
 //! at the end, after SIGTERM and SIGHUP too, and when this program panics.
 
 mod app;
+mod filter;
 mod view;
 
 use std::io::{self, IsTerminal as _};
@@ -122,7 +123,11 @@ fn watch(
     let mut app = App::default();
     while !ended.load(Ordering::Relaxed) {
         while let Ok(heard) = answers.try_recv() {
+            let is_overview = matches!(heard, Ok(Response::Status(_)));
             app.heard(heard);
+            if is_overview && let Some(Step::Ask(command)) = app.look() {
+                drop(to_server.send(*command));
+            }
         }
         terminal.draw(|frame| view::draw(frame, &app))?;
         if !event::poll(TICK)? {

@@ -221,13 +221,21 @@ fn draw_queues(frame: &mut Frame<'_>, area: Rect, app: &App, status: &Status) {
         Sort::Name => "name",
     };
     let queues = app.queues();
-    let title = format!(" {} queues by {by} ", status.live.queues_total);
+    let title = match app.filter.count(&status.live) {
+        Some(count) => format!(" {count} of {} queues by {by} ", status.live.queues_total),
+        None => format!(" {} queues by {by} ", status.live.queues_total),
+    };
     let block = Block::new()
         .borders(Borders::TOP)
         .title(title)
         .border_style(DIM);
     if queues.is_empty() {
-        let text = Paragraph::new("\n  Nothing waits.").style(DIM).block(block);
+        let text = if app.filter.text().is_empty() {
+            "\n  Nothing waits."
+        } else {
+            "\n  No queue contains this."
+        };
+        let text = Paragraph::new(text).style(DIM).block(block);
         frame.render_widget(text, area);
         return;
     }
@@ -306,6 +314,15 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, app: &App) {
             Style::new().fg(Color::Black).bg(Color::Yellow),
         ),
         (None, Some(said)) => Line::styled(format!(" {}", escaped(said)), Style::new().bold()),
+        (None, None) if app.filter.is_edited() || !app.filter.text().is_empty() => {
+            let text = escaped(app.filter.text());
+            let line = if app.filter.is_edited() {
+                format!(" /{text}▏  Enter: keep it, Esc: no filter")
+            } else {
+                format!(" /{text}   / change it  Esc no filter  ↑↓ select  r release  h hold")
+            };
+            Line::styled(line, Style::new().bold())
+        }
         (None, None) => {
             // With one link there is nothing to choose.
             let links = app.status.as_ref().and_then(|s| s.live.links.as_ref());
@@ -314,7 +331,7 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, app: &App) {
                 1 => "  d dial  u hang up",
                 _ => "  l next link  d dial  u hang up",
             };
-            let keys = format!(" q quit  ↑↓ select  s sort  r release  h hold{link}");
+            let keys = format!(" q quit  ↑↓ select  / filter  s sort  r release  h hold{link}");
             Line::styled(keys, DIM)
         }
     };

@@ -6,16 +6,29 @@ use std::time::Duration;
 
 use super::{ADMIN_PATIENCE, ControlCore, ControlOperation, Question, Stop};
 use crate::core::admin::{
-    Changed, Collect, Command, CustomerAmount, Date, LogDetail, LogTranscript, Matching, Page,
-    Reason, Response, Selection, Status, Text,
+    Changed, Collect, Command, CustomerAmount, Date, Found, Live, LogDetail, LogTranscript,
+    Matching, Page, Reason, Response, Selection, Status, Tally, Text, Wanted, chosen,
 };
 use crate::core::collectors::Which;
-use crate::core::listening::{Hear, Wanted};
+use crate::core::listening::{self, Hear};
 use crate::core::release::ReleaseAsker;
 use crate::core::{AdminRequestId, Notice, inquiry};
 use crate::mail::QueueId;
 use crate::pop3::mailbox::Large;
+use crate::route::CustomerName;
 use crate::time::Now;
+
+/// How far an answer is that takes several questions.
+pub(super) enum Stage {
+    /// The first, or the only one.
+    First,
+    /// All is there but the queues, which are being asked for.
+    Status(Box<Status>),
+    /// The queues that match, of the destinations that were looked at.
+    Seeking(Vec<Tally>),
+    /// So many match; the fullest are being asked for.
+    Found(u64),
+}
 
 impl ControlCore {
     /// More or less detail in the log, from now on.
@@ -59,7 +72,7 @@ impl ControlCore {
                 sessions,
                 seconds,
             }) => {
-                let wanted = Wanted {
+                let wanted = listening::Wanted {
                     peer: peer.into(),
                     left: Arc::new(AtomicU32::new(sessions)),
                     until: now.instant + Duration::from_secs(seconds),
@@ -73,6 +86,13 @@ impl ControlCore {
                 let asker = ReleaseAsker::Operator(request);
                 self.desk.ask(now, order, asker, &mut self.operations);
             }
+            // A name with a letter wrong is not to pass for a customer without mail.
+            command if let Some(name) = self.unknown_customer(&command) => {
+                let text = format!("there is no customer {:?}", name.as_str());
+                let response = Response::refused(Reason::NotFound, text);
+                self.operations
+                    .push_back(ControlOperation::Answer { request, response });
+            }
             // Those that match are looked for first, and then changed one by one: the
             // cores are not equally far in the order of ids, and a message that is looked
             // at twice must not be changed twice.
@@ -84,6 +104,16 @@ impl ControlCore {
                 None => self.put(now, request, command.clone(), command, None),
             },
         }
+    }
+
+    /// The customer that a filter names, if there is none of that name.
+    fn unknown_customer(&self, command: &Command) -> Option<CustomerName> {
+        let filter = match command {
+            Command::QueueList(matching) => &matching.filter,
+            other => &matching(other)?.filter,
+        };
+        let Text(name) = filter.customer.as_ref()?;
+        (!self.desk.knows(name)).then(|| name.clone())
     }
 
     /// Puts a question to all data cores, for what the operator has asked.
@@ -105,7 +135,7 @@ impl ControlCore {
             waiting_for,
             parts: Vec::with_capacity(waiting_for),
             command,
-            status: None,
+            stage: Stage::First,
             next,
             deadline: now.instant + ADMIN_PATIENCE,
         };
@@ -124,7 +154,7 @@ impl ControlCore {
     }
 
     pub(super) fn answer(&mut self, now: Now, request: AdminRequestId) {
-        let mut question = self.questions.remove(&request).expect("the caller looked");
+        let question = self.questions.remove(&request).expect("the caller looked");
         let whole = question.parts.len() == question.waiting_for;
         let mut response = match matching(&question.command) {
             _ if !whole => {
@@ -133,13 +163,15 @@ impl ControlCore {
                             in part; look at the log, and try again";
                 Response::refused(Reason::Later, text)
             }
-            None if question.status.is_some() => {
-                let mut status = question.status.take().expect("it is there");
-                for part in question.parts {
-                    if let Response::Queues(queues) = part {
-                        status.live.add_queues(queues);
-                    }
+            None if let Command::Find(wanted) = &question.command => {
+                let wanted = wanted.clone();
+                match self.found(now, request, question, wanted) {
+                    Some(found) => Response::Found(found),
+                    None => return,
                 }
+            }
+            None if let Stage::Status(mut status) = question.stage => {
+                add_queues(&mut status.live, question.parts);
                 status.live.cut();
                 Response::Status(status)
             }
@@ -153,8 +185,7 @@ impl ControlCore {
                 if let Response::Status(mut status) = response {
                     if let Some(names) = status.live.fullest() {
                         self.put(now, request, Command::Queues(names), question.command, None);
-                        let question = self.questions.get_mut(&request);
-                        question.expect("it was put").status = Some(status);
+                        self.stage(request, Stage::Status(status));
                         return;
                     }
                     status.live.cut();
@@ -188,6 +219,57 @@ impl ControlCore {
             .push_back(ControlOperation::Answer { request, response });
     }
 
+    /// Goes on with looking for queues: from where the cores are, then with those that were
+    /// found. `None` while there is more to ask.
+    fn found(
+        &mut self,
+        now: Now,
+        request: AdminRequestId,
+        question: Question,
+        wanted: Wanted,
+    ) -> Option<Found> {
+        let mut tallies = match question.stage {
+            Stage::Found(total) => {
+                let mut live = Live {
+                    queues_total: total,
+                    ..Live::default()
+                };
+                add_queues(&mut live, question.parts);
+                return Some(Found::of(wanted.text, live));
+            }
+            Stage::Seeking(tallies) => tallies,
+            Stage::First | Stage::Status(_) => Vec::new(),
+        };
+        let mut next: Option<u32> = None;
+        for part in question.parts {
+            if let Response::Tallies(part) = part {
+                tallies.extend(part.matching);
+                // All were asked from the same place.
+                next = next.max(part.next);
+            }
+        }
+        if let Some(from) = next {
+            let on = Command::Find(Wanted { from, ..wanted });
+            self.put(now, request, on.clone(), on, None);
+            self.stage(request, Stage::Seeking(tallies));
+            return None;
+        }
+        let (names, total) = chosen(tallies);
+        if names.is_empty() {
+            return Some(Found::of(wanted.text, Live::default()));
+        }
+        let command = question.command;
+        self.put(now, request, Command::Queues(names), command, None);
+        self.stage(request, Stage::Found(total));
+        None
+    }
+
+    /// The question that was put just now is this part of its answer.
+    fn stage(&mut self, request: AdminRequestId, stage: Stage) {
+        let question = self.questions.get_mut(&request);
+        question.expect("it was put").stage = stage;
+    }
+
     /// Adds what is known here.
     fn complete(&self, now: Now, status: &mut Status) {
         let Status { counters, live, .. } = status;
@@ -201,6 +283,15 @@ impl ControlCore {
         if let Some((links, histories)) = self.online.overview(now) {
             live.links = Some(links);
             live.histories = histories;
+        }
+    }
+}
+
+/// Adds what the cores have told of the queues that were chosen.
+fn add_queues(live: &mut Live, parts: Vec<Response>) {
+    for part in parts {
+        if let Response::Queues(queues) = part {
+            live.add_queues(queues);
         }
     }
 }
@@ -225,5 +316,117 @@ fn with_ids(command: Command, ids: Vec<Text<QueueId>>) -> Command {
         Command::QueueChange { change, .. } => Command::QueueChange { change, selection },
         Command::QueueRequeue { to, .. } => Command::QueueRequeue { to, selection },
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::core::admin::{Amount, Queue, QueueClass, QueueGate, Tallies};
+    use crate::core::control::ControlCompletion;
+    use crate::core::online::{Online, Setup};
+    use crate::core::{ControlNotice, CoreId};
+    use crate::time::{Instant, WallTime};
+
+    const NOW: Now = Now {
+        instant: Instant::START,
+        wall: WallTime::EPOCH,
+    };
+
+    fn tally(name: u64, messages: u64) -> Tally {
+        Tally { name, messages }
+    }
+
+    fn queue(name: &str, messages: u64) -> Queue {
+        Queue {
+            next_hop: name.to_owned(),
+            class: QueueClass::Held,
+            customer: None,
+            domain: None,
+            amount: Amount {
+                messages,
+                octets: 0,
+            },
+            deferred: 0,
+            held: 0,
+            connections: 0,
+            gate: QueueGate::Held,
+            failures: 0,
+            oldest: None,
+            retry: None,
+            why: None,
+        }
+    }
+
+    /// Two cores with more destinations than are looked at for one question, the second
+    /// with more than the first: what both have is one queue, and each question goes on
+    /// where the last one ended.
+    #[test]
+    fn queues_are_looked_for_in_parts_and_told_once() {
+        let online = Online::new(Setup::always(), 1, NOW);
+        let mut control = ControlCore::new(NOW, 2, Arc::default(), 1, online);
+        let request = AdminRequestId(7);
+        let wanted = Wanted {
+            text: "branch".to_owned(),
+            from: 0,
+        };
+        let command = Command::Find(wanted);
+        control.handle(NOW, ControlCompletion::Admin { request, command });
+        let part =
+            |matching: Vec<Tally>, next: Option<u32>| Response::Tallies(Tallies { matching, next });
+        let shown = |queue: Queue| Response::Queues(vec![queue]);
+        // What each core answers, and from where it was asked.
+        let mut script = VecDeque::from([
+            (
+                Some(0),
+                [part(vec![tally(1, 2)], None), part(vec![], Some(2048))],
+            ),
+            (
+                Some(2048),
+                [part(vec![], None), part(vec![tally(1, 3)], Some(4096))],
+            ),
+            (
+                Some(4096),
+                [part(vec![], None), part(vec![tally(2, 9)], None)],
+            ),
+            (None, [shown(queue("one", 2)), shown(queue("one", 3))]),
+        ]);
+        let mut answer = None;
+        while answer.is_none() {
+            let mut asked = Vec::new();
+            while let Some(operation) = control.poll() {
+                match operation {
+                    ControlOperation::Tell {
+                        core,
+                        notice: Notice::Admin { command, .. },
+                    } => asked.push((core, command)),
+                    ControlOperation::Answer { response, .. } => answer = Some(response),
+                    _ => {}
+                }
+            }
+            if answer.is_some() {
+                break;
+            }
+            let (from, parts) = script.pop_front().expect("no more questions than these");
+            for ((core, command), response) in asked.iter().zip(parts) {
+                match (&**command, from) {
+                    (Command::Find(wanted), Some(from)) => assert_eq!(wanted.from, from),
+                    (Command::Queues(names), None) => assert_eq!(*names, [1, 2]),
+                    other => panic!("{other:?}"),
+                }
+                let notice = ControlNotice::AdminAnswer { request, response };
+                let completion = ControlCompletion::Notice(notice);
+                control.handle(NOW, completion);
+                assert!(*core < CoreId(2));
+            }
+        }
+        assert!(script.is_empty(), "{} more", script.len());
+        let Some(Response::Found(found)) = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!((found.text.as_str(), found.total), ("branch", 2));
+        assert_eq!(found.queues, [queue("one", 5)]);
     }
 }

@@ -25,6 +25,7 @@
 
 mod board;
 mod metrics;
+mod search;
 mod token;
 
 use std::net::{IpAddr, SocketAddr};
@@ -45,13 +46,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::config;
-use crate::core::admin::{Change, Command, LinkCommand, Reason, Response as Answer};
+use crate::core::admin::{Change, Command, LinkCommand, Reason, Refused, Response as Answer};
 use crate::report::Fact;
 use crate::runtime::clock::Clock;
 use crate::runtime::control::Control;
 use crate::runtime::log::report_control;
 
 use self::board::{Board, REFRESH};
+use self::search::Search;
 pub use self::token::Token;
 
 /// Browsers open six each; a scraper one.
@@ -110,6 +112,7 @@ struct Site {
     token: Token,
     clock: Clock,
     board: Board,
+    search: Search,
     asks: mpsc::Sender<Ask>,
     /// Something was done: the board is out of date.
     changed: Notify,
@@ -142,6 +145,7 @@ pub fn start(control: &Control, clock: Clock, setup: Setup) {
     let site = Arc::new(Site {
         address: web.address.ip(),
         board: Board::new(hostname.clone()),
+        search: Search::default(),
         hostname,
         token,
         clock,
@@ -236,6 +240,7 @@ fn router(site: Arc<Site>) -> Router {
     let look = Router::new()
         .route("/live", get(live))
         .route("/metrics", get(scrape))
+        .route("/find", post(search::find))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&site), may_look));
     let act = Router::new()
         .route("/action", post(act))
@@ -326,17 +331,22 @@ impl Site {
         })
     }
 
-    /// Asks the control core.
+    /// Has the control core do something.
     async fn ask(&self, command: Command) -> Answer {
+        let answer = self.put(command).await;
+        self.changed.notify_one();
+        answer
+    }
+
+    /// Puts a question to the control core.
+    async fn put(&self, command: Command) -> Answer {
         let (answer, answered) = oneshot::channel();
         let later = || Answer::refused(Reason::Later, "the server is busy or stopping; try again");
         // Not waited for: a browser's user tries again.
         if self.asks.try_send(Ask { command, answer }).is_err() {
             return later();
         }
-        let answer = answered.await.unwrap_or_else(|_| later());
-        self.changed.notify_one();
-        answer
+        answered.await.unwrap_or_else(|_| later())
     }
 }
 
@@ -365,6 +375,16 @@ fn json(status: StatusCode, text: impl Into<Body>) -> Response {
 
 fn refuse(status: StatusCode, what: &str) -> Response {
     json(status, serde_json::json!({ "error": what }).to_string())
+}
+
+fn refused(why: &Refused) -> Response {
+    let status = match why.reason {
+        Reason::Request | Reason::Configuration => StatusCode::BAD_REQUEST,
+        Reason::NotFound => StatusCode::NOT_FOUND,
+        Reason::Failed => StatusCode::CONFLICT,
+        Reason::Later => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    refuse(status, &why.text)
 }
 
 /// Whether new mail is taken: for a supervisor or a balancer.
@@ -453,15 +473,7 @@ async fn act(State(site): State<Arc<Site>>, body: Bytes) -> Response {
     let done = match site.ask(action.command()).await {
         Answer::Released(released) if released.messages == 1 => format!("1 message {done}"),
         Answer::Released(released) => format!("{} messages {done}", released.messages),
-        Answer::Refused(refused) => {
-            let status = match refused.reason {
-                Reason::Request | Reason::Configuration => StatusCode::BAD_REQUEST,
-                Reason::NotFound => StatusCode::NOT_FOUND,
-                Reason::Failed => StatusCode::CONFLICT,
-                Reason::Later => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            return refuse(status, &refused.text);
-        }
+        Answer::Refused(why) => return refused(&why),
         _ => done.to_owned(),
     };
     json(
@@ -492,6 +504,7 @@ mod tests {
             token: Token::open(&config::WebToken::Generated(path)).expect("a token"),
             clock: Clock::new(),
             board: Board::new("relay.example".to_owned()),
+            search: Search::default(),
             asks,
             changed: Notify::new(),
         };

@@ -9,6 +9,9 @@ const SVG = "http://www.w3.org/2000/svg";
 
 let last = null; // what the server said last
 let failures = 0;
+let found = null; // what the server found for a filter: { text, queues, total }
+let findTimer = 0;
+let finding = 0; // counts, so that a late answer to an older text is let be
 let rows = ROWS;
 let order = { by: "messages", down: true };
 const shown = new Map(); // rows of the table by next hop
@@ -93,6 +96,7 @@ async function look() {
       last = said;
       back();
       draw();
+      if (seeks()) find();
     }
   } catch {
     failures += 1;
@@ -100,6 +104,28 @@ async function look() {
     if (failures > 1 || !last) gone("The server does not answer. Trying again.");
   }
   setTimeout(look, PAUSE);
+}
+
+// The page is told the fullest queues; where there are more, the server looks through all
+// of them for the text.
+const wanted = () => $("filter").value.trim();
+const isCut = () => last && last.live.queues_total > last.live.queues.length;
+const seeks = () => wanted() !== "" && isCut();
+
+async function find() {
+  const text = wanted();
+  finding += 1;
+  const mine = finding;
+  try {
+    const answer = await fetch("find", { method: "POST", headers: headers(), body: text, cache: "no-store", signal: AbortSignal.timeout(8000) });
+    const said = await answer.json();
+    if (mine !== finding) return;
+    found = answer.ok ? { text, ...said } : { text, queues: [], total: 0, error: said.error };
+  } catch {
+    if (mine !== finding) return;
+    found = null; // the next look tries again
+  }
+  if (last) drawQueues(last.live);
 }
 
 function gone(why) {
@@ -338,7 +364,8 @@ function drawLink(box, link, history) {
   put(title.children[1], `${link.state} ${since(link.since)}`);
   title.children[1].className = `pill small ${LINK_STYLE[link.state] || ""}`;
   const isUp = ["up", "draining", "idle"].includes(link.state);
-  buttons.children[0].disabled = isUp || link.state === "dialling";
+  // In the pause between two dials he may have it dialled at once.
+  buttons.children[0].disabled = isUp || (link.state === "dialling" && link.next_dial_seconds === null);
   buttons.children[1].disabled = link.held_down && !isUp;
   buttons.children[0].setAttribute("aria-label", `Dial ${link.name}`);
   buttons.children[1].setAttribute("aria-label", `Hang up ${link.name}`);
@@ -394,7 +421,8 @@ function drawDay(svg, link, outings) {
   const bars = periods.map(([from, to]) => {
     const x = Math.max(0, 1440 - (end - from) / minute);
     const right = 1440 - (end - to) / minute;
-    return right <= 0 ? null : shape("rect", { class: "outing", x: x.toFixed(1), y: 0, width: Math.max(3, right - x).toFixed(1), height: 10 });
+    const width = Math.max(3, right - x); // a few seconds are to be seen, also the last ones
+    return right <= 0 ? null : shape("rect", { class: "outing", x: Math.min(x, 1440 - width).toFixed(1), y: 0, width: width.toFixed(1), height: 10 });
   }).filter(Boolean);
   svg.setAttribute("aria-label", `On line ${plural(bars.length, "time")} in the last 24 hours`);
   svg.replaceChildren(shape("rect", { class: "day", x: 0, y: 0, width: 1440, height: 10, rx: 3 }), ...bars);
@@ -420,17 +448,23 @@ const keys = {
 };
 
 function drawQueues(live) {
-  const wanted = $("filter").value.trim().toLowerCase();
-  const matches = live.queues.filter((q) => !wanted || `${q.customer || ""} ${q.next_hop} ${stateOf(q)[0]} ${q.why || ""}`.toLowerCase().includes(wanted));
+  const text = wanted().toLowerCase();
+  const ofAll = seeks() && found !== null && found.text === wanted();
+  const matches = ofAll ? found.queues.slice()
+    : live.queues.filter((q) => !text || `${q.customer || ""} ${q.next_hop} ${stateOf(q)[0]} ${q.why || ""}`.toLowerCase().includes(text));
   const key = keys[order.by];
   matches.sort((a, b) => {
     const [left, right] = [key(a), key(b)];
     const less = left < right ? -1 : left > right ? 1 : 0;
     return (order.down ? -less : less) || (a.next_hop < b.next_hop ? -1 : 1);
   });
-  const total = live.queues_total > live.queues.length
-    ? `${plain(live.queues_total)}, the fullest ${plain(live.queues.length)} here` : plain(live.queues_total);
-  put($("queues-sum"), wanted ? `${plain(matches.length)} of ${total}` : total);
+  const total = plain(live.queues_total);
+  const fullest = isCut() ? `, the fullest ${plain(live.queues.length)} here` : "";
+  if (ofAll) {
+    const more = found.total > matches.length ? `, the fullest ${plain(matches.length)} of them here` : "";
+    put($("queues-sum"), `${plain(found.total)} of ${total}${more}`);
+  } else if (seeks()) put($("queues-sum"), `looking through ${total} …`);
+  else put($("queues-sum"), text ? `${plain(matches.length)} of ${total}` : `${total}${fullest}`);
   const visible = matches.slice(0, rows);
   const body = $("rows");
   const names = new Set(visible.map((q) => q.next_hop));
@@ -453,8 +487,8 @@ function drawQueues(live) {
   });
   $("no-rows").hidden = matches.length > 0;
   body.parentElement.hidden = matches.length === 0;
-  const here = live.queues_total > live.queues.length ? `None of the ${plain(live.queues.length)} fullest queues contains this; turnspool release NAME and turnspool queue list --domain DOMAIN reach the others.` : "No queue contains this.";
-  put($("no-rows"), wanted ? here : "Nothing waits.");
+  const none = seeks() && !ofAll ? "Looking …" : ofAll && found.error ? found.error : "No queue contains this.";
+  put($("no-rows"), text ? none : "Nothing waits.");
   const rest = matches.length - visible.length;
   $("more").hidden = rest <= 0;
   put($("more"), `Show ${plain(Math.min(rest, ROWS))} more of ${plain(rest)}`);
@@ -543,7 +577,12 @@ document.addEventListener("DOMContentLoaded", () => {
   if (given) history.replaceState(null, "", location.pathname);
   keepToken(given ? decodeURIComponent(given[1]) : token);
   $("sign-in").addEventListener("click", () => (token ? keepToken("") : askToken()));
-  $("filter").addEventListener("input", () => { rows = ROWS; if (last) drawQueues(last.live); });
+  $("filter").addEventListener("input", () => {
+    rows = ROWS;
+    if (last) drawQueues(last.live);
+    clearTimeout(findTimer);
+    if (seeks()) findTimer = setTimeout(find, 200); // not for each letter
+  });
   $("more").addEventListener("click", () => { rows += ROWS; drawQueues(last.live); });
   // Not a submit button: Enter would press the first of those.
   for (const cancel of document.querySelectorAll("[data-close]")) {

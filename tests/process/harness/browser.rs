@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -15,12 +16,17 @@ use super::waiting::eventually;
 /// The name under which WebDriver gives elements.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// One browser at a time in a process of tests: two would be slower than one behind the
+/// other, and would want the same port.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// A window. Closed when dropped.
 pub(crate) struct Browser {
     address: SocketAddr,
     session: String,
     driver: Child,
     _profile: TempDir,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Browser {
@@ -32,9 +38,9 @@ impl Browser {
             skipped("no chromium and chromedriver here (packages chromium, chromium-driver)");
             return None;
         }
+        let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let profile = tempfile::tempdir().expect("a directory");
         // chromedriver listens at 127.0.0.1 only; its port is this process's own.
-        // One browser in a process of tests: two would be slower than one behind the other.
         let port = 10_000 + (std::process::id() % 10_000) as u16;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let driver = Command::new("chromedriver")
@@ -50,6 +56,7 @@ impl Browser {
             session: String::new(),
             driver,
             _profile: profile,
+            _turn: turn,
         };
         eventually("chromedriver is ready", || {
             let answer = request(address, "GET", "/status", &[], "")?;
@@ -103,6 +110,12 @@ impl Browser {
     #[track_caller]
     pub(crate) fn go(&self, url: &str) {
         self.call("POST", "/url", &json!({ "url": url }));
+    }
+
+    /// Goes there; false if nobody answers.
+    #[track_caller]
+    pub(crate) fn try_go(&self, url: &str) -> bool {
+        self.try_call("POST", "/url", &json!({ "url": url })).status == 200
     }
 
     /// Runs a function body in the page.
