@@ -29,6 +29,7 @@ mod one_by_one;
 mod page;
 mod pppd;
 mod queue_tools;
+mod reading;
 mod real_clients;
 mod recipients;
 mod relaying;
