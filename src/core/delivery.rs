@@ -28,7 +28,7 @@ use crate::core::{ConnectionId, Endpoint, Host, Operation};
 use crate::queue::Take;
 use crate::queue::notification::Action;
 use crate::report::Fact;
-use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy, TlsStart};
+use crate::route::{Protocol, TlsPolicy, TlsStart};
 use crate::smtp::client::fault::SessionError;
 use crate::smtp::client::job::{Piece as JobPiece, Remaining};
 use crate::smtp::client::{Channel, Client, Input, Output};
@@ -232,22 +232,6 @@ impl Delivery {
         match &self.endpoint {
             Endpoint::Tcp(_) => format!("{} {}", self.host.name, self.endpoint),
             Endpoint::Unix(_) => self.endpoint.to_string(),
-        }
-    }
-
-    /// Its customer has called from another address: what is under way here may never be
-    /// answered, and keeps the permit that the new address needs.
-    pub(super) fn doubt(&self, common: &mut Common, customer: &CustomerName) {
-        let Errand::Ours { destination, .. } = &self.errand else {
-            return;
-        };
-        let is_theirs = matches!(
-            common.queue.next_hop(*destination),
-            Some(NextHop::Hold { customer: whose, .. }) if whose == customer
-        );
-        if is_theirs && !common.hosts.is_where_it_called(customer, &self.endpoint) {
-            let connection = self.flow.connection();
-            common.operations.push_back(Operation::Doubt { connection });
         }
     }
 

@@ -335,6 +335,8 @@ pub enum Notice {
         turn: TurnNumber,
         /// Whose.
         customer: CustomerName,
+        /// From where it calls.
+        caller: IpAddr,
         /// At which domains; none: all.
         domains: Arc<[Domain]>,
     },
@@ -473,6 +475,8 @@ pub enum ControlNotice {
         connection: ConnectionId,
         /// Who.
         customer: CustomerName,
+        /// From where.
+        caller: IpAddr,
         /// For which domains; none: all.
         domains: Arc<[Domain]>,
     },

@@ -14,6 +14,7 @@
 //! What it does not do: it does not know who may have which mail. The data core has
 //! seen to that.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,6 +134,7 @@ impl Turns {
         core: CoreId,
         connection: ConnectionId,
         customer: CustomerName,
+        caller: IpAddr,
         domains: Arc<[Domain]>,
     ) {
         if let Err(why) = self.admit(now, &customer) {
@@ -159,6 +161,7 @@ impl Turns {
         self.tell.push(Tell::All(Notice::WhatIsHeld {
             turn: number,
             customer,
+            caller,
             domains,
         }));
     }
@@ -284,8 +287,9 @@ impl Turns {
                 core,
                 connection,
                 customer,
+                caller,
                 domains,
-            } => self.wanted(now, core, connection, customer, domains),
+            } => self.wanted(now, core, connection, customer, caller, domains),
             ControlNotice::Held { turn, core, offer } => self.held(turn, core, offer),
             ControlNotice::TurnOver { turn } => self.over(turn),
             other => return Some(other),
@@ -298,6 +302,8 @@ impl Turns {
 mod tests {
     use super::*;
 
+    const CALLER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn at(seconds: u64) -> Instant {
         Instant::START + Duration::from_secs(seconds)
     }
@@ -305,7 +311,8 @@ mod tests {
     fn wanted(turns: &mut Turns, now: Instant, connection: u64) -> Vec<Tell> {
         let domains: Arc<[Domain]> = Arc::new([]);
         let customer = "c".parse().expect("a name");
-        turns.wanted(now, CoreId(1), ConnectionId(connection), customer, domains);
+        let (core, connection) = (CoreId(1), ConnectionId(connection));
+        turns.wanted(now, core, connection, customer, CALLER, domains);
         turns.take()
     }
 
@@ -422,7 +429,8 @@ mod tests {
         let mut turns = Turns::new(1);
         for i in 0..REMEMBERED_MAX as u64 + 5 {
             let customer = format!("c{i}").parse().expect("a name");
-            turns.wanted(at(i), CoreId(0), ConnectionId(i), customer, Arc::new([]));
+            let connection = ConnectionId(i);
+            turns.wanted(at(i), CoreId(0), connection, customer, CALLER, Arc::new([]));
             turns.held(TurnNumber(i + 1), CoreId(0), offer(0));
         }
         assert!(turns.paces.len() < REMEMBERED_MAX);

@@ -11,6 +11,7 @@ use crate::harness::relay::Relay;
 use crate::harness::sink::EVERYTHING;
 use crate::harness::{Client, Gate, Setup, Sink, Stage, eventually, on};
 use crate::release::{customer, log_in};
+use crate::turn::site::Site;
 
 const SENDER: &str = "<a@client.example>";
 const PORT: u16 = 2525;
@@ -122,6 +123,61 @@ fn a_site_that_calls_from_another_address_gets_what_was_on_the_old_line() {
     hosts.provider.within(|| relay.stop());
 }
 
+/// The same by ATRN: the message on the dead line is all that there is, and is not kept for it.
+#[test]
+fn a_site_that_takes_its_mail_from_another_address_gets_what_was_on_the_old_line() {
+    const ODMR: u16 = 366;
+    let Some(hosts) = Hosts::new("a site that redials for ATRN") else {
+        return;
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let customer = customer(directory.path(), "branch", "mx", "");
+    let odmr = format!("[[listener]]\naddress = \"0.0.0.0:{ODMR}\"\nrole = \"odmr\"\n");
+    let silence = Duration::from_secs(60);
+    let setup = Setup::new()
+        .sections(&format!("{odmr}{customer}"))
+        .limits(&format!("silence = \"{}s\"", silence.as_secs()));
+    let mut relay = hosts.relay(setup);
+    hosts.send(&relay, &["<b@branch.example>"]);
+    hosts.site.within(|| {
+        let call = |line: Line| {
+            let mut site = Site::connect(SocketAddr::new(line.provider().ip(), ODMR));
+            site.authenticate("branch");
+            site
+        };
+        let mut old = call(FIRST);
+        old.expect("ATRN", 250);
+        old.say("220 site.example\r\n");
+        loop {
+            let line = old.line();
+            let verb = line.get(..4).unwrap_or_default();
+            if verb == "DATA" {
+                break;
+            }
+            let reply = old.answer(verb);
+            old.say(&reply);
+        }
+        old.say("354 go on\r\n");
+        while old.line() != ".\r\n" {}
+        hosts.cut(FIRST);
+        let since = Instant::now();
+        let mut new = call(SECOND);
+        // All that there is is on its way, and by this call in doubt.
+        new.expect("ATRN", 450);
+        eventually("the old line is given up", || {
+            relay.log().contains("lost the connection").then_some(())
+        });
+        eventually("it has its turn", || {
+            new.say("ATRN\r\n");
+            (new.reply().0 == 250).then_some(())
+        });
+        assert_eq!(new.take(usize::MAX).len(), 1);
+        assert!(since.elapsed() < silence / 2, "{:?}", since.elapsed());
+    });
+    relay.wait_until_empty();
+    hosts.provider.within(|| relay.stop());
+}
+
 /// What counts is whether the line is there, not how soon the host answers.
 #[test]
 fn a_line_that_breaks_is_noticed_and_a_host_that_thinks_long_is_waited_for() {
@@ -167,14 +223,16 @@ fn a_client_whose_line_breaks_makes_room() {
     let setup = Setup::new().limits("sessions = 1\nsilence = \"5s\"");
     let mut relay = hosts.relay(setup);
     hosts.site.within(|| {
-        let mut client = Client::connect_from(FIRST.site().ip(), FIRST.provider());
+        let greeted = |line: Line| {
+            let client = Client::try_connect(Some(line.site().ip()), line.provider());
+            client.ok().filter(|client| client.greeting.code == 220)
+        };
+        // Whoever looked whether the relay is there may have his place for a moment.
+        let mut client = eventually("a session", || greeted(FIRST));
         client.hello();
         hosts.cut(FIRST);
-        let other = || Client::try_connect(None, SECOND.provider()).ok();
-        assert_eq!(other().expect("an answer").greeting.code, 421);
-        eventually("there is room", || {
-            other().filter(|client| client.greeting.code == 220)
-        });
+        assert!(greeted(SECOND).is_none(), "its place is taken");
+        eventually("there is room", || greeted(SECOND));
     });
     hosts.provider.within(|| relay.stop());
 }

@@ -4,7 +4,7 @@
 mod abuse;
 mod breaks;
 mod logins;
-mod site;
+pub(crate) mod site;
 
 use std::collections::BTreeMap;
 use std::fs;

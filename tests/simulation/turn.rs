@@ -270,7 +270,8 @@ impl World {
                 self.wires[wire].core = None;
             }
             Operation::Listen { .. } => panic!("the listeners are always open"),
-            Operation::Doubt { .. } => panic!("nobody has mail that goes to the caller"),
+            // A line that breaks here tells it, now or later.
+            Operation::Doubt { .. } => {}
             Operation::HandOver {
                 connection,
                 core: to,

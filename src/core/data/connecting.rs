@@ -1,11 +1,14 @@
 //! Connections that the schedule wants: to which host each goes.
 
+use std::net::IpAddr;
+
 use super::{Connection, DataCore};
 use crate::core::common::WantedConnection;
 use crate::core::delivery::passing::Stranded;
 use crate::core::delivery::{Delivery, Standing};
 use crate::queue::ConnectionFailure;
 use crate::queue::schedule::Found;
+use crate::route::CustomerName;
 use crate::time::{Instant, Now};
 
 impl DataCore {
@@ -17,6 +20,16 @@ impl DataCore {
                 if let Connection::Delivery(delivery) = connection {
                     delivery.doubt(&mut self.common, &customer);
                 }
+            }
+        }
+    }
+
+    /// The same for connections that the customer has opened, when it calls from elsewhere:
+    /// what is in flight on them may be all that it calls for.
+    pub(super) fn doubt_turns(&mut self, customer: &CustomerName, caller: IpAddr) {
+        for connection in self.connections.values() {
+            if let Connection::Delivery(delivery) = connection {
+                delivery.doubt_turn(&mut self.common, customer, caller);
             }
         }
     }

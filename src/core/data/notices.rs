@@ -44,8 +44,12 @@ impl DataCore {
             Notice::WhatIsHeld {
                 turn,
                 customer,
+                caller,
                 domains,
-            } => say_what_is_held(&mut self.common, turn, &customer, &domains),
+            } => {
+                self.doubt_turns(&customer, caller);
+                say_what_is_held(&mut self.common, turn, &customer, &domains);
+            }
             Notice::TurnAnswer { connection, answer } => {
                 self.turn_answered(now, connection, answer);
             }

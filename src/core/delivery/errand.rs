@@ -2,6 +2,7 @@
 //! called gets what is held for it, we call a provider for our own mail, or we ask a
 //! customer's host about recipients.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Candidates, Delivery, Hunger};
@@ -13,7 +14,7 @@ use crate::core::reception::Reception;
 use crate::core::turn::{Baton, Round};
 use crate::core::{ConnectionId, Endpoint, Host, Operation};
 use crate::queue::{self, DestinationId, VisitId};
-use crate::route::{Protocol, TlsPolicy};
+use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy};
 use crate::smtp::client::Client;
 use crate::smtp::client::asking::Asked;
 use crate::smtp::client::auth::{Checked, Login};
@@ -57,6 +58,38 @@ pub(in crate::core) enum Errand {
 }
 
 impl Delivery {
+    /// Its customer has called from another address: what is under way here may never be
+    /// answered, and keeps the permit that the new address needs.
+    pub(in crate::core) fn doubt(&self, common: &mut Common, customer: &CustomerName) {
+        let Errand::Ours { destination, .. } = &self.errand else {
+            return;
+        };
+        let is_theirs = matches!(
+            common.queue.next_hop(*destination),
+            Some(NextHop::Hold { customer: whose, .. }) if whose == customer
+        );
+        if is_theirs && !common.hosts.is_where_it_called(customer, &self.endpoint) {
+            let connection = self.flow.connection();
+            common.operations.push_back(Operation::Doubt { connection });
+        }
+    }
+
+    /// The same where the customer has called by ATRN, and does so from another address now.
+    pub(in crate::core) fn doubt_turn(
+        &self,
+        common: &mut Common,
+        customer: &CustomerName,
+        caller: IpAddr,
+    ) {
+        if let Errand::Turn { round, .. } = &self.errand
+            && round.customer == *customer
+            && round.peer.ip() != caller
+        {
+            let connection = self.flow.connection();
+            common.operations.push_back(Operation::Doubt { connection });
+        }
+    }
+
     /// The customer at the other end has called, and is about to greet us.
     pub(in crate::core) fn turned(
         flow: Flow,

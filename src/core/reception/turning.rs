@@ -50,6 +50,7 @@ impl Reception {
                     core: common.id,
                     connection: self.flow.connection(),
                     customer,
+                    caller: self.peer().ip(),
                     domains,
                 });
                 self.session.handle(now, Input::Later);

@@ -100,7 +100,7 @@ pub(super) trait Line: Read + Write {}
 impl<T: Read + Write> Line for T {}
 
 /// A customer's host.
-pub(super) struct Site {
+pub(crate) struct Site {
     stream: BufReader<Box<dyn Line>>,
     /// Text of EHLO behind the turn.
     pub(super) extensions: &'static str,
@@ -123,7 +123,7 @@ impl Site {
         self
     }
 
-    pub(super) fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         Self::new(Box::new(tcp(address))).greeted()
     }
 
@@ -139,18 +139,18 @@ impl Site {
         site
     }
 
-    pub(super) fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         let written = self.stream.get_mut().write_all(text.as_bytes());
         written.expect("the relay listens");
     }
 
-    pub(super) fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.stream.read_line(&mut line).expect("a line");
         line
     }
 
-    pub(super) fn reply(&mut self) -> (u16, String) {
+    pub(crate) fn reply(&mut self) -> (u16, String) {
         loop {
             let line = self.line();
             if line.as_bytes().get(3) != Some(&b'-') {
@@ -161,14 +161,14 @@ impl Site {
     }
 
     #[track_caller]
-    pub(super) fn expect(&mut self, command: &str, code: u16) -> String {
+    pub(crate) fn expect(&mut self, command: &str, code: u16) -> String {
         self.say(&format!("{command}\r\n"));
         let (got, line) = self.reply();
         assert_eq!(got, code, "{command}: {line}");
         line
     }
 
-    pub(super) fn authenticate(&mut self, user: &str) {
+    pub(crate) fn authenticate(&mut self, user: &str) {
         let (code, line) = self.log_in("CRAM-MD5", user, SECRET);
         assert_eq!(code, 235, "{line}");
     }
@@ -256,7 +256,7 @@ impl Site {
 
     /// Behind the 250: takes at most so many messages, and says 221 or hangs up. The
     /// subjects of those that it acknowledged.
-    pub(super) fn take(&mut self, most: usize) -> Vec<String> {
+    pub(crate) fn take(&mut self, most: usize) -> Vec<String> {
         self.say("220 site.example\r\n");
         let mut subjects = Vec::new();
         loop {
@@ -296,7 +296,7 @@ impl Site {
     }
 
     /// To what moves no mail.
-    pub(super) fn answer(&self, verb: &str) -> String {
+    pub(crate) fn answer(&self, verb: &str) -> String {
         match verb {
             "EHLO" => format!("250-site.example\r\n{}250 8BITMIME\r\n", self.extensions),
             _ => "250 ok\r\n".to_owned(),

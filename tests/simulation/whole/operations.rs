@@ -131,7 +131,8 @@ impl World {
                 self.post(to, Letter::HandOver { baton, end });
             }
             Operation::Connect { connection, to, .. } => self.connect(place, connection, &to),
-            Operation::Doubt { .. } => panic!("nobody has mail that goes to the caller"),
+            // A line that breaks here tells it, now or later.
+            Operation::Doubt { .. } => {}
             Operation::Close { connection } => {
                 let end = self.live(place, connection, "closes");
                 self.digest(&connection.0.to_le_bytes());
