@@ -428,19 +428,6 @@ impl Log {
         self.reclaim.messages_count()
     }
 
-    /// What the segment files take, spares included.
-    #[must_use]
-    pub fn size_bytes(&self) -> u64 {
-        let spares = self.spares.len() as u64 * u64::from(self.settings.segment_bytes);
-        self.reclaim.size_bytes() + spares
-    }
-
-    /// What of that is needed: live messages, and what keeps others from coming back.
-    #[must_use]
-    pub fn needed_bytes(&self) -> u64 {
-        self.reclaim.needed_bytes()
-    }
-
     /// The segments that are there.
     pub fn segments(&self) -> impl Iterator<Item = SegmentPlace> {
         self.reclaim.segments()

@@ -33,6 +33,19 @@ pub enum NoRoom {
 pub const UNDECLARED_BYTES: u64 = 64 << 10;
 
 impl Log {
+    /// What the segment files take, spares included.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        let spares = self.spares.len() as u64 * u64::from(self.settings.segment_bytes);
+        self.reclaim.size_bytes() + spares
+    }
+
+    /// What of that is needed: live messages, and what keeps others from coming back.
+    #[must_use]
+    pub fn needed_bytes(&self) -> u64 {
+        self.reclaim.needed_bytes()
+    }
+
     /// How many more segment files there may be; which limit says so if none.
     pub(super) fn growth_segments(&self) -> Result<u64, NoRoom> {
         let segment_bytes = u64::from(self.settings.segment_bytes);
