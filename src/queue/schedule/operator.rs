@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 
+use super::place::promote;
 use super::{Output, Schedule};
 use crate::mail::QueueId;
 use crate::queue::destination::{Destination, Gate, Health};
@@ -360,6 +361,7 @@ impl Schedule {
             }
             (false, false) => destination.released.append(&mut destination.deferred),
         }
+        promote(destination, &mut self.index, self.now);
         if let Health::Closed { .. } = destination.health {
             destination.health = Health::Probing;
         }
