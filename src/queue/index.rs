@@ -139,6 +139,11 @@ impl Message {
         self.arrival + Duration::from_secs(u64::from(self.wait_seconds))
     }
 
+    /// Whether its sender wants it to wait still.
+    pub(super) fn is_put_off(&self, now: WallTime) -> bool {
+        self.wait_seconds > 0 && self.begins() > now
+    }
+
     pub(super) fn deadline(&self) -> Option<(WallTime, DeliverByMode)> {
         self.deadline_mode.map(|mode| (self.deadline, mode))
     }

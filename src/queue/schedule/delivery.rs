@@ -5,21 +5,17 @@ use spool_format::Location;
 
 use super::expiry::ExpiryReason;
 use super::health::Found;
-use super::link::tally_in;
 use super::pace;
+use super::place::promote;
 use super::{
     Carrier, ConnectionId, ConnectionState, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Output,
     Schedule, TURN_JOBS, TURN_TIME, YIELD_PAUSE,
 };
 use crate::mail::{QueueId, RecipientIndex};
-use crate::queue::destination::{Destination, Gate, Health, Turn};
-use crate::queue::index::{DestinationId, HoldState, Index, Recipients, ShareSlot, ShareState};
+use crate::queue::destination::{Gate, Health, Turn};
+use crate::queue::index::{DestinationId, HoldState, Recipients, ShareSlot, ShareState};
 use crate::queue::way::Way;
 use crate::time::{Instant, Now};
-
-/// Deferred shares that become ready at once: enough to keep their order right, and
-/// few enough to cost nothing.
-pub(super) const PROMOTED_AT_ONCE: usize = 64;
 
 /// What a worker is to do.
 #[derive(PartialEq, Eq, Debug)]
@@ -201,7 +197,7 @@ impl Schedule {
         {
             return None;
         }
-        promote(destination, &mut self.index, now);
+        promote(destination, &mut self.index, self.now);
         let turn = self.pick(id)?;
         let destination = &mut self.destinations[destination_id];
         destination.handed_out = destination.handed_out.wrapping_add(1);
@@ -564,32 +560,4 @@ impl Schedule {
             .get_mut(id.0)
             .expect("a connection with jobs or in a call is there")
     }
-}
-
-/// Makes ready what was released and what is due, some at a time.
-pub(super) fn promote(destination: &mut Destination, index: &mut Index, now: Instant) {
-    for _ in 0..PROMOTED_AT_ONCE {
-        let turn = if let Some(turn) = destination.released.pop_first() {
-            turn
-        } else if destination.is_due(now) {
-            destination.deferred.pop_first().expect("one is due")
-        } else {
-            return;
-        };
-        make_ready(destination, index, turn.share);
-    }
-}
-
-/// Among those that can go: a share that was taken out of where it stood.
-pub(super) fn make_ready(destination: &mut Destination, index: &mut Index, share: ShareSlot) {
-    let message = index.message_of(share);
-    let ranked = Turn::ranked(message.rank(), share);
-    let set = if message.is_large() {
-        &mut destination.large
-    } else {
-        &mut destination.small
-    };
-    set.insert(ranked);
-    index.share_mut(share).state = ShareState::Ready;
-    tally_in(destination, index.message_of(share));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::delivery::promote;
+use super::place::promote;
 use super::{ConnectionId, Schedule};
 use crate::queue::destination::{Destination, Gate, Health};
 use crate::queue::index::{DestinationId, Message, ShareSlot};
@@ -116,11 +116,12 @@ impl Schedule {
         let now = self.now.instant;
         let destination = &mut self.destinations[id];
         if destination.waits_for_link(now) && destination.gate == Gate::Open {
-            promote(destination, &mut self.index, now);
+            promote(destination, &mut self.index, self.now);
         }
     }
 
-    /// Everything here may go at once: the time on line is short.
+    /// Everything here may go at once, but what its sender wants to wait: the time on line
+    /// is short.
     fn open_way(&mut self, id: DestinationId) {
         let destination = &mut self.destinations[id];
         destination.way = Way::Open;
@@ -132,6 +133,7 @@ impl Schedule {
         } else {
             destination.released.append(&mut destination.deferred);
         }
+        promote(destination, &mut self.index, self.now);
         if let Health::Closed { .. } = destination.health {
             destination.health = Health::Probing;
         }

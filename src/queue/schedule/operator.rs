@@ -3,6 +3,7 @@
 
 use std::ops::{ControlFlow, Range};
 
+use super::place::promote;
 use super::{Output, Schedule};
 use crate::mail::QueueId;
 use crate::queue::destination::{Destination, Gate, Health};
@@ -409,6 +410,7 @@ impl Schedule {
             }
             (false, false) => destination.released.append(&mut destination.deferred),
         }
+        promote(destination, &mut self.index, self.now);
         if let Health::Closed { .. } = destination.health {
             destination.health = Health::Probing;
         }

@@ -1,11 +1,16 @@
 //! The places of a share: a set of its destination, or nowhere, which is in flight.
 //! Every share goes in, moves and ends by way of these functions.
 
+use super::link::tally_in;
 use super::{Output, Schedule};
-use crate::queue::destination::Turn;
-use crate::queue::index::{DestinationId, HoldState, Removed, ShareSlot, ShareState};
+use crate::queue::destination::{Destination, Turn};
+use crate::queue::index::{DestinationId, HoldState, Index, Removed, ShareSlot, ShareState};
 use crate::queue::usage::Arrived;
-use crate::time::Instant;
+use crate::time::{Instant, Now};
+
+/// Deferred shares that become ready at once: enough to keep their order right, and
+/// few enough to cost nothing.
+pub(super) const PROMOTED_AT_ONCE: usize = 64;
 
 impl Schedule {
     /// Counts a new share in its destination and starts its clock.
@@ -123,4 +128,50 @@ impl Schedule {
             destination.empty_since = self.now.instant;
         }
     }
+}
+
+/// Makes ready what was released and what is due, some at a time.
+pub(super) fn promote(destination: &mut Destination, index: &mut Index, now: Now) {
+    for _ in 0..PROMOTED_AT_ONCE {
+        let turn = if let Some(turn) = next_released(destination, index, now) {
+            turn
+        } else if destination.is_due(now.instant) {
+            destination.deferred.pop_first().expect("one is due")
+        } else {
+            return;
+        };
+        make_ready(destination, index, turn.share);
+    }
+}
+
+/// Takes out the next share of those that were released. Whoever lets go all that a
+/// destination has does not look at each: what its sender wants to wait (RFC 4865) goes
+/// back to where it waits for its time.
+pub(super) fn next_released(
+    destination: &mut Destination,
+    index: &Index,
+    now: Now,
+) -> Option<Turn> {
+    loop {
+        let turn = destination.released.pop_first()?;
+        if !index.message_of(turn.share).is_put_off(now.wall) {
+            return Some(turn);
+        }
+        let before = destination.deferred.insert(turn);
+        assert!(before.is_none(), "a share stood twice in a set");
+    }
+}
+
+/// Among those that can go: a share that was taken out of where it stood.
+pub(super) fn make_ready(destination: &mut Destination, index: &mut Index, share: ShareSlot) {
+    let message = index.message_of(share);
+    let ranked = Turn::ranked(message.rank(), share);
+    let set = if message.is_large() {
+        &mut destination.large
+    } else {
+        &mut destination.small
+    };
+    set.insert(ranked);
+    index.share_mut(share).state = ShareState::Ready;
+    tally_in(destination, index.message_of(share));
 }

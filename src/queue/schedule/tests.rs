@@ -38,6 +38,8 @@ struct Mail<'a> {
     priority: i8,
     deliver_by: Option<(Duration, DeliverByMode)>,
     not_before: Option<Duration>,
+    /// RFC 4865.
+    hold_for: Option<Duration>,
 }
 
 const PLAIN: Mail<'_> = Mail {
@@ -46,6 +48,7 @@ const PLAIN: Mail<'_> = Mail {
     priority: 0,
     deliver_by: None,
     not_before: None,
+    hold_for: None,
 };
 
 fn to(domain: &str) -> NextHop {
@@ -125,7 +128,7 @@ impl Desk {
                     mode,
                     trace: false,
                 }),
-                hold_until: None,
+                hold_until: mail.hold_for.map(|time| self.now.wall + time),
                 hold: HoldState::Free,
             },
         };
@@ -134,7 +137,7 @@ impl Desk {
             recipient: RecipientIndex(i),
             next_hop: next_hop.as_ref(),
             attempts: 0,
-            not_before: mail.not_before.map(|after| self.now.wall + after),
+            not_before: (mail.not_before.or(mail.hold_for)).map(|after| self.now.wall + after),
             told: Told::NOTHING,
         });
         self.schedule.enqueue(self.now, &message, recipients);
@@ -956,6 +959,54 @@ fn held_mail_goes_when_it_is_released_and_only_that() {
             .map(gate)
             .all(|g| g == Gate::Held)
     );
+}
+
+/// RFC 4865: what its sender wants to wait is not let go by whoever calls for mail.
+#[test]
+fn what_its_sender_put_off_is_not_released() {
+    let mut desk = Desk::new(1, policy(1));
+    let held = Mail {
+        to: &["held.example"],
+        ..PLAIN
+    };
+    let later: Vec<_> = (0..100)
+        .map(|_| {
+            desk.enqueue(Mail {
+                hold_for: Some(DAY),
+                ..held
+            })
+        })
+        .collect();
+    let next_hop = to("held.example");
+    let selection = || Selection::NextHop(next_hop.as_ref());
+    // By a call, beside what may go; and by one for nothing else.
+    for others in [1, 0] {
+        let now: Vec<_> = (0..others).map(|_| desk.enqueue(held)).collect();
+        desk.schedule.release(desk.now, selection());
+        let mut order = Vec::new();
+        for connection in desk.connects() {
+            order.extend(desk.order(connection));
+            desk.schedule.connection_closed(desk.now, connection);
+        }
+        assert_eq!(order, now);
+        let said = desk.pass_by(MINUTE);
+        assert!(!said.iter().any(|o| matches!(o, Output::Connect { .. })));
+        let gate = |facts: DestinationFacts<'_>| facts.gate;
+        let id = desk.id("held.example");
+        assert_eq!(
+            desk.schedule.destination_facts(id).map(gate),
+            Some(Gate::Held)
+        );
+    }
+    // By a visit.
+    let visit = desk.schedule.begin_visit(desk.now, &[selection()]);
+    assert_eq!(desk.schedule.take_visiting(desk.now, visit), Take::Quit);
+    desk.schedule.end_visit(desk.now, visit);
+    // Its time has come.
+    desk.pass_by(DAY);
+    desk.schedule.release(desk.now, selection());
+    let connection = desk.connect();
+    assert_eq!(desk.order(connection), later);
 }
 
 #[test]

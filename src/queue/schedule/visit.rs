@@ -12,7 +12,8 @@
 
 use smallvec::SmallVec;
 
-use super::delivery::{Job, PROMOTED_AT_ONCE, Take, make_ready};
+use super::delivery::{Job, Take};
+use super::place::{PROMOTED_AT_ONCE, make_ready, next_released};
 use super::{Carrier, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Schedule, Selection};
 use crate::mail::RecipientIndex;
 use crate::queue::destination::{Destination, Turn};
@@ -59,7 +60,7 @@ impl Schedule {
     }
 
     /// Begins a visit to all destinations of these selections. Mail that waits for the
-    /// time of its next attempt is offered at once.
+    /// time of its next attempt is offered at once; what its sender wants to wait is not.
     pub fn begin_visit(&mut self, now: Now, selections: &[Selection<'_>]) -> VisitId {
         self.begin(now);
         let destinations = self.selected_once(selections);
@@ -88,7 +89,11 @@ impl Schedule {
         }
         let mut found = None;
         while let Some(&destination) = visit.destinations.get(visit.done) {
-            found = first(&mut self.destinations[destination], &mut self.index);
+            found = first(
+                &mut self.destinations[destination],
+                &mut self.index,
+                self.now,
+            );
             if found.is_some() || self.stopping {
                 break;
             }
@@ -179,9 +184,9 @@ impl Schedule {
 ///
 /// What becomes due while the visit lasts is left: a customer that always says "not now"
 /// would be offered the same mail for ever.
-fn first(destination: &mut Destination, index: &mut Index) -> Option<Turn> {
+fn first(destination: &mut Destination, index: &mut Index, now: Now) -> Option<Turn> {
     for _ in 0..PROMOTED_AT_ONCE {
-        let Some(turn) = destination.released.pop_first() else {
+        let Some(turn) = next_released(destination, index, now) else {
             break;
         };
         make_ready(destination, index, turn.share);

@@ -58,6 +58,27 @@ fn while_the_link_is_down_nothing_is_tried_and_what_waits_is_known() {
     assert_eq!(outbound, expected);
 }
 
+/// RFC 4865: that the line is up is no reason to send what its sender wants to wait.
+#[test]
+fn what_its_sender_put_off_waits_for_its_time_and_then_for_the_link() {
+    let mut desk = site(exponential());
+    let later = desk.enqueue(Mail {
+        hold_for: Some(DAY),
+        ..PLAIN
+    });
+    let now = desk.enqueue(PLAIN);
+    desk.schedule.link(desk.now, LinkGate::Open);
+    let connects = desk.connects();
+    assert_eq!(desk.order(connects[0]), [now]);
+    desk.pass_by(HOUR);
+    desk.schedule.link(desk.now, LinkGate::Shut);
+    desk.pass_by(DAY);
+    assert_eq!(desk.schedule.outbound().ready, 1);
+    desk.schedule.link(desk.now, LinkGate::Open);
+    let connects = desk.connects();
+    assert_eq!(desk.order(connects[0]), [later]);
+}
+
 #[test]
 fn expiry_runs_and_tries_are_not_used_up_while_the_link_is_down() {
     let retry = Retry::Fixed {
