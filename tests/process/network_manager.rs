@@ -27,10 +27,10 @@ def active():
     return obj(root, 'org.freedesktop.DBus.Properties').Get(NM, 'ActiveConnections')
 print('ready', flush=True)
 SLOW = """
-import time, dbusmock.templates.networkmanager as template
+import time
 open({!r}, 'w').close()
 time.sleep(2)
-ret = template.ActivateConnection(self, args[0], args[1], args[2])
+ret = self.activate_connection(self, args[0], args[1], args[2])
 """
 for line in sys.stdin:
     word, _, file = line.strip().partition(' ')
