@@ -90,6 +90,8 @@ pub(super) struct Common {
     pub(super) operations: VecDeque<Operation>,
     /// Receptions that wait for the log to take octets again.
     pub(super) stalled: Vec<ConnectionId>,
+    /// Receptions of large messages that let others go first, in their order.
+    pub(super) crowded: VecDeque<ConnectionId>,
     /// Which connection a connection of the schedule is.
     pub(super) deliveries: HashMap<queue::ConnectionId, ConnectionId>,
     /// Mail that is to end without a host.
@@ -222,6 +224,7 @@ impl Common {
             acceptance_latency: Latency::default(),
             operations: VecDeque::new(),
             stalled: Vec::new(),
+            crowded: VecDeque::new(),
             deliveries: HashMap::new(),
             hostless: Hostless::default(),
             moved: Vec::new(),

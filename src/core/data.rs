@@ -407,11 +407,20 @@ impl DataCore {
         if !self.common.stalled.is_empty() && !self.common.log.is_full() {
             for id in std::mem::take(&mut self.common.stalled) {
                 self.with(now, id, |connection, common| match connection {
-                    Connection::Reception { reception, .. } => reception.resume(common),
+                    Connection::Reception { reception, .. } => reception.resume(now, common),
                     Connection::Collection(collection) => collection.resume(now, common),
                     Connection::Delivery(_) | Connection::TurnedAway(_) => {}
                 });
             }
+        }
+        while !self.common.log.is_crowded()
+            && let Some(id) = self.common.crowded.pop_front()
+        {
+            self.with(now, id, |connection, common| {
+                if let Connection::Reception { reception, .. } = connection {
+                    reception.resume(now, common);
+                }
+            });
         }
         let carried = self.common.carry(now, spool);
         let ended = self.common.end_some(now, spool);

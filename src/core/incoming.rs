@@ -28,7 +28,15 @@ pub(super) struct Incoming {
     arrival: WallTime,
     client: Option<Box<str>>,
     gathered: Vec<u8>,
+    size: Size,
     calls: Option<Box<Calls>>,
+}
+
+/// Whether a message is more than what gathers in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Size {
+    Small,
+    Large,
 }
 
 /// A message that was sealed, with what the queue needs of it.
@@ -74,6 +82,7 @@ impl Incoming {
             arrival,
             client,
             gathered: Vec::new(),
+            size: Size::Small,
             calls: None,
         })
     }
@@ -98,6 +107,7 @@ impl Incoming {
             arrival: now.wall,
             client: None,
             gathered: Vec::new(),
+            size: Size::Small,
             calls: None,
         })
     }
@@ -110,6 +120,11 @@ impl Incoming {
     /// What MAIL and the RCPTs said.
     pub(super) const fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+
+    /// It has gone to the log in parts, and more may come.
+    pub(super) fn is_large(&self) -> bool {
+        self.size == Size::Large
     }
 
     /// Its name.
@@ -129,6 +144,7 @@ impl Incoming {
             self.gathered.extend_from_slice(octets);
             return Ok(());
         }
+        self.size = Size::Large;
         log.body(now, &mut self.open, &[&self.gathered, octets])?;
         self.gathered.clear();
         Ok(())

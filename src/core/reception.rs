@@ -330,8 +330,17 @@ impl Reception {
     }
 
     /// The log takes octets again.
-    pub(super) fn resume(&mut self, common: &mut Common) {
+    pub(super) fn resume(&mut self, now: Now, common: &mut Common) {
+        self.read_unread(now, common);
+        self.end_input(now, common);
         self.settle(common);
+    }
+
+    /// Who brings a large message lets those go first who wait for the disk: they would wait
+    /// for all of it, whole or not.
+    fn lets_others_go_first(&self, common: &Common) -> bool {
+        let incoming = self.incoming.as_ref();
+        incoming.is_some_and(|incoming| incoming.is_large()) && common.log.is_crowded()
     }
 
     /// Tells the session that the client will send no more, unless it waits for us.
@@ -348,9 +357,13 @@ impl Reception {
         self.outputs(now, common, &[]);
     }
 
-    /// Offers octets to the session until it takes no more. Gives what is left.
+    /// Offers octets to the session until it takes no more, or others go first. Gives what
+    /// is left.
     fn read<'a>(&mut self, now: Now, common: &mut Common, mut octets: &'a [u8]) -> &'a [u8] {
         loop {
+            if self.lets_others_go_first(common) {
+                return octets;
+            }
             let taken = self.session.handle(now, Input::Received(octets));
             let answered = self.outputs(now, common, octets);
             octets = &octets[taken..];
@@ -534,7 +547,10 @@ impl Reception {
     }
 
     fn settle(&mut self, common: &mut Common) {
-        let appetite = if !self.unread.is_empty() || self.input != InputEnd::Open {
+        let appetite = if self.lets_others_go_first(common) {
+            common.crowded.push_back(self.flow.connection());
+            Appetite::Sated
+        } else if !self.unread.is_empty() || self.input != InputEnd::Open {
             Appetite::Sated
         } else if self.incoming.is_some() && common.log.is_full() {
             common.stalled.push(self.flow.connection());

@@ -1,5 +1,6 @@
 //! A data core with a shell that has neither sockets nor files.
 
+mod crowd;
 mod fetching;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -79,6 +80,10 @@ struct Bench {
     /// Sends that the peer does not read.
     deaf: HashSet<ConnectionId>,
     closed: HashSet<ConnectionId>,
+    /// Receives that are asked for.
+    wanted: HashSet<ConnectionId>,
+    /// Octets of all writes.
+    written: usize,
     facts: Vec<Fact>,
     stopped: bool,
     /// What fetches came to.
@@ -160,6 +165,8 @@ impl Bench {
             said: HashMap::new(),
             deaf: HashSet::new(),
             closed: HashSet::new(),
+            wanted: HashSet::new(),
+            written: 0,
             facts: Vec::new(),
             stopped: false,
             fetched: Vec::new(),
@@ -259,6 +266,7 @@ impl Bench {
                 bytes.resize(bytes.len().max(offset.0 as usize), 0);
                 bytes.truncate(offset.0 as usize);
                 bytes.extend_from_slice(&octets);
+                self.written += octets.len();
                 let result = Ok(());
                 let written = Completion::Written { result, octets };
                 match self.disk {
@@ -287,7 +295,10 @@ impl Bench {
             Operation::TellControl(ControlNotice::Collected(run)) => {
                 self.fetched.push(*run);
             }
-            Operation::Receive { .. } | Operation::TellControl(_) => {}
+            Operation::Receive { connection } => {
+                self.wanted.insert(connection);
+            }
+            Operation::TellControl(_) => {}
             Operation::Connect { connection, to, .. } => {
                 self.provider_connects.push((connection, to));
             }
@@ -313,6 +324,7 @@ impl Bench {
     }
 
     fn receive(&mut self, connection: ConnectionId, octets: &[u8]) {
+        self.wanted.remove(&connection);
         self.give(Completion::Received { connection, octets });
     }
 

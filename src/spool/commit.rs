@@ -76,6 +76,16 @@ pub const WRITE_AHEAD_BYTES: usize = 256 << 10;
 /// disk that still works needs to stay busy.
 pub const PENDING_BYTES_MAX: usize = 8 * BATCH_BYTES_MAX;
 
+/// Written and not synced, at most: whoever waits for a sync waits for all of it, also for
+/// the text of a message that is still coming, and may never be whole. Some hundredths of a
+/// second of a disk; and a sync for each so much is a small part of what the text costs.
+pub const UNSYNCED_BYTES_MAX: usize = BATCH_BYTES_MAX;
+
+/// Appended and not on stable storage. Above it [`Commit::is_crowded`] asks that no more is
+/// taken of large messages: those who bring small ones wait for what is before them. One
+/// batch that is being synced, and one that gathers meanwhile.
+pub const CROWDED_BYTES_MAX: usize = UNSYNCED_BYTES_MAX + BATCH_BYTES_MAX;
+
 /// How long a record that rides along (done, attempt, mark) waits for a batch that
 /// goes anyway. Losing it means one more delivery or one more attempt, so a tenth of
 /// a second is cheap; and a busy log carries it long before.
@@ -134,6 +144,8 @@ pub struct Commit {
     pending: VecDeque<Batch>,
     flights: Flights,
     pending_bytes: usize,
+    /// Written without a sync since the last one; but for riders that went beside that.
+    unsynced_bytes: usize,
     /// The newest batch that has begun.
     newest: BatchNumber,
     /// Batches up to here are to be written as soon as may be.
@@ -174,6 +186,7 @@ impl Commit {
             pending: VecDeque::new(),
             flights: Flights::default(),
             pending_bytes: 0,
+            unsynced_bytes: 0,
             newest: BatchNumber::START,
             wanted: BatchNumber::START,
             durable: BatchNumber::START,
@@ -368,6 +381,13 @@ impl Commit {
         self.pending_bytes >= PENDING_BYTES_MAX
     }
 
+    /// True while more than [`CROWDED_BYTES_MAX`] is before who asks for a sync now. It
+    /// passes by itself: what is written is synced when it is [`UNSYNCED_BYTES_MAX`].
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.pending_bytes + self.unsynced_bytes >= CROWDED_BYTES_MAX
+    }
+
     /// Nothing is in flight or waiting, and everything appended is durable.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -421,7 +441,9 @@ impl Commit {
         self.written = self.written.max(flight.number);
         if flight.durability == Durability::None {
             assert!(flight.tickets.is_empty(), "a ticket waits for a sync");
+            self.unsynced_bytes += flight.bytes;
         } else {
+            self.unsynced_bytes = 0;
             self.durable = flight.number;
             self.told = flight.tickets.len();
         }
@@ -533,6 +555,7 @@ impl Commit {
             self.outputs.push_back(Output::Failed { ticket });
         }
         self.pending_bytes = self.flights.bytes();
+        self.unsynced_bytes = 0;
         self.outputs.push_back(Output::LogClosed { fault });
     }
 

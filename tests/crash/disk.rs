@@ -90,6 +90,24 @@ impl Disk {
         self.must("rm", &[path(&self.ballast)]);
     }
 
+    /// Somebody else takes all that is left.
+    pub(crate) fn fill(&self) {
+        // Larger pieces first; which of them is the last does not matter.
+        let script = format!(
+            "cd {} && number=0 && for size in 16M 1M 64K 4K; do \
+             while fallocate --length $size others-$number 2>/dev/null; \
+             do number=$((number+1)); done; done; true",
+            self.mount.display()
+        );
+        self.must("sh", &["-c", &script]);
+    }
+
+    /// And gives it back.
+    pub(crate) fn give_back(&self) {
+        let script = format!("rm {}/others-*", self.mount.display());
+        self.must("sh", &["-c", &script]);
+    }
+
     /// As after a start of the machine.
     pub(crate) fn come_back(&self) {
         // A ring outlives its process for a moment, and with it the open files.

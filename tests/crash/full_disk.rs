@@ -2,12 +2,17 @@
 //! the spool still leaves, and then mail is taken again.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
+use crate::disk::Disk;
 use crate::harness::client::Reply;
+use crate::harness::message::Random;
 use crate::harness::namespace::Namespace;
 use crate::harness::sink::EVERYTHING;
 use crate::harness::{Client, Relay, Setup, Sink, eventually, place};
+use crate::kill::seed;
 use crate::ledger::Ledger;
+use crate::load::Load;
 
 /// More messages than any disk here holds.
 const MESSAGES_MAX: u64 = 5000;
@@ -131,4 +136,71 @@ fn on_small_disk(namespace: &Namespace, mount: &Path, hop: std::net::SocketAddr)
         .spool_directory(&mount.join("spool"))
         .wrapper(namespace.wrapper())
         .start()
+}
+
+/// Others take all that the disk has, again and again, while mail comes from several
+/// clients: it is refused, what is in the spool leaves, room that becomes free in the spool
+/// is used, and with the disk everything is as before. Nobody has to do anything.
+#[test]
+fn others_fill_the_disk_under_load() {
+    const CLIENTS: u64 = 4;
+    const ROUNDS: u32 = 3;
+    let directory = tempfile::tempdir().expect("a directory");
+    let Some(disk) = Disk::new("a disk that others fill", directory.path(), "ext4") else {
+        return;
+    };
+    let seed = seed();
+    let mut random = Random(seed);
+    let ledger = Ledger::new(seed);
+    let hop = place::next_address();
+    let mut relay = Setup::to(hop)
+        .cores(2)
+        .retry("first = \"1s\"\nfactor = 1.0\nlongest = \"1s\"\ngive_up = \"1h\"\nwarn = \"0s\"")
+        .spool("segment_size = \"1MiB\"\nfree_min = \"8MiB\"")
+        .spool_directory(&disk.mount.join("spool"))
+        .wrapper(disk.namespace.wrapper())
+        .start();
+    let load = Load::new(&ledger, relay.address());
+    let more_is_taken = |what: &str| {
+        let before = ledger.acknowledged();
+        eventually(what, || (ledger.acknowledged() > before + 20).then_some(()));
+    };
+    let mut delivered = Vec::new();
+    std::thread::scope(|scope| {
+        let _end = load.ends();
+        for _ in 0..CLIENTS {
+            let (load, seed) = (&load, random.next());
+            scope.spawn(move || load.run(seed));
+        }
+        for round in 0..ROUNDS {
+            ledger.stage(format!("round {round}, with room"));
+            more_is_taken("mail is taken");
+            disk.fill();
+            ledger.stage(format!("round {round}, on a full disk"));
+            let before = load.deferred.load(Ordering::Relaxed);
+            eventually("mail is refused", || {
+                (load.deferred.load(Ordering::Relaxed) > before + CLIENTS).then_some(())
+            });
+            let sink = Sink::at(hop, EVERYTHING, []);
+            sink.wait_for(20);
+            more_is_taken("what has left makes room, on a disk that is as full as before");
+            // The next round begins with mail that waits, as this one did.
+            disk.give_back();
+            more_is_taken("mail is taken as before");
+            let mail = sink.mail();
+            drop(sink);
+            delivered.extend(mail);
+        }
+    });
+    let sink = Sink::at(hop, EVERYTHING, []);
+    relay.wait_until_drained(&sink);
+    delivered.extend(sink.mail());
+    let twice = ledger.judge(&delivered);
+    eprintln!("{}; {twice} copies more than one", ledger.summary());
+    relay.stop();
+    let log = relay.log();
+    assert!(
+        !log.contains("log-closed"),
+        "no write may fail for want of room"
+    );
 }

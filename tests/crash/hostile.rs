@@ -119,6 +119,7 @@ impl Field<'_> {
     }
 
     fn visit(self, stream: &mut TcpStream, random: &mut Random) -> io::Result<()> {
+        maybe_reset(stream, random)?;
         match random.below(8) {
             // A header without an end, and one line without an end.
             0 => {
@@ -290,10 +291,14 @@ impl Field<'_> {
             _ => b"",
         };
         stream.write_all(text)?;
-        if random.below(2) == 0 {
-            let socket = socket2::Socket::from(stream.try_clone()?);
-            socket.set_linger(Some(Duration::ZERO))?;
-        }
-        Ok(())
+        maybe_reset(stream, random)
     }
+}
+
+/// Every other connection ends by a reset, wherever it is then.
+fn maybe_reset(stream: &TcpStream, random: &mut Random) -> io::Result<()> {
+    if random.below(2) == 0 {
+        socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))?;
+    }
+    Ok(())
 }

@@ -28,9 +28,18 @@ pub(crate) struct Ledger {
     seed: u64,
     next: AtomicU64,
     fates: Mutex<HashMap<Number, Fate>>,
-    /// What the test was doing when a message was acknowledged, for the report of a loss.
+    /// What the test is doing, for the report of a loss.
     stage: Mutex<String>,
-    stages: Mutex<HashMap<Number, String>>,
+    promises: Mutex<HashMap<Number, Promise>>,
+}
+
+/// What a 250 was said to.
+#[derive(Debug)]
+struct Promise {
+    /// What the test was doing.
+    stage: String,
+    /// As the RCPTs named them.
+    recipients: &'static [&'static str],
 }
 
 /// Largest body, in octets: several chunks and batches, so that a kill finds
@@ -44,7 +53,7 @@ impl Ledger {
             next: AtomicU64::new(0),
             fates: Mutex::default(),
             stage: Mutex::default(),
-            stages: Mutex::default(),
+            promises: Mutex::default(),
         }
     }
 
@@ -63,11 +72,12 @@ impl Ledger {
         self.set(number, Fate::Sealed);
     }
 
-    pub(crate) fn acknowledge(&self, number: Number) {
+    /// Each of these recipients is to have it.
+    pub(crate) fn acknowledge(&self, number: Number, recipients: &'static [&'static str]) {
         let stage = self.stage.lock().expect("no holder panics").clone();
-        let mut stages = self.stages.lock().expect("no holder panics");
-        stages.insert(number, stage);
-        drop(stages);
+        let mut promises = self.promises.lock().expect("no holder panics");
+        promises.insert(number, Promise { stage, recipients });
+        drop(promises);
         self.set(number, Fate::Acknowledged);
     }
 
@@ -142,7 +152,7 @@ impl Ledger {
         Number(number.unwrap_or_else(|| panic!("a message that nobody sent: {line:?}")))
     }
 
-    /// The judgement. Gives the number of copies above one.
+    /// The judgement. Gives the number of copies above one of each recipient.
     #[track_caller]
     pub(crate) fn judge(&self, mail: &[Mail]) -> usize {
         let mut copies = Copies::default();
@@ -170,18 +180,28 @@ impl Ledger {
                 rest.len(),
                 expected.len()
             );
-            *copies.0.entry(number).or_default() += 1;
+            for recipient in &mail.recipients {
+                // Without its parameters.
+                let recipient = recipient.split(' ').next().unwrap_or_default();
+                let copy = (number, recipient.to_owned());
+                *copies.0.entry(copy).or_default() += 1;
+            }
         }
     }
 
-    /// The judgement about all that was looked at. Gives the number of copies above one.
+    /// The judgement about all that was looked at. Gives the number of copies above one of
+    /// each recipient.
     #[track_caller]
     pub(crate) fn judge_copies(&self, Copies(copies): &Copies) -> usize {
-        let stages = self.stages.lock().expect("no holder panics");
-        let lost: Vec<_> = (self.of(Fate::Acknowledged).into_iter())
-            .filter(|number| !copies.contains_key(number))
-            .map(|number| (number, &stages[&number]))
-            .collect();
+        let promises = self.promises.lock().expect("no holder panics");
+        let mut lost = Vec::new();
+        for number in self.of(Fate::Acknowledged) {
+            let Promise { stage, recipients } = &promises[&number];
+            let missing =
+                |recipient: &&&str| !copies.contains_key(&(number, (**recipient).to_owned()));
+            let missing = recipients.iter().filter(missing);
+            lost.extend(missing.map(|recipient| (number, *recipient, stage)));
+        }
         assert!(
             lost.is_empty(),
             "messages were acknowledged and are lost: {lost:?}"
@@ -190,6 +210,6 @@ impl Ledger {
     }
 }
 
-/// How often each message came.
+/// How often each message came to each of its recipients.
 #[derive(Debug, Default)]
-pub(crate) struct Copies(BTreeMap<Number, usize>);
+pub(crate) struct Copies(BTreeMap<(Number, String), usize>);

@@ -32,6 +32,9 @@ impl Drop for EndOfLoad<'_> {
     }
 }
 
+/// Of each message: one who has it is not both.
+const RECIPIENTS: &[&str] = &["<b@b.example>", "<c@b.example>"];
+
 /// How a write is divided: a kill finds all stages of a message.
 const PIECE_BYTES: usize = 8 << 10;
 
@@ -83,10 +86,13 @@ impl<'a> Load<'a> {
     }
 
     fn envelope(&self, client: &mut Client, extra: &str) -> io::Result<()> {
-        let group =
-            format!("MAIL FROM:<>\r\nRCPT TO:<b@b.example>\r\nRCPT TO:<c@b.example>\r\n{extra}");
+        let mut group = "MAIL FROM:<>\r\n".to_owned();
+        for recipient in RECIPIENTS {
+            group.push_str(&format!("RCPT TO:{recipient}\r\n"));
+        }
+        group.push_str(extra);
         self.write(client, group.as_bytes())?;
-        for _ in 0..3 {
+        for _ in 0..=RECIPIENTS.len() {
             self.expect(&client.try_reply()?, 250)?;
         }
         Ok(())
@@ -157,7 +163,7 @@ impl<'a> Load<'a> {
     fn finish(&self, number: crate::ledger::Number, reply: &Reply) -> io::Result<()> {
         match reply.code {
             250 => {
-                self.ledger.acknowledge(number);
+                self.ledger.acknowledge(number, RECIPIENTS);
                 Ok(())
             }
             // Refused for now; the relay says that it does not have it, but a

@@ -25,6 +25,7 @@ use crate::ledger::{Copies, Ledger};
 /// Of each honest client, without [`SOAK`].
 const MESSAGES: u64 = 60;
 const HONEST: u64 = 3;
+const RECIPIENTS: &[&str] = &["<b@b.example>"];
 const SOAK: &str = "TURNSPOOL_SOAK_SECONDS";
 /// Messages in one honest session.
 const SESSION_MESSAGES: u64 = 10;
@@ -62,11 +63,11 @@ fn honest(relay: SocketAddr, ledger: &Ledger, pause: Duration, go_on: impl Fn(u6
             }
             let number = ledger.begin();
             let text = ledger.text(number);
-            client.envelope("<>", &["<b@b.example>"]);
+            client.envelope("<>", RECIPIENTS);
             ledger.seal(number);
             let reply = client.data(&text);
             assert_eq!(reply.code, 250, "an honest message: {reply:?}");
-            ledger.acknowledge(number);
+            ledger.acknowledge(number, RECIPIENTS);
             sent += 1;
         }
         client.expect("QUIT", 221);

@@ -1,13 +1,13 @@
 //! Fuzzing: parsers and whole sessions are fed with what nobody would send.
 //!
-//! `targets` says what is fed and what must hold. `corpus` has inputs for each target:
-//! the first ones by hand, then what covered something new in a run with coverage, and
-//! what found a fault. Here all of them are played, and some thousand mutations of them
+//! `targets` says what is fed and what must hold. `corpus` has inputs for each target: those
+//! with a name by hand, or because they have found a fault; those that are named by their
+//! checksum from runs with coverage, the fewest that reach as much as all of these did. Here all of them are played, and some thousand mutations of them
 //! from a seed that is printed. `TURNSPOOL_FUZZ_SECONDS` makes that longer, for each
 //! target, with a seed of the clock; `TURNSPOOL_SEED` repeats a run.
 //!
 //! `tests/fuzz/run SECONDS` is guided by coverage (libFuzzer), with the same targets, and
-//! `tests/fuzz/run minimise` adds to the corpus what it has found to reach new code.
+//! `tests/fuzz/run minimise` makes the corpus anew from what that has found.
 
 #[path = "../../spool-format/tests/common/mod.rs"]
 mod common;
@@ -163,5 +163,30 @@ fn the_corpus_belongs_to_targets() {
         let name = entry.expect("an entry").file_name();
         let known = TARGETS.iter().any(|(target, _)| name == *target);
         assert!(known, "no target is called {}", name.display());
+    }
+}
+
+/// What `tests/fuzz/run minimise` keeps to: everybody who clones the repository has it all.
+#[test]
+fn the_corpus_is_small() {
+    let script = include_str!("run");
+    let limit = |name: &str| -> usize {
+        let line = script.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|rest| rest.strip_prefix('=')?.parse().ok());
+        number.unwrap_or_else(|| panic!("tests/fuzz/run sets {name}"))
+    };
+    let (octets_max, files_max) = (limit("INPUT_OCTETS_MAX"), limit("FILES_MAX"));
+    for (target, _) in TARGETS {
+        let files = corpus(target);
+        let by_checksum = files.iter().filter(|(path, _)| {
+            let name = path.file_name().expect("a file").as_encoded_bytes();
+            name.len() == 40 && name.iter().all(u8::is_ascii_hexdigit)
+        });
+        let mut count = 0;
+        for (path, octets) in by_checksum {
+            count += 1;
+            assert!(octets.len() <= octets_max, "{} is large", path.display());
+        }
+        assert!(count <= files_max, "{target} has {count} files");
     }
 }

@@ -11,6 +11,9 @@ const REPEATED: u64 = 50;
 /// Failed worlds after which a hunt ends.
 const FAILURES_MAX: usize = 20;
 
+/// Worlds that once showed a fault, far from where a test run begins to count.
+pub(crate) type Shown = [(u64, &'static str)];
+
 /// What several worlds came to.
 pub(crate) trait Total: Default + PartialEq + Debug + Send {
     fn add(&mut self, other: &Self);
@@ -26,9 +29,11 @@ pub(crate) fn number(name: &str) -> Option<u64> {
 }
 
 /// Plays the worlds of a test on so many threads, and gives what they came to; nothing if
-/// it was one that is to be looked at.
+/// it was one that is to be looked at. Those that have shown something come first, but for
+/// a hunt, which looks elsewhere.
 pub(crate) fn play<T: Total>(
     test: &str,
+    shown: &Shown,
     seeds: u64,
     threads: usize,
     world: impl Fn(u64, bool) -> T + Copy + Send + std::marker::Sync,
@@ -38,11 +43,13 @@ pub(crate) fn play<T: Total>(
         eprintln!("{summary:#?}");
         return None;
     }
+    let hunts = number("TURNSPOOL_SIM_SEEDS");
     let hunt = Hunt {
         test,
+        shown: if hunts.is_some() { &[] } else { shown },
         from: number("TURNSPOOL_SIM_FROM").unwrap_or(1),
-        seeds: number("TURNSPOOL_SIM_SEEDS").unwrap_or(seeds),
-        goes_on: number("TURNSPOOL_SIM_SEEDS").is_some(),
+        seeds: hunts.unwrap_or(seeds),
+        goes_on: hunts.is_some(),
         next: AtomicU64::new(0),
         failed: Mutex::default(),
     };
@@ -71,16 +78,27 @@ pub(crate) fn play<T: Total>(
 /// What the threads share.
 struct Hunt<'a> {
     test: &'a str,
+    shown: &'a Shown,
     from: u64,
     seeds: u64,
     /// What one world found, the next ones find, too; a hunter wants them all.
     goes_on: bool,
-    /// The next world, counted from the first.
+    /// The next world, counted from the first that has shown something.
     next: AtomicU64,
     failed: Mutex<Vec<u64>>,
 }
 
 impl Hunt<'_> {
+    /// The world of a number, with what it once showed; none behind the last.
+    fn seed(&self, number: u64) -> Option<(u64, String)> {
+        let shown = self.shown.len() as u64;
+        if let Some((seed, what)) = self.shown.get(number as usize) {
+            return Some((*seed, format!(", as once before: {what}")));
+        }
+        let number = number - shown;
+        (number < self.seeds).then(|| (self.from + number, String::new()))
+    }
+
     /// Plays worlds until there are no more, or enough have failed.
     fn share<T: Total>(&self, world: impl Fn(u64, bool) -> T) -> T {
         let mut total = T::default();
@@ -88,10 +106,12 @@ impl Hunt<'_> {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let failures = self.failed.lock().expect("nobody fails with it").len();
             let enough = if self.goes_on { FAILURES_MAX } else { 1 };
-            if number >= self.seeds || failures >= enough {
+            let Some((seed, what)) = self.seed(number) else {
+                return total;
+            };
+            if failures >= enough {
                 return total;
             }
-            let seed = self.from + number;
             let twice = number < REPEATED;
             let played = panic::catch_unwind(AssertUnwindSafe(|| {
                 let summary = world(seed, false);
@@ -108,7 +128,7 @@ impl Hunt<'_> {
                 Ok(summary) => total.add(&summary),
                 Err(_) => {
                     eprintln!(
-                        "world {seed} failed; to see it again: \
+                        "world {seed} failed{what}; to see it again: \
                          TURNSPOOL_SIM_SEED={seed} cargo test -p turnspool-simulation {}",
                         self.test
                     );

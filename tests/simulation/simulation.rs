@@ -62,7 +62,7 @@ impl Total for Summary {
 }
 
 fn play(flavour: Flavour, test: &str) {
-    let total = hunt::play(test, SEEDS, 1, |seed, trace| {
+    let total = hunt::play(test, &[], SEEDS, 1, |seed, trace| {
         World::play(flavour, seed, trace)
     });
     let Some(total) = total else { return };

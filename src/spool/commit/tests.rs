@@ -133,6 +133,58 @@ fn chunks_alone_are_written_without_a_sync_and_synced_with_the_seal() {
     assert_eq!(drain(&mut commit), ["committed 1 1"]);
 }
 
+/// Text of messages that are still coming, in pieces, as long as nobody waits: how much of
+/// it a sync that somebody asks for has to cover.
+#[test]
+fn what_nobody_waits_for_is_synced_before_it_is_too_much() {
+    const PIECE: u32 = 300 << 10;
+    let mut commit = Commit::new(64 << 20, SegmentId(7), 1);
+    let (segment, _) = commit.ask_segment();
+    commit.segment_ready(segment);
+    let (mut unsynced, mut most, mut syncs) = (0, 0, 0);
+    for _ in 0..100 {
+        append(&mut commit, Urgency::Unsealed, PIECE);
+        assert!(!commit.is_crowded(), "a disk that keeps up");
+        while let Some(output) = commit.poll() {
+            let Output::Write {
+                bytes, durability, ..
+            } = output
+            else {
+                panic!("{output:?}")
+            };
+            unsynced += bytes.len();
+            most = most.max(unsynced);
+            if durability != Durability::None {
+                (unsynced, syncs) = (0, syncs + 1);
+            }
+            done(&mut commit);
+        }
+    }
+    assert!(most <= UNSYNCED_BYTES_MAX + PIECE as usize, "{most}");
+    let all = 100 * PIECE as usize;
+    assert!((1..=all / UNSYNCED_BYTES_MAX).contains(&syncs), "{syncs}");
+}
+
+/// It is crowded as long as more is before a sync than one batch and what gathered meanwhile.
+#[test]
+fn a_disk_that_does_not_keep_up_is_crowded() {
+    let mut commit = Commit::new(64 << 20, SegmentId(7), 1);
+    let (segment, _) = commit.ask_segment();
+    commit.segment_ready(segment);
+    let mut appended = 0;
+    while !commit.is_crowded() {
+        append(&mut commit, Urgency::Unsealed, 256 << 10);
+        appended += 256 << 10;
+        commit.poll();
+        assert!(!commit.is_full(), "small messages go on");
+    }
+    assert!(appended >= CROWDED_BYTES_MAX);
+    while commit.is_crowded() {
+        done(&mut commit);
+        while commit.poll().is_some() {}
+    }
+}
+
 #[test]
 fn a_ticket_for_what_is_in_flight_without_a_sync_gets_a_sync_of_its_own() {
     let mut commit = open();

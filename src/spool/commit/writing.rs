@@ -1,10 +1,11 @@
 //! Which batch is written next, and how durable that has to be.
 //!
 //! A batch goes when somebody waits for it, when it has become large, or when its riders
-//! are to outlive this process. Whoever waits gets a sync.
+//! are to outlive this process. Whoever waits gets a sync; and so does what nobody waits
+//! for, before it is so much that the next who waits would wait for that.
 
 use super::batch::Riders;
-use super::{Commit, Durability, Output, WRITE_AHEAD_BYTES};
+use super::{Commit, Durability, Output, UNSYNCED_BYTES_MAX, WRITE_AHEAD_BYTES};
 
 impl Commit {
     /// The next write, if one is due. Whoever asks later gets a larger batch.
@@ -21,7 +22,9 @@ impl Commit {
         let batch = self.pending.pop_front().expect("it is due");
         let wanted = batch.number <= self.wanted;
         // Whoever waits for a sync has said so.
-        let must_sync = wanted && (!batch.tickets.is_empty() || batch.riders != Riders::None);
+        let asked = wanted && (!batch.tickets.is_empty() || batch.riders != Riders::None);
+        let too_much = self.unsynced_bytes + batch.bytes.len() >= UNSYNCED_BYTES_MAX;
+        let must_sync = asked || too_much;
         let durability = if !must_sync {
             Durability::None
         } else if self.written == self.durable && !batch.bytes.is_empty() {

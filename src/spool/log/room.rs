@@ -46,6 +46,13 @@ impl Log {
         self.reclaim.needed_bytes()
     }
 
+    /// Who waits for a message to be on stable storage waits for much already: take no more
+    /// of large messages for now.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.commit.is_crowded()
+    }
+
     /// How many more segment files there may be; which limit says so if none.
     pub(super) fn growth_segments(&self) -> Result<u64, NoRoom> {
         let segment_bytes = u64::from(self.settings.segment_bytes);

@@ -61,6 +61,19 @@ impl Total for Summary {
 /// Worlds when nothing else is said.
 const SEEDS: u64 = 2000;
 
+/// Beyond those.
+const SHOWN: &hunt::Shown = &[
+    (
+        501_542,
+        "a message that was being written when the disk failed was deleted from its mailbox",
+    ),
+    (504_320, "the same"),
+    (
+        602_075,
+        "a power cut tore the text of a message, not its note: it was deleted from its mailbox",
+    ),
+];
+
 /// Others run beside it, so that these are all that there are.
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
@@ -68,7 +81,7 @@ fn threads() -> usize {
 
 #[test]
 fn whole_worlds() {
-    let total = hunt::play("whole_worlds", SEEDS, threads(), World::play);
+    let total = hunt::play("whole_worlds", SHOWN, SEEDS, threads(), World::play);
     let Some(total) = total else { return };
     // A world in which nothing happens finds nothing.
     let Summary {
