@@ -53,7 +53,8 @@ fn what_is_in_memory_only_is_not_taken_for_stored(kind: &str) {
     let mut random = Random(seed);
     let ledger = Ledger::new(seed);
     let spool = disk.mount.join("spool");
-    let mut relay = Setup::to(place::next_address())
+    let hop = place::next_address();
+    let mut relay = Setup::to(hop)
         .spool("segment_size = \"1MiB\"\nfree_min = \"1MiB\"")
         .spool_directory(&spool)
         .wrapper(disk.namespace.wrapper())
@@ -93,6 +94,13 @@ fn what_is_in_memory_only_is_not_taken_for_stored(kind: &str) {
     let verify = verify.expect("the program is there");
     let facts: serde_json::Value = serde_json::from_slice(&verify.stdout).expect("JSON");
     assert_eq!(facts["lost"], 0, "{facts}");
+    // And what was acknowledged is among that.
+    relay.start_again();
+    let sink = Sink::at(hop, EVERYTHING, []);
+    relay.wait_until_drained(&sink);
+    ledger.judge(&sink.mail());
+    assert!(ledger.acknowledged() > 0, "the test tests nothing");
+    relay.stop();
 }
 
 fn a_sync_fails(kind: &str) {

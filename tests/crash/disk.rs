@@ -21,13 +21,27 @@ pub(crate) struct Disk {
     pub(crate) mount: PathBuf,
     /// Takes what the device under the image has left.
     ballast: PathBuf,
+    device: Device,
 }
+
+/// What is under a file system.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Device {
+    Works,
+    /// It can be made to fail. A request is a page at most: a loop device that could store
+    /// only the first half of a request says that it stored all of it (Linux 6.18: a write
+    /// of 128 KiB and its sync gave success, and 64 KiB were zeros), which no disk may.
+    Fails,
+}
+
+/// The largest request of a loop device, in KiB, as it is made.
+const REQUEST_KIB: u32 = 1280;
 
 impl Disk {
     /// `None`, with a line that says so, where it cannot be made.
     pub(crate) fn new(what_for: &str, directory: &Path, kind: &str) -> Option<Self> {
         let namespace = Namespace::new(what_for, "true")?;
-        Self::within(namespace, what_for, directory, kind)
+        Self::within(namespace, what_for, directory, kind, Device::Works)
     }
 
     /// The same, on a device that can be made to fail: it has less room than it says.
@@ -35,15 +49,22 @@ impl Disk {
         let device = directory.display();
         let script = format!("mount -t tmpfs -o size={DEVICE_MIB}m none {device}");
         let namespace = Namespace::new(what_for, &script)?;
-        Self::within(namespace, what_for, directory, kind)
+        Self::within(namespace, what_for, directory, kind, Device::Fails)
     }
 
-    fn within(namespace: Namespace, what_for: &str, directory: &Path, kind: &str) -> Option<Self> {
+    fn within(
+        namespace: Namespace,
+        what_for: &str,
+        directory: &Path,
+        kind: &str,
+        device: Device,
+    ) -> Option<Self> {
         let disk = Self {
             namespace,
             image: directory.join("image"),
             mount: directory.join("mount"),
             ballast: directory.join("ballast"),
+            device,
         };
         // In the name space: the directory may be another one there.
         disk.must("mkdir", &[path(&disk.mount)]);
@@ -55,7 +76,19 @@ impl Disk {
                 return None;
             }
         }
-        disk.must(&format!("mkfs.{kind}"), &["-q", path(&disk.image)]);
+        let mkfs = format!("mkfs.{kind}");
+        if device == Device::Fails && kind == "ext4" {
+            // All that is not in a file, its journal too, is in the first 8 MiB, which are
+            // there. Where its journal fails it takes itself out of use, and a start can do
+            // nothing there; xfs writes its log when it is made.
+            let words = "-q -b 4096 -N 1024 -J size=4,location=2M";
+            let mut words: Vec<&str> = words.split(' ').collect();
+            words.push(path(&disk.image));
+            disk.must(&mkfs, &words);
+            disk.must("fallocate", &["--length", "8M", path(&disk.image)]);
+        } else {
+            disk.must(&mkfs, &["-q", path(&disk.image)]);
+        }
         let mounted = disk.mount()?;
         if !mounted.status.success() {
             let why = String::from_utf8_lossy(&mounted.stderr).replace('\n', " ");
@@ -67,7 +100,22 @@ impl Disk {
 
     fn mount(&self) -> Option<Output> {
         let words = ["-o", "loop", path(&self.image), path(&self.mount)];
-        self.run("mount", &words)
+        let mounted = self.run("mount", &words)?;
+        if self.device == Device::Fails && mounted.status.success() {
+            self.requests(4);
+        }
+        Some(mounted)
+    }
+
+    /// The largest request that the loop device gets, in KiB. It keeps that when another
+    /// test has it.
+    fn requests(&self, kib: u32) {
+        let script = format!(
+            "device=$(findmnt --noheadings --output SOURCE {}) && \
+             echo {kib} > /sys/block/${{device#/dev/}}/queue/max_sectors_kb",
+            self.mount.display()
+        );
+        self.must("sh", &["-c", &script]);
     }
 
     /// From now on nothing reaches the disk, and nothing is read from it.
@@ -136,6 +184,9 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        if self.device == Device::Fails && !std::thread::panicking() {
+            self.requests(REQUEST_KIB);
+        }
         // With the name space the mount goes, and with it the loop device.
         let _ = self.run("umount", &["--lazy", path(&self.mount)]);
     }
