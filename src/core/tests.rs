@@ -1,5 +1,6 @@
 //! A data core with a shell that has neither sockets nor files.
 
+mod clock;
 mod fetching;
 
 use std::collections::{HashMap, HashSet, VecDeque};
