@@ -3,10 +3,11 @@
 //! Machines never read a clock. The shell reads both once for each wake-up and
 //! hands the reading in as a [`Now`]. The simulation hands in what it likes.
 //!
-//! - [`Instant`] never runs backwards and means nothing outside this process.
-//!   It carries time-outs, pauses and rates.
+//! - [`Instant`] never runs backwards, goes on while the machine sleeps, and means
+//!   nothing outside this process. It carries time-outs, pauses and rates.
 //! - [`WallTime`] survives a restart and is what the operator sees. It may jump.
-//!   It carries arrival times, expiry and schedules.
+//!   It carries arrival times, expiry and schedules. By how much it jumped, the two
+//!   together say: mail is not older by that.
 
 use std::fmt;
 use std::ops::{Add, Sub};

@@ -89,6 +89,7 @@ impl DataCore {
 
     /// Takes what happened. `spool` shows what was written so far.
     pub fn handle(&mut self, now: Now, completion: Completion<'_>, spool: &impl SegmentSource) {
+        self.common.look_at_clock(now);
         match completion {
             Completion::Accepted {
                 connection,

@@ -264,7 +264,7 @@ impl Common {
                 .first()
                 .and_then(|share| self.queue.next_hop(share.destination))
                 .map(|next_hop| self.settings.policies.get(next_hop).retry.give_up())
-                .map(|give_up| Date(entry.arrival() + give_up)),
+                .map(|give_up| Date(self.queue.age_begins(&entry) + give_up)),
             priority: entry.priority().value(),
             deliver_by: entry.deadline().map(|(deadline, _)| Date(deadline)),
             envid: sender

@@ -51,6 +51,7 @@ mod aftermath;
 mod asking;
 pub mod bans;
 pub mod callahead;
+mod clocks;
 mod collection;
 pub mod collector;
 pub mod collectors;

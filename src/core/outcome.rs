@@ -185,13 +185,19 @@ impl Common {
             };
             Ok((stored, damage))
         });
-        let (stored, damage) = match read {
+        let (mut stored, damage) = match read {
             Ok(read) => read,
             Err(error) => {
                 self.unreadable(now, &job, &error);
                 return None;
             }
         };
+        // As much later as the clock was set since: what is left is told to the next hop.
+        if let Some(by) = &mut stored.envelope.sender.deliver_by
+            && let Some(ends) = self.queue.time_ends(job.queue_id)
+        {
+            by.deadline = ends;
+        }
         self.last_job += 1;
         let id = JobId(self.last_job);
         for extent in &stored.extents {

@@ -3,6 +3,7 @@
 use spool_format::{LiveMessage, LogId, NameId, NoteField, Recovered};
 
 use crate::core::CoreId;
+use crate::core::clocks;
 use crate::core::collector;
 use crate::core::detours::Detours;
 use crate::core::settings::Settings;
@@ -55,6 +56,9 @@ pub fn enqueue(
     restarted: &Restarted,
     owned: &[LogId],
 ) -> Enqueued {
+    let recovered = &restarted.recovered;
+    let first = QueueId::from_u64(recovered.queue_id_next(queue.core()));
+    queue.found_before(first, clocks::notes(recovered));
     let live = restarted.segments(owned).map(|facts| facts.live as usize);
     let mut files = Files {
         filing: queue.filing(now, live.sum()),

@@ -267,6 +267,11 @@ impl<'a> Entry<'a> {
         self.message.arrival
     }
 
+    /// From when on it is late, as it says itself: not while its sender wants it to wait.
+    pub(super) fn begins(&self) -> WallTime {
+        self.message.begins()
+    }
+
     /// RFC 6710.
     #[must_use]
     pub fn priority(&self) -> Priority {

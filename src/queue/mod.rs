@@ -6,6 +6,7 @@
 //! - [`index`]: the messages, compactly, and their listing;
 //! - [`rank`]: the order on the wire;
 //! - [`hosts`]: which hosts are dead, whoever needs them, of all cores;
+//! - [`ageing`]: how old mail is where the clock is set;
 //! - [`retry`]: when to try again, when to give up;
 //! - [`way`]: what needs the link of a site;
 //! - [`permits`]: limits on connections, shared by the cores;
@@ -16,6 +17,7 @@
 //! The queue knows no addresses and no bodies: they are in the spool, at the location
 //! that it keeps for each message. It knows no SMTP. It never resolves a name.
 
+pub mod ageing;
 pub mod destination;
 mod handles;
 pub mod hosts;

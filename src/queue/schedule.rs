@@ -50,6 +50,7 @@ use smallvec::SmallVec;
 use spool_format::Location;
 
 use self::arrival::Arriving;
+use super::ageing::Ageing;
 pub use super::destination::ReleaseEnd;
 use super::destination::{Destinations, Gate, Health, Policies, Turn, Want};
 use super::handles::{Handle, Handles};
@@ -86,7 +87,7 @@ mod visit;
 
 pub use arrival::{NewMessage, NewRecipient};
 pub use delivery::{ConnectionFailure, Job, RecipientOutcome, Take};
-pub use expiry::ExpiryReason;
+pub use expiry::{ClockWasSet, ExpiryReason};
 pub use filing::{FiledRecipient, Filing};
 pub use health::Found;
 use line::Line;
@@ -208,6 +209,8 @@ pub struct Schedule {
     idle_timeout: Duration,
     index: Index,
     destinations: Destinations,
+    /// From when on mail is how old.
+    ageing: Ageing,
     /// When a share is to be warned about or expires.
     clock: Roster<expiry::Tick>,
     /// When a destination is to be looked at.
@@ -249,6 +252,7 @@ impl Schedule {
         let hash_seed = jitter.next_u64();
         Self {
             core: settings.core,
+            ageing: Ageing::new(settings.core.0, now),
             permits,
             policies: settings.policies,
             idle_timeout: settings.idle,
@@ -276,6 +280,12 @@ impl Schedule {
             stopping: false,
             scratch: Vec::new(),
         }
+    }
+
+    /// Whose queue this is.
+    #[must_use]
+    pub fn core(&self) -> u8 {
+        self.core.0
     }
 
     /// The messages, to look at.

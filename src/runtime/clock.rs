@@ -1,14 +1,29 @@
 //! The only place that reads the clocks, and the deadlines for which tasks sleep.
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::time::{Instant, Now, WallTime};
 
 /// Both clocks, with one start of the monotonic one for all threads.
+///
+/// The monotonic one goes on while the machine sleeps (`CLOCK_BOOTTIME`). Otherwise a sleep
+/// would look as if the wall clock had been set, and a night would not be age.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    start: std::time::Instant,
+    start: Duration,
+}
+
+/// Since the machine was started.
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    // Neither is ever negative, and there are fewer nanoseconds than in a second.
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }
 
 impl Clock {
@@ -17,7 +32,7 @@ impl Clock {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            start: std::time::Instant::now(),
+            start: since_boot(),
         }
     }
 
@@ -31,7 +46,8 @@ impl Clock {
             // A clock before 1970: a machine without a battery. The epoch will do.
             Err(_) => WallTime::EPOCH,
         };
-        let nanos = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let nanos =
+            u64::try_from(since_boot().saturating_sub(self.start).as_nanos()).unwrap_or(u64::MAX);
         Now {
             instant: Instant::from_nanos(nanos),
             wall,
@@ -68,7 +84,6 @@ impl Armed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_deadline_that_comes_and_goes_leaves_one_sleeper_for_the_later_one() {

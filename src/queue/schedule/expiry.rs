@@ -1,17 +1,21 @@
 //! The clocks of a share: the warning that it is late, and its end.
 //!
 //! They run on the wall clock, since a message's age must survive a restart. A share
-//! has one entry in the clock, for whichever comes next.
+//! has one entry in the clock, for whichever comes next. Where the wall clock is set,
+//! nothing is older by that ([`ageing`](crate::queue::ageing)).
 
 use std::ops::Bound;
 use std::time::Duration;
 
 use super::{Output, Schedule, Sweep};
 use crate::mail::DeliverByMode;
+use crate::mail::QueueId;
+use crate::queue::Entry;
+use crate::queue::ageing::moved;
 use crate::queue::destination::{Destination, Turn};
 use crate::queue::index::{DestinationId, NO_CLOCK, ShareSlot, ShareState};
 use crate::roster::{Keyed, Roster};
-use crate::time::WallTime;
+use crate::time::{Now, WallTime};
 use spool_format::Told;
 
 /// Why recipients were given up.
@@ -23,6 +27,16 @@ pub enum ExpiryReason {
     Deadline,
     /// Tried often enough.
     Tries,
+}
+
+/// The wall clock was set against the monotonic one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClockWasSet {
+    /// By how many milliseconds, forward or backward.
+    pub by: i64,
+    /// For [`Schedule::found_before`] in the next life: the core whose mail it is about, and
+    /// what is to be noted of that.
+    pub notes: Vec<(u8, Vec<u8>)>,
 }
 
 /// The sets of a destination that a sweep goes through, in this order. What an
@@ -80,15 +94,63 @@ impl SweepSet {
 }
 
 impl Schedule {
+    /// What was found at the start has ids before `first`; what earlier lives noted of the
+    /// clock, and of whose mail. Before anything is filed.
+    pub fn found_before<'a>(
+        &mut self,
+        first: QueueId,
+        notes: impl IntoIterator<Item = (u8, &'a [u8])>,
+    ) {
+        self.ageing.found_before(first);
+        for (core, note) in notes {
+            self.ageing.recall(core, note);
+        }
+    }
+
+    /// Looks whether the clock was set: before anything that this reading is used for. The
+    /// next message will be `next`.
+    pub fn look_at_clock(&mut self, now: Now, next: QueueId) -> Option<ClockWasSet> {
+        let by = self.ageing.look(now)?;
+        self.begin(now);
+        let mut cores = Vec::new();
+        let mut after = None;
+        while let Some(entry) = self.index.iter(after).next() {
+            let core = entry.queue_id().core();
+            cores.push(core);
+            after = Some(QueueId::new(core, (1 << 56) - 1));
+        }
+        let notes = self.ageing.set(by, next, cores);
+        self.reclock_after = Some(None);
+        Some(ClockWasSet { by, notes })
+    }
+
+    /// From when on the age of a message counts, by the clock as it is now.
+    #[must_use]
+    pub fn age_begins(&self, entry: &Entry<'_>) -> WallTime {
+        let later = self.ageing.later(entry.queue_id(), entry.arrival());
+        moved(entry.begins(), later)
+    }
+
+    /// When the time ends that the sender has set a message (RFC 2852), by the clock as it
+    /// is now.
+    #[must_use]
+    pub fn time_ends(&self, queue_id: QueueId) -> Option<WallTime> {
+        let entry = self.index.get(queue_id)?;
+        let later = self.ageing.later(queue_id, entry.arrival());
+        entry.deadline().map(|(deadline, _)| moved(deadline, later))
+    }
+
     /// When a share is given up.
     pub(super) fn expires(&self, slot: ShareSlot) -> (WallTime, ExpiryReason) {
         let share = self.index.share(slot);
         let message = self.index.message(share.message);
         let policy = &self.destinations[share.destination].policy;
-        let age = message.begins() + policy.retry.give_up();
+        let later = self.ageing.later(message.queue_id, message.arrival);
+        let age = moved(message.begins(), later) + policy.retry.give_up();
         match message.deadline() {
-            Some((deadline, DeliverByMode::Return)) if deadline < age => {
-                (deadline, ExpiryReason::Deadline)
+            // RFC 2852 counts it from the arrival.
+            Some((deadline, DeliverByMode::Return)) if moved(deadline, later) < age => {
+                (moved(deadline, later), ExpiryReason::Deadline)
             }
             _ => (age, ExpiryReason::Age),
         }
@@ -99,15 +161,16 @@ impl Schedule {
         let share = self.index.share(slot);
         let message = self.index.message(share.message);
         let policy = &self.destinations[share.destination].policy;
+        let later = self.ageing.later(message.queue_id, message.arrival);
         let delay = policy
             .warn
             .filter(|_| !share.told.contains(Told::DELAY))
-            .map(|age| (message.begins() + age, Told::DELAY));
+            .map(|age| (moved(message.begins(), later) + age, Told::DELAY));
         let deadline = message
             .deadline()
             .filter(|(_, mode)| *mode == DeliverByMode::Notify)
             .filter(|_| !share.told.contains(Told::DEADLINE))
-            .map(|(deadline, _)| (deadline, Told::DEADLINE));
+            .map(|(deadline, _)| (moved(deadline, later), Told::DEADLINE));
         [delay, deadline]
             .into_iter()
             .flatten()

@@ -12,6 +12,7 @@ use crate::queue::retry::Retry;
 use crate::queue::{Entry, Gate, Offer, Policy};
 use spool_format::Told;
 
+mod clock;
 mod filing;
 mod link;
 mod one_by_one;

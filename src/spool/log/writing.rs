@@ -161,6 +161,12 @@ impl Log {
         queue_id
     }
 
+    /// The name that [`Log::next_queue_id`] gives next.
+    #[must_use]
+    pub fn coming_queue_id(&self) -> QueueId {
+        QueueId::from_u64(self.queue_id_next)
+    }
+
     /// Stores the envelope of a message. `octets` is its size if the client declared it.
     ///
     /// # Errors
