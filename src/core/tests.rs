@@ -1,7 +1,7 @@
 //! A data core with a shell that has neither sockets nor files.
 
-mod crowd;
 mod clock;
+mod crowd;
 mod fetching;
 
 use std::collections::{HashMap, HashSet, VecDeque};
