@@ -522,7 +522,7 @@ impl Controller {
                     let pausing = self.not_before > self.now.instant;
                     let check = self.now.instant + WALL_CHECK;
                     all[0] = Some(if pausing { self.not_before } else { check });
-                    all[1] = self.looks_until();
+                    all[1] = self.looks_until().filter(|until| *until > self.now.instant);
                 } else if self.settings.dialling == Dialling::Ours
                     && !self.held_down
                     && !self.stopping
