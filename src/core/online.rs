@@ -92,6 +92,8 @@ impl Setup {
 pub enum LinkOperation {
     /// Bring it up.
     Dial,
+    /// Know it as ours: we opened it before the server ended without a stop.
+    TakeOver,
     /// Take it down, or end the dial.
     HangUp,
     /// Say how many octets passed its interface.
@@ -111,6 +113,8 @@ pub enum LinkEvent {
     Lost(String),
     /// Which connection is there that we did not open.
     Presence(Presence),
+    /// Nobody can say whether it is there.
+    Unseen,
 }
 
 /// What becomes of mail that needs a link.
@@ -215,6 +219,7 @@ impl Online {
                 LinkEvent::Metered(counter) => controller.metered(now, counter),
                 LinkEvent::Lost(why) => controller.lost(now, why),
                 LinkEvent::Presence(presence) => controller.presence(now, presence),
+                LinkEvent::Unseen => controller.unseen(now),
             }
         }
         self.follow(now);
@@ -460,6 +465,7 @@ impl Online {
         let link = LinkId(u8::try_from(place).expect("few links"));
         let operation = match output {
             Output::Dial => LinkOperation::Dial,
+            Output::TakeOver => LinkOperation::TakeOver,
             Output::HangUp => LinkOperation::HangUp,
             Output::Measure => LinkOperation::Measure,
             Output::Opened { reason } => return self.opened(now, place, reason),

@@ -8,13 +8,13 @@
 //! [`Output::Dial`] is answered by [`Controller::dialled`], once, unless
 //! [`Output::HangUp`] follows; that is answered by [`Controller::hung_up`]. A link that
 //! goes of itself is told by [`Controller::lost`], a connection that somebody else opened
-//! or closed by [`Controller::presence`].
+//! or closed by [`Controller::presence`]. [`Output::TakeOver`] has no answer.
 //!
 //! # How a link goes up and down
 //!
 //! | state | ends |
 //! |---|---|
-//! | down | with a reason to go up (what waits, the schedule, the operator), or with a connection that is there and may be used |
+//! | down | with a reason to go up (what waits, the schedule, the operator), or with a connection that is there and may be used, or that we left open |
 //! | dialling | with the driver's outcome, or after [`DIAL_PATIENCE`] |
 //! | pausing | when the pause between two dials is over, or the reason is gone |
 //! | up | when there was no work for `idle`, after `at_most`, at the end of the window, with the budget, by the operator, or of itself |
@@ -24,7 +24,8 @@
 //! # Invariants
 //! - Without a reason, or without budget, nothing is dialled.
 //! - After `tries` dials that failed there is none for `series_pause`, but by the operator.
-//! - What we opened we hang up; what we did not open we never do.
+//! - What we opened we hang up, also over an end without a stop (`left_open`); what we did
+//!   not open we never do.
 //! - Each time on line is told with [`Output::Opened`], [`Output::Closing`] where there is
 //!   time for it, and [`Output::Closed`].
 //!
@@ -37,12 +38,13 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::budget::Budget;
-use super::outing::Memory;
+use super::outing::{LeftOpen, Memory};
 use super::work::{Reason, Work};
 use crate::report::LinkFact;
 use crate::time::{Instant, Now, WallTime};
 
 mod course;
+mod left_open;
 mod settings;
 mod status;
 
@@ -87,6 +89,8 @@ struct Up {
     ours: bool,
     reason: Reason,
     since: Now,
+    /// Time on line before the server ended and began anew.
+    before: Duration,
     /// It ends then, by the schedule.
     until: Option<WallTime>,
     idle_since: Option<Instant>,
@@ -100,6 +104,12 @@ struct Up {
     /// And received.
     received: (u64, u64),
     tick_at: Instant,
+}
+
+impl Up {
+    fn on_line(&self, until: Instant) -> Duration {
+        self.before + until.since(self.since.instant)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -138,6 +148,10 @@ pub struct Controller {
     settings: Settings,
     budget: Budget,
     outings: Memory,
+    /// What we opened before this start, until it was seen.
+    left_open: Option<LeftOpen>,
+    /// When we began.
+    started_at: Instant,
     state: State,
     /// Since when.
     state_since: WallTime,
@@ -169,17 +183,24 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A link that is down, with what is remembered of it.
+    /// A link that is down for all that is known yet, with what is remembered of it.
     #[must_use]
     pub fn new(settings: Settings, zone: TimeZone, memory: Memory, now: Now) -> Self {
-        let Memory { spent, outings } = memory;
+        let Memory {
+            spent,
+            outings,
+            left_open,
+        } = memory;
+        let left_open = left_open.filter(|_| settings.dialling == Dialling::Ours);
         Self {
             budget: Budget::new(settings.budget, zone, spent),
             settings,
             outings: Memory {
-                spent: Vec::new(),
                 outings,
+                ..Memory::default()
             },
+            left_open,
+            started_at: now.instant,
             state: State::Down,
             state_since: now.wall,
             presence: Presence::None,
@@ -317,6 +338,7 @@ impl Controller {
             self.adopt_after = Instant::START;
         }
         self.presence = presence;
+        self.look_for_what_we_left(now);
         self.act(now);
     }
 
@@ -484,6 +506,7 @@ impl Controller {
         Memory {
             spent: self.budget.account().to_vec(),
             outings: self.outings.outings.clone(),
+            left_open: self.what_is_open(),
         }
     }
 
@@ -499,6 +522,7 @@ impl Controller {
                     let pausing = self.not_before > self.now.instant;
                     let check = self.now.instant + WALL_CHECK;
                     all[0] = Some(if pausing { self.not_before } else { check });
+                    all[1] = self.looks_until().filter(|until| *until > self.now.instant);
                 } else if self.settings.dialling == Dialling::Ours
                     && !self.held_down
                     && !self.stopping
@@ -515,7 +539,8 @@ impl Controller {
             State::Up(up) => {
                 all[0] = Some(up.tick_at);
                 if up.ours {
-                    all[1] = self.settings.at_most.map(|most| up.since.instant + most);
+                    let most = self.settings.at_most;
+                    all[1] = most.map(|most| up.since.instant + most.saturating_sub(up.before));
                     all[2] = up.until.map(wall);
                     all[3] = up.idle_since.map(|since| since + self.settings.idle);
                     let left = self.budget.left(self.now.wall).time;

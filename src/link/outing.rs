@@ -39,6 +39,21 @@ pub struct Outing {
     pub received_octets: u64,
 }
 
+/// A link that we had begun to open, and had not seen down, when this was kept. Read by a
+/// start, it was left open by a server that ended without a stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LeftOpen {
+    /// When it came up, or else was dialled, in milliseconds since 1970.
+    pub began_millis: i64,
+    /// It had come up; else it was being dialled.
+    pub up: bool,
+    /// How long it had been up, in milliseconds: so much was charged.
+    pub millis: u64,
+    /// How much time has passed since, in milliseconds. Whoever reads it says.
+    #[serde(skip)]
+    pub since_millis: u64,
+}
+
 /// What the shell keeps of a link over a restart.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
@@ -48,6 +63,9 @@ pub struct Memory {
     /// Times on line, oldest first.
     #[serde(default)]
     pub outings: Vec<Outing>,
+    /// We have it open. Older versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_open: Option<LeftOpen>,
 }
 
 impl Memory {

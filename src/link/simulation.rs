@@ -245,6 +245,7 @@ impl World {
                     self.work.in_flight = 0;
                     self.work.sessions = 0;
                 }
+                Output::TakeOver => self.demand(false, "took over what was not left open"),
                 Output::Keep => {}
                 Output::Report(fact) => self.told(&fact),
             }

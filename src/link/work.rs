@@ -97,6 +97,8 @@ pub enum Reason {
     ByHand,
     /// It was there: somebody else opened it, or it is always there.
     WasThere,
+    /// We opened it before the server ended without a stop.
+    LeftOpen,
 }
 
 impl std::fmt::Display for Reason {
@@ -111,6 +113,7 @@ impl std::fmt::Display for Reason {
             Self::Collector => write!(f, "a collector is due"),
             Self::ByHand => write!(f, "by the operator"),
             Self::WasThere => write!(f, "it was there"),
+            Self::LeftOpen => write!(f, "we opened it before the server ended without a stop"),
         }
     }
 }

@@ -428,7 +428,8 @@ impl Control {
             }
             ControlOperation::KeepLinks { memories } => {
                 // Small, rare, and in their order: a helper thread could mix them up.
-                let written = memory::write(&self.0.borrow().link_memory, memories);
+                let moment = memory::Moment::now();
+                let written = memory::write(&self.0.borrow().link_memory, memories, moment);
                 if let Err(error) = written {
                     let what = format!(
                         "keeping what the links have cost failed ({error}); after a restart the \

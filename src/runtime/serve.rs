@@ -370,7 +370,8 @@ impl Ground {
             })
         });
         let link_memory = memory::path(&self.config.spool.directory);
-        let memories = memory::read(&link_memory).unwrap_or_else(|error| {
+        let moment = memory::Moment::now();
+        let memories = memory::read(&link_memory, moment.as_ref()).unwrap_or_else(|error| {
             let what = format!(
                 "reading {} failed ({error}); budgets begin anew, and the file is replaced",
                 link_memory.display()

@@ -16,6 +16,7 @@ mod held;
 mod identity;
 mod idle;
 mod job;
+mod left_open;
 mod limits;
 mod link;
 mod lmtp;

@@ -207,6 +207,49 @@ fn one_that_breaks_is_noticed_and_one_that_is_active_is_used() {
     assert_eq!(desk.say("list"), 1);
 }
 
+/// A server that is killed leaves active what it activated, and the next one takes it over:
+/// it hangs up, and sees it break. What somebody else activated stays.
+#[test]
+fn one_that_a_killed_server_left_active_is_deactivated() {
+    let Some(mut desk) = Desk::new() else { return };
+    let sink = Sink::new();
+    let mut relay = desk.setup(&sink, "hang_up = { idle = \"1h\" }").start();
+    let left_active = |relay: &mut Relay, desk: &mut Desk| {
+        relay.facts(&["link", "up"]);
+        eventually("it is up", || (link(relay)["ours"] == true).then_some(()));
+        relay.kill();
+        assert_eq!(desk.say("list"), 1);
+        relay.start_again();
+        eventually("it is ours", || (link(relay)["ours"] == true).then_some(()));
+    };
+    left_active(&mut relay, &mut desk);
+    relay.stop();
+    assert_eq!(desk.say("list"), 0);
+    relay.start_again();
+    left_active(&mut relay, &mut desk);
+    assert_eq!(desk.say("break"), 0);
+    eventually("that is noticed", || {
+        relay
+            .log()
+            .contains("NetworkManager says that it is down")
+            .then_some(())
+    });
+    relay.facts(&["link", "down"]);
+    eventually("it stays down", || {
+        (link(&relay)["state"] == "down" && desk.say("list") == 0).then_some(())
+    });
+    relay.kill();
+    assert_eq!(desk.say("active"), 1);
+    relay.start_again();
+    eventually("it is not ours", || {
+        (link(&relay)["ours"] == false).then_some(())
+    });
+    relay.kill();
+    relay.start_again();
+    relay.stop();
+    assert_eq!(desk.say("list"), 1);
+}
+
 /// What we have asked for is ours, also if we want it no more when it comes.
 #[test]
 fn one_that_is_called_off_while_it_is_asked_for_does_not_stay_up() {

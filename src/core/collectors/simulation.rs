@@ -311,6 +311,7 @@ impl World {
                     self.later(10, Event::HungUp(link));
                 }
             }
+            LinkOperation::TakeOver => panic!("nothing was left open"),
             LinkOperation::Measure => {}
         }
     }

@@ -184,6 +184,7 @@ fn the_plan() {
     let memory = Memory {
         spent: Vec::new(),
         outings: vec![outing],
+        left_open: None,
     };
     let plan = |memory| -> LinkPlan {
         let mut desk = Desk::new(vec![hourly(true)], settings, memory);

@@ -55,7 +55,7 @@ impl Controller {
             }
             State::Pausing { until } => {
                 let (until, due) = (*until, now.instant >= *until);
-                if self.may_adopt(now) || self.may_dial(now).is_none() {
+                if self.has_left_it() || self.may_adopt(now) || self.may_dial(now).is_none() {
                     self.not_before = self.not_before.max(until);
                     self.enter(now, State::Down);
                     true
@@ -112,11 +112,16 @@ impl Controller {
     }
 
     fn step_down(&mut self, now: Now) -> bool {
+        if self.has_left_it() {
+            self.take_over(now);
+            return true;
+        }
         if self.may_adopt(now) {
             self.opened(now, false, Reason::WasThere, None);
             return true;
         }
-        if self.is_usable() || now.instant < self.not_before {
+        let still_looks = (self.looks_until()).is_some_and(|until| now.instant < until);
+        if self.is_usable() || now.instant < self.not_before || still_looks {
             return false;
         }
         self.may_dial(now).is_some() && self.dial(now)
@@ -155,7 +160,7 @@ impl Controller {
         } else if self.stopping {
             "the server is stopping".to_owned()
         } else if let Some(most) = self.settings.at_most
-            && now.instant >= up.since.instant + most
+            && up.on_line(now.instant) >= most
         {
             // Else what still waits would be a reason to dial at once.
             self.not_before = now.instant + self.settings.series.series_pause;
@@ -281,6 +286,8 @@ impl Controller {
             number: self.tries,
             of: self.settings.series.tries,
         }));
+        // First: whoever starts after an end without a stop must know of it.
+        self.outputs.push_back(Output::Keep);
         self.outputs.push_back(Output::Dial);
         let until = now.instant + DIAL_PATIENCE;
         self.enter(
@@ -295,7 +302,21 @@ impl Controller {
     }
 
     pub(super) fn opened(&mut self, now: Now, ours: bool, reason: Reason, until: Option<WallTime>) {
+        self.budget.begin_window();
+        // So that it is known by its number from now on.
+        self.budget.charge(now.wall, Duration::ZERO, 0);
+        self.comes_up(now, ours, reason, until);
+    }
+
+    pub(super) fn comes_up(
+        &mut self,
+        now: Now,
+        ours: bool,
+        reason: Reason,
+        until: Option<WallTime>,
+    ) {
         if ours {
+            self.left_open = None;
             self.wish = None;
             // What was seen while it came up may have been this one: whatever is there when
             // it is down again is told then.
@@ -304,7 +325,6 @@ impl Controller {
             self.tries = 0;
         }
         self.last_failure = None;
-        self.budget.begin_window();
         self.keep_at = now.instant;
         self.enter(
             now,
@@ -312,6 +332,7 @@ impl Controller {
                 ours,
                 reason,
                 since: now,
+                before: Duration::ZERO,
                 until,
                 idle_since: None,
                 charged_to: now.instant,
@@ -372,6 +393,7 @@ impl Controller {
                 } else {
                     self.tries = 0;
                     self.enter(now, State::Down);
+                    self.outputs.push_back(Output::Keep);
                 }
                 return;
             }
@@ -379,7 +401,7 @@ impl Controller {
             State::Down | State::Dialling { .. } | State::Pausing { .. } => return,
         };
         let was_up = matches!(self.state, State::Up(_));
-        let up_for = now.instant.since(up.since.instant);
+        let up_for = up.on_line(now.instant);
         let messages = self.work.sent.saturating_sub(up.sent.0);
         let message_octets = self.work.sent_octets.saturating_sub(up.sent.1);
         let received = self.work.received.saturating_sub(up.received.0);
@@ -500,6 +522,8 @@ impl Controller {
             }
         };
         self.last_failure = Some(failure.why.clone());
+        // It is open no more.
+        self.outputs.push_back(Output::Keep);
         self.outputs.push_back(Output::Report(LinkFact::DialFailed {
             why: failure.why,
             next,

@@ -90,6 +90,8 @@ pub enum Hope {
 pub enum Output {
     /// Bring the link up.
     Dial,
+    /// What is there is ours, left open by a server that ended without a stop.
+    TakeOver,
     /// Take it down, or end the dial.
     HangUp,
     /// Say how many octets passed its interface so far: [`super::Controller::metered`].

@@ -5,6 +5,8 @@ use super::*;
 use crate::link::budget::{Limits, Per};
 use crate::link::work::GoUp;
 
+mod left_open;
+
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }

@@ -120,6 +120,11 @@ impl Command {
         result
     }
 
+    /// What was seen is ours.
+    pub(super) fn take_over(&self) {
+        self.whose.set(Whose::Ours);
+    }
+
     pub(super) async fn hang_up(&self) -> Result<(), String> {
         self.whose.set(Whose::Between);
         if !self.down.is_empty() {
@@ -138,6 +143,7 @@ impl Command {
 
     pub(super) async fn watch(&self, tell: &dyn Fn(LinkEvent)) {
         if self.status.is_empty() {
+            tell(LinkEvent::Unseen);
             return;
         }
         let mut told = false;

@@ -166,6 +166,7 @@ impl Drivers {
                     tell(LinkEvent::HungUp(driver.hang_up().await));
                 });
             }
+            LinkOperation::TakeOver => driver.take_over(),
             LinkOperation::Measure => {
                 tokio::task::spawn_local(async move {
                     tell(LinkEvent::Metered(driver.meter().await));
@@ -188,6 +189,16 @@ impl Driver {
                 why: "this link is not ours to dial".to_owned(),
                 hope: Hope::NotSoon,
             }),
+        }
+    }
+
+    /// What was just seen is ours.
+    fn take_over(&self) {
+        match self {
+            Self::Command(command) => command.take_over(),
+            Self::Pppd(pppd) => pppd.take_over(),
+            Self::NetworkManager(manager) => manager.take_over(),
+            Self::OnDemand(_) | Self::Permanent(_) | Self::External { .. } => {}
         }
     }
 
@@ -235,8 +246,9 @@ impl Driver {
                     })
                     .await;
             }
-            // That its interface is there says nothing of the line behind the router.
-            Self::OnDemand(_) => {}
+            // That its interface is there says nothing of the line behind the router, which
+            // hangs up by itself: nothing of it is left open.
+            Self::OnDemand(_) => tell(LinkEvent::Presence(Presence::None)),
         }
     }
 }

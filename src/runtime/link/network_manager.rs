@@ -2,7 +2,8 @@
 //!
 //! The connection is named by its id, as `nmcli connection` shows it. NetworkManager keeps
 //! its user name and password. What we activated we deactivate; what was active before is
-//! told as a presence.
+//! told as a presence, and may be taken over then: a server that ended without a stop has
+//! left it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -51,6 +52,8 @@ pub(super) struct NetworkManager {
     bus: RefCell<Option<Connection>>,
     /// The active connection that we made.
     ours: RefCell<Option<Ours>>,
+    /// The active connection with our id that was last seen, whoever made it.
+    seen: RefCell<Option<OwnedObjectPath>>,
     /// Held while we have asked for one and it is not known yet.
     asking: Rc<Mutex<()>>,
 }
@@ -69,6 +72,7 @@ impl NetworkManager {
             interfaces,
             bus: RefCell::new(None),
             ours: RefCell::new(None),
+            seen: RefCell::new(None),
             asking: Rc::default(),
         }
     }
@@ -131,6 +135,12 @@ impl NetworkManager {
             up: false,
         });
         Ok(path)
+    }
+
+    /// What was seen is ours.
+    pub(super) fn take_over(&self) {
+        let seen = self.seen.borrow_mut().take();
+        *self.ours.borrow_mut() = seen.map(|path| Ours { path, up: true });
     }
 
     pub(super) async fn hang_up(&self) -> Result<(), String> {
@@ -236,13 +246,15 @@ impl NetworkManager {
             }
             return Ok(());
         }
-        let selected = !self.active(bus).await?.is_empty();
+        let seen = self.active(bus).await?.into_iter().next();
+        let selected = seen.is_some();
         let other = match &self.interfaces {
             Some(interfaces) => interfaces.has_default_route().await,
             None => false,
         };
         // What we began meanwhile is no presence.
         if self.ours.borrow().is_none() {
+            *self.seen.borrow_mut() = seen;
             tell(LinkEvent::Presence(match (selected, other) {
                 (true, _) => Presence::Selected,
                 (false, true) => Presence::Other,

@@ -6,7 +6,9 @@
 //! through its arguments or a file of ours.
 //!
 //! To hang up is SIGTERM: pppd ends LCP in order and runs the entry's disconnect script.
-//! A stop hangs up; a crash of ours leaves pppd running, and it is somebody else's then.
+//! A stop hangs up. A crash of ours leaves pppd running, where the service manager does not
+//! end it too; the next start takes it over, by its process group, and knows neither its
+//! interface nor what it says.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
@@ -55,6 +57,10 @@ pub(super) struct Pppd {
     group: Cell<Option<u32>>,
     /// It has been started, and was not waited for yet.
     is_ours: Cell<bool>,
+    /// The process group of another that was last seen.
+    seen: Cell<Option<u32>>,
+    /// Ours is one of a server before us: not our child.
+    is_taken_over: Cell<bool>,
 }
 
 /// Ours.
@@ -73,6 +79,8 @@ impl Pppd {
             running: RefCell::new(None),
             group: Cell::new(None),
             is_ours: Cell::new(false),
+            seen: Cell::new(None),
+            is_taken_over: Cell::new(false),
         }
     }
 
@@ -210,7 +218,19 @@ impl Pppd {
         });
     }
 
+    /// What was seen is ours.
+    pub(super) fn take_over(&self) {
+        let seen = self.seen.take();
+        self.group.set(seen);
+        self.is_ours.set(seen.is_some());
+        self.is_taken_over.set(seen.is_some());
+    }
+
     pub(super) async fn hang_up(&self) -> Result<(), String> {
+        let is_taken_over = self.is_taken_over.take();
+        if let Some(group) = self.group.get().filter(|_| is_taken_over) {
+            end_group(group);
+        }
         let running = self.running.borrow_mut().take();
         if let Some(running) = running {
             let (done, ended) = oneshot::channel();
@@ -225,6 +245,7 @@ impl Pppd {
             let until = std::time::Instant::now() + END_LIMIT;
             while is_alive(process) {
                 if std::time::Instant::now() > until {
+                    self.is_taken_over.set(is_taken_over);
                     return Err(format!("pppd (process {process}) does not end"));
                 }
                 tokio::time::sleep(END_PAUSE).await;
@@ -251,11 +272,19 @@ impl Pppd {
         interfaces
             .watch(async |interfaces| {
                 if self.is_ours.get() {
+                    let group = self.group.get().filter(|_| self.is_taken_over.get());
+                    if group.is_some_and(|process| !is_alive(process)) {
+                        self.is_taken_over.set(false);
+                        self.is_ours.set(false);
+                        tell(LinkEvent::Lost("pppd has ended".to_owned()));
+                    }
                     return;
                 }
                 // The interface goes first, and with a notice of the kernel.
                 let there = interfaces.has_point_to_point().await;
-                let presence = if there && somebody_calls(&self.entry, self.group.get()) {
+                let other = who_calls(&self.entry, self.group.get()).filter(|_| there);
+                self.seen.set(other);
+                let presence = if other.is_some() {
                     Presence::Selected
                 } else if interfaces.has_default_route().await {
                     Presence::Other
@@ -350,12 +379,19 @@ fn stat(process: u32) -> Option<(char, u32)> {
     Some((state, words.nth(1)?.parse().ok()?))
 }
 
-/// Whether a pppd that is not ours was started with `call ENTRY`. pppd starts others of
-/// its name for its ends; all are of one process group.
-fn somebody_calls(entry: &str, own: Option<u32>) -> bool {
-    let Ok(processes) = std::fs::read_dir("/proc") else {
-        return false;
-    };
+/// Tells a process group to end.
+fn end_group(group: u32) {
+    let number = i32::try_from(group).ok();
+    if let Some(group) = number.and_then(rustix::process::Pid::from_raw) {
+        // It may be gone already: then it is as it should be.
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+    }
+}
+
+/// The process group of a pppd that is not ours and was started with `call ENTRY`. pppd
+/// starts others of its name for its ends; all are of one process group.
+fn who_calls(entry: &str, own: Option<u32>) -> Option<u32> {
+    let processes = std::fs::read_dir("/proc").ok()?;
     let numbers = processes
         .flatten()
         .filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
@@ -364,7 +400,8 @@ fn somebody_calls(entry: &str, own: Option<u32>) -> bool {
             let words = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
             calls(&words, entry)
         })
-        .any(|number| stat(number).is_some_and(|(_, group)| Some(group) != own))
+        .filter_map(|number| stat(number).map(|(_, group)| group))
+        .find(|group| Some(*group) != own)
 }
 
 /// Whether this command line, words ended by NUL, is `pppd … call ENTRY …`.

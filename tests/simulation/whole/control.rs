@@ -151,6 +151,7 @@ impl World {
             }
             ControlOperation::KeepLinks { memories } => {
                 self.machines[number].memories = memories.into_iter().collect();
+                self.machines[number].kept_at = self.now;
             }
             // Nobody is asked about recipients.
             ControlOperation::KeepRecipients { known }
@@ -324,6 +325,11 @@ impl World {
                 let number = self.lines[site].number;
                 let act = line::Act::Answer;
                 self.at(time, Event::Line { site, number, act });
+            }
+            LinkOperation::TakeOver => {
+                // It may have broken, and nobody has heard of it yet.
+                self.lines[site].opened_at = (state == line::State::Up).then_some(self.now);
+                self.summary.lines_taken_over += 1;
             }
             LinkOperation::HangUp => {
                 self.charge(site);

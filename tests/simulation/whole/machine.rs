@@ -76,6 +76,8 @@ pub(super) struct Machine {
     pub(super) disks: Vec<Disk>,
     pub(super) mailboxes: Mailboxes,
     pub(super) memories: BTreeMap<String, Memory>,
+    /// When they were kept.
+    pub(super) kept_at: u64,
     pub(super) wall_offset: i64,
     pub(super) life: u32,
     /// How often its configuration was changed.
@@ -103,6 +105,7 @@ impl Machine {
                 .collect(),
             mailboxes: Mailboxes::default(),
             memories: BTreeMap::new(),
+            kept_at: 0,
             wall_offset: BEGAN_MILLIS + (random.below(18 * 3_600_000)) as i64,
             life: 0,
             changes: 0,

@@ -53,6 +53,7 @@ impl Total for Summary {
         self.turns += other.turns;
         self.handed_over += other.handed_over;
         self.lines_up += other.lines_up;
+        self.lines_taken_over += other.lines_taken_over;
         self.reloads += other.reloads;
         self.digest = self.digest.wrapping_add(other.digest);
     }
@@ -90,6 +91,7 @@ fn whole_worlds() {
         turns,
         handed_over,
         lines_up,
+        lines_taken_over,
         reloads,
         ..
     } = total;
@@ -99,6 +101,7 @@ fn whole_worlds() {
         turns,
         handed_over,
         lines_up,
+        lines_taken_over,
         reloads,
     ];
     assert!(all.iter().all(|count| *count > 0), "{total:?}");

@@ -112,7 +112,11 @@ impl World {
                 last_letter: 0,
             });
         }
-        let memories = self.machines[number].memories.clone();
+        let since = self.now - self.machines[number].kept_at;
+        let mut memories = self.machines[number].memories.clone();
+        for left in (memories.values_mut()).filter_map(|memory| memory.left_open.as_mut()) {
+            left.since_millis = since / 1_000_000;
+        }
         let setup = settings::online(&config, memories, jiff::tz::TimeZone::UTC);
         let online = Online::new(setup, cores, now);
         let customers = Arc::clone(&settings.customers);
@@ -290,6 +294,12 @@ impl World {
         self.machines[number].process = None;
         self.machines[number].dies_in = None;
         self.machines[number].dark = loss == Loss::Unsynced;
+        if loss == Loss::Unsynced {
+            // What is up after the next boot others have brought up.
+            for memory in self.machines[number].memories.values_mut() {
+                memory.left_open = None;
+            }
+        }
         self.orphan(number, loss);
         // What helper threads were doing is done, or not.
         for job in self.jobs_of(number) {

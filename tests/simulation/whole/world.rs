@@ -131,6 +131,7 @@ pub(crate) struct Summary {
     pub(crate) turns: u32,
     pub(crate) handed_over: u32,
     pub(crate) lines_up: u32,
+    pub(crate) lines_taken_over: u32,
     pub(crate) reloads: u32,
     /// Of everything that happened, in order.
     pub(crate) digest: u64,
