@@ -68,7 +68,7 @@ pub struct Limits {
 }
 
 /// A period, so that later ones compare greater: days since 1970, months since year 0,
-/// or the number of the time on line, from [`FIRST_WINDOW`] on.
+/// or the number of the time on line, from a first one on that no day has.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
