@@ -8,7 +8,7 @@ use crate::disk::{Disk, path};
 use crate::harness::client::Client;
 use crate::harness::message::Random;
 use crate::harness::sink::EVERYTHING;
-use crate::harness::{Setup, Sink, eventually, place};
+use crate::harness::{Relay, Setup, Sink, eventually, place};
 use crate::kill::seed;
 use crate::ledger::Ledger;
 use crate::load::Load;
@@ -43,6 +43,31 @@ fn what_is_in_memory_only_is_not_taken_for_stored_on_xfs() {
     what_is_in_memory_only_is_not_taken_for_stored("xfs");
 }
 
+/// The device fails while clients send, and the operator is told; `then` before they end.
+fn fail_under_load(
+    disk: &Disk,
+    relay: &Relay,
+    load: &Load<'_>,
+    random: &mut Random,
+    then: impl FnOnce(),
+) {
+    std::thread::scope(|scope| {
+        let _end = load.ends();
+        for _ in 0..CLIENTS {
+            let seed = random.next();
+            scope.spawn(move || load.run(seed));
+        }
+        eventually("the load is written", || {
+            (load.written.load(Ordering::Relaxed) >= OCTETS).then_some(())
+        });
+        disk.fail();
+        eventually("the operator is told", || {
+            relay.log().contains("log-closed").then_some(())
+        });
+        then();
+    });
+}
+
 fn what_is_in_memory_only_is_not_taken_for_stored(kind: &str) {
     let directory = tempfile::tempdir().expect("a directory");
     let what_for = format!("a start behind a failing device under {kind}");
@@ -60,20 +85,7 @@ fn what_is_in_memory_only_is_not_taken_for_stored(kind: &str) {
         .wrapper(disk.namespace.wrapper())
         .start();
     let load = Load::new(&ledger, relay.address());
-    std::thread::scope(|scope| {
-        let _end = load.ends();
-        for _ in 0..CLIENTS {
-            let (load, seed) = (&load, random.next());
-            scope.spawn(move || load.run(seed));
-        }
-        eventually("the load is written", || {
-            (load.written.load(Ordering::Relaxed) >= OCTETS).then_some(())
-        });
-        disk.fail();
-        eventually("the operator is told", || {
-            relay.log().contains("log-closed").then_some(())
-        });
-    });
+    fail_under_load(&disk, &relay, &load, &mut random, || ());
     relay.kill();
     disk.mend();
     // The machine was not started again.
@@ -120,19 +132,7 @@ fn a_sync_fails(kind: &str) {
         .wrapper(disk.namespace.wrapper())
         .start();
     let load = Load::new(&ledger, relay.address());
-    std::thread::scope(|scope| {
-        let _end = load.ends();
-        for _ in 0..CLIENTS {
-            let (load, seed) = (&load, random.next());
-            scope.spawn(move || load.run(seed));
-        }
-        eventually("the load is written", || {
-            (load.written.load(Ordering::Relaxed) >= OCTETS).then_some(())
-        });
-        disk.fail();
-        eventually("the operator is told", || {
-            relay.log().contains("log-closed").then_some(())
-        });
+    fail_under_load(&disk, &relay, &load, &mut random, || {
         eventually("mail is refused", || {
             (load.refused.load(Ordering::Relaxed) > 0).then_some(())
         });

@@ -72,9 +72,9 @@ impl Common {
                 HostlessEnd::Maildir(path) => {
                     self.fill_maildir(now, spool, connection, &path, left)
                 }
-                HostlessEnd::Discarded => self.discard_all(now, spool, connection, left),
+                HostlessEnd::Discarded => self.end_all(now, spool, connection, None, left),
                 HostlessEnd::Never { reason, why } => {
-                    self.fail_all(now, spool, connection, reason, &why, left)
+                    self.end_all(now, spool, connection, Some((reason, &why)), left)
                 }
             };
             left = left.saturating_sub(ended.max(1));
@@ -82,15 +82,14 @@ impl Common {
         moved
     }
 
-    /// Mail of a connection fails for the same reason: its next hop does not exist. Gives
-    /// how many messages were taken.
-    fn fail_all(
+    /// Mail of a connection fails for the same reason, or without one is thrown away as its
+    /// route says. Gives how many messages were taken.
+    fn end_all(
         &mut self,
         now: Now,
         spool: &impl SegmentSource,
         connection: queue::ConnectionId,
-        no_host: NoHost,
-        why: &str,
+        failure: Option<(NoHost, &str)>,
         at_most: usize,
     ) -> usize {
         let mut taken = 0;
@@ -103,45 +102,19 @@ impl Common {
             };
             let age = now.wall.since(active.stored.arrival);
             for (index, recipient) in &job.recipients {
-                self.counters.recipients_failed += 1;
-                active.verdicts.push((*index, Verdict::Failed));
-                active.failed.push(Told {
-                    index: *index,
-                    reason: Reason::no_host(no_host, why),
-                });
-                let ending = Ending::Failed;
+                let (verdict, ending, why) = match failure {
+                    Some((no_host, why)) => {
+                        self.counters.recipients_failed += 1;
+                        active.failed.push(Told {
+                            index: *index,
+                            reason: Reason::no_host(no_host, why),
+                        });
+                        (Verdict::Failed, Ending::Failed, why)
+                    }
+                    None => (Verdict::Delivered, Ending::Discarded, ""),
+                };
+                active.verdicts.push((*index, verdict));
                 let fact = recipient_fact(&active, recipient, ending, "", why.to_owned(), age);
-                self.report(fact);
-            }
-            let reading = self.job_over(now, spool, active);
-            self.take_back(reading);
-        }
-        self.queue.connection_closed(now, connection);
-        taken
-    }
-
-    /// Mail of a connection is thrown away, as its route says. Gives how many messages were
-    /// taken.
-    fn discard_all(
-        &mut self,
-        now: Now,
-        spool: &impl SegmentSource,
-        connection: queue::ConnectionId,
-        at_most: usize,
-    ) -> usize {
-        let mut taken = 0;
-        while taken < at_most
-            && let queue::Take::Job(job) = self.queue.take(now, connection)
-        {
-            taken += 1;
-            let Some((mut active, job)) = self.load(now, spool, job) else {
-                continue;
-            };
-            let age = now.wall.since(active.stored.arrival);
-            for (index, recipient) in &job.recipients {
-                active.verdicts.push((*index, Verdict::Delivered));
-                let reply = String::new();
-                let fact = recipient_fact(&active, recipient, Ending::Discarded, "", reply, age);
                 self.report(fact);
             }
             let reading = self.job_over(now, spool, active);
