@@ -47,15 +47,8 @@ fn append(header: &SegmentHeader, queue_id: u64, base: u32, body: &[u8], out: &m
         generation: 0,
         arrival_ms: 1_795_351_597_250,
         sender: SenderFields {
-            reverse_path: "sender@somewhere.example",
             body: BodyKind::EightBitMime,
-            smtputf8: false,
-            require_tls: false,
-            ret: None,
-            envid: None,
-            priority: None,
-            deliver_by: None,
-            hold_until_ms: None,
+            ..SenderFields::without_parameters("sender@somewhere.example")
         },
         session: SessionFields {
             client_address: Some("192.0.2.17"),

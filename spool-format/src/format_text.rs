@@ -69,17 +69,7 @@ fn fields_are_as_described() {
         queue_id: 1,
         generation: 0,
         arrival_ms: 0,
-        sender: SenderFields {
-            reverse_path: "",
-            body: BodyKind::SevenBit,
-            smtputf8: false,
-            require_tls: false,
-            ret: None,
-            envid: None,
-            priority: None,
-            deliver_by: None,
-            hold_until_ms: None,
-        },
+        sender: SenderFields::without_parameters(""),
         session: SessionFields::default(),
         queue_name: None,
         recipients: List::new(&[RecipientField {

@@ -183,6 +183,23 @@ pub struct SenderFields<'a> {
     pub hold_until_ms: Option<i64>,
 }
 
+impl<'a> SenderFields<'a> {
+    /// What `MAIL FROM:<reverse_path>` says without a parameter: 7BIT, and no wish.
+    pub const fn without_parameters(reverse_path: &'a str) -> Self {
+        Self {
+            reverse_path,
+            body: BodyKind::SevenBit,
+            smtputf8: false,
+            require_tls: false,
+            ret: None,
+            envid: None,
+            priority: None,
+            deliver_by: None,
+            hold_until_ms: None,
+        }
+    }
+}
+
 /// What of the session is needed later. All texts are for people and for trace
 /// header fields; what they look like is the business of those who write them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
