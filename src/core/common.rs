@@ -293,9 +293,8 @@ impl Common {
             self.queue.deadline(),
             self.hosts.deadline(),
             self.rerouting.as_ref().map(Rerouting::deadline),
-            self.debts.deadline(),
+            self.telling_deadline(),
             self.hostless_deadline(),
-            self.gathering.deadline(),
             self.strangers.tally.deadline(),
             self.outbound_deadline(),
             stop,
@@ -309,7 +308,7 @@ impl Common {
     /// `calls` and `hosts`. False if it wanted nothing.
     pub(super) fn advance_queue(&mut self, now: Now, spool: &impl SegmentSource) -> bool {
         let mut moved = false;
-        while let Some(output) = self.queue.poll() {
+        while let Some(output) = self.poll_queue() {
             moved = true;
             match output {
                 queue::Output::Connect {
@@ -442,6 +441,12 @@ impl Common {
             }
         }
         moved
+    }
+
+    fn poll_queue(&mut self) -> Option<queue::Output> {
+        // Anew each time: each that is given up may be a notification.
+        self.queue.may_give_up(self.gives_up());
+        self.queue.poll()
     }
 
     /// Writes how it stands with recipients that wait, for another life of the process.

@@ -7,6 +7,11 @@
 //! be told. The senders of messages that a start found broken are owed one from the
 //! beginning.
 //!
+//! Much mail may expire in one moment: after a long stop, or of a host that has been dead for
+//! days. Nobody is told of a failure, and nobody is given up, while the log has more than the
+//! disk takes or [`OWED_MAX`] are owed: the mail waits in its queue, and nothing gathers in
+//! memory.
+//!
 //! How many notifications an address gets, and what is told in one message, is in
 //! `merging`. What waits there is not committed either, and a crash loses no failure of
 //! it; of what is a courtesy (mail was delivered, or is late) it loses what waited.
@@ -27,7 +32,7 @@ use crate::core::common::{Common, numbers};
 use crate::core::restart::Broken;
 use crate::mail::{Domain, QueueId, RecipientIndex};
 use crate::queue::notification::{Action, Status};
-use crate::queue::schedule::ExpiryReason;
+use crate::queue::schedule::{ExpiryReason, GivesUp};
 use crate::queue::{DestinationId, Recipients, Told as Clock};
 use crate::report::{Ending, Fact};
 use crate::smtp::client::fault::RecipientOutcome;
@@ -40,6 +45,10 @@ const OWED_RETRY: Duration = Duration::from_secs(10);
 
 /// Owed notifications written in one turn: some milliseconds of a core.
 const OWED_PORTION: usize = 64;
+
+/// Owed notifications above which nobody is given up any more: some megabytes. What expires
+/// while a spool is full stays in the queue, and may still be delivered.
+const OWED_MAX: usize = 10_000;
 
 /// Recipients that were given up, and whose sender is still to be told.
 #[derive(Debug)]
@@ -72,8 +81,8 @@ enum Paid {
     Unread,
 }
 
-/// All that is owed, oldest first. One entry at most for each recipient of a message
-/// that is in the spool.
+/// All that is owed, oldest first. A little more than [`OWED_MAX`], or what a start found
+/// broken.
 #[derive(Debug, Default)]
 pub(super) struct Debts {
     owed: VecDeque<Owed>,
@@ -81,11 +90,6 @@ pub(super) struct Debts {
 }
 
 impl Debts {
-    /// When to look again.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.retry_at
-    }
-
     /// Messages that the start found broken for good: due at once.
     fn of_broken(broken: Vec<Broken>) -> Self {
         let retry_at = (!broken.is_empty()).then_some(Instant::START);
@@ -200,6 +204,24 @@ const UNKNOWN: Status = match Status::new(5, 0, 0) {
 };
 
 impl Common {
+    /// When something is to be told that waits: at its time, and when the log takes more.
+    pub(super) fn telling_deadline(&self) -> Option<Instant> {
+        if self.log.is_full() {
+            return None;
+        }
+        let both = [self.debts.retry_at, self.gathering.deadline()];
+        both.into_iter().flatten().min()
+    }
+
+    /// Whether recipients may be given up: not where that is more than can be told.
+    pub(super) fn gives_up(&self) -> GivesUp {
+        if self.log.is_full() || self.debts.owed.len() >= OWED_MAX {
+            GivesUp::Later
+        } else {
+            GivesUp::Now
+        }
+    }
+
     /// Tells the sender who failed; they are done when that is committed. False if the
     /// notification cannot be stored now.
     pub(super) fn tell_of_failure(
@@ -211,6 +233,9 @@ impl Common {
         told: &[Told],
         outcome: DoneOutcome,
     ) -> bool {
+        if self.log.is_full() {
+            return false;
+        }
         let done = told
             .iter()
             .map(|told| DoneField {
@@ -416,7 +441,7 @@ impl Common {
 
     /// Writes notifications that are owed, if it is time.
     pub(super) fn pay_debts(&mut self, now: Now, spool: &impl SegmentSource) {
-        if self.debts.retry_at.is_none_or(|at| at > now.instant) {
+        if self.log.is_full() || self.debts.retry_at.is_none_or(|at| at > now.instant) {
             return;
         }
         self.debts.retry_at = None;

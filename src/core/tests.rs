@@ -2,6 +2,7 @@
 
 mod clock;
 mod crowd;
+mod expiry;
 mod fetching;
 
 use std::collections::{HashMap, HashSet, VecDeque};

@@ -87,7 +87,7 @@ mod visit;
 
 pub use arrival::{NewMessage, NewRecipient};
 pub use delivery::{ConnectionFailure, Job, RecipientOutcome, Take};
-pub use expiry::{ClockWasSet, ExpiryReason};
+pub use expiry::{ClockWasSet, ExpiryReason, GivesUp};
 pub use filing::{FiledRecipient, Filing};
 pub use health::Found;
 use line::Line;
@@ -241,6 +241,8 @@ pub struct Schedule {
     now: Now,
     portion_left: u32,
     stopping: bool,
+    /// Nobody is given up just now.
+    gives_up: GivesUp,
     scratch: Vec<Arriving>,
 }
 
@@ -278,6 +280,7 @@ impl Schedule {
             now,
             portion_left: PORTION,
             stopping: false,
+            gives_up: GivesUp::Now,
             scratch: Vec::new(),
         }
     }
@@ -352,16 +355,23 @@ impl Schedule {
             let progress = self.step_timers()
                 || self.step_idle()
                 || self.step_line()
-                || self.step_clock()
+                || (self.gives_up == GivesUp::Now && self.step_clock())
                 || self.step_fallback()
                 || self.step_way_back()
-                || self.step_sweep()
+                || (self.gives_up == GivesUp::Now && self.step_sweep())
                 || self.step_repolicy()
                 || self.step_reclock();
             if !progress {
                 return None;
             }
         }
+    }
+
+    /// Whether recipients may be given up and senders be warned, each of which is a
+    /// notification. Where they may not, they wait: nothing is due for them, and everything
+    /// else goes on. Say it before [`Schedule::poll`].
+    pub fn may_give_up(&mut self, gives_up: GivesUp) {
+        self.gives_up = gives_up;
     }
 
     /// When [`Schedule::timer`] is wanted. `None`: not before another input.
@@ -375,7 +385,8 @@ impl Schedule {
             .idle
             .front()
             .map(|(since, _)| *since + self.idle_timeout);
-        let clock = self.clock.first().map(|tick| {
+        let clock = self.clock.first().filter(|_| self.gives_up == GivesUp::Now);
+        let clock = clock.map(|tick| {
             let at = WallTime::from_millis(i64::from(tick.second) * 1000);
             self.now.instant + at.since(self.now.wall).min(WALL_CHECK)
         });

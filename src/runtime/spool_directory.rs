@@ -27,7 +27,7 @@ pub(super) fn open(
         let advice = advice(error);
         ServeError(format!("{what} {} failed: {error}{advice}", path.display()))
     };
-    std::fs::create_dir_all(path).map_err(|error| failed("making the spool directory", &error))?;
+    make(path).map_err(|error| failed("making the spool directory", &error))?;
     let found = logs(path).map_err(|error| failed("reading the spool directory", &error))?;
     let mut logs: Vec<LogId> = (0..data_cores).map(LogId).chain(found).collect();
     logs.sort_unstable();
@@ -45,6 +45,28 @@ pub(super) fn open(
         report_control(&Fact::Trouble { what });
     }
     Ok((identified.spool, logs, directories))
+}
+
+/// Makes a directory with all above it, durably.
+fn make(path: &Path) -> std::io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match std::fs::create_dir(path) {
+        Ok(()) => std::fs::File::open(parent)?.sync_all(),
+        Err(error) if error.kind() == ErrorKind::NotFound && parent != path => {
+            make(parent)?;
+            make(path)
+        }
+        // Perhaps by a process that was killed before its sync. Somebody else may have made
+        // it, and keep its parent from us: then it is his to be stored.
+        Err(_) if path.is_dir() => {
+            let _ = std::fs::File::open(parent).and_then(|parent| parent.sync_all());
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// What somebody can do who has made one of the usual mistakes.

@@ -86,22 +86,29 @@ impl Storeroom {
     ///
     /// # Errors
     /// For the operator. The file may still be there, so the segment does not count as
-    /// gone: what keeps its messages from coming back at the next start is kept too.
+    /// gone: what keeps its messages from coming back at the next start is kept too. So its
+    /// octets count as used, as they are on the disk; and the next start sees to it, since a
+    /// device that cannot change a name will not store mail either.
     pub fn retire(&self, place: SegmentPlace, fate: Fate) -> Result<Gone, String> {
         let segment = self.segments().remove(&place);
         let directory = self.directory(place.log)?;
-        if fate == Fate::Reuse
-            && let Some(segment) = segment
-            && segment.retire(&directory).is_ok()
-        {
-            return Ok(Gone::Spare);
-        }
-        match fate {
-            Fate::Reuse | Fate::Remove => directory.remove(place.segment),
-            Fate::SetAside => directory.set_aside(place.segment),
-        }
-        .map(|()| Gone::Removed)
-        .map_err(|error| format!("{error}; the dead segment {place} stays until the next start"))
+        let reused = match (fate, segment) {
+            (Fate::Reuse, Some(segment)) => Some(segment.retire(&directory)),
+            _ => None,
+        };
+        let gone = match reused {
+            Some(Ok(())) => return Ok(Gone::Spare),
+            // It may be a spare or a segment after a crash, and to remove it now, with a sync
+            // that ends well, would not tell.
+            Some(Err((_, error))) if error.fault == FileFault::NotStored => Err(error),
+            Some(Err(_)) | None => match fate {
+                Fate::Reuse | Fate::Remove => directory.remove(place.segment),
+                Fate::SetAside => directory.set_aside(place.segment),
+            },
+        };
+        gone.map(|()| Gone::Removed).map_err(|error| {
+            format!("{error}; the dead segment {place} stays until the next start")
+        })
     }
 
     /// Writes the summary of a full segment, so that a restart need not scan it.
@@ -175,11 +182,13 @@ pub fn logs(spool: &Path) -> std::io::Result<Vec<LogId>> {
 fn unprepared(error: &FileError) -> Unprepared {
     let cause = match error.fault {
         FileFault::NoSpace => PrepareCause::NoRoom,
-        FileFault::InUse | FileFault::Missing | FileFault::Malformed | FileFault::System => {
-            PrepareCause::System {
-                os_error: error.os_error(),
-            }
-        }
+        FileFault::InUse
+        | FileFault::Missing
+        | FileFault::Malformed
+        | FileFault::System
+        | FileFault::NotStored => PrepareCause::System {
+            os_error: error.os_error(),
+        },
     };
     let why = error.to_string();
     Unprepared { cause, why }

@@ -88,7 +88,8 @@ pub const CROWDED_BYTES_MAX: usize = UNSYNCED_BYTES_MAX + BATCH_BYTES_MAX;
 
 /// How long a record that rides along (done, attempt, mark) waits for a batch that
 /// goes anyway. Losing it means one more delivery or one more attempt, so a tenth of
-/// a second is cheap; and a busy log carries it long before.
+/// a second is cheap; and a busy log carries it long before. When it is over the record is
+/// written, also beside a sync that takes long; and the next sync that begins covers it.
 pub const RIDER_DELAY_MAX: Duration = Duration::from_millis(100);
 
 /// Buffers kept for the next batches. Two are in use in the steady state: one in
@@ -322,6 +323,8 @@ impl Commit {
     pub fn timer(&mut self, now: Instant) {
         if self.riders_due.is_some_and(|due| due <= now) {
             self.riders_due = None;
+            // The sync that is under way may take long, and this process may end meanwhile.
+            self.write_riders();
             // Some may be written already, and only to be synced.
             self.flush();
         }

@@ -222,6 +222,9 @@ pub struct Log {
     reclaim: Reclaim,
     since: HashMap<QueueId, Since>,
     notes: Notes,
+    /// Done records that name the segment in which they are, and whose seal was cut off
+    /// there: the segment of the older seal that they end. As the start found them.
+    strays: BTreeMap<(SegmentPlace, QueueId), SegmentPlace>,
     stamp: Stamp,
     queue_id_next: u64,
     free_bytes: u64,
@@ -279,6 +282,7 @@ impl Log {
             reclaim: Reclaim::default(),
             since: HashMap::new(),
             notes: Notes::default(),
+            strays: BTreeMap::new(),
             stamp: Stamp::START,
             queue_id_next,
             free_bytes,
@@ -333,6 +337,8 @@ impl Log {
     pub fn segment_gone(&mut self, segment: SegmentPlace, gone: Gone) {
         self.reclaim.gone(segment);
         self.sparing.remove(&segment);
+        self.strays
+            .retain(|(at, _), about| *at != segment && *about != segment);
         for note_segment in self.notes.segment_gone(segment) {
             self.reclaim.note_away(note_segment, BatchNumber::START);
         }

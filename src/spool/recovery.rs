@@ -52,6 +52,27 @@ pub(super) struct Outline {
     pub(super) notes: bool,
     /// There are records here that this version does not keep account of.
     pub(super) foreign: bool,
+    /// Messages with a seal here, until all was seen.
+    sealed: Vec<QueueId>,
+    /// Done records that name this segment, with their octets; when all was seen, only those
+    /// of messages without a seal here.
+    done_here: Vec<(QueueId, u32)>,
+}
+
+/// A done record whose seal was cut off.
+///
+/// A message was carried forward, and before the sync of its new seal more of its recipients
+/// were done: that record names the segment of the new seal, in which it stands itself. The
+/// power went, the seal was lost, and the record was not. It counts for the older seal, and
+/// so it has to outlive that one ([`super::reclaim`], rule 3), whatever it says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stray {
+    /// Where it is.
+    pub(super) at: SegmentPlace,
+    pub(super) bytes: u32,
+    pub(super) queue_id: QueueId,
+    /// Where the older seal is.
+    pub(super) about: SegmentPlace,
 }
 
 /// By which kind of record something was said of a message.
@@ -62,10 +83,14 @@ pub(super) enum SaidAs {
 }
 
 impl Outline {
-    fn see(&mut self, record: Seen<'_, '_>, octets: usize) {
+    fn see(&mut self, place: SegmentPlace, record: Seen<'_, '_>, octets: usize) {
         // The limit of a payload is far below 2³².
         let bytes = spool_format::framed_bytes(octets) as u32;
         match record {
+            Seen::Done(done) if done.message == place => {
+                let queue_id = QueueId::from_u64(done.queue_id);
+                self.done_here.push((queue_id, bytes));
+            }
             Seen::Done(done) => {
                 *self.about.entry(done.message).or_default() += u64::from(bytes);
             }
@@ -78,6 +103,7 @@ impl Outline {
                 self.said_of.push((queue_id, SaidAs::Attempt, bytes));
             }
             Seen::Seal(seal) => {
+                self.sealed.push(QueueId::from_u64(seal.queue_id));
                 // Of a segment that was emptied there are many, one behind the other.
                 let from = seal.carried_from;
                 if from.is_some() && self.ancestors.last() != from.as_ref() {
@@ -93,6 +119,12 @@ impl Outline {
     fn seen(mut self) -> Self {
         self.ancestors.sort_unstable();
         self.ancestors.dedup();
+        // In the order in which they came, for the most part.
+        let mut sealed = std::mem::take(&mut self.sealed);
+        sealed.sort_unstable();
+        self.done_here
+            .retain(|(queue_id, _)| sealed.binary_search(queue_id).is_err());
+        self.done_here.shrink_to_fit();
         self
     }
 }
@@ -135,7 +167,7 @@ impl Restart {
         self.number_taken(place);
         let mut outline = Outline::default();
         self.recovery
-            .summarized(&good, |record, octets| outline.see(record, octets));
+            .summarized(&good, |record, octets| outline.see(place, record, octets));
         self.outlines.insert(place, outline.seen());
         true
     }
@@ -153,7 +185,7 @@ impl Restart {
         let read = self
             .recovery
             .segment_seen(place, file, summary, |record, octets| {
-                outline.see(record, octets);
+                outline.see(place, record, octets);
             });
         if read.source == Source::Header {
             return None;
@@ -213,6 +245,7 @@ impl Restart {
         let (judged, unlisted) = self.recovery.judge();
         let judged = RestartJudged {
             judged,
+            strays: strays(&self.outlines, &unlisted),
             outlines: self.outlines,
             highest: self.highest,
             spares: self.spares,
@@ -227,6 +260,7 @@ impl Restart {
 pub struct RestartJudged {
     judged: Judged,
     outlines: BTreeMap<SegmentPlace, Outline>,
+    strays: Vec<Stray>,
     highest: BTreeMap<LogId, SegmentId>,
     spares: BTreeMap<LogId, Vec<SegmentId>>,
     unread: BTreeSet<SegmentPlace>,
@@ -239,6 +273,7 @@ impl RestartJudged {
         Restarted {
             recovered: self.judged.finish(lists),
             outlines: self.outlines,
+            strays: self.strays,
             highest: self.highest,
             spares: self.spares,
             unread: self.unread,
@@ -252,6 +287,7 @@ pub struct Restarted {
     /// Messages, notes, segments, and what is wrong with any of them.
     pub recovered: Recovered,
     outlines: BTreeMap<SegmentPlace, Outline>,
+    strays: Vec<Stray>,
     highest: BTreeMap<LogId, SegmentId>,
     spares: BTreeMap<LogId, Vec<SegmentId>>,
     unread: BTreeSet<SegmentPlace>,
@@ -395,6 +431,9 @@ impl Restarted {
                 with_notes.push(place);
             }
         }
+        for stray in &self.strays {
+            found.stray(stray);
+        }
         for note in &self.recovered.notes {
             found.note(note, &with_notes);
         }
@@ -414,6 +453,24 @@ impl Restarted {
             Condition::Sound
         }
     }
+}
+
+/// Done records that name their own segment, and end a seal in another one.
+fn strays(outlines: &BTreeMap<SegmentPlace, Outline>, messages: &[Unlisted]) -> Vec<Stray> {
+    let of_segment = |(&at, outline): (&SegmentPlace, &'_ Outline)| {
+        let without_seal = outline.done_here.clone().into_iter();
+        without_seal.filter_map(move |(queue_id, bytes)| {
+            let mut seals = messages.iter().filter_map(|of| of.seal(queue_id.as_u64()));
+            let about = seals.next()?.segment_place();
+            (about != at).then_some(Stray {
+                at,
+                bytes,
+                queue_id,
+                about,
+            })
+        })
+    };
+    outlines.iter().flat_map(of_segment).collect()
 }
 
 /// Behind the last record that says something. The end record may have been lost after a

@@ -414,6 +414,9 @@ pub enum FileFault {
     Malformed,
     /// The system refused or the device failed.
     System,
+    /// Names were changed, and the device did not say that it has stored that. No later sync
+    /// of the directory says so either, however it ends.
+    NotStored,
 }
 
 /// What went wrong with a file of the spool.
@@ -464,7 +467,7 @@ impl fmt::Display for FileError {
             FileFault::InUse => "another turnspool has this spool open; stop it first",
             FileFault::NoSpace => "new mail is refused with 452 until there is room",
             FileFault::Missing | FileFault::Malformed => "the rest of the spool is used",
-            FileFault::System => "see the system's log for the device",
+            FileFault::System | FileFault::NotStored => "see the system's log for the device",
         };
         write!(
             f,

@@ -121,21 +121,49 @@ impl Disk {
         bytes: usize,
         durability: Durability,
     ) {
+        let dirty = self.dirty(segment);
+        self.sync_those(segment, offset, bytes, durability, &dirty);
+    }
+
+    /// Sectors that a sync of the file would make stable now.
+    pub(crate) fn dirty(&self, segment: SegmentId) -> BTreeSet<usize> {
+        self.files[&segment].dirty.clone()
+    }
+
+    /// The same as [`Disk::sync`], of one that began when only `dirty` were to be made
+    /// stable: it misses what was written elsewhere meanwhile.
+    pub(crate) fn sync_those(
+        &mut self,
+        segment: SegmentId,
+        offset: Offset,
+        bytes: usize,
+        durability: Durability,
+        dirty: &BTreeSet<usize>,
+    ) {
         let file = self
             .files
             .get_mut(&segment)
             .expect("synced while it is there");
         let from = offset.0 as usize / SECTOR_BYTES;
-        let last = (offset.0 as usize + bytes).saturating_sub(1) / SECTOR_BYTES;
-        let covered: Vec<usize> = match durability {
+        let end = (offset.0 as usize + bytes).div_ceil(SECTOR_BYTES);
+        let of_write = (from..end).filter(|sector| file.dirty.contains(sector));
+        let mut covered: BTreeSet<usize> = of_write.collect();
+        match durability {
             Durability::None => return,
-            Durability::Range => file.dirty.range(from..=last).copied().collect(),
-            Durability::File => file.dirty.iter().copied().collect(),
-        };
+            Durability::Range => {}
+            Durability::File => covered.extend(dirty.iter().filter(|s| file.dirty.contains(s))),
+        }
         for sector in covered {
             file.dirty.remove(&sector);
             file.settle(sector);
         }
+    }
+
+    /// What a start does before it scans a segment: what it finds is on the disk.
+    pub(crate) fn settle(&mut self, segment: SegmentId) {
+        let file = self.files.get_mut(&segment).expect("it is there");
+        file.dirty.clear();
+        file.stable.clone_from(&file.cached);
     }
 
     /// The disk loses a bit of what it had stored.

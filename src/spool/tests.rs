@@ -1,11 +1,13 @@
 //! The spool on real files.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use spool_format::{
-    BodyForm, DoneField, LogId, Outcome, RecipientNumber, SegmentPlace, SessionFields, SpoolUuid,
+    BodyForm, DoneField, DoneRecord, List, LogId, Outcome, RecipientNumber, Record as _, Seat,
+    SegmentPlace, SessionFields, SpoolUuid,
 };
 
 use super::commit::Ticket;
@@ -154,9 +156,12 @@ impl Shell {
     }
 
     fn store(&mut self, text: &str, octets: usize) -> Sealed {
+        self.store_for(&envelope(), text, octets)
+    }
+
+    fn store_for(&mut self, envelope: &Envelope, text: &str, octets: usize) -> Sealed {
         let now = Now::default();
-        let envelope = envelope();
-        let contents = contents(&envelope);
+        let contents = contents(envelope);
         let queue_id = self.log.next_queue_id();
         let mut message = self
             .log
@@ -414,4 +419,62 @@ fn with_fewer_cores_a_core_drains_the_logs_of_the_others() {
         .collect();
     assert_eq!(found, [kept.queue_id.as_u64()]);
     assert_eq!(shell.text_of(kept.seal).unwrap().len(), 100_000);
+}
+
+/// A message was carried forward, one of its recipients was done, and the power went: the
+/// new seal is lost, and the done record behind it is not. It names a segment in which there
+/// is no seal, and it counts for the old one as long as that is there.
+#[test]
+fn a_done_record_outlives_the_seal_that_it_ends_whatever_it_names() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path();
+    let mut both = envelope();
+    both.recipients
+        .push(Recipient::new("e@d.example".parse().unwrap()));
+    let (mut shell, _) = start(path);
+    let kept = shell.store_for(&both, "kept", 3_000);
+    drop(shell);
+    let (mut shell, _) = start(path);
+    let beside = shell.store("beside", 3_000);
+    assert!(kept.seal.segment < beside.seal.segment);
+    drop(shell);
+    let (shell, restarted) = start(path);
+    let torn = beside.seal.segment_place();
+    let segments = &restarted.recovered.segments;
+    let facts = segments.iter().find(|facts| facts.place == torn).unwrap();
+    let record = DoneRecord {
+        queue_id: kept.queue_id.as_u64(),
+        stamp: restarted.recovered.stamp,
+        message: torn,
+        recipients: List::new(&[DoneField {
+            recipient: RecipientNumber(0),
+            outcome: Outcome::Delivered,
+        }]),
+    };
+    let seat = Seat {
+        epoch: facts.header.unwrap().epoch,
+        offset: facts.end,
+    };
+    let mut octets = Vec::new();
+    record.encode(seat, &mut octets).unwrap();
+    shell.directory().remove_summary(torn.segment).unwrap();
+    let file = shell.directory().path_of(torn.segment, FileKind::Segment);
+    drop(shell);
+    let file = std::fs::File::options().write(true).open(file).unwrap();
+    file.write_all_at(&octets, u64::from(facts.end.0)).unwrap();
+
+    let done = |restarted: &Restarted| {
+        let message = restarted.recovered.messages.get(kept.queue_id.as_u64());
+        message.map(|message| message.done.iter().collect::<Vec<_>>())
+    };
+    let (mut shell, restarted) = start(path);
+    assert_eq!(done(&restarted), Some(vec![RecipientNumber(0)]));
+    shell.finish(beside.queue_id);
+    drop(shell);
+    // Nothing in that segment is needed any more, but for the record.
+    for _ in 0..2 {
+        let (mut shell, restarted) = start(path);
+        assert_eq!(done(&restarted), Some(vec![RecipientNumber(0)]));
+        shell.drive();
+    }
 }

@@ -3,6 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use turnspool::spool::commit::RIDER_DELAY_MAX;
+
+use crate::copies::{Again, Breaks, LATE_MAX};
 use crate::harness::message::Random;
 use crate::harness::sink::EVERYTHING;
 use crate::harness::{Setup, Sink, eventually, place};
@@ -49,6 +52,9 @@ fn rounds_over(cores: u8) {
         .cores(cores)
         .spool("segment_size = \"1MiB\"\nfree_min = \"1MiB\"")
         .start();
+    // Without a loss of power what was written is there: the syncs do not count.
+    let within = RIDER_DELAY_MAX + LATE_MAX;
+    let mut breaks = Breaks::default();
     let mut delivered = Vec::new();
     let begun = Instant::now();
     let mut rounds = 0;
@@ -58,6 +64,7 @@ fn rounds_over(cores: u8) {
         // Octets, not time: the moment is random, and what happened before it is
         // about the same on a slow machine.
         let until = random.below(4_000_000);
+        let mut ended_at = Instant::now();
         std::thread::scope(|scope| {
             let _end = load.ends();
             for _ in 0..CLIENTS {
@@ -67,12 +74,20 @@ fn rounds_over(cores: u8) {
             eventually("the load is written", || {
                 (load.written.load(Ordering::Relaxed) >= until).then_some(())
             });
+            if let Some(sink) = &sink
+                && random.below(4) == 0
+            {
+                load.enough.store(true, Ordering::Release);
+                quiet(sink, within);
+            }
+            ended_at = Instant::now();
             relay.kill();
             load.enough.store(true, Ordering::Release);
         });
         if let Some(sink) = sink {
             delivered.extend(sink.mail());
         }
+        breaks.add(ended_at, within);
         relay.start_again();
         rounds += 1;
     }
@@ -80,8 +95,10 @@ fn rounds_over(cores: u8) {
     relay.wait_until_drained(&sink);
     delivered.extend(sink.mail());
     let twice = ledger.judge(&delivered);
+    let Again { count, oldest } = breaks.judge(&delivered);
     eprintln!(
-        "{rounds} kills over {cores} cores: {}; {twice} copies more than one",
+        "{rounds} kills over {cores} cores: {}; {twice} copies more than one, {count} of them \
+         of what was delivered before, at most {oldest:?}",
         ledger.summary()
     );
     assert!(
@@ -92,6 +109,14 @@ fn rounds_over(cores: u8) {
     let directory = relay.spool_directory();
     let finished = relay.run(&["spool", "verify", directory.to_str().expect("UTF-8")]);
     assert_eq!(finished.code, Some(0), "{finished:?}");
+}
+
+/// Waits until nothing was delivered for so long: an end of the program repeats nothing then.
+pub(crate) fn quiet(sink: &Sink, within: Duration) {
+    eventually("nothing is delivered for a while", || {
+        let newest = sink.newest();
+        newest.is_none_or(|at| at.elapsed() > within).then_some(())
+    });
 }
 
 /// Killed again and again while it recovers, with a queue of some size: a start is

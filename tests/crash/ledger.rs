@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::harness::message::{Random, without_trace};
 use crate::harness::sink::Mail;
@@ -31,6 +32,8 @@ pub(crate) struct Ledger {
     /// What the test is doing, for the report of a loss.
     stage: Mutex<String>,
     promises: Mutex<HashMap<Number, Promise>>,
+    /// The longest time that a client has waited for its 250, in nanoseconds.
+    slowest: AtomicU64,
 }
 
 /// What a 250 was said to.
@@ -54,7 +57,19 @@ impl Ledger {
             fates: Mutex::default(),
             stage: Mutex::default(),
             promises: Mutex::default(),
+            slowest: AtomicU64::new(0),
         }
+    }
+
+    /// A client has waited so long for its 250.
+    pub(crate) fn waited(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.slowest.fetch_max(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// The longest time that a client has waited for its 250: for one sync at least.
+    pub(crate) fn slowest(&self) -> Duration {
+        Duration::from_nanos(self.slowest.load(Ordering::Relaxed))
     }
 
     /// What the test does from now on.
@@ -181,9 +196,7 @@ impl Ledger {
                 expected.len()
             );
             for recipient in &mail.recipients {
-                // Without its parameters.
-                let recipient = recipient.split(' ').next().unwrap_or_default();
-                let copy = (number, recipient.to_owned());
+                let copy = (number, self::recipient(recipient).to_owned());
                 *copies.0.entry(copy).or_default() += 1;
             }
         }
@@ -208,6 +221,11 @@ impl Ledger {
         );
         copies.values().map(|count| count - 1).sum()
     }
+}
+
+/// The argument of RCPT without its parameters.
+pub(crate) fn recipient(argument: &str) -> &str {
+    argument.split(' ').next().unwrap_or_default()
 }
 
 /// How often each message came to each of its recipients.

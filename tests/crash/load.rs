@@ -3,11 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use crate::harness::Client;
 use crate::harness::client::Reply;
 use crate::harness::message::{Random, stuffed};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Number};
 
 /// Sending of all client threads of one round.
 #[derive(Debug)]
@@ -120,9 +121,10 @@ impl<'a> Load<'a> {
         let text = stuffed(&self.ledger.text(number));
         self.write(client, &text)?;
         self.ledger.seal(number);
+        let whole_at = Instant::now();
         self.write(client, b".\r\n")?;
         let reply = client.try_reply()?;
-        self.finish(number, &reply)
+        self.finish(number, &reply, whole_at)
     }
 
     fn chunks(&self, client: &mut Client, random: &mut Random) -> io::Result<()> {
@@ -143,8 +145,9 @@ impl<'a> Load<'a> {
         self.ledger.seal(number);
         self.write(client, format!("BDAT {} LAST\r\n", last.len()).as_bytes())?;
         self.write(client, last)?;
+        let whole_at = Instant::now();
         let reply = client.try_reply()?;
-        self.finish(number, &reply)
+        self.finish(number, &reply, whole_at)
     }
 
     /// An error in place of another reply, which ends the session. A refusal for now may
@@ -160,9 +163,10 @@ impl<'a> Load<'a> {
         Err(io::Error::other(format!("expected {code}: {reply:?}")))
     }
 
-    fn finish(&self, number: crate::ledger::Number, reply: &Reply) -> io::Result<()> {
+    fn finish(&self, number: Number, reply: &Reply, whole_at: Instant) -> io::Result<()> {
         match reply.code {
             250 => {
+                self.ledger.waited(whole_at.elapsed());
                 self.ledger.acknowledge(number, RECIPIENTS);
                 Ok(())
             }

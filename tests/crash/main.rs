@@ -6,6 +6,7 @@
 #[path = "../process/harness/mod.rs"]
 mod harness;
 
+mod copies;
 mod damage;
 mod device;
 mod disk;

@@ -13,12 +13,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use turnspool::spool::commit::RIDER_DELAY_MAX;
 
+use crate::copies::{Again, Breaks, LATE_MAX};
 use crate::disk::{Disk, path};
 use crate::harness::message::Random;
 use crate::harness::sink::EVERYTHING;
 use crate::harness::{Setup, Sink, eventually, place};
-use crate::kill::seed;
+use crate::kill::{quiet, seed};
 use crate::ledger::Ledger;
 use crate::load::Load;
 
@@ -61,6 +63,7 @@ fn cuts(kind: &str) {
         .spool_directory(&spool)
         .wrapper(disk.namespace.wrapper())
         .start();
+    let mut breaks = Breaks::default();
     let mut delivered = Vec::new();
     let begun = Instant::now();
     let (mut rounds, mut went_on) = (0, 0);
@@ -74,6 +77,7 @@ fn cuts(kind: &str) {
         // In some rounds the program is left to find out that its disk is gone.
         let told_before = times_told(&relay.log());
         let goes_on = random.below(2) == 0;
+        let mut ended_at = Instant::now();
         std::thread::scope(|scope| {
             let _end = load.ends();
             for _ in 0..CLIENTS {
@@ -83,6 +87,14 @@ fn cuts(kind: &str) {
             eventually("the load is written", || {
                 (load.written.load(Ordering::Relaxed) >= until).then_some(())
             });
+            if let Some(sink) = &sink
+                && !goes_on
+                && random.below(3) == 0
+            {
+                load.enough.store(true, Ordering::Release);
+                quiet(sink, within(&ledger));
+            }
+            ended_at = Instant::now();
             // Stopped first, and until no sync is under way: the shutdown may answer such
             // a sync with success although its octets are lost (seen on both file systems
             // with a program of twenty lines), and a power cut answers nobody.
@@ -108,6 +120,7 @@ fn cuts(kind: &str) {
             delivered.extend(sink.mail());
         }
         disk.come_back();
+        breaks.add(ended_at, within(&ledger));
         relay.start_again();
         rounds += 1;
         if rounds.is_multiple_of(DRAIN_EVERY) {
@@ -121,10 +134,13 @@ fn cuts(kind: &str) {
     relay.wait_until_drained(&sink);
     delivered.extend(sink.mail());
     let twice = ledger.judge(&delivered);
+    let Again { count, oldest } = breaks.judge(&delivered);
     eprintln!(
-        "{rounds} power cuts on {kind}: {}; {twice} copies more than one; \
-         in {went_on} rounds the program went on, and told the operator",
-        ledger.summary()
+        "{rounds} power cuts on {kind}: {}; {twice} copies more than one, {count} of them of \
+         what was delivered before, at most {oldest:?}, where {:?} is allowed; in {went_on} \
+         rounds the program went on, and told the operator",
+        ledger.summary(),
+        within(&ledger)
     );
     assert!(ledger.acknowledged() > 0, "the test tests nothing");
     relay.stop();
@@ -134,6 +150,13 @@ fn cuts(kind: &str) {
     );
     let verify = verify.expect("the program is there");
     assert!(verify.status.success(), "{verify:?}");
+}
+
+/// How long before a cut a delivery may have been that comes again. Its record waits for a
+/// tenth of a second, then for the sync that is under way, and then for its own; each of
+/// these a client has waited for, too.
+fn within(ledger: &Ledger) -> Duration {
+    RIDER_DELAY_MAX + 2 * ledger.slowest() + LATE_MAX
 }
 
 /// How often the operator was told that the disk does not do what it should.

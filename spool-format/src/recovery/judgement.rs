@@ -11,7 +11,7 @@ use super::facts::{
 use super::shard::{Part, Shard};
 use crate::frame::RECORD_HEADER_BYTES;
 use crate::header::SEGMENT_HEADER_BYTES;
-use crate::place::{LogId, Offset, Place, SegmentId, SegmentPlace, Stamp};
+use crate::place::{Location, LogId, Offset, Place, SegmentId, SegmentPlace, Stamp};
 use crate::record::{Extent, PartialState};
 use crate::table::{Kept, Position, Severity, verdict};
 use std::collections::{BTreeMap, HashMap};
@@ -128,6 +128,13 @@ pub struct Unlisted(Box<Shard>);
 pub struct Listed(Part);
 
 impl Unlisted {
+    /// Where the seal of a message is that counts, also if all its recipients are done.
+    /// `None` where there is none, or where another writer has named it.
+    #[must_use]
+    pub fn seal(&self, queue_id: u64) -> Option<Location> {
+        self.0.seal_of_message(queue_id)
+    }
+
     /// Lists them.
     #[must_use]
     pub fn list(self) -> Listed {

@@ -97,6 +97,12 @@ impl Shard {
             .is_some_and(|entry| entry.sealed || !entry.message.done.is_empty())
     }
 
+    /// Where the best seal is of which all is there.
+    pub(super) fn seal_of_message(&self, queue_id: u64) -> Option<Location> {
+        let entry = &self.entries[self.ids.get(queue_id)? as usize];
+        entry.whole.then_some(entry.message.seal)
+    }
+
     fn entry(&mut self, queue_id: u64) -> (u32, &mut Entry) {
         self.given(queue_id);
         let seat = self.ids.seat(queue_id);

@@ -291,7 +291,7 @@ impl Common {
 
     /// Tells one reader what has gathered, if it is time.
     pub(in crate::core) fn tell_gathered(&mut self, now: Now, spool: &impl SegmentSource) {
-        if (self.gathering.deadline()).is_none_or(|at| at > now.instant) {
+        if self.log.is_full() || (self.gathering.deadline()).is_none_or(|at| at > now.instant) {
             return;
         }
         let per_minute = self.settings.notify.per_minute;

@@ -94,6 +94,7 @@ impl Common {
     ) -> usize {
         let mut taken = 0;
         while taken < at_most
+            && !self.log.is_full()
             && let queue::Take::Job(job) = self.queue.take(now, connection)
         {
             taken += 1;

@@ -29,6 +29,15 @@ pub enum ExpiryReason {
     Tries,
 }
 
+/// Whether recipients whose time is over are given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GivesUp {
+    /// As they come.
+    Now,
+    /// Not before what waits to be told is told.
+    Later,
+}
+
 /// The wall clock was set against the monotonic one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClockWasSet {

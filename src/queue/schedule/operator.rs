@@ -1,5 +1,5 @@
 //! What an operator, a customer or the link controller does to the queue: release,
-//! hold, delete, requeue, list.
+//! hold, delete, list.
 
 use std::ops::{ControlFlow, Range};
 
@@ -7,9 +7,7 @@ use super::place::promote;
 use super::{Output, Schedule};
 use crate::mail::QueueId;
 use crate::queue::destination::{Destination, Gate, Health};
-use crate::queue::index::{
-    DestinationId, Entry, HoldState, MessageSlot, Recipients, ShareSlot, ShareState,
-};
+use crate::queue::index::{DestinationId, Entry, HoldState, MessageSlot, ShareSlot, ShareState};
 use crate::route::{CustomerName, NextHop, NextHopRef};
 use crate::time::Now;
 
@@ -191,43 +189,6 @@ impl Schedule {
             self.end_share(slot);
             self.reconsider(destination);
         }
-        true
-    }
-
-    /// Sends what is not on the wire to another next hop, afresh: attempts are not
-    /// counted on. False: not there, or all on the wire.
-    pub fn requeue(&mut self, now: Now, queue_id: QueueId, next_hop: NextHopRef<'_>) -> bool {
-        self.begin(now);
-        let Some(message) = self.index.slot(queue_id) else {
-            return false;
-        };
-        let mut recipients = Vec::new();
-        let mut moved = Vec::new();
-        for slot in self.index.shares_of(message) {
-            let share = self.index.share(slot);
-            if share.state != ShareState::InFlight {
-                recipients.extend_from_slice(share.recipients.as_slice());
-                moved.push(slot);
-            }
-        }
-        recipients.sort_unstable();
-        let Some(recipients) = Recipients::new(&recipients) else {
-            return false;
-        };
-        let told = self.index.share(moved[0]).told;
-        let id = self.destination(next_hop);
-        let share = self.index.add_share(message, id, recipients, 0);
-        self.index.share_mut(share).told = told;
-        self.admit(share);
-        self.make_ready(share);
-        for slot in moved {
-            let destination = self.index.share(slot).destination;
-            self.unlink(slot);
-            self.end_share(slot);
-            self.reconsider(destination);
-        }
-        // Last: its own old share may have been at the same destination.
-        self.reconsider(id);
         true
     }
 

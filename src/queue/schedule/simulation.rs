@@ -435,7 +435,9 @@ impl World {
                 self.messages.get_mut(&id).unwrap().deleted = true;
             }
             (7, Some(id)) => {
-                self.cores[core].requeue(now, id, next_hop.as_ref());
+                let moves = (0..9).map(|n| (RecipientIndex(n), next_hop.clone()));
+                let moves: Vec<_> = moves.collect();
+                self.cores[core].reroute(now, id, &moves);
             }
             (11, Some(id)) => {
                 // One by one, out of what is held or back into it.

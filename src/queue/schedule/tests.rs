@@ -1316,30 +1316,25 @@ fn deletion_ends_what_is_not_on_the_wire() {
     assert!(!desk.schedule.delete(desk.now, queue_id));
 }
 
+/// Another way is no other time: what its sender put off (RFC 4865) waits for that there, too.
+/// Who releases the message by name wants it to go now.
 #[test]
-fn mail_is_sent_to_another_next_hop_and_joins_what_is_there() {
+fn what_its_sender_put_off_goes_another_way_at_its_time() {
     let mut desk = Desk::new(5, policy(1));
-    let mail = Mail {
-        to: &["b.example", "held.example", "b.example"],
+    let put_off = Mail {
+        hold_for: Some(HOUR),
         ..PLAIN
     };
-    let queue_id = desk.enqueue(mail);
-    let next_hop = to("b.example");
-    assert!(desk.schedule.requeue(desk.now, queue_id, next_hop.as_ref()));
-    let connection = desk.connect();
-    let job = desk.job(connection);
-    let all = [0, 1, 2].map(RecipientIndex);
-    assert_eq!(job.recipients.as_slice(), all);
-    // On the wire: nothing can be moved.
-    assert!(!desk.schedule.requeue(desk.now, queue_id, next_hop.as_ref()));
-    desk.ends(&job, RecipientOutcome::Delivered);
-    let said = desk.poll();
-    assert_eq!(
-        said.iter()
-            .filter(|o| matches!(o, Output::Finished { .. }))
-            .count(),
-        1
-    );
+    let queue_id = desk.enqueue(put_off);
+    let moves = [(RecipientIndex(0), to("other.example"))];
+    desk.schedule.reroute(desk.now, queue_id, &moves);
+    assert_eq!(desk.pass_by(HOUR - SECOND), []);
+    desk.pass(SECOND);
+    desk.connect();
+    let by_name = desk.enqueue(put_off);
+    assert_eq!(desk.poll(), []);
+    (desk.schedule).release(desk.now, Selection::Message(by_name));
+    desk.connect();
 }
 
 #[test]

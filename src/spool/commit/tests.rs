@@ -291,6 +291,26 @@ fn a_flush_covers_what_went_ahead() {
     assert!(commit.is_idle());
 }
 
+/// A disk that takes seconds for a sync: what was done meanwhile outlives this process after
+/// a tenth of a second, and the next sync covers it.
+#[test]
+fn what_rides_along_is_written_in_time_beside_a_sync_that_takes_long() {
+    let mut commit = open();
+    seal(&mut commit, 1);
+    assert_eq!(drain(&mut commit), ["write 7@8192+96 Range"]);
+    append(&mut commit, Urgency::Rider, 32);
+    assert_eq!(drain(&mut commit), [""; 0]);
+    assert_eq!(commit.deadline(), Some(at(100)));
+    commit.timer(at(100));
+    assert_eq!(drain(&mut commit), ["write 7@8288+32 None"]);
+    done(&mut commit);
+    // The sync has ended.
+    done(&mut commit);
+    assert_eq!(drain(&mut commit), ["committed 1 1", "write 7@8320+0 File"]);
+    done(&mut commit);
+    assert!(commit.is_idle());
+}
+
 #[test]
 fn a_write_ahead_that_fails_fails_everybody() {
     let fault = WriteFault {

@@ -198,8 +198,17 @@ impl Log {
             }
             Some(RecordKind::Done) => {
                 let done = DoneRecord::decode(payload).map_err(undecodable)?;
-                if done.message != carry.segment && self.reclaim.is_there(done.message) {
-                    self.carry_small(now, carry, &done, done.message)?;
+                // What names this segment is said by the seals that were carried out of it;
+                // but where the seal that it means was cut off, an older one is elsewhere.
+                let about = if done.message == carry.segment {
+                    let stray = (carry.segment, QueueId::from_u64(done.queue_id));
+                    self.strays.get(&stray).copied()
+                } else {
+                    Some(done.message)
+                };
+                if let Some(message) = about.filter(|about| self.reclaim.is_there(*about)) {
+                    let done = DoneRecord { message, ..done };
+                    self.carry_small(now, carry, &done, message)?;
                 }
             }
             Some(RecordKind::Mark) => {
@@ -370,11 +379,12 @@ impl Log {
             }
         };
         let stamp = self.next_stamp(now);
-        let since = self.since.remove(&queue_id).unwrap_or_default();
-        let mut done = since.done.clone();
+        let since = self.since.get(&queue_id);
+        let mut done = since.map(|since| since.done.clone()).unwrap_or_default();
         old.done.iter().for_each(|number| done.insert(number));
         let done: SmallVec<[RecipientNumber; 8]> = done.iter().collect();
-        let marks = since.marks.as_deref().cloned().unwrap_or_default();
+        let marks = since.and_then(|since| since.marks.as_deref()).cloned();
+        let marks = marks.unwrap_or_default();
         let (held, queue_name) = match &marks.hold {
             Hold::AsSealed => (old.held, old.queue_name),
             Hold::Held { queue_name } => (true, queue_name.as_deref().or(old.queue_name)),
@@ -398,7 +408,10 @@ impl Log {
             notes: List::default(),
             ..old
         };
+        // What was said of it is forgotten only when the seal says it: where that does not
+        // fit, the message stays where it was, with all of it.
         let (sealed, batch) = self.store_seal(now, message, &record, Urgency::Rider)?;
+        let since = self.since.remove(&queue_id).unwrap_or_default();
         carry.batch = carry.batch.max(batch);
         self.moves
             .push_back((batch, queue_id, old_place, sealed.seal));

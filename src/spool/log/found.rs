@@ -5,7 +5,7 @@ use spool_format::{LiveMessage, NoteFact, Offset, Recovered, SegmentId, SegmentP
 
 use super::super::commit::BatchNumber;
 use super::super::reclaim::{Condition, FoundRun, Part};
-use super::super::recovery::{Outline, SaidAs};
+use super::super::recovery::{Outline, SaidAs, Stray};
 use super::Log;
 use super::writing::{ATTEMPTS_KEPT, Hold, Marks};
 use crate::mail::QueueId;
@@ -165,6 +165,16 @@ impl<'a> Found<'a> {
             if said == SaidAs::Mark {
                 self.marked(queue_id);
             }
+        }
+    }
+
+    /// A done record that is about an older seal than it says.
+    pub(in crate::spool) fn stray(&mut self, stray: &Stray) {
+        if self.log.reclaim.is_ours(stray.at) {
+            self.log.reclaim.noted(stray.at, stray.bytes, stray.about);
+            self.log
+                .strays
+                .insert((stray.at, stray.queue_id), stray.about);
         }
     }
 

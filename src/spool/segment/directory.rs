@@ -115,7 +115,7 @@ pub struct Directory {
     path: PathBuf,
     log: LogId,
     /// The directory itself; it holds the lock.
-    handle: OwnedFd,
+    pub(super) handle: OwnedFd,
 }
 
 impl Directory {
@@ -126,21 +126,19 @@ impl Directory {
     pub fn open(path: &Path, log: LogId) -> Result<Self, FileError> {
         let error = |doing, errno| FileError::new(doing, path.to_owned(), errno);
         match rustix::fs::mkdir(path, Mode::RWXU) {
-            Ok(()) => {
-                // The directory is durable when its entry in the parent is.
-                let parent = match path.parent() {
-                    Some(parent) if !parent.as_os_str().is_empty() => parent,
-                    _ => Path::new("."),
-                };
-                let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-                let handle = rustix::fs::open(parent, flags, Mode::empty())
-                    .map_err(|e| error("opening the parent of", e))?;
-                rustix::fs::fsync(&handle).map_err(|e| error("syncing the parent of", e))?;
-            }
-            Err(Errno::EXIST) => {}
+            Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(error("making", errno)),
         }
+        // The directory is durable when its entry in the parent is: also where it was made
+        // by a process that was killed before it came to this.
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let handle = rustix::fs::open(parent, flags, Mode::empty())
+            .map_err(|e| error("opening the parent of", e))?;
+        rustix::fs::fsync(&handle).map_err(|e| error("syncing the parent of", e))?;
         let handle =
             rustix::fs::open(path, flags, Mode::empty()).map_err(|e| error("opening", e))?;
         rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
@@ -527,7 +525,10 @@ impl Directory {
     }
 
     pub(super) fn sync(&self) -> Result<(), FileError> {
-        rustix::fs::fsync(&self.handle).map_err(|e| FileError::new("syncing", self.path.clone(), e))
+        rustix::fs::fsync(&self.handle).map_err(|errno| FileError {
+            fault: FileFault::NotStored,
+            ..FileError::new("syncing", self.path.clone(), errno)
+        })
     }
 
     fn open_file(

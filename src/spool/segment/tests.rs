@@ -283,3 +283,22 @@ fn a_full_disk_is_told_as_such() {
                         new mail is refused with 452 until there is room";
     assert_eq!(error.to_string(), expected);
 }
+
+/// To make it a spare its name was changed, and the device did not store that. Whoever then
+/// removed it, with a sync that ends well, would not know more.
+#[test]
+fn a_name_that_is_not_stored_is_told_from_one_that_was_not_changed() {
+    let (_place, mut directory) = directory();
+    let segment = Arc::new(directory.prepare(&header(1), Fill::Allocated).unwrap());
+    let read = Arc::clone(&segment);
+    let (segment, error) = segment.retire(&directory).unwrap_err();
+    assert_eq!(error.fault, FileFault::Malformed, "somebody reads it");
+    drop(read);
+    // A handle by which names are changed, and nothing is synced.
+    let path = directory.path().to_owned();
+    let flags = rustix::fs::OFlags::PATH;
+    directory.handle = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).unwrap();
+    let (_, error) = segment.retire(&directory).unwrap_err();
+    assert_eq!(error.fault, FileFault::NotStored, "{error}");
+    assert!(path.join(file_name(SegmentId(1), FileKind::Spare)).exists());
+}

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Instant;
 
 use super::rule::{Action, Stage};
 use super::sink::{Mail, Shared, Transfer};
@@ -407,6 +408,7 @@ impl<'a> Session<'a> {
             recipients,
             transfer,
             octets,
+            at: Instant::now(),
         };
         let action = self.shared.rule(Stage::End, &mail.mail);
         let usual = "250 2.0.0 taken";

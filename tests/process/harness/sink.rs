@@ -46,6 +46,8 @@ pub(crate) struct Mail {
     pub(crate) transfer: Transfer,
     /// The message, dots at line starts no longer doubled.
     pub(crate) octets: Vec<u8>,
+    /// When all of it was there: the reply came after that.
+    pub(crate) at: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -238,6 +240,11 @@ impl Sink {
     /// The same, and it is not kept any longer: for tests that take hours.
     pub(crate) fn take_mail(&self) -> Vec<Mail> {
         std::mem::take(&mut self.shared.state().mail)
+    }
+
+    /// When it took the newest message.
+    pub(crate) fn newest(&self) -> Option<Instant> {
+        self.shared.state().mail.iter().map(|mail| mail.at).max()
     }
 
     /// How many messages it has taken so far.
