@@ -10,6 +10,7 @@ mod damage;
 mod device;
 mod disk;
 mod full_disk;
+mod hops;
 mod hostile;
 mod kill;
 mod ledger;
