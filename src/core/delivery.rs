@@ -148,7 +148,9 @@ impl Delivery {
             candidates,
         };
         let client = log_in(Client::new(settings, now), &host, common);
-        let failures = common.memory.failures_with_next(&endpoint) - 1;
+        // The host for all, or with this mail.
+        let failures = (common.memory.failures_with_next(&endpoint) - 1)
+            .max(common.queue.failures(destination));
         let mut delivery = Self::with(errand, client, Flow::new(id), host, endpoint);
         delivery.patience = Patience::after(failures);
         delivery.silent = silent;

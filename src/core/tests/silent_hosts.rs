@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::delivery::patience::PATIENCE;
+use crate::time::Instant;
 
 const SILENT: u32 = 200;
 /// Connections at a time, of the bench.
@@ -126,34 +127,60 @@ fn mail_for_the_same_host_takes_no_connection_from_it() {
     assert!(!bench.closed.contains(&host));
 }
 
-/// Where others wait all the time, a slow host has longer each time, until it has enough.
-#[test]
-fn a_slow_host_has_longer_each_time() {
+/// Where others wait all the time, a slow host has longer each time: one that says no more
+/// than this, how often it was connected to, and for how long.
+#[track_caller]
+fn check_longer(replies: &[&str]) {
     let mut bench = bench();
-    send(&mut bench, silent());
-    let mut times = Vec::new();
-    let first = Endpoint::Tcp(SocketAddr::from(([10, 0, 0, 1], 25)));
-    let mut seen = HashMap::new();
-    while times.len() < 5 {
+    send(&mut bench, ["d1.example".to_owned()]);
+    let slow = Endpoint::Tcp(SocketAddr::from(([10, 0, 0, 1], 25)));
+    let (mut seen, mut times) = (
+        HashSet::new(),
+        Vec::<(ConnectionId, Instant, Duration)>::new(),
+    );
+    let mut others = (2..).map(|number| format!("d{number}.example"));
+    while times.len() < 3
+        || times
+            .last()
+            .is_some_and(|(id, ..)| !bench.closed.contains(id))
+    {
+        assert!(bench.connects < 5000, "{times:?}");
         let now = bench.now.instant;
-        for (connection, to) in &bench.going {
-            if *to == first && !bench.closed.contains(connection) {
-                seen.entry(*connection).or_insert(now);
+        let going = bench.going.iter().filter(|(_, to)| **to == slow);
+        for connection in going.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let is_open = !bench.closed.contains(&connection);
+            if is_open && seen.insert(connection) {
+                for reply in replies {
+                    bench.receive(connection, format!("{reply}\r\n").as_bytes());
+                }
+                times.push((connection, now, Duration::ZERO));
             }
         }
-        let over: Vec<_> = (seen.keys().copied())
-            .filter(|id| bench.closed.contains(id))
-            .collect();
-        for connection in over {
-            let since = seen.remove(&connection).expect("it was there");
-            times.push(now.since(since));
+        for (connection, since, time) in &mut times {
+            if !bench.closed.contains(connection) {
+                *time = now.since(*since);
+            }
+        }
+        // While it has a connection there are never enough for the others.
+        let is_open = times
+            .last()
+            .is_some_and(|(id, ..)| !bench.closed.contains(id));
+        if is_open && now.since(Instant::START).as_secs().is_multiple_of(10) {
+            send(&mut bench, others.by_ref().take(CONNECTIONS as usize));
         }
         bench.wait(Duration::from_secs(1));
-        assert!(times.len() >= 5 || bench.connects < 100_000, "{times:?}");
     }
+    let times: Vec<_> = times.iter().map(|(_, _, time)| *time).collect();
     for (number, time) in times.iter().enumerate() {
-        let least = (PATIENCE * 2_u32.pow(number as u32)).min(GREETING);
-        assert!(*time >= least, "{times:?}");
+        let least = PATIENCE * 2_u32.pow(number as u32);
+        let most = least + Duration::from_secs(10);
+        let looked = *time + Duration::from_secs(1);
+        assert!(looked >= least && *time <= most, "{replies:?}: {times:?}");
     }
-    assert_eq!(times[0], PATIENCE);
+}
+
+#[test]
+fn a_slow_host_has_longer_each_time() {
+    check_longer(&[]);
+    check_longer(&["220 x", "250 x"]);
 }

@@ -113,6 +113,12 @@ impl Schedule {
         }
     }
 
+    /// How often a destination has failed in a row.
+    #[must_use]
+    pub fn failures(&self, id: DestinationId) -> u16 {
+        (self.destinations.get(id)).map_or(0, |destination| destination.failures)
+    }
+
     /// Whether mail for another destination waits for the place of this connection.
     #[must_use]
     pub fn is_wanted_by_others(&self, id: ConnectionId) -> bool {
