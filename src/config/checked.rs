@@ -122,6 +122,8 @@ pub struct Limits {
     pub recipients_max: u32,
     /// How long a message may wait that its sender wants to wait (RFC 4865).
     pub future_release: Duration,
+    /// Octets of message text a second that a client brings at least. Zero: any.
+    pub text_rate_min: u64,
     /// How long the other end of a connection may give no sign of life.
     pub silence: Duration,
 }
@@ -400,6 +402,7 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             sessions_per_client_max: (*file.limits.sessions_per_client).min(*file.limits.sessions),
             message_bytes_max: file.limits.message_size.0,
             recipients_max: *file.limits.recipients,
+            text_rate_min: file.limits.text_rate_min.0,
             future_release: *file.limits.future_release,
             silence: *file.limits.silence,
         },

@@ -4,6 +4,7 @@
 //! while. What else a client does is not touched: behind one address may be a whole
 //! office, and one of them mistypes.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -21,9 +22,14 @@ pub const WINDOW: Duration = Duration::from_secs(10 * 60);
 /// forty guesses in an hour.
 pub const BAN: Duration = Duration::from_secs(15 * 60);
 
-/// Clients that are remembered. Beyond it the oldest failures are forgotten, bans never:
-/// they end by themselves.
+/// Clients whose failures are remembered. Beyond it those that have ended are forgotten,
+/// and if that is not enough all.
 pub const CLIENTS_MAX: usize = 50_000;
+
+/// Bans at a time: each is made by [`FAILURES_MAX`] guesses, so that somebody with many
+/// networks can make some hundred a second. Beyond it the oldest ends early, which gives
+/// its client ten more guesses; all together take some 3 MiB a core.
+pub const BANS_MAX: usize = 50_000;
 
 /// A client as bans and limits see it: an IPv4 address, or the network of 64 bits that every
 /// IPv6 host has to itself.
@@ -96,16 +102,30 @@ impl Guessers {
 }
 
 /// Who is banned. For a data core, as the control core tells it.
+///
+/// Invariant: each ban stands in `order`, too, which holds [`BANS_MAX`] at most. A client
+/// that was banned again stands there more than once; the last one counts.
 #[derive(Debug, Default)]
 pub(super) struct Bans {
     until: HashMap<Client, Instant>,
+    /// As they came. All last equally long, so that the first ends first.
+    order: VecDeque<(Instant, Client)>,
 }
 
 impl Bans {
-    /// A client is banned until then.
+    /// A client is banned until then. What has ended is forgotten; nothing else is looked
+    /// at, however many there are.
     pub(super) fn ban(&mut self, now: Instant, client: Client, until: Instant) {
-        self.until.retain(|_, until| *until > now);
+        while let Some((first, _)) = self.order.front()
+            && (*first <= now || self.order.len() >= BANS_MAX)
+        {
+            let (until, client) = self.order.pop_front().expect("looked at above");
+            if self.until.get(&client) == Some(&until) {
+                self.until.remove(&client);
+            }
+        }
         self.until.insert(client, until);
+        self.order.push_back((until, client));
     }
 
     /// Whether a client is banned.
@@ -180,6 +200,28 @@ mod tests {
         assert!(bans.contains(at(9), address));
         assert!(!bans.contains(at(10), address));
         bans.ban(at(11), client("192.0.2.2"), at(20));
+        assert_eq!(bans.until.len(), 1);
+        assert_eq!(bans.order.len(), 1);
+    }
+
+    #[test]
+    fn bans_are_bounded_and_the_oldest_ends_early() {
+        let mut bans = Bans::default();
+        let address = |n: u32| std::net::Ipv4Addr::from_bits(n).into();
+        let all = 2 * BANS_MAX as u32;
+        for n in 0..all {
+            bans.ban(at(1), Client::of(address(n)), at(1) + BAN);
+            assert!(bans.until.len() <= BANS_MAX && bans.order.len() <= BANS_MAX);
+        }
+        assert!(!bans.contains(at(2), address(0)));
+        assert!(bans.contains(at(2), address(all - BANS_MAX as u32)));
+        assert!(bans.contains(at(2), address(all - 1)));
+        // One that is banned again and again takes the place of others, and no more.
+        for n in 0..all {
+            bans.ban(at(3), Client::of(address(7)), at(3 + u64::from(n)) + BAN);
+            assert!(bans.until.len() <= BANS_MAX && bans.order.len() <= BANS_MAX);
+        }
+        assert!(bans.contains(at(4), address(7)));
         assert_eq!(bans.until.len(), 1);
     }
 }

@@ -11,6 +11,7 @@
 mod content;
 pub(super) mod errand;
 pub(super) mod passing;
+pub(super) mod patience;
 mod recording;
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use self::content::Stuffing;
 use self::errand::{Errand, log_in};
 use self::passing::{Carried, Silent};
+use self::patience::Patience;
 use crate::core::common::{Common, WantedConnection};
 use crate::core::computing::Worked;
 use crate::core::deadlines::Entry;
@@ -105,6 +107,7 @@ pub(super) struct Delivery {
     pub(super) passed_on: Option<PassedOn>,
     /// The one that was to be the first here.
     carried: Option<Carried>,
+    patience: Patience,
     entry: Entry,
 }
 
@@ -145,7 +148,11 @@ impl Delivery {
             candidates,
         };
         let client = log_in(Client::new(settings, now), &host, common);
+        // The host for all, or with this mail.
+        let failures = (common.memory.failures_with_next(&endpoint) - 1)
+            .max(common.queue.failures(destination));
         let mut delivery = Self::with(errand, client, Flow::new(id), host, endpoint);
+        delivery.patience = Patience::after(failures);
         delivery.silent = silent;
         delivery.passed_on = passed_on;
         delivery.work_until = match standing {
@@ -179,6 +186,7 @@ impl Delivery {
             silent: Silent::default(),
             passed_on: None,
             carried: None,
+            patience: Patience::after(0),
             entry: Entry::default(),
         }
     }
@@ -203,15 +211,6 @@ impl Delivery {
     /// Where the deadline's entry is kept.
     pub(super) const fn entry(&mut self) -> &mut Entry {
         &mut self.entry
-    }
-
-    /// When [`Delivery::timer`] is due. A session that waits for work has none of its
-    /// own: the schedule says when it has waited long enough.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.hunger == Hunger::Waiting && self.jobs.is_empty() {
-            return None;
-        }
-        self.client.deadline()
     }
 
     /// Whether it ends when the link does.
@@ -386,6 +385,7 @@ impl Delivery {
 
     /// The deadline may have come.
     pub(super) fn timer(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+        self.give_way(now, common, spool);
         self.say(now, common, spool, Input::Timer);
     }
 

@@ -4,6 +4,7 @@ mod clock;
 mod crowd;
 mod expiry;
 mod fetching;
+mod silent_hosts;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -94,6 +95,10 @@ struct Bench {
     provider_connects: Vec<(ConnectionId, Endpoint)>,
     /// The address that every next hop has; none is ever found without.
     host: Option<SocketAddr>,
+    /// Whether each domain has a host of its own instead, by the number in its name.
+    apart: bool,
+    /// Where connections go that were asked for.
+    going: HashMap<ConnectionId, Endpoint>,
     /// Connections that were asked for.
     connects: usize,
     /// Whether those are had.
@@ -174,6 +179,8 @@ impl Bench {
             fetched: Vec::new(),
             provider_connects: Vec::new(),
             host: None,
+            apart: false,
+            going: HashMap::new(),
             connects: 0,
             host_answers: false,
             outgoing: Vec::new(),
@@ -206,7 +213,9 @@ impl Bench {
             {
                 let host = Host {
                     name: "mail.example".to_owned(),
-                    addresses: self.host.into_iter().map(Endpoint::Tcp).collect(),
+                    addresses: (self.host_of(&next_hop).into_iter())
+                        .map(Endpoint::Tcp)
+                        .collect(),
                     protocol: Protocol::Smtp,
                     tls: TlsPolicy::None.into(),
                     preference: 0,
@@ -220,8 +229,9 @@ impl Bench {
                 };
                 self.ready.push_back(Completion::Notice(notice));
             }
-            Operation::Connect { connection, .. } if self.host.is_some() => {
+            Operation::Connect { connection, to, .. } if self.host.is_some() => {
                 self.connects += 1;
+                self.going.insert(connection, to);
                 let result = if self.host_answers {
                     self.outgoing.push(connection);
                     Ok(())
@@ -328,6 +338,17 @@ impl Bench {
     fn receive(&mut self, connection: ConnectionId, octets: &[u8]) {
         self.wanted.remove(&connection);
         self.give(Completion::Received { connection, octets });
+    }
+
+    fn host_of(&self, next_hop: &NextHop) -> Option<SocketAddr> {
+        let mut host = self.host?;
+        if let (true, NextHop::Mx(domain)) = (self.apart, next_hop) {
+            let digits = domain.as_str().bytes().filter(u8::is_ascii_digit);
+            let number = digits.fold(0, |n, digit| n * 10 + u16::from(digit - b'0'));
+            let [high, low] = number.to_be_bytes();
+            host.set_ip([10, 0, high, low].into());
+        }
+        Some(host)
     }
 
     fn said(&self, connection: ConnectionId) -> String {

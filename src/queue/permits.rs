@@ -122,6 +122,16 @@ pub struct DestinationKey(u64);
 pub struct Permit {
     key: DestinationKey,
     slot: u32,
+    kind: Kind,
+}
+
+/// What a permit is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Mail.
+    Usual,
+    /// To find out whether a destination works again.
+    Probe,
 }
 
 /// Which limit was reached.
@@ -131,6 +141,8 @@ pub enum Limit {
     Total,
     /// Connections to this destination.
     Destination,
+    /// Connections to destinations that failed last.
+    Probes,
 }
 
 /// No permit. The core is registered and will get a notice.
@@ -150,6 +162,11 @@ pub struct Permits {
     total: AtomicU64,
     /// Connections that carry a large message; one of the total is kept from them.
     large: AtomicU64,
+    /// Connections that find out whether a destination works again; a quarter of the total
+    /// is kept from them.
+    probes: AtomicU64,
+    /// The last destination that was refused by the total.
+    refused: AtomicU64,
     slots: Box<[AtomicU64]>,
     hasher: foldhash::quality::FixedState,
 }
@@ -202,6 +219,8 @@ impl Permits {
             limit_total: AtomicU16::new(connections),
             total: AtomicU64::new(0),
             large: AtomicU64::new(0),
+            probes: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             slots: (0..slots).map(|_| AtomicU64::new(0)).collect(),
             hasher: foldhash::quality::FixedState::with_seed(seed),
         }
@@ -220,13 +239,20 @@ impl Permits {
         self.limit_total.store(connections, Ordering::SeqCst);
         let total = update(&self.total, |w| w & !WAITING_MASK);
         let large = update(&self.large, |w| w & !WAITING_MASK);
-        CoreSet::of_word(total).union(CoreSet::of_word(large))
+        let probes = update(&self.probes, |w| w & !WAITING_MASK);
+        (CoreSet::of_word(total).union(CoreSet::of_word(large))).union(CoreSet::of_word(probes))
     }
 
     /// Connections that are open or being opened.
     #[must_use]
     pub fn in_use(&self) -> u16 {
         (self.total.load(Ordering::SeqCst) & COUNT_MASK) as u16
+    }
+
+    /// How many more there may be.
+    #[must_use]
+    pub fn free(&self) -> u16 {
+        self.limit_total().saturating_sub(self.in_use())
     }
 
     /// What the permits call a destination.
@@ -249,8 +275,10 @@ impl Permits {
         let limit = limit.clamp(1, CONNECTIONS_MAX);
         let slot = self.acquire_slot(core, key, limit)?;
         if acquire_word(&self.total, self.limit_total(), core) {
-            Ok(Permit { key, slot })
+            let kind = Kind::Usual;
+            Ok(Permit { key, slot, kind })
         } else {
+            self.refused.store(key.0, Ordering::SeqCst);
             let notify = self.release_slot(key, slot);
             Err(Denied {
                 limit: Limit::Total,
@@ -259,11 +287,54 @@ impl Permits {
         }
     }
 
+    /// The same for a destination that failed last: of all connections a quarter is kept
+    /// from those, that a great many of them leave some to the others. One always has a
+    /// place, if it is the only one there is.
+    ///
+    /// # Errors
+    /// If a limit is reached. The core is then registered.
+    pub fn try_probe(
+        &self,
+        core: CoreNumber,
+        key: DestinationKey,
+        limit: u16,
+    ) -> Result<Permit, Denied> {
+        let total = self.limit_total();
+        let most = (total - total.div_ceil(4)).max(1);
+        if !acquire_word(&self.probes, most, core) {
+            let (limit, notify) = (Limit::Probes, CoreSet::EMPTY);
+            return Err(Denied { limit, notify });
+        }
+        match self.try_acquire(core, key, limit) {
+            Ok(permit) => Ok(Permit {
+                kind: Kind::Probe,
+                ..permit
+            }),
+            Err(Denied { limit, notify }) => {
+                let notify = notify.union(release_word(&self.probes));
+                Err(Denied { limit, notify })
+            }
+        }
+    }
+
+    /// Whether another core waits for any connection, to another destination than this
+    /// permit's as far as is known.
+    #[must_use]
+    pub fn is_wanted_elsewhere(&self, core: CoreNumber, permit: &Permit) -> bool {
+        let waiting = CoreSet::of_word(self.total.load(Ordering::SeqCst)).others(core);
+        !waiting.is_empty() && self.refused.load(Ordering::SeqCst) != permit.key.0
+    }
+
     /// Gives a permit back. The cores in the answer are to get a notice, this one too
     /// if it is among them.
     pub fn release(&self, permit: Permit) -> CoreSet {
         let destination = self.release_slot(permit.key, permit.slot);
-        destination.union(release_word(&self.total))
+        let total = release_word(&self.total);
+        let probes = match permit.kind {
+            Kind::Usual => CoreSet::EMPTY,
+            Kind::Probe => release_word(&self.probes),
+        };
+        destination.union(total).union(probes)
     }
 
     /// The right to send a large message, of which one fewer may be on the way than
@@ -480,6 +551,48 @@ mod tests {
     }
 
     #[test]
+    fn a_quarter_is_kept_from_probes() {
+        for (total, most) in [(1, 1), (2, 1), (4, 3), (5, 3), (20, 15)] {
+            let permits = Permits::new(total, 1);
+            let keys: Vec<_> = (0..=most).map(|n| permits.key(n)).collect();
+            let mut probes: Vec<_> = (keys[..usize::from(most)].iter())
+                .map(|key| permits.try_probe(A, *key, 5).unwrap())
+                .collect();
+            let denied = permits
+                .try_probe(B, keys[usize::from(most)], 5)
+                .unwrap_err();
+            assert_eq!(denied.limit, Limit::Probes, "{total}");
+            let rest: Vec<_> = (most..total)
+                .map(|n| permits.try_acquire(A, permits.key(100 + n), 5).unwrap())
+                .collect();
+            assert!(permits.release(probes.pop().unwrap()).contains(B));
+            for permit in rest.into_iter().chain(probes) {
+                let _ = permits.release(permit);
+            }
+            assert_eq!(permits.in_use(), 0);
+            assert_eq!(permits.probes.load(Ordering::SeqCst), 0);
+        }
+    }
+
+    /// A probe that is refused by the total or its destination takes no place from others.
+    #[test]
+    fn a_probe_that_is_refused_leaves_nothing_behind() {
+        let permits = Permits::new(2, 1);
+        let (x, y) = (permits.key("x"), permits.key("y"));
+        let first = permits.try_acquire(A, x, 1).unwrap();
+        let denied = permits.try_probe(B, x, 1).unwrap_err();
+        assert_eq!(denied.limit, Limit::Destination);
+        let second = permits.try_acquire(A, y, 1).unwrap();
+        let denied = permits.try_probe(B, permits.key("z"), 1).unwrap_err();
+        assert_eq!(denied.limit, Limit::Total);
+        assert!(permits.is_wanted_elsewhere(A, &first));
+        assert!(!permits.is_wanted_elsewhere(B, &first));
+        assert_eq!(permits.probes.load(Ordering::SeqCst) & COUNT_MASK, 0);
+        assert!(permits.release(first).contains(B));
+        assert!(permits.release(second).is_empty());
+    }
+
+    #[test]
     fn a_raised_total_is_told() {
         let permits = Permits::new(1, 1);
         let key = permits.key("x");
@@ -503,7 +616,11 @@ mod tests {
         let first = permits.try_acquire(A, key, 2).unwrap();
         let (other, word) = permits.places(key).nth(3).unwrap();
         word.store(tag(key) | 1, Ordering::SeqCst);
-        let second = Permit { key, slot: other };
+        let second = Permit {
+            key,
+            slot: other,
+            kind: Kind::Usual,
+        };
         // The first word has room, the sum has not.
         let denied = permits.try_acquire(B, key, 2).unwrap_err();
         assert_eq!(denied.limit, Limit::Destination);

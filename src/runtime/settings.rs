@@ -174,6 +174,7 @@ fn session(
     }
     session.message_bytes_max = config.limits.message_bytes_max;
     session.recipients_max = config.limits.recipients_max;
+    session.timeouts.text_rate_min = config.limits.text_rate_min;
     session.offers.mt_priority = listener.priority;
     session.offers.deliver_by = Some(Duration::ZERO);
     let future_release = config.limits.future_release;

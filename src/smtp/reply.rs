@@ -381,6 +381,7 @@ pub(crate) const TOO_MANY_TRANSACTIONS: Closing =
     Closing::new(7, 0, "too many transactions, use another connection");
 pub(crate) const TOO_MUCH_DISCARDED: Closing = Closing::new(7, 0, "this message has no end");
 pub(crate) const TIMEOUT: Closing = Closing::new(4, 2, "you were silent for too long");
+pub(crate) const TOO_SLOW: Closing = Closing::new(4, 2, "your message came too slowly");
 pub(crate) const STOPPING: Closing = Closing::new(3, 2, "going down, try again later");
 
 /// Appends printable ASCII; anything else becomes `?`. Cut at [`TEXT_BYTES_MAX`].

@@ -76,9 +76,18 @@ pub enum Role {
 pub struct Timeouts {
     /// For a whole command line, from the reply before it.
     pub command: Duration,
-    /// For more octets of a message.
+    /// For more octets of a message: at most so long in a row, and so long in all of what
+    /// it takes longer than [`Timeouts::text_rate_min`] asks for.
     pub data_block: Duration,
+    /// Octets of message text a second. Zero: any; then an octet now and then keeps a
+    /// session, and the room in the spool that its message was promised, for ever.
+    pub text_rate_min: u64,
 }
+
+/// Octets of message text a second that a client brings at least, where nothing else is
+/// said. A modem of 9600 bit/s carries twenty such sessions; Postfix asks for 500 where it
+/// has few sessions left (`smtpd_min_data_rate`), and for no rate otherwise.
+pub const TEXT_RATE_MIN: u64 = 50;
 
 /// What is done about a client that speaks before it was greeted: RFC 5321 §3.1
 /// forbids it, and what does it is mostly spam software.
@@ -165,6 +174,7 @@ impl Settings {
             timeouts: Timeouts {
                 command: Duration::from_secs(5 * 60),
                 data_block: Duration::from_secs(3 * 60),
+                text_rate_min: TEXT_RATE_MIN,
             },
             role: Role::default(),
             offers: Offers::default(),

@@ -33,7 +33,7 @@ struct Kept {
 }
 
 /// A connection of one who does not wait for long.
-trait Impatient {
+pub(crate) trait Impatient {
     fn set_patience(&self, patience: Option<Duration>) -> io::Result<()>;
 }
 
@@ -66,7 +66,7 @@ impl Field<'_> {
     }
 
     /// Writes without reading, until the other side has had enough or it is too much.
-    fn pour(self, stream: &mut impl io::Write, octets: &[u8]) -> io::Result<()> {
+    pub(crate) fn pour(self, stream: &mut impl io::Write, octets: &[u8]) -> io::Result<()> {
         let mut written = 0;
         while written < OCTETS_MAX && self.go_on() {
             stream.write_all(octets)?;
@@ -76,7 +76,7 @@ impl Field<'_> {
     }
 
     /// A connection is there.
-    fn begin(self, stream: &impl Impatient) {
+    pub(crate) fn begin(self, stream: &impl Impatient) {
         let set = stream.set_patience(Some(PATIENCE));
         set.expect("a time-out");
         self.made.fetch_add(1, Ordering::Relaxed);

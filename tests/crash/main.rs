@@ -11,6 +11,7 @@ mod damage;
 mod device;
 mod disk;
 mod full_disk;
+mod hops;
 mod hostile;
 mod kill;
 mod ledger;

@@ -1,12 +1,16 @@
-//! Peers that mean harm, on every port at once, for as long as honest clients need for
-//! their work: all of that is done, and neither memory nor descriptors grow.
+//! Peers that mean harm, on every port at once and as hosts to which mail is brought, for as
+//! long as honest clients need for their work: all of that is done, and neither memory nor
+//! descriptors grow.
 //!
 //! The honest ones are counted, not timed. With `TURNSPOOL_SOAK_SECONDS` they go on for so
 //! long, the next hop fails at random besides, and memory and descriptors are looked at
 //! again and again: they have to stay where they were after the first tenth.
 
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,10 +18,12 @@ use loadtest::siege::{Attack, Siege};
 
 use crate::harness::http::request;
 use crate::harness::message::Random;
+use crate::harness::relay::PROGRAM;
 use crate::harness::rule::{Rule, Stage, on};
 use crate::harness::secure::Certificates;
 use crate::harness::sink::{EVERYTHING, Mail};
 use crate::harness::{Client, Relay, Setup, Sink, eventually, place};
+use crate::hops::Hops;
 use crate::hostile::Field;
 use crate::kill::seed;
 use crate::ledger::{Copies, Ledger};
@@ -34,6 +40,15 @@ const SESSION_MESSAGES: u64 = 10;
 /// keeps of that.
 const GROWTH_KIB_MAX: u64 = 96 << 10;
 const SESSIONS_PER_CLIENT: u32 = 40;
+/// Outgoing. What hosts that mean harm do where they are scarce is another test's.
+const CONNECTIONS: u16 = 200;
+/// In a soak so many messages come for each of the hosts that mean harm: their mail waits.
+const HOP_ROUNDS: u32 = 20;
+/// Between two of those without a soak.
+const HOP_PAUSE: Duration = Duration::from_millis(500);
+/// As in all tests, but nothing is given up: mail for those hosts waits.
+const RETRY: &str =
+    "first = \"1s\"\nfactor = 1.0\nlongest = \"1s\"\ngive_up = \"5d\"\nwarn = \"0s\"";
 /// In a soak everybody rests so long after each session: it is to be long, not hard.
 const SOAK_PAUSE: Duration = Duration::from_millis(400);
 
@@ -42,6 +57,21 @@ fn descriptors(relay: &Relay) -> usize {
     std::fs::read_dir(path)
         .expect("the process is there")
         .count()
+}
+
+/// A listener for users wants some.
+fn add_user(file: &Path) {
+    let mut child = Command::new(PROGRAM)
+        .args(["user", "add"])
+        .arg(file)
+        .arg("alice")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"correct-horse\n").expect("it reads");
+    drop(input);
+    assert!(child.wait().expect("it ends").success());
 }
 
 /// One honest client: whatever it offers is taken. Refusals for now are tried again.
@@ -119,25 +149,40 @@ fn honest_clients_finish_and_nothing_grows() {
     let secret = secrets.path().join("branch");
     std::fs::write(&secret, "swordfish\n").expect("a file");
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    let hops = Hops::new();
+    let users = secrets.path().join("users");
+    add_user(&users);
     let sections = format!(
         "[[listener]]\naddress = \"{}\"\ntls = \"implicit\"\n\
-         [[listener]]\naddress = \"{}\"\nrole = \"odmr\"\n{}\
+         [[listener]]\naddress = \"{}\"\nrole = \"odmr\"\n\
+         [[listener]]\naddress = \"{}\"\nrole = \"submission\"\ntls = \"starttls\"\n{}\
+         [[collect]]\nname = \"provider\"\nkind = \"etrn\"\nserver = \"{}\"\n\
+         names = [\"branch.example\"]\nwait = \"1s\"\n\
          [[collect]]\nname = \"isp\"\nkind = \"pop3\"\nserver = \"{}\"\nuser = \"branch\"\n\
          password_file = \"{}\"\nevery = \"10s\"\n\
          domain_mailbox = {{ domains = [\"branch.example\"], \
          default = \"postmaster@branch.example\" }}\n",
         port(1),
         port(2),
+        port(3),
         files.section(),
+        hops.provider(),
         mailbox.local_addr().expect("it has one"),
         secret.display()
     );
+    let setup = (hops.routes()).fold(setup, |setup, (domain, host)| setup.route(&domain, host));
+    let (lost, name_server) = hops.lost();
+    let setup = lost.fold(setup, |setup, domain| setup.route_mx(&domain));
+    let setup = setup.servers(&[name_server]);
     let mut page = place::next_address();
     page.set_port(8025);
     let mut relay = setup
         .route("branch.example", sink.address())
         .admin(&format!("web = \"{page}\""))
+        .relay(&format!("users_file = \"{}\"", users.display()))
+        .retry(RETRY)
         .cores(2)
+        .delivery(&format!("connections = {CONNECTIONS}"))
         .limits(&format!(
             "sessions = 1000\nsessions_per_client = {SESSIONS_PER_CLIENT}\nmessage_size = \"1MiB\""
         ))
@@ -149,7 +194,7 @@ fn honest_clients_finish_and_nothing_grows() {
         ))
         .start();
     let (over, made) = (AtomicBool::new(false), AtomicU64::new(0));
-    let ports = [first, port(1), port(2)];
+    let ports = [first, port(1), port(2), port(3)];
     let pause = soak.map_or(Duration::ZERO, |_| SOAK_PAUSE);
     let siege = Siege {
         ports: &ports,
@@ -185,14 +230,36 @@ fn honest_clients_finish_and_nothing_grows() {
         };
         let seeds = [random.next(), random.next(), random.next()];
         let socket = relay.directory().join("admin.sock");
-        let (mailbox, relay) = (&mailbox, &relay);
+        let (mailbox, relay, hops) = (&mailbox, &relay, &hops);
+        scope.spawn(move || {
+            while field.go_on() {
+                relay.run(&["collect", "provider"]);
+                std::thread::sleep(pause);
+            }
+        });
+        let hop_seed = random.next();
+        scope.spawn(move || hops.serve(field, hop_seed));
+        scope.spawn(move || {
+            // In the first tenth of it: from then on nothing may grow.
+            let pause = soak.map_or(HOP_PAUSE, |soak| soak / (10 * HOP_ROUNDS));
+            for _ in 0..HOP_ROUNDS {
+                hops.send(first, field);
+                let begun = Instant::now();
+                while field.go_on() && begun.elapsed() < pause {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                if !field.go_on() {
+                    break;
+                }
+            }
+        });
         scope.spawn(move || field.browse(page, seeds[0]));
         scope.spawn(move || field.command(&socket, seeds[1]));
         scope.spawn(move || field.serve(mailbox, seeds[2]));
         scope.spawn(move || {
             // Whatever becomes of it: the server there is what it is.
             while field.go_on() {
-                relay.run(&["collect"]);
+                relay.run(&["collect", "isp"]);
                 std::thread::sleep(pause);
             }
         });
@@ -260,6 +327,9 @@ fn honest_clients_finish_and_nothing_grows() {
             "{early} KiB, then {late} KiB"
         );
     }
+    let [wait, delivered, refused] = hops.judge(&relay);
+    eprintln!("of hostile hosts: {wait} wait, {delivered} delivered, {refused} refused");
+    assert!(wait > 0 && delivered > 0 && refused > 0, "no hosts");
     // All of it is delivered but what the attackers cut off, and everything is given back.
     relay.wait_until_drained(&sink);
     eventually("the descriptors are given back", || {

@@ -3,7 +3,7 @@
 //! A transcript is a file of lines:
 //! - `# …` says what it is about;
 //! - `> …` is done to the session: `settings`, `job`, `connected`, `sent`, `slow`,
-//!   `lost`, `wait`, `tls started`, `tls failed`, `quit`, `abort`;
+//!   `lost`, `wait`, `tls started`, `tls failed`, `quit`, `abort`, `others wait`;
 //! - `S: …` is a line that the server sends; neighbouring ones come together;
 //! - `C: …` is a line that must be sent, `C= …` a stored body that must be sent;
 //! - `! …` is a fact that must be reported.
@@ -237,6 +237,11 @@ impl Play {
             "progress" => self.handle(Input::Progress),
             "lost" => self.handle(Input::PeerClosed),
             "abort" => self.handle(Input::Abort),
+            // Others wait: whether it may be given up for them is its own to say.
+            "others" => match self.client.as_ref().and_then(Client::waits_since) {
+                Some(_) => self.handle(Input::GiveWay),
+                None => self.facts.push("goes on".to_owned()),
+            },
             "tls" => match words.next() {
                 Some("started") => self.handle(Input::TlsStarted),
                 _ => self.handle(Input::TlsFailed("certificate expired".to_owned())),

@@ -293,6 +293,7 @@ fn set(settings: &mut Settings, text: &str) -> Result<(), String> {
         "commands_max" => settings.commands_max = small()?,
         "pauses_max" => settings.pauses_max = small()?,
         "idle_commands_max" => settings.idle_commands_max = small()?,
+        "text_rate_min" => settings.timeouts.text_rate_min = number()?,
         "hops_max" => settings.hops_max = small()?,
         "command_bytes_max" => {
             settings.command_bytes_max = value.parse().map_err(|_| "no number".to_owned())?;

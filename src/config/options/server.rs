@@ -9,6 +9,7 @@ use crate::config::options::delivery::days;
 use crate::config::units::Bytes;
 use crate::mail::{Address, Domain};
 use crate::route::{Network, Scope};
+use crate::smtp::settings::TEXT_RATE_MIN;
 
 section! {
     /// Where mail is kept until it is delivered.
@@ -62,6 +63,11 @@ section! {
         sessions_per_client: u32 = is(100).small_site(5).within(1, 1_000_000);
         /// Largest message, as announced by SIZE.
         message_size: Bytes = is(Bytes::mib(50)).within(Bytes::kib(64), Bytes::gib(2));
+        /// Octets of a message's text a second that a client brings at least, on the
+        /// average behind an allowance of three minutes. Whoever is slower is sent away:
+        /// an octet now and then would keep a session, and room in the spool, for ever.
+        /// "0B": as slow as it likes, where it is never silent for three minutes.
+        text_rate_min: Bytes = is(Bytes(TEXT_RATE_MIN)).within(Bytes(0), Bytes::kib(64));
         /// Recipients of one message. RFC 5321 asks for at least 100.
         recipients: u32 = is(1000).within(100, 100_000);
         /// How long a user may ask for a message to wait before it goes

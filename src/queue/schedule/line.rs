@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::{Connection, ConnectionId, ConnectionState, Output, Schedule};
-use crate::queue::destination::Want;
+use crate::queue::destination::{Health, Want};
 use crate::queue::index::DestinationId;
 use crate::queue::permits::{CoreSet, DestinationKey, Limit};
 use crate::time::{Instant, Now};
@@ -44,7 +44,13 @@ impl Schedule {
         }
         let (key, limit) = (destination.key, destination.limit());
         let permit = if destination.next_hop.is_remote() {
-            match self.permits.try_acquire(self.core, key, limit) {
+            let permit = match destination.health {
+                Health::Probing => self.permits.try_probe(self.core, key, limit),
+                Health::Open { .. } | Health::Closed { .. } => {
+                    self.permits.try_acquire(self.core, key, limit)
+                }
+            };
+            match permit {
                 Ok(permit) => Some(permit),
                 Err(denied) => {
                     self.refused(id, denied.limit);
@@ -90,6 +96,11 @@ impl Schedule {
                 self.line.blocked.push(id);
                 Some(destination.key)
             }
+            Limit::Probes => {
+                destination.want = Want::Blocked;
+                self.line.blocked.push(id);
+                return;
+            }
             Limit::Total => {
                 destination.want = Want::Queued;
                 self.line.queued.push_front(id);
@@ -100,6 +111,29 @@ impl Schedule {
         if !self.quit_one_idle(key) {
             self.outputs.push_back(Output::PermitWanted { key });
         }
+    }
+
+    /// How often a destination has failed in a row.
+    #[must_use]
+    pub fn failures(&self, id: DestinationId) -> u16 {
+        (self.destinations.get(id)).map_or(0, |destination| destination.failures)
+    }
+
+    /// Whether mail for another destination waits for the place of this connection.
+    #[must_use]
+    pub fn is_wanted_by_others(&self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get(id.0) else {
+            return false;
+        };
+        let Some(permit) = &connection.permit else {
+            return false;
+        };
+        let key = self.destinations[connection.destination].key;
+        // Those who get the places that have just become free need no other.
+        let free = usize::from(self.permits.free());
+        let is_other = |id: &&DestinationId| self.destinations[**id].key != key;
+        let here = self.line.queued.iter().filter(is_other).nth(free).is_some();
+        here || self.permits.is_wanted_elsewhere(self.core, permit)
     }
 
     /// Tells who waits, this core included.

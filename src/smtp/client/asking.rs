@@ -54,7 +54,7 @@ impl Session {
                 let line = format!("ETRN {node}\r\n");
                 self.wire
                     .command(|out| out.extend_from_slice(line.as_bytes()));
-                self.since = now.instant;
+                self.since.wait = now.instant;
                 self.state = State::Asking(nodes, next);
             }
             None => self.quit_politely(now),

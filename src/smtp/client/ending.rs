@@ -30,7 +30,7 @@ impl Session {
 
     pub(super) fn quit_politely(&mut self, now: Now) {
         self.wire.command(|out| out.extend_from_slice(b"QUIT\r\n"));
-        self.since = now.instant;
+        self.since.wait = now.instant;
         self.state = State::Quit;
     }
 

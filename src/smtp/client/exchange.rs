@@ -160,6 +160,13 @@ impl Exchange {
         &self.peer
     }
 
+    /// Whether the host may have, or come to have, a content that it has not answered.
+    pub(super) fn has_content_under_way(&self) -> bool {
+        self.queue
+            .iter()
+            .any(|transaction| transaction.end.is_some())
+    }
+
     /// What is waited for, octets on their way aside.
     pub(super) fn stage(&self) -> Stage {
         self.expected

@@ -61,6 +61,11 @@ pub enum SessionError {
         /// While.
         stage: Stage,
     },
+    /// It kept us waiting while other mail waited for the connection.
+    GaveWay {
+        /// While.
+        stage: Stage,
+    },
     /// What came is no SMTP.
     Garbled {
         /// While.
@@ -126,6 +131,7 @@ impl SessionError {
             | Self::Closing { stage, .. }
             | Self::Lost { stage }
             | Self::TimedOut { stage }
+            | Self::GaveWay { stage }
             | Self::Garbled { stage, .. }
             | Self::OutOfOrder { stage, .. }
             | Self::TooMuch { stage } => match stage {
@@ -158,6 +164,7 @@ impl SessionError {
             | Self::Closing { stage, .. }
             | Self::Lost { stage }
             | Self::TimedOut { stage }
+            | Self::GaveWay { stage }
             | Self::Garbled { stage, .. }
             | Self::OutOfOrder { stage, .. }
             | Self::TooMuch { stage } => Some(*stage),
@@ -253,8 +260,11 @@ impl SessionError {
             Self::Lost { .. } | Self::Aborted => Enhanced::new(4, 4, 2),
             Self::TimedOut {
                 stage: Stage::Connect,
+            }
+            | Self::GaveWay {
+                stage: Stage::Connect,
             } => Enhanced::new(4, 4, 1),
-            Self::TimedOut { .. } => Enhanced::new(4, 4, 2),
+            Self::TimedOut { .. } | Self::GaveWay { .. } => Enhanced::new(4, 4, 2),
             Self::Garbled { .. } | Self::OutOfOrder { .. } | Self::TooMuch { .. } => {
                 Enhanced::new(4, 5, 0)
             }
@@ -287,6 +297,10 @@ impl fmt::Display for SessionError {
                 "timed out while {stage}; perhaps TLS begins there before it (implicit_tls = true)"
             ),
             Self::TimedOut { stage } => write!(f, "timed out while {stage}"),
+            Self::GaveWay { stage } => write!(
+                f,
+                "gave up while {stage}: it took long, and other mail waited for the connection"
+            ),
             Self::Garbled { stage, error } => write!(f, "while {stage} came {error}"),
             Self::OutOfOrder { stage, reply } => {
                 write!(

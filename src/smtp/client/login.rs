@@ -36,7 +36,7 @@ impl Session {
     pub(super) fn derived(&mut self, now: Now, salted: Option<&Salted>) {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Auth(peer, exchange) => {
-                self.since = now.instant;
+                self.since.wait = now.instant;
                 match salted.and_then(|salted| auth::derived(exchange, salted)) {
                     Some((line, next)) => {
                         self.wire.command(|out| out.extend_from_slice(&line));

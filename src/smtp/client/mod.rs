@@ -41,6 +41,7 @@ pub mod settings;
 pub mod stage;
 pub mod stuffing;
 mod transaction;
+mod waiting;
 mod wire;
 
 #[cfg(test)]
@@ -58,12 +59,13 @@ use self::fault::SessionError;
 use self::job::{Job, Outcome, Piece};
 use self::settings::{Protocol, Settings, TlsPolicy};
 use self::stage::Stage;
+use self::waiting::Beginnings;
 use self::wire::Wire;
 use super::answer::{Answer, Class, Reader};
 use super::etrn::Node;
 use super::turn::FromProvider;
 use crate::smtp::auth::scram::Salted;
-use crate::time::{Instant, Now};
+use crate::time::Now;
 use crate::wire::transcript::Spoken;
 
 /// Most octets kept of replies that came before the content they speak of had left.
@@ -106,6 +108,9 @@ pub enum Input<'a> {
     Abort,
     /// [`Client::deadline`] was reached.
     Timer,
+    /// Others wait for the connection, and the host has kept us waiting since
+    /// [`Client::waits_since`].
+    GiveWay,
 }
 
 /// What the session wants from the world, in order.
@@ -174,8 +179,7 @@ struct Session {
     channel: Channel,
     wire: Wire,
     facts: VecDeque<Output>,
-    /// When the wait that is going on began.
-    since: Instant,
+    since: Beginnings,
 }
 
 impl Client {
@@ -193,7 +197,7 @@ impl Client {
                 channel: Channel::Clear,
                 wire: Wire::default(),
                 facts: VecDeque::new(),
-                since: now.instant,
+                since: Beginnings::at(now.instant),
             },
         }
     }
@@ -224,12 +228,16 @@ impl Client {
             }
             return;
         }
+        if !session.wire.is_leaving() {
+            session.since.leaving = now.instant;
+        }
         match input {
             Input::Connected(channel) => session.connected(now, channel),
             Input::Received(octets) => self.received(now, octets),
-            Input::Progress => session.since = now.instant,
+            Input::Progress => session.since.wait = now.instant,
             Input::Sent => {
-                session.since = now.instant;
+                session.since.wait = now.instant;
+                session.since.leaving = now.instant;
                 session.wire.sent();
                 self.resume(now);
                 self.session.pump(now);
@@ -249,6 +257,7 @@ impl Client {
             Input::PeerClosed => session.lost(now),
             Input::Abort => session.fail(now, SessionError::Aborted),
             Input::Timer => session.timer(now),
+            Input::GiveWay => session.give_way(now),
         }
     }
 
@@ -262,12 +271,6 @@ impl Client {
             State::Over => None,
             _ => session.wire.take().map(Output::Send),
         }
-    }
-
-    /// When [`Input::Timer`] is due. Only a session that is over has none.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        self.session.deadline()
     }
 
     /// What the session is doing: for the operator.
@@ -367,17 +370,10 @@ impl Session {
         }
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        match self.state {
-            State::Over => None,
-            _ => Some(self.since + self.settings.timeouts.of(self.stage())),
-        }
-    }
-
     fn connected(&mut self, now: Now, channel: Channel) {
         assert!(matches!(self.state, State::Connecting), "it connects once");
         self.channel = channel;
-        self.since = now.instant;
+        self.since.wait = now.instant;
         self.wire.expect_greeting();
         self.state = State::Greeting;
     }
@@ -394,7 +390,7 @@ impl Session {
     fn say_hello_as(&mut self, now: Now, verb: Hello) {
         let name = &self.settings.hello_name;
         self.wire.command(|out| commands::hello(out, verb, name));
-        self.since = now.instant;
+        self.since.wait = now.instant;
         self.state = State::Hello(verb);
     }
 
@@ -422,7 +418,7 @@ impl Session {
             };
             return self.fail(now, error);
         }
-        self.since = now.instant;
+        self.since.wait = now.instant;
         if let State::Mail(exchange) = &mut self.state {
             let mut hands = Hands {
                 settings: &self.settings,
@@ -430,7 +426,12 @@ impl Session {
                 facts: &mut self.facts,
                 now,
             };
-            return match exchange.answer(answer, &mut hands) {
+            let was_end = exchange.stage() == Stage::End;
+            let turnout = exchange.answer(answer, &mut hands);
+            if was_end != (exchange.stage() == Stage::End) {
+                self.since.transaction = now.instant;
+            }
+            return match turnout {
                 Ok(Turnout::GoesOn) => {}
                 Ok(Turnout::Over) => self.close(),
                 Err(error @ SessionError::Refused { .. }) => self.fail_politely(now, error),
@@ -501,7 +502,7 @@ impl Session {
         match &self.ask {
             Some(Ask::Turn(call)) => {
                 self.wire.command(|out| call.write(out));
-                self.since = now.instant;
+                self.since.wait = now.instant;
                 self.state = State::Turn;
                 return;
             }
@@ -513,6 +514,7 @@ impl Session {
         }
         let exchange = Exchange::new(peer, self.channel, &self.settings);
         self.state = State::Mail(Box::new(exchange));
+        self.since.transaction = now.instant;
         self.pump(now);
     }
 
@@ -523,7 +525,8 @@ impl Session {
     fn deliver(&mut self, now: Now, job: Job) {
         if let State::Mail(_) = self.state {
             if self.stage() == Stage::Idle {
-                self.since = now.instant;
+                self.since.wait = now.instant;
+                self.since.transaction = now.instant;
             }
             self.with_exchange(now, |exchange, hands| exchange.deliver(job, hands));
         } else {
@@ -535,7 +538,7 @@ impl Session {
         match self.state {
             State::Mail(_) => {
                 if self.stage() == Stage::Idle {
-                    self.since = now.instant;
+                    self.since.wait = now.instant;
                 }
                 self.withdraw_want();
                 self.with_exchange(now, Exchange::quit);
@@ -563,17 +566,6 @@ impl Session {
                 now,
             };
             act(exchange, &mut hands);
-        }
-    }
-
-    fn timer(&mut self, now: Now) {
-        let due = self.deadline().is_some_and(|due| due <= now.instant);
-        if !due {
-            return;
-        }
-        match self.stage() {
-            Stage::Idle => self.quit(now),
-            stage => self.fail(now, SessionError::TimedOut { stage }),
         }
     }
 

@@ -133,8 +133,17 @@ pub struct Timeouts {
     pub rcpt: Duration,
     /// §4.5.3.2.4: 2 minutes.
     pub data: Duration,
-    /// §4.5.3.2.5: 3 minutes in which no octet left.
+    /// §4.5.3.2.5: 3 minutes in which no octet left, and so long in all of what they take
+    /// longer than [`Timeouts::sending_rate_min`] asks for.
     pub sending: Duration,
+    /// Octets a second that leave at least. Below what is left of a line of 2400 bit/s to
+    /// each of ten connections: it is for hosts that take an octet now and then, of which
+    /// each kept a connection for ever.
+    pub sending_rate_min: u64,
+    /// All replies to the commands of one transaction together, and again all those to its
+    /// end, which are several in LMTP: half an hour. Each may take minutes, and there may be
+    /// a hundred.
+    pub transaction: Duration,
     /// §4.5.3.2.6: 10 minutes. Shorter ones deliver twice.
     pub end: Duration,
     /// Without a job. The server hangs up after 5 minutes (§4.5.3.2.7).
@@ -157,6 +166,8 @@ impl Default for Timeouts {
             rcpt: 5 * MINUTE,
             data: 2 * MINUTE,
             sending: 3 * MINUTE,
+            sending_rate_min: 20,
+            transaction: 30 * MINUTE,
             end: 10 * MINUTE,
             idle: 2 * MINUTE,
             quit: Duration::from_secs(30),

@@ -96,6 +96,11 @@ impl Wire {
         self.pending_bytes + self.handed_bytes
     }
 
+    /// Octets that were taken since all had left.
+    pub(super) const fn leaving_bytes(&self) -> u64 {
+        self.handed_bytes
+    }
+
     /// True if octets that were taken have not left.
     pub(super) const fn is_leaving(&self) -> bool {
         self.handed_bytes > 0

@@ -174,6 +174,9 @@ impl<R: Receipt> Session<R> {
             }
             State::LoginRefused { .. } => self.wrong_is_told(),
             State::Pausing { .. } => self.rebuff_is_told(),
+            State::Data(_) | State::Chunk { .. } | State::Skip { .. } => {
+                self.dismiss(&reply::TOO_SLOW);
+            }
             _ => self.dismiss(&reply::TIMEOUT),
         }
     }

@@ -1,5 +1,7 @@
 //! Octets from the client: command lines, message text, chunks.
 
+use std::time::Duration;
+
 use zeroize::Zeroizing;
 
 use super::auth::Running;
@@ -136,8 +138,9 @@ impl<R: Receipt> Session<R> {
     }
 
     fn read_data(&mut self, mut incoming: Box<Incoming>, octets: &[u8], base: usize) -> usize {
-        self.waiting_since = self.now.instant;
         let scanned = self.scan(&mut incoming, octets, base);
+        let (Scanned::More(taken) | Scanned::End(taken)) = scanned;
+        self.text_came(taken);
         if self.is_too_much(&incoming) {
             self.state = State::Data(incoming);
             self.dismiss(&reply::TOO_MUCH_DISCARDED);
@@ -163,11 +166,11 @@ impl<R: Receipt> Session<R> {
         octets: &[u8],
         base: usize,
     ) -> usize {
-        self.waiting_since = self.now.instant;
         let (octets, _) = split_at_most(octets, left);
         let Scanned::More(taken) = self.scan(&mut incoming, octets, base) else {
             unreachable!("a chunk ends by its count")
         };
+        self.text_came(taken);
         let left = left - taken as u64;
         if left == 0 {
             self.chunk_ended(incoming, chunk);
@@ -182,16 +185,28 @@ impl<R: Receipt> Session<R> {
     }
 
     fn skip_chunk(&mut self, left: u64, refusal: Box<Refusal>, octets: &[u8]) -> usize {
-        self.waiting_since = self.now.instant;
         let (skipped, _) = split_at_most(octets, left);
+        self.text_came(skipped.len());
         let left = left - skipped.len() as u64;
         if left == 0 {
+            self.waiting_since = self.now.instant;
             self.state = State::Commands(Open::Nothing);
             self.refuse(&refusal);
         } else {
             self.state = State::Skip { left, refusal };
         }
         skipped.len()
+    }
+
+    /// So much of a message has come, which buys it the time that its rate allows.
+    fn text_came(&mut self, octets: usize) {
+        let rate = self.settings.timeouts.text_rate_min;
+        let now = self.now.instant;
+        let bought = (octets as u64).saturating_mul(1000).checked_div(rate);
+        self.waiting_since = match bought {
+            Some(millis) => now.min(self.waiting_since + Duration::from_millis(millis)),
+            None => now,
+        };
     }
 
     /// Reads text, hands on what is kept, and drops the message at its first fault.
@@ -220,6 +235,7 @@ impl<R: Receipt> Session<R> {
 
     /// All text of a message was read.
     fn text_ended(&mut self, incoming: &Incoming) {
+        self.waiting_since = self.now.instant;
         match incoming.refusal() {
             None => {
                 self.outputs
@@ -251,9 +267,11 @@ impl<R: Receipt> Session<R> {
             }
             self.text_ended(&incoming);
         } else if let Some(refusal) = incoming.refusal() {
+            self.waiting_since = self.now.instant;
             self.state = State::Commands(Open::Nothing);
             self.refuse(&refusal);
         } else {
+            self.waiting_since = self.now.instant;
             self.state = State::Commands(Open::Chunks(incoming));
             reply::write_chunk_received(self.out(), chunk.octets);
         }
