@@ -23,7 +23,7 @@ mod queue_id;
 pub use address::{Address, AddressError, ForwardPath, LOCAL_PART_BYTES_MAX, ReversePath};
 pub use domain::{DOMAIN_BYTES_MAX, Domain, LABEL_BYTES_MAX};
 pub use envelope::{
-    BodyKind, DeliverBy, DeliverByMode, ENVID_BYTES_MAX, Envelope, Notify, ORCPT_BYTES_MAX,
-    Priority, Recipient, RecipientIndex, Ret, Sender,
+    BodyKind, DeliverBy, DeliverByMode, ENVID_BYTES_MAX, Envelope, HoldUntil, Notify,
+    ORCPT_BYTES_MAX, Priority, Recipient, RecipientIndex, Ret, Sender,
 };
 pub use queue_id::{QueueId, QueueIdError, Receipt};

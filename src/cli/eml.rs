@@ -21,7 +21,8 @@ use std::io::{self, BufRead, Write};
 
 use crate::core::admin::Date;
 use crate::mail::{
-    BodyKind, DeliverBy, DeliverByMode, Envelope, Notify, Priority, QueueId, Recipient, Ret, Sender,
+    BodyKind, DeliverBy, DeliverByMode, Envelope, HoldUntil, Notify, Priority, QueueId, Recipient,
+    Ret, Sender,
 };
 use crate::time::WallTime;
 
@@ -107,7 +108,7 @@ pub(super) fn mail_parameters(sender: &Sender) -> String {
         out.push_str(" REQUIRETLS");
     }
     if let Some(until) = sender.hold_until {
-        out.push_str(&format!(" HOLDUNTIL={until}"));
+        out.push_str(&format!(" HOLDUNTIL={}", until.at()));
     }
     out
 }
@@ -251,7 +252,7 @@ fn mail(value: &str) -> Result<Sender, String> {
                 sender.priority = Some(priority.ok_or("a priority is -9 to 9")?);
             }
             ("REQUIRETLS", "") => sender.require_tls = true,
-            ("HOLDUNTIL", until) => sender.hold_until = Some(date(until)?),
+            ("HOLDUNTIL", until) => sender.hold_until = Some(HoldUntil::moment(date(until)?)),
             _ => return Err(format!("{parameter} is no parameter of MAIL")),
         }
     }
@@ -318,7 +319,7 @@ mod tests {
         sender.envid = Some("QQ+3D1".into());
         sender.priority = Priority::new(-3);
         sender.require_tls = true;
-        sender.hold_until = Some(WallTime::from_millis(1_795_351_597_000));
+        sender.hold_until = Some(HoldUntil::stored(WallTime::from_millis(1_795_351_597_000)));
         sender.deliver_by = Some(DeliverBy {
             deadline: WallTime::from_millis(1_795_351_598_000),
             mode: DeliverByMode::Notify,

@@ -194,7 +194,7 @@ impl Submission {
         }
         known.priority = known.priority.filter(|_| offers.priority);
         known.require_tls &= offers.require_tls;
-        let later = known.hold_until.filter(|until| *until > now);
+        let later = known.hold_until.filter(|until| until.at() > now);
         known.hold_until = later.filter(|_| offers.future_release);
         let mut line = format!("MAIL FROM:<{}>", sender.reverse_path.as_str());
         line.push_str(&eml::mail_parameters(&known));

@@ -63,9 +63,15 @@ const DISK_INTERVAL: Duration = Duration::from_secs(1);
 /// Below the 90 seconds after which systemd kills.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long hanging up may take at a stop. What does not answer by then is left, and the
-/// operator was told.
-const HANG_UP_PATIENCE: Duration = Duration::from_secs(15);
+/// How long hanging up may take at a stop: what does not end is killed meanwhile. What does
+/// not answer by then is left, and the operator was told.
+const HANG_UP_PATIENCE: Duration = crate::link::controller::HANG_UP_PATIENCE;
+/// After that systemd kills, which is told 90 seconds as a rule.
+const STOP_MAX: Duration = Duration::from_secs(90);
+const _: () = assert!(
+    STOP_PATIENCE.as_secs() + STOP_GRACE.as_secs() + HANG_UP_PATIENCE.as_secs()
+        < STOP_MAX.as_secs()
+);
 
 /// How long data cores have to cut off what is late and to say so.
 const STOP_GRACE: Duration = Duration::from_secs(1);

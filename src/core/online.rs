@@ -92,8 +92,10 @@ impl Setup {
 pub enum LinkOperation {
     /// Bring it up.
     Dial,
-    /// Know it as ours: we opened it before the server ended without a stop.
+    /// Know it as ours: we opened it, and the server ended without a stop, or it was not hung up.
     TakeOver,
+    /// Tell of it as a presence, if it is still there: nobody hangs it up.
+    GiveUp,
     /// Take it down, or end the dial.
     HangUp,
     /// Say how many octets passed its interface.
@@ -466,6 +468,7 @@ impl Online {
         let operation = match output {
             Output::Dial => LinkOperation::Dial,
             Output::TakeOver => LinkOperation::TakeOver,
+            Output::GiveUp => LinkOperation::GiveUp,
             Output::HangUp => LinkOperation::HangUp,
             Output::Measure => LinkOperation::Measure,
             Output::Opened { reason } => return self.opened(now, place, reason),

@@ -8,7 +8,7 @@ use crate::core::collector;
 use crate::core::detours::Detours;
 use crate::core::settings::Settings;
 use crate::core::stopped::stop_again;
-use crate::mail::{DeliverBy, DeliverByMode, Priority, QueueId, RecipientIndex};
+use crate::mail::{DeliverBy, DeliverByMode, HoldUntil, Priority, QueueId, RecipientIndex};
 use crate::pop3::memory::{DUPLICATES_TAG, UIDL_TAG, account_of_key};
 use crate::queue::{
     DestinationId, FiledRecipient, Filing, HoldState, MessageFacts, Recipients, Schedule, Told,
@@ -163,7 +163,7 @@ impl Files<'_> {
                 // Of use to the next hop only, and read from the envelope for that.
                 trace: false,
             }),
-            hold_until,
+            hold_until: hold_until.map(HoldUntil::stored),
             hold: if message.held {
                 HoldState::Held
             } else {
@@ -183,9 +183,7 @@ impl Files<'_> {
                     Some(detour) => self.detoured(detour, domain),
                 },
                 attempts: attempt.map_or(0, |a| u16::try_from(a.attempts).unwrap_or(u16::MAX)),
-                not_before: attempt
-                    .map(|a| WallTime::from_millis(a.next_attempt_ms))
-                    .max(hold_until),
+                not_before: attempt.map(|a| WallTime::from_millis(a.next_attempt_ms)),
                 told: attempt.map_or(Told::NOTHING, |a| a.told),
             };
             self.recipients.push(recipient);

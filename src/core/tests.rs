@@ -37,7 +37,7 @@ const SEGMENT_BYTES: u32 = 128 << 10;
 const PLENTY: u64 = 1 << 40;
 
 /// Segments as octets in memory.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Spool(HashMap<SegmentPlace, (Epoch, Vec<u8>)>, Medium);
 
 /// Whether the disk gives what is on it.

@@ -8,7 +8,8 @@
 //! [`Output::Dial`] is answered by [`Controller::dialled`], once, unless
 //! [`Output::HangUp`] follows; that is answered by [`Controller::hung_up`]. A link that
 //! goes of itself is told by [`Controller::lost`], a connection that somebody else opened
-//! or closed by [`Controller::presence`]. [`Output::TakeOver`] has no answer.
+//! or closed by [`Controller::presence`]. [`Output::TakeOver`] and [`Output::GiveUp`] have no
+//! answer.
 //!
 //! # How a link goes up and down
 //!
@@ -19,13 +20,14 @@
 //! | pausing | when the pause between two dials is over, or the reason is gone |
 //! | up | when there was no work for `idle`, after `at_most`, at the end of the window, with the budget, by the operator, or of itself |
 //! | finishing | when what was being sent is sent, or after [`FINISH_PATIENCE`] |
-//! | hanging up | when the driver says that it is down; it is asked again each [`HANG_UP_AGAIN`] |
+//! | hanging up | when the driver says that it is down; it is asked again each [`HANG_UP_AGAIN`], [`HANG_UP_TRIES`] times, or for as long as a stop waits |
 //!
 //! # Invariants
 //! - Without a reason, or without budget, nothing is dialled.
 //! - After `tries` dials that failed there is none for `series_pause`, but by the operator.
-//! - What we opened we hang up, also over an end without a stop (`left_open`); what we did
-//!   not open we never do.
+//! - What we opened we hang up, also over an end without a stop, or if that failed for long
+//!   (`left_open`); what we did not open we never do.
+//! - Whatever the driver does, or does not answer, no state but down and up lasts for ever.
 //! - Each time on line is told with [`Output::Opened`], [`Output::Closing`] where there is
 //!   time for it, and [`Output::Closed`].
 //!
@@ -40,7 +42,6 @@ use jiff::tz::TimeZone;
 use super::budget::Budget;
 use super::outing::{LeftOpen, Memory};
 use super::work::{Reason, Work};
-use crate::report::LinkFact;
 use crate::time::{Instant, Now, WallTime};
 
 mod course;
@@ -59,10 +60,14 @@ pub const DIAL_PATIENCE: Duration = Duration::from_secs(180);
 /// How long what is being sent may take when the link is to go down. At 33,600 bit/s a
 /// message of 200 KiB passes in that time; a larger one is cut, and sent again.
 pub const FINISH_PATIENCE: Duration = Duration::from_secs(60);
-/// How long a driver may take to hang up before it is asked again.
-pub const HANG_UP_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a driver may take to hang up before it is asked again: it has time to tell, to
+/// wait, and to kill.
+pub const HANG_UP_PATIENCE: Duration = Duration::from_secs(40);
 /// Between two attempts to hang up.
 pub const HANG_UP_AGAIN: Duration = Duration::from_secs(60);
+/// How often in a row: then it is taken for down. So that a program that always says that
+/// it failed does not keep the mail for ever; if the link is seen to be up, it is ours still.
+pub const HANG_UP_TRIES: u32 = 5;
 /// A link that breaks earlier than this has not come up in earnest: it is one dial of
 /// the series.
 pub const STABLE_AFTER: Duration = Duration::from_secs(30);
@@ -137,6 +142,8 @@ enum State {
         until: Instant,
         /// The driver has not answered yet.
         asked: bool,
+        /// So often it has failed.
+        failures: u32,
         /// The dial counts as one that failed.
         failed: bool,
     },
@@ -148,7 +155,7 @@ pub struct Controller {
     settings: Settings,
     budget: Budget,
     outings: Memory,
-    /// What we opened before this start, until it was seen.
+    /// What we opened before this start, or could not hang up, until it was seen.
     left_open: Option<LeftOpen>,
     /// When we began.
     started_at: Instant,
@@ -369,11 +376,7 @@ impl Controller {
                 Err(why) => {
                     *until = now.instant + HANG_UP_AGAIN;
                     *asked = false;
-                    self.outputs
-                        .push_back(Output::Report(LinkFact::HangUpFailed {
-                            why,
-                            again_in: HANG_UP_AGAIN,
-                        }));
+                    self.hang_up_failed(now, why, HANG_UP_AGAIN);
                 }
             }
         }

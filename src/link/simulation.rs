@@ -1,6 +1,6 @@
-//! Random worlds for one link: a driver that dials, fails, hangs and loses the line, mail
-//! that comes, a schedule, an operator, and a clock that jumps. Each world is made from
-//! one seed, which a failure names.
+//! Random worlds for one link: a driver that dials, fails, hangs and loses the line, or never
+//! answers anything, mail that comes, a schedule, an operator, and a clock that jumps. Each
+//! world is made from one seed, which a failure names.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use jiff::tz::TimeZone;
 use super::budget::{Limits, Money, Per};
 use super::controller::{
     Controller, DIAL_PATIENCE, DialFailure, Dialling, Existing, FINISH_PATIENCE, HANG_UP_AGAIN,
-    Hope, Order, Output, Presence, STABLE_AFTER, Series, Settings, TICK_LIMITED,
+    HANG_UP_PATIENCE, HANG_UP_TRIES, Hope, Order, Output, Phase, Presence, STABLE_AFTER, Series,
+    Settings, TICK_LIMITED,
 };
 use super::outing::Memory;
 use super::work::{GoUp, Work};
@@ -64,6 +65,16 @@ struct World {
     now: Now,
     controller: Controller,
     settings: Settings,
+    /// The driver answers nothing, ever.
+    mute: bool,
+    /// It rarely manages to hang up.
+    stubborn: bool,
+    /// The longest time in the present state, but for being down and up.
+    phase_until: Option<(Phase, Instant)>,
+    /// What could not be hung up is there still.
+    left: bool,
+    /// What was charged when it was taken over.
+    charged_before: u64,
     line: Line,
     presence: Presence,
     work: Work,
@@ -89,6 +100,8 @@ struct World {
     hang_ups: u32,
     failures: u32,
     budget_stops: u32,
+    given_up: u32,
+    taken_over: u32,
     /// Lines that broke when all was done.
     done: u32,
     /// What had gone when the line came up.
@@ -147,6 +160,11 @@ impl World {
         Self {
             seed,
             controller: Controller::new(settings, zone, Memory::default(), now),
+            mute: random.one_in(8),
+            stubborn: random.one_in(4),
+            phase_until: None,
+            left: false,
+            charged_before: 0,
             random,
             now,
             settings,
@@ -169,6 +187,8 @@ impl World {
             hang_ups: 0,
             failures: 0,
             budget_stops: 0,
+            given_up: 0,
+            taken_over: 0,
             done: 0,
             sent_before: 0,
         }
@@ -181,7 +201,16 @@ impl World {
 
     /// Performs what the controller wants.
     fn perform(&mut self) {
-        while let Some(output) = self.controller.poll() {
+        let mut given_up = false;
+        loop {
+            let Some(output) = self.controller.poll() else {
+                // A driver looks soon.
+                if !std::mem::take(&mut given_up) {
+                    break;
+                }
+                self.controller.presence(self.now, self.presence);
+                continue;
+            };
             match output {
                 Output::Dial => self.dial(),
                 Output::HangUp => {
@@ -199,14 +228,16 @@ impl World {
                         }
                     };
                     self.hang_ups += 1;
-                    let answers = !self.random.one_in(10);
+                    let answers = !self.mute && !self.random.one_in(10);
                     let after = Duration::from_millis(self.random.below(5000));
                     let outcome_at = answers.then(|| self.now.instant + after);
                     self.line = Line::Closing { outcome_at, open };
                 }
                 Output::Measure => {
                     let counted = (!self.random.one_in(20)).then_some(self.octets);
-                    self.controller.metered(self.now, counted);
+                    if !self.mute {
+                        self.controller.metered(self.now, counted);
+                    }
                 }
                 Output::Opened { .. } => {
                     self.demand(!self.gate, "opened twice");
@@ -245,7 +276,29 @@ impl World {
                     self.work.in_flight = 0;
                     self.work.sessions = 0;
                 }
-                Output::TakeOver => self.demand(false, "took over what was not left open"),
+                Output::TakeOver => {
+                    self.demand(self.left, "took over what was not left open");
+                    self.left = false;
+                    self.charged_before = self.charged_millis;
+                    self.line = Line::Up {
+                        since: self.now.instant,
+                    };
+                    self.taken_over += 1;
+                }
+                Output::GiveUp => {
+                    self.demand(!self.stopping, "gave up at a stop");
+                    self.given_up += 1;
+                    self.phase_until = None;
+                    self.left = matches!(self.line, Line::Closing { open: true, .. });
+                    self.line = Line::Down;
+                    let seen = self.left && !self.mute;
+                    self.presence = if seen {
+                        Presence::Selected
+                    } else {
+                        Presence::None
+                    };
+                    given_up = !self.mute;
+                }
                 Output::Keep => {}
                 Output::Report(fact) => self.told(&fact),
             }
@@ -315,7 +368,8 @@ impl World {
                 "dialled without budget",
             );
         }
-        let hangs = self.random.one_in(15);
+        self.charged_before = 0;
+        let hangs = self.mute || self.random.one_in(15);
         let after = Duration::from_millis(self.random.below(40_000));
         self.line = Line::Dialling {
             outcome_at: (!hangs).then(|| self.now.instant + after),
@@ -402,7 +456,11 @@ impl World {
                 self.controller.dialled(self.now, result);
             }
             Line::Closing { open, .. } => {
-                let fails = self.random.one_in(8);
+                let fails = if self.stubborn {
+                    !self.random.one_in(4)
+                } else {
+                    self.random.one_in(8)
+                };
                 if fails {
                     self.line = Line::Closing {
                         outcome_at: None,
@@ -443,6 +501,10 @@ impl World {
 
     /// Something happens in the world.
     fn happen(&mut self) {
+        if let Some((Phase::Idle, _)) = self.phase_until {
+            // Whatever it is, it may be a reason to stay.
+            self.phase_until = None;
+        }
         match self.random.below(20) {
             0..4 => {
                 let n = 1 + self.random.below(5);
@@ -492,7 +554,7 @@ impl World {
                     .expect("it is always followed");
                 self.dials = 0;
             }
-            16 => {
+            16 if !self.mute => {
                 self.presence = match self.random.below(4) {
                     0 => Presence::Selected,
                     1 => Presence::Other,
@@ -525,6 +587,33 @@ impl World {
         self.perform();
     }
 
+    /// Each state but two ends by itself, whatever the driver does.
+    fn look_at_phase(&mut self) {
+        let phase = self.controller.status(self.now).phase;
+        let most = match phase {
+            Phase::Down | Phase::Up | Phase::Draining => {
+                self.phase_until = None;
+                return;
+            }
+            // Series after series of dials: each of them, and the pause behind it.
+            Phase::Dialling => {
+                let series = self.settings.series;
+                (DIAL_PATIENCE + series.pause) * series.tries
+            }
+            Phase::Idle if self.controller.owes_hang_up() => self.settings.idle,
+            Phase::Idle => {
+                self.phase_until = None;
+                return;
+            }
+            Phase::HangingUp => {
+                FINISH_PATIENCE + HANG_UP_PATIENCE + HANG_UP_AGAIN * (2 * HANG_UP_TRIES)
+            }
+        };
+        let before = self.phase_until.filter(|(before, _)| *before == phase);
+        let until = before.map_or(self.now.instant + most, |(_, until)| until);
+        self.phase_until = Some((phase, until));
+    }
+
     /// What must hold whenever everybody has acted.
     fn check(&self) {
         if let Some(limits) = self.settings.budget
@@ -532,14 +621,19 @@ impl World {
             && let Some(time) = limits.time
         {
             let over = FINISH_PATIENCE + TICK_LIMITED;
+            let most = (time.as_millis() as u64).max(self.charged_before);
             self.demand(
-                self.charged_millis <= (time + over).as_millis() as u64,
+                self.charged_millis <= most + over.as_millis() as u64,
                 "on line for longer than the budget allows",
             );
         }
         if let (Line::Up { since }, Some(most)) = (self.line, self.settings.at_most) {
             let on_line = self.now.instant.since(since);
             self.demand(on_line <= most + FINISH_PATIENCE, "on line for too long");
+        }
+        if let Some((phase, until)) = self.phase_until {
+            let what = format!("{} for ever", phase.as_str());
+            self.demand(self.now.instant <= until, &what);
         }
         if matches!(self.line, Line::Up { .. } | Line::Dialling { .. }) {
             self.demand(
@@ -564,6 +658,7 @@ impl World {
                 _ => seconds(3600),
             };
             world.pass(most);
+            world.look_at_phase();
             world.check();
         }
         world.end();
@@ -579,6 +674,10 @@ impl World {
         let until = self.now.instant + patience;
         while self.controller.owes_hang_up() && self.now.instant < until {
             self.pass(seconds(5));
+        }
+        if self.mute {
+            // The process ends, and the next one looks for what it has left.
+            return;
         }
         self.demand(!self.controller.owes_hang_up(), "it never hangs up");
         // What waits may have waited for long: it is no reason any more.
@@ -596,7 +695,7 @@ impl World {
 
 #[test]
 fn worlds() {
-    let mut totals = [0_u32; 6];
+    let mut totals = [0_u32; 8];
     for seed in 0..1000 {
         let world = World::play(seed);
         let own = [
@@ -606,6 +705,8 @@ fn worlds() {
             world.failures,
             world.budget_stops,
             world.done,
+            world.given_up,
+            world.taken_over,
         ];
         for (total, own) in totals.iter_mut().zip(own) {
             *total += own;

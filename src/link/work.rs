@@ -97,7 +97,7 @@ pub enum Reason {
     ByHand,
     /// It was there: somebody else opened it, or it is always there.
     WasThere,
-    /// We opened it before the server ended without a stop.
+    /// We opened it, and the server ended without a stop, or could not hang up.
     LeftOpen,
 }
 
@@ -113,7 +113,7 @@ impl std::fmt::Display for Reason {
             Self::Collector => write!(f, "a collector is due"),
             Self::ByHand => write!(f, "by the operator"),
             Self::WasThere => write!(f, "it was there"),
-            Self::LeftOpen => write!(f, "we opened it before the server ended without a stop"),
+            Self::LeftOpen => write!(f, "we opened it earlier, and it was not hung up"),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! passed on unchanged (RFC 3461 §4). What this module does not do: it checks no
 //! xtext; `smtp/parameter` did.
 
+use std::time::Duration;
+
 use super::{ForwardPath, ReversePath};
 use crate::time::WallTime;
 
@@ -147,6 +149,49 @@ impl Recipient {
     }
 }
 
+/// RFC 4865: not before this time. Where the clock is set, a moment that the sender named
+/// (HOLDUNTIL) is met by the clock as it is then; a time that is to pass (HOLDFOR) passes all
+/// the same, so that its end is another moment by that clock.
+///
+/// Which of the two it is stands in the time itself, and so on the disk, too: a moment is named
+/// to the second, and the end of a time is at no whole second.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HoldUntil(WallTime);
+
+impl HoldUntil {
+    /// HOLDUNTIL. What is less than a second is waited for.
+    #[must_use]
+    pub fn moment(at: WallTime) -> Self {
+        let seconds = (at + Duration::from_millis(999)).as_seconds();
+        Self(WallTime::from_millis(seconds.saturating_mul(1000)))
+    }
+
+    /// HOLDFOR: the end of a time that began at another.
+    #[must_use]
+    pub fn end(at: WallTime) -> Self {
+        let is_whole = at.as_millis().rem_euclid(1000) == 0;
+        Self(at + Duration::from_millis(u64::from(is_whole)))
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub const fn stored(at: WallTime) -> Self {
+        Self(at)
+    }
+
+    /// When that was, by the clock at the arrival.
+    #[must_use]
+    pub const fn at(self) -> WallTime {
+        self.0
+    }
+
+    /// Whether the sender named it, whatever the clock said then.
+    #[must_use]
+    pub const fn is_moment(self) -> bool {
+        self.0.as_millis().rem_euclid(1000) == 0
+    }
+}
+
 /// Everything MAIL said.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Sender {
@@ -164,8 +209,8 @@ pub struct Sender {
     pub priority: Option<Priority>,
     /// RFC 2852.
     pub deliver_by: Option<DeliverBy>,
-    /// RFC 4865: not before this time.
-    pub hold_until: Option<WallTime>,
+    /// RFC 4865.
+    pub hold_until: Option<HoldUntil>,
     /// RFC 8689.
     pub require_tls: bool,
     /// When another server of this machine took it, whose queue is brought here.

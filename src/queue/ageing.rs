@@ -16,7 +16,8 @@
 //! ahead of the clock at the start, its age begins with the start: otherwise a clock that
 //! was once far ahead would keep mail for years.
 //!
-//! What this module does not do: it mends no time that a sender named as such (HOLDUNTIL).
+//! A moment that a sender has named (HOLDUNTIL) is not mended: it is met by the clock as it is
+//! when it comes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

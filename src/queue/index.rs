@@ -22,7 +22,8 @@ use spool_format::{Location, Told};
 
 use super::pages::Pages;
 use super::rank::{LARGE_BYTES, Rank};
-use crate::mail::{DeliverBy, DeliverByMode, Priority, QueueId, RecipientIndex};
+use crate::mail::{DeliverBy, DeliverByMode, HoldUntil, Priority, QueueId, RecipientIndex};
+use crate::queue::ageing::moved;
 use crate::roster::{Keyed, Roster};
 use crate::time::{Instant, WallTime};
 
@@ -111,6 +112,8 @@ pub(super) struct Message {
     pub(super) hold: HoldState,
     /// How long after its arrival its sender wants it to wait (RFC 4865).
     wait_seconds: u32,
+    /// For a moment that the sender has named, not for this time.
+    waits_for_moment: bool,
 }
 
 /// Not in the clock.
@@ -134,14 +137,29 @@ pub(super) struct Share {
 }
 
 impl Message {
-    /// From when on it is late, or too old: not while its sender wants it to wait.
-    pub(super) fn begins(&self) -> WallTime {
+    /// When its sender wants it to go, by the clock at its arrival.
+    fn begins(&self) -> WallTime {
         self.arrival + Duration::from_secs(u64::from(self.wait_seconds))
     }
 
-    /// Whether its sender wants it to wait still.
-    pub(super) fn is_put_off(&self, now: WallTime) -> bool {
-        self.wait_seconds > 0 && self.begins() > now
+    /// From when on it is late, or too old: not while its sender wants it to wait. `later`
+    /// milliseconds later than it says it arrived, by the clock of now.
+    pub(super) fn age_begins(&self, later: i64) -> WallTime {
+        if self.waits_for_moment {
+            self.begins().max(moved(self.arrival, later))
+        } else {
+            moved(self.begins(), later)
+        }
+    }
+
+    /// Until when its sender wants it to wait, by the clock at its arrival.
+    pub(super) fn waits(&self) -> Option<WallTime> {
+        (self.wait_seconds > 0).then(|| self.begins())
+    }
+
+    /// The moment that its sender has named, whatever the clock said then.
+    pub(super) fn moment(&self) -> Option<WallTime> {
+        self.waits().filter(|_| self.waits_for_moment)
     }
 
     pub(super) fn deadline(&self) -> Option<(WallTime, DeliverByMode)> {
@@ -179,7 +197,7 @@ pub struct MessageFacts {
     /// RFC 2852.
     pub deliver_by: Option<DeliverBy>,
     /// RFC 4865: its sender does not want it to go before.
-    pub hold_until: Option<WallTime>,
+    pub hold_until: Option<HoldUntil>,
     /// Whether it is on hold.
     pub hold: HoldState,
 }
@@ -267,9 +285,10 @@ impl<'a> Entry<'a> {
         self.message.arrival
     }
 
-    /// From when on it is late, as it says itself: not while its sender wants it to wait.
-    pub(super) fn begins(&self) -> WallTime {
-        self.message.begins()
+    /// From when on it is late: not while its sender wants it to wait. `later` milliseconds
+    /// later than it says it arrived, by the clock of now.
+    pub(super) fn age_begins(&self, later: i64) -> WallTime {
+        self.message.age_begins(later)
     }
 
     /// RFC 6710.
@@ -368,8 +387,11 @@ impl Index {
             octets: facts.octets,
             arrival: facts.arrival,
             wait_seconds: facts.hold_until.map_or(0, |until| {
-                u32::try_from(until.since(facts.arrival).as_secs()).unwrap_or(u32::MAX)
+                let wait = until.at().since(facts.arrival);
+                // Not before: what is less than a second counts.
+                u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
             }),
+            waits_for_moment: facts.hold_until.is_some_and(HoldUntil::is_moment),
             deadline: facts.deliver_by.map_or(WallTime::EPOCH, |by| by.deadline),
             deadline_mode: facts.deliver_by.map(|by| by.mode),
             priority: facts.priority,

@@ -50,6 +50,7 @@ use smallvec::SmallVec;
 use spool_format::Location;
 
 use self::arrival::Arriving;
+use self::place::put_off_again;
 use super::ageing::Ageing;
 pub use super::destination::ReleaseEnd;
 use super::destination::{Destinations, Gate, Health, Policies, Turn, Want};
@@ -433,6 +434,7 @@ impl Schedule {
     /// is idle, queues for a permit, sets the timer.
     fn reconsider(&mut self, id: DestinationId) {
         let now = self.now.instant;
+        put_off_again(&mut self.destinations[id], &mut self.index, self.now);
         self.promote_for_link(id);
         let destination = &mut self.destinations[id];
         if let Gate::Released { .. } = destination.gate

@@ -79,6 +79,13 @@ pub enum LinkFact {
         /// Until it is tried again.
         again_in: Duration,
     },
+    /// It could not be taken down, and is taken for down all the same.
+    HangUpGivenUp {
+        /// In the driver's words.
+        why: String,
+        /// How often it failed.
+        tries: u32,
+    },
     /// There is a reason to dial, and it is not done.
     NotDialled {
         /// Why not, and until when.
@@ -97,6 +104,7 @@ impl LinkFact {
             Self::Finishing { .. } => "link-finishing",
             Self::Down { .. } => "link-down",
             Self::HangUpFailed { .. } => "link-hang-up-failed",
+            Self::HangUpGivenUp { .. } => "link-hang-up-given-up",
             Self::NotDialled { .. } => "link-not-dialled",
         }
     }
@@ -109,7 +117,7 @@ impl LinkFact {
             Self::Dialling { .. } | Self::Up { .. } | Self::Down { .. } => Level::Info,
             Self::DialFailed { .. } | Self::NotDialled { .. } => Level::Warning,
             // It may cost money by the minute.
-            Self::HangUpFailed { .. } => Level::Error,
+            Self::HangUpFailed { .. } | Self::HangUpGivenUp { .. } => Level::Error,
         }
     }
 }
@@ -183,6 +191,13 @@ impl fmt::Display for LinkFact {
                  in {} s",
                 Escaped(why),
                 again_in.as_secs()
+            ),
+            Self::HangUpGivenUp { why, tries } => write!(
+                f,
+                "hanging up failed {tries} times: {}; the link is taken for down now, and may \
+                 still be open and cost money: see to it; if it is found up, it is used, counted \
+                 and hung up as ours",
+                Escaped(why)
             ),
             Self::NotDialled { why } => write!(f, "not dialled: {}", Escaped(why)),
         }

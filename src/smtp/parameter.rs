@@ -12,8 +12,8 @@
 use std::time::Duration;
 
 use crate::mail::{
-    BodyKind, DeliverBy, DeliverByMode, ENVID_BYTES_MAX, Notify, ORCPT_BYTES_MAX, Priority,
-    Recipient, Ret, Sender,
+    BodyKind, DeliverBy, DeliverByMode, ENVID_BYTES_MAX, HoldUntil, Notify, ORCPT_BYTES_MAX,
+    Priority, Recipient, Ret, Sender,
 };
 use crate::smtp::reply::Tls;
 use crate::smtp::syntax::{Context, SyntaxError, decimal, text};
@@ -115,7 +115,7 @@ pub(super) fn of_mail<'a>(
                 let until = digits
                     .and_then(decimal)
                     .map(|seconds| context.time + Duration::from_secs(seconds));
-                sender.hold_until = Some(hold_until(until, context)?);
+                sender.hold_until = Some(HoldUntil::end(hold_until(until, context)?));
             }
             MailKeyword::Arrival => {
                 let text = value.and_then(|value| std::str::from_utf8(value).ok());
@@ -133,12 +133,12 @@ pub(super) fn of_mail<'a>(
             MailKeyword::HoldUntil => {
                 let text = value.and_then(|value| std::str::from_utf8(value).ok());
                 let until = text.and_then(|text| text.parse().ok());
-                sender.hold_until = Some(hold_until(until, context)?);
+                sender.hold_until = Some(HoldUntil::moment(hold_until(until, context)?));
             }
         }
     }
     if let (Some(by), Some(until)) = (&sender.deliver_by, sender.hold_until)
-        && by.deadline <= until
+        && by.deadline <= until.at()
     {
         return Err(SyntaxError::Parameter(
             "the time of BY is over before that of the hold",

@@ -21,8 +21,8 @@ use spool_format::{
 };
 
 use crate::mail::{
-    AddressError, BodyKind, DeliverBy, DeliverByMode, Envelope, Notify, Priority, QueueId,
-    Recipient, Ret, Sender,
+    AddressError, BodyKind, DeliverBy, DeliverByMode, Envelope, HoldUntil, Notify, Priority,
+    QueueId, Recipient, Ret, Sender,
 };
 use crate::time::WallTime;
 
@@ -114,7 +114,7 @@ impl<'a> Contents<'a> {
                     mode: by_mode(by.mode),
                     trace: by.trace,
                 }),
-                hold_until_ms: sender.hold_until.map(WallTime::as_millis),
+                hold_until_ms: sender.hold_until.map(|until| until.at().as_millis()),
             },
             session: self.session,
             queue_name: self.holding.queue_name(),
@@ -534,7 +534,8 @@ fn envelope_of(record: &EnvelopeRecord<'_>) -> Result<Envelope, AddressError> {
         },
         trace: by.trace,
     });
-    sender.hold_until = fields.hold_until_ms.map(WallTime::from_millis);
+    sender.hold_until =
+        (fields.hold_until_ms).map(|at| HoldUntil::stored(WallTime::from_millis(at)));
     let mut recipients = Vec::with_capacity(record.recipients.len());
     for field in record.recipients {
         let mut recipient = Recipient::new(field.forward_path.parse()?);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use turnspool::mail::{BodyForm, BodyKind, Envelope, Notify, QueueId, Receipt, Ret};
+use turnspool::mail::{BodyForm, BodyKind, Envelope, HoldUntil, Notify, QueueId, Receipt, Ret};
 use turnspool::smtp::data::MessageFacts;
 use turnspool::smtp::etrn::{Answer, Node};
 use turnspool::smtp::server::{
@@ -427,7 +427,7 @@ fn show(envelope: &Envelope, expected: Option<u64>) -> String {
             by.deadline, by.mode, by.trace
         ));
     }
-    if let Some(until) = sender.hold_until {
+    if let Some(until) = sender.hold_until.map(HoldUntil::at) {
         push(format_args!("HOLD={until}"));
     }
     for recipient in &envelope.recipients {

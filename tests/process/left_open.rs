@@ -44,6 +44,7 @@ fn what_a_killed_server_left_open_is_hung_up() {
     let budget = "budget = { per = \"month\", seconds = 3600 }\ngo_up = { messages = 1 }\n";
     let mut relay = Setup::to(sink.address())
         .site(&line.link("isp", &format!("{LONG}{budget}")))
+        .at_noon()
         .start();
     relay.facts(&["link", "up"]);
     eventually("it is known to be up", || {
@@ -56,7 +57,7 @@ fn what_a_killed_server_left_open_is_hung_up() {
         (away.elapsed() > Duration::from_secs(3)).then_some(())
     });
     let short = line.link("isp", &format!("{SHORT}{budget}"));
-    relay.change(|_| Setup::to(sink.address()).site(&short));
+    relay.change(|_| Setup::to(sink.address()).site(&short).at_noon());
     relay.start_again();
     let sent = send(&relay, "one");
     assert_identical(&sink.wait_for_one().octets, &sent);
@@ -74,7 +75,7 @@ fn what_a_killed_server_left_open_is_hung_up() {
     let outing = outing(&relay);
     assert_eq!(outing["ours"], true, "{outing}");
     assert_eq!(outing["messages"], 1, "{outing}");
-    let why = "we opened it before the server ended without a stop";
+    let why = "we opened it earlier, and it was not hung up";
     assert_eq!(outing["why"], why, "{outing}");
     assert_eq!(kept(&relay), Value::Null);
     relay.stop();
@@ -94,7 +95,10 @@ fn a_stop_hangs_up_what_was_left_open() {
         (link(&relay)["ours"] == true).then_some(())
     });
     let text = relay.run(&["link", "status"]).stdout;
-    assert!(text.contains("opened by us (we opened it before"), "{text}");
+    assert!(
+        text.contains("opened by us (we opened it earlier"),
+        "{text}"
+    );
     relay.stop();
     assert_eq!(line.done(), ["up", "down"]);
 }

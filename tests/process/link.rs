@@ -236,6 +236,55 @@ fn dials_that_fail_come_in_series() {
     });
 }
 
+/// A program may call it a failure that there is nothing to take down, or not come to its end:
+/// what is seen to be down is down.
+#[test]
+fn what_is_seen_down_is_hung_up_whatever_its_program_says() {
+    let line = Line::new();
+    line.program("down", "echo down >> done; rm -f line; exit 1");
+    let more = "hang_up = { idle = \"1s\" }\ngo_up = { messages = 1 }";
+    let sink = Sink::new();
+    let relay = Setup::to(sink.address())
+        .site(&line.link("isp", more))
+        .start();
+    for n in 1..=2 {
+        send(&relay, "one");
+        sink.wait_for(n);
+        wait_for_down(&relay);
+        assert_eq!(line.done().len(), 2 * n);
+    }
+    assert!(!relay.log().contains("hanging up failed"));
+}
+
+/// A program that is told to end with a dial that is called off, and with it what it has
+/// started.
+#[test]
+fn a_dial_that_is_called_off_leaves_nothing_running() {
+    let line = Line::new();
+    line.program("up", "trap '' TERM; echo $$ > up-runs; (trap '' TERM; while :; do sleep 1; done) & echo $! > child; while :; do sleep 1; done");
+    let relay = Setup::new().site(&line.link("isp", "")).start();
+    relay.facts(&["link", "up"]);
+    let number = |name: &str| {
+        eventually(name, || {
+            let text = fs::read_to_string(line.path(name)).ok()?;
+            text.trim().parse::<u32>().ok()
+        })
+    };
+    let processes = [number("up-runs"), number("child")];
+    relay.facts(&["link", "down"]);
+    wait_for_down(&relay);
+    for process in processes {
+        eventually("it is killed", || {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat"));
+            let ended = stat.map_or(true, |stat| stat.contains(") Z "));
+            ended.then_some(())
+        });
+    }
+    eventually("that is told", || {
+        relay.log().contains("was killed").then_some(())
+    });
+}
+
 /// The second link is for when the first cannot be had.
 #[test]
 fn the_second_link_is_dialled_when_the_first_fails() {
@@ -308,7 +357,8 @@ fn with_the_budget_used_up_nothing_is_dialled() {
     let line = Line::new();
     let budget = "budget = { per = \"month\", seconds = 1, cost_per_minute = \"0.60\" }\n\
                   go_up = { messages = 1 }\nhang_up = { idle = \"1h\" }";
-    let mut relay = Setup::new().site(&line.link("isp", budget)).start();
+    let link = line.link("isp", budget);
+    let mut relay = Setup::new().site(&link).at_noon().start();
     relay.facts(&["link", "up"]);
     eventually("it is hung up", || {
         (line.done() == ["up", "down"]).then_some(())

@@ -9,8 +9,9 @@ use crate::harness::message::{assert_identical, message};
 use crate::harness::{Relay, Setup, Sink, eventually, skipped};
 
 /// Adds a device and a connection, then obeys: `active` activates as somebody else would,
-/// `break` takes down whatever is active, `list` says what is. `slow` and a file: it makes the
-/// file when it is next asked to activate, and does so two seconds later.
+/// `stranger` activates another connection, `break` takes down whatever is active, `list` says
+/// what is. `slow` and a file: it makes the file when it is next asked to activate, and does so
+/// two seconds later. It answers with how many are active, and their ids.
 const OPERATOR: &str = r#"
 import sys, dbus
 bus = dbus.SystemBus()
@@ -23,6 +24,8 @@ dev = mock.AddEthernetDevice('mock_Ethernet1', 'lo', dbus.UInt32(30))
 settings = obj(root + '/Settings', NM + '.Settings')
 conn = settings.AddConnection(dbus.Dictionary({'connection': dbus.Dictionary({
     'id': 'Mobile', 'type': 'gsm', 'uuid': '1-2-3'}, signature='sv')}, signature='sa{sv}'))
+wire = settings.AddConnection(dbus.Dictionary({'connection': dbus.Dictionary({
+    'id': 'Wire', 'type': 'ethernet', 'uuid': '4-5-6'}, signature='sv')}, signature='sa{sv}'))
 def active():
     return obj(root, 'org.freedesktop.DBus.Properties').Get(NM, 'ActiveConnections')
 print('ready', flush=True)
@@ -36,20 +39,33 @@ for line in sys.stdin:
     word, _, file = line.strip().partition(' ')
     if word == 'active':
         nm.ActivateConnection(conn, dev, '/')
+    elif word == 'stranger':
+        nm.ActivateConnection(wire, dev, '/')
     elif word == 'break':
         for path in active():
             nm.DeactivateConnection(path)
     elif word == 'slow':
         mock.AddMethod(NM, 'ActivateConnection', 'ooo', 'o', SLOW.format(file))
-    print(len(active()), flush=True)
+    ids = [obj(path, 'org.freedesktop.DBus.Properties').Get(NM + '.Connection.Active', 'Id') for path in active()]
+    print(len(ids), '+'.join(ids), flush=True)
 "#;
 
 /// The bus, the mock on it, and an operator.
 struct Desk {
     address: String,
-    children: Vec<Child>,
+    bus: Child,
+    mock: Child,
     operator: Child,
     answers: BufReader<std::process::ChildStdout>,
+}
+
+fn python(bus_address: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("/usr/bin/python3");
+    command
+        .args(arguments)
+        .env("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+        .env("DBUS_SESSION_BUS_ADDRESS", bus_address);
+    command
 }
 
 impl Desk {
@@ -75,15 +91,7 @@ impl Desk {
             .read_line(&mut address)
             .expect("it says where it is");
         let address = address.trim().to_owned();
-        let python = |arguments: &[&str]| {
-            let mut command = Command::new("/usr/bin/python3");
-            command
-                .args(arguments)
-                .env("DBUS_SYSTEM_BUS_ADDRESS", &address)
-                .env("DBUS_SESSION_BUS_ADDRESS", &address);
-            command
-        };
-        let installed = python(&["-c", "import dbusmock"])
+        let installed = python(&address, &["-c", "import dbusmock"])
             .stderr(Stdio::null())
             .status()
             .is_ok_and(|status| status.success());
@@ -93,16 +101,29 @@ impl Desk {
             let _ = bus.wait();
             return None;
         }
-        let mock = python(&["-m", "dbusmock", "--system", "--template", "networkmanager"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("python starts");
+        let (mock, operator, answers) = Self::start(&address);
+        Some(Self {
+            address,
+            bus,
+            mock,
+            operator,
+            answers,
+        })
+    }
+
+    /// A NetworkManager, and its operator.
+    fn start(address: &str) -> (Child, Child, BufReader<std::process::ChildStdout>) {
+        let words = ["-m", "dbusmock", "--system", "--template", "networkmanager"];
+        let mock = python(address, &words).stdout(Stdio::null()).spawn();
+        let mock = mock.expect("python starts");
         eventually("the mock has its name", || {
             let look = "import dbus; assert dbus.SystemBus().name_has_owner('org.freedesktop.NetworkManager')";
-            let status = python(&["-c", look]).stderr(Stdio::null()).status();
+            let status = python(address, &["-c", look])
+                .stderr(Stdio::null())
+                .status();
             status.is_ok_and(|status| status.success()).then_some(())
         });
-        let mut operator = python(&["-c", OPERATOR])
+        let mut operator = python(address, &["-c", OPERATOR])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -111,22 +132,42 @@ impl Desk {
         let mut ready = String::new();
         answers.read_line(&mut ready).expect("it answers");
         assert_eq!(ready, "ready\n");
-        Some(Self {
-            address,
-            children: vec![mock, bus],
-            operator,
-            answers,
-        })
+        (mock, operator, answers)
+    }
+
+    /// It goes, as at an update or a crash.
+    fn end_manager(&mut self) {
+        for child in [&mut self.operator, &mut self.mock] {
+            child.kill().expect("it is ours");
+            child.wait().expect("it is ours");
+        }
+    }
+
+    fn start_manager(&mut self) {
+        (self.mock, self.operator, self.answers) = Self::start(&self.address);
     }
 
     /// Says a word; gives how many connections are active then.
     fn say(&mut self, word: &str) -> u32 {
+        let answer = self.ask(word);
+        let (number, _) = answer.split_once(' ').expect("two words");
+        number.parse().expect("a number")
+    }
+
+    /// The ids of what is active.
+    fn names(&mut self) -> String {
+        let answer = self.ask("list");
+        let (_, names) = answer.split_once(' ').expect("two words");
+        names.trim().to_owned()
+    }
+
+    fn ask(&mut self, word: &str) -> String {
         use std::io::Write as _;
         let stdin = self.operator.stdin.as_mut().expect("piped");
         writeln!(stdin, "{word}").expect("it listens");
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("it answers");
-        answer.trim().parse().expect("a number")
+        answer
     }
 
     fn setup(&self, sink: &Sink, more: &str) -> Setup {
@@ -142,7 +183,7 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        for child in [&mut self.operator].into_iter().chain(&mut self.children) {
+        for child in [&mut self.operator, &mut self.mock, &mut self.bus] {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -268,6 +309,69 @@ fn one_that_is_called_off_while_it_is_asked_for_does_not_stay_up() {
     });
 }
 
+/// NetworkManager starts again, as at an update: what it keeps up has another path then, and
+/// its old path may be another connection's. If it keeps nothing up, that is noticed.
+#[test]
+fn one_that_is_kept_over_a_restart_of_the_manager_is_ours() {
+    let Some(mut desk) = Desk::new() else { return };
+    let sink = Sink::new();
+    let mut relay = desk.setup(&sink, "hang_up = { idle = \"1h\" }").start();
+    relay.facts(&["link", "up"]);
+    eventually("it is up", || (link(&relay)["ours"] == true).then_some(()));
+    desk.end_manager();
+    desk.start_manager();
+    // It has our path.
+    assert_eq!(desk.say("stranger"), 1);
+    assert_eq!(desk.say("active"), 2);
+    send(&relay, "one");
+    sink.wait_for_one();
+    assert_eq!(link(&relay)["ours"], true);
+    relay.facts(&["link", "down"]);
+    eventually("it is down", || {
+        (link(&relay)["state"] == "down").then_some(())
+    });
+    assert_eq!(desk.names(), "Wire", "what is not ours stays");
+    relay.facts(&["link", "up"]);
+    eventually("it is up", || (link(&relay)["ours"] == true).then_some(()));
+    desk.end_manager();
+    desk.start_manager();
+    assert_eq!(desk.say("stranger"), 1);
+    eventually("that is noticed", || {
+        let told = relay.log();
+        told.contains("NetworkManager says that it is down")
+            .then_some(())
+    });
+    relay.stop();
+    assert_eq!(desk.names(), "Wire");
+}
+
+/// Without a NetworkManager for long it is taken for lost, and if it is up again later, it is
+/// neither used as somebody else's nor does it stay up.
+#[test]
+fn one_whose_manager_stays_away_is_lost_and_taken_down_later() {
+    let Some(mut desk) = Desk::new() else { return };
+    let sink = Sink::new();
+    let more = "hang_up = { idle = \"1h\" }\ngo_up = { messages = 100 }";
+    let mut relay = desk.setup(&sink, more).start();
+    relay.facts(&["link", "up"]);
+    eventually("it is up", || (link(&relay)["ours"] == true).then_some(()));
+    desk.end_manager();
+    eventually("it is lost", || {
+        let told = relay.log();
+        told.contains("there is no NetworkManager any more")
+            .then_some(())
+    });
+    relay.facts(&["link", "down"]);
+    desk.start_manager();
+    assert_eq!(desk.say("stranger"), 1);
+    desk.say("active");
+    eventually("it is deactivated", || {
+        (desk.names() == "Wire").then_some(())
+    });
+    relay.stop();
+    assert_eq!(desk.names(), "Wire");
+}
+
 /// No answer is not the answer that it is down.
 #[test]
 fn one_that_nobody_says_is_down_is_not_taken_for_it() {
@@ -279,7 +383,7 @@ fn one_that_nobody_says_is_down_is_not_taken_for_it() {
     eventually("it is known to be", || {
         relay.log().contains(": up").then_some(())
     });
-    let mock = rustix::process::Pid::from_child(&desk.children[0]);
+    let mock = rustix::process::Pid::from_child(&desk.mock);
     let signal = |signal| rustix::process::kill_process(mock, signal).expect("it is ours");
     signal(rustix::process::Signal::STOP);
     relay.facts(&["link", "down"]);

@@ -71,7 +71,8 @@ fn a_link_is_dialled_and_hung_up_by_the_page() {
     let relay = with_page(
         Setup::to(sink.address())
             .site(&line.link("isp", more))
-            .site(schedule),
+            .site(schedule)
+            .at_noon(),
     );
     open(&browser, &relay);
     browser.wait_for("#links h3", "isp");

@@ -45,6 +45,18 @@ fn run(unpacked: &Path, program: &Path, files: &Path, scripts: &[&str]) -> Outpu
 
 #[test]
 fn links_by_pppd() {
+    play(&["line.sh", "drain.sh"]);
+}
+
+/// By a server that was killed, in the middle of a dial, or by nobody any more.
+#[test]
+fn a_pppd_that_was_left() {
+    play(&["left.sh"]);
+}
+
+/// Runs these scripts in a machine of their own, to the end of each.
+#[track_caller]
+fn play(scripts: &[&str]) {
     for program in ["qemu-system-x86_64", "busybox", "strip"] {
         if !is_installed(program) {
             skipped(&format!("pppd: {program} is not installed"));
@@ -77,8 +89,7 @@ fn links_by_pppd() {
     ] {
         fs::copy(from, files.join(name)).expect("it is copied");
     }
-    let scripts = ["line.sh", "drain.sh"];
-    let output = run(&unpacked, &program, &files, &scripts);
+    let output = run(&unpacked, &program, &files, scripts);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     if !said.contains("BEGIN\n") {

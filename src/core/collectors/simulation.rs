@@ -312,6 +312,7 @@ impl World {
                 }
             }
             LinkOperation::TakeOver => panic!("nothing was left open"),
+            LinkOperation::GiveUp => self.wires[place] = Wire::Down,
             LinkOperation::Measure => {}
         }
     }

@@ -127,7 +127,7 @@ impl Common {
                 recipient: RecipientIndex(index),
                 next_hop: routes.next_hop(recipient.forward_path.address().domain_str()),
                 attempts: 0,
-                not_before: sender.hold_until,
+                not_before: None,
                 told: Told::NOTHING,
             });
         let for_nobody = envelope.recipients.is_empty();

@@ -101,14 +101,14 @@ impl Controller {
         }
         *until = now.instant + HANG_UP_AGAIN;
         if std::mem::replace(asked, true) {
-            self.outputs
-                .push_back(Output::Report(LinkFact::HangUpFailed {
-                    why: "the driver does not answer".to_owned(),
-                    again_in: Duration::ZERO,
-                }));
+            let why = "the driver does not answer".to_owned();
+            self.hang_up_failed(now, why, Duration::ZERO);
         }
-        self.outputs.push_back(Output::HangUp);
-        false
+        let goes_on = matches!(self.state, State::HangingUp { .. });
+        if goes_on {
+            self.outputs.push_back(Output::HangUp);
+        }
+        !goes_on
     }
 
     fn step_down(&mut self, now: Now) -> bool {
@@ -361,6 +361,7 @@ impl Controller {
                 why,
                 until,
                 asked: true,
+                failures: 0,
                 failed,
             },
         );
@@ -419,6 +420,10 @@ impl Controller {
             received_octets,
         });
         self.keep_at = Instant::NEVER;
+        if up.ours {
+            // Nobody has told of it since it came up: what was seen before is old.
+            self.presence = Presence::None;
+        }
         self.outputs.push_back(Output::Closed);
         self.outputs.push_back(Output::Keep);
         self.enter(now, State::Down);

@@ -1,18 +1,23 @@
-//! What we had open when the server ended without a stop: a crash, a kill.
+//! What we had open when the server ended without a stop, by a crash or a kill, and what we
+//! could not hang up.
 //!
 //! That we open a link is kept before it is dialled, until it was seen down. A start that
 //! reads of it looks first and dials after; a link that is there is then ours as before, is
 //! charged for the time since it was last kept, and hung up by the usual rules. Nobody but us
 //! would do so: it would cost for as long as it stays up.
 //!
+//! The same holds for what the driver could not hang up however often it was asked: it is
+//! taken for down, so that no mail waits for that for ever, and is ours if it is seen.
+//!
 //! What cannot be known: whether somebody else has taken our link down and opened it again
 //! while there was no server.
 
 use std::time::Duration;
 
-use super::{Controller, DIAL_PATIENCE, Output, Presence, State};
+use super::{Controller, DIAL_PATIENCE, HANG_UP_TRIES, Output, Presence, State};
 use crate::link::outing::LeftOpen;
 use crate::link::work::Reason;
+use crate::report::LinkFact;
 use crate::time::{Instant, Now, WallTime};
 
 /// How long a start looks for what it had open before it may dial: a driver that is asked
@@ -76,6 +81,38 @@ impl Controller {
             self.left_open = None;
             self.outputs.push_back(Output::Keep);
         }
+    }
+
+    /// The driver could not hang up, or did not answer. After [`HANG_UP_TRIES`] it is asked no
+    /// more, but by a stop, which has a limit of its own.
+    pub(super) fn hang_up_failed(&mut self, now: Now, why: String, again_in: Duration) {
+        let State::HangingUp { failures, .. } = &mut self.state else {
+            return;
+        };
+        *failures += 1;
+        if self.stopping || *failures < HANG_UP_TRIES {
+            let failed = LinkFact::HangUpFailed { why, again_in };
+            self.outputs.push_back(Output::Report(failed));
+            return;
+        }
+        let given_up = LinkFact::HangUpGivenUp {
+            why,
+            tries: HANG_UP_TRIES,
+        };
+        self.outputs.push_back(Output::Report(given_up));
+        self.outputs.push_back(Output::GiveUp);
+        // The driver looks first. What was seen before the dial is old.
+        self.presence = Presence::None;
+        self.not_before = self.not_before.max(now.instant + LOOK_PATIENCE);
+        self.gone(now, None);
+        // What it was up for is charged, and stands in the history.
+        self.left_open = Some(LeftOpen {
+            began_millis: now.wall.as_millis(),
+            up: true,
+            millis: 0,
+            since_millis: 0,
+        });
+        self.outputs.push_back(Output::Keep);
     }
 
     pub(super) fn take_over(&mut self, now: Now) {

@@ -90,8 +90,10 @@ pub enum Hope {
 pub enum Output {
     /// Bring the link up.
     Dial,
-    /// What is there is ours, left open by a server that ended without a stop.
+    /// What is there is ours, left open by a server that ended without a stop, or not hung up.
     TakeOver,
+    /// Hanging up is given up. If the link is still there, it is a presence from now on.
+    GiveUp,
     /// Take it down, or end the dial.
     HangUp,
     /// Say how many octets passed its interface so far: [`super::Controller::metered`].

@@ -4,7 +4,9 @@
 use super::*;
 use crate::link::budget::{Limits, Per};
 use crate::link::work::GoUp;
+use crate::report::LinkFact;
 
+mod given_up;
 mod left_open;
 
 const fn seconds(n: u64) -> Duration {

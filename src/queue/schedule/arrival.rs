@@ -2,6 +2,7 @@
 
 use super::Schedule;
 use crate::mail::RecipientIndex;
+use crate::queue::ageing::moved;
 use crate::queue::index::{DestinationId, MessageFacts, MessageSlot, Recipients, ShareSlot};
 use crate::route::NextHopRef;
 use crate::time::{Now, WallTime};
@@ -23,7 +24,8 @@ pub struct NewRecipient<'a> {
     pub next_hop: NextHopRef<'a>,
     /// How often it was tried, where the message comes from recovery.
     pub attempts: u16,
-    /// Not before (RFC 4865, or the time of the next attempt after recovery).
+    /// Not before: the time of the next attempt after recovery. What its sender wants
+    /// (RFC 4865) is said by [`MessageFacts::hold_until`].
     pub not_before: Option<WallTime>,
     /// What the sender was told in an earlier life of this process.
     pub told: Told,
@@ -139,6 +141,15 @@ impl Schedule {
         if let Some(direct) = group[0].instead_of {
             self.detours.add(share, &self.destinations[direct].next_hop);
         }
-        (share, not_before.flatten())
+        (share, not_before.flatten().max(self.end_of_wait(message)))
+    }
+
+    /// Until when its sender wants a message to wait, by the clock as it is now.
+    fn end_of_wait(&self, message: MessageSlot) -> Option<WallTime> {
+        let message = self.index.message(message);
+        let later = || self.ageing.later(message.queue_id, message.arrival);
+        message
+            .moment()
+            .or_else(|| message.waits().map(|until| moved(until, later())))
     }
 }

@@ -197,7 +197,7 @@ impl Schedule {
         {
             return None;
         }
-        promote(destination, &mut self.index, self.now);
+        promote(destination, &mut self.index, &self.ageing, self.now);
         let turn = self.pick(id)?;
         let destination = &mut self.destinations[destination_id];
         destination.handed_out = destination.handed_out.wrapping_add(1);

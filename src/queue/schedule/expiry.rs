@@ -137,7 +137,7 @@ impl Schedule {
     #[must_use]
     pub fn age_begins(&self, entry: &Entry<'_>) -> WallTime {
         let later = self.ageing.later(entry.queue_id(), entry.arrival());
-        moved(entry.begins(), later)
+        entry.age_begins(later)
     }
 
     /// When the time ends that the sender has set a message (RFC 2852), by the clock as it
@@ -155,7 +155,7 @@ impl Schedule {
         let message = self.index.message(share.message);
         let policy = &self.destinations[share.destination].policy;
         let later = self.ageing.later(message.queue_id, message.arrival);
-        let age = moved(message.begins(), later) + policy.retry.give_up();
+        let age = message.age_begins(later) + policy.retry.give_up();
         match message.deadline() {
             // RFC 2852 counts it from the arrival.
             Some((deadline, DeliverByMode::Return)) if moved(deadline, later) < age => {
@@ -174,7 +174,7 @@ impl Schedule {
         let delay = policy
             .warn
             .filter(|_| !share.told.contains(Told::DELAY))
-            .map(|age| (moved(message.begins(), later) + age, Told::DELAY));
+            .map(|age| (message.age_begins(later) + age, Told::DELAY));
         let deadline = message
             .deadline()
             .filter(|(_, mode)| *mode == DeliverByMode::Notify)
@@ -186,13 +186,19 @@ impl Schedule {
             .min_by_key(|(at, _)| *at)
     }
 
+    /// The moment that its sender wants a share to wait for, if that is to come: how long that
+    /// is, is known only as long as nobody sets the clock.
+    fn moment(&self, slot: ShareSlot) -> Option<WallTime> {
+        let moment = self.index.message_of(slot).moment();
+        moment.filter(|at| *at > self.now.wall)
+    }
+
     /// When the clock is to look at a share.
     pub(super) fn clock_second(&self, slot: ShareSlot) -> u32 {
         let (expires, _) = self.expires(slot);
-        let next = self
-            .warning(slot)
-            .map_or(expires, |(at, _)| at.min(expires));
-        second_after(next)
+        let warning = self.warning(slot).map(|(at, _)| at);
+        let next = warning.into_iter().chain(self.moment(slot)).min();
+        second_after(next.map_or(expires, |next| next.min(expires)))
     }
 
     /// Enters a share in the clock.
@@ -242,6 +248,7 @@ impl Schedule {
             }
             return true;
         }
+        self.end_wait(slot);
         if let Some((at, what)) = self.warning(slot)
             && at <= self.now.wall
         {
@@ -268,6 +275,21 @@ impl Schedule {
         }
         self.set_clock(slot);
         true
+    }
+
+    /// The moment that its sender named has come, before its time by the clock as it was.
+    fn end_wait(&mut self, slot: ShareSlot) {
+        let share = self.index.share(slot);
+        let waits = share.state == ShareState::Deferred
+            && share.attempts == 0
+            && share.due > self.now.instant;
+        let moment = self.index.message_of(slot).moment();
+        if waits && moment.is_some_and(|at| at <= self.now.wall) {
+            let destination = share.destination;
+            self.unlink(slot);
+            self.make_ready(slot);
+            self.reconsider(destination);
+        }
     }
 
     /// Gives up a share that stands nowhere.

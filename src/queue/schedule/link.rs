@@ -116,7 +116,7 @@ impl Schedule {
         let now = self.now.instant;
         let destination = &mut self.destinations[id];
         if destination.waits_for_link(now) && destination.gate == Gate::Open {
-            promote(destination, &mut self.index, self.now);
+            promote(destination, &mut self.index, &self.ageing, self.now);
         }
     }
 
@@ -133,7 +133,7 @@ impl Schedule {
         } else {
             destination.released.append(&mut destination.deferred);
         }
-        promote(destination, &mut self.index, self.now);
+        promote(destination, &mut self.index, &self.ageing, self.now);
         if let Health::Closed { .. } = destination.health {
             destination.health = Health::Probing;
         }

@@ -371,7 +371,7 @@ impl Schedule {
             }
             (false, false) => destination.released.append(&mut destination.deferred),
         }
-        promote(destination, &mut self.index, self.now);
+        promote(destination, &mut self.index, &self.ageing, self.now);
         if let Health::Closed { .. } = destination.health {
             destination.health = Health::Probing;
         }

@@ -3,10 +3,11 @@
 
 use super::link::tally_in;
 use super::{Output, Schedule};
+use crate::queue::ageing::{Ageing, SET_MIN, moved};
 use crate::queue::destination::{Destination, Turn};
 use crate::queue::index::{DestinationId, HoldState, Index, Removed, ShareSlot, ShareState};
 use crate::queue::usage::Arrived;
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, WallTime};
 
 /// Deferred shares that become ready at once: enough to keep their order right, and
 /// few enough to cost nothing.
@@ -131,17 +132,65 @@ impl Schedule {
 }
 
 /// Makes ready what was released and what is due, some at a time.
-pub(super) fn promote(destination: &mut Destination, index: &mut Index, now: Now) {
+pub(super) fn promote(destination: &mut Destination, index: &mut Index, ageing: &Ageing, now: Now) {
     for _ in 0..PROMOTED_AT_ONCE {
-        let turn = if let Some(turn) = next_released(destination, index, now) {
+        let turn = if let Some(turn) = next_released(destination, index, ageing, now) {
             turn
         } else if destination.is_due(now.instant) {
             destination.deferred.pop_first().expect("one is due")
         } else {
             return;
         };
-        make_ready(destination, index, turn.share);
+        match index.message_of(turn.share).moment() {
+            // The clock was set back, or is slow.
+            Some(at) if at > now.wall => wait_for(destination, index, turn.share, at, now),
+            _ => make_ready(destination, index, turn.share),
+        }
     }
+}
+
+/// What is due by the clock as it was, and waits for a moment that has not come by the clock
+/// as it is: nobody is to be called for it.
+pub(super) fn put_off_again(destination: &mut Destination, index: &mut Index, now: Now) {
+    for _ in 0..PROMOTED_AT_ONCE {
+        let first = destination.deferred.first().copied();
+        let due = first.filter(|_| destination.is_due(now.instant));
+        let Some(turn) = due else { return };
+        match index.message_of(turn.share).moment() {
+            Some(at) if at > now.wall => {
+                destination.deferred.pop_first();
+                wait_for(destination, index, turn.share, at, now);
+            }
+            _ => return,
+        }
+    }
+}
+
+/// A share that was taken out of where it stood.
+fn wait_for(
+    destination: &mut Destination,
+    index: &mut Index,
+    share: ShareSlot,
+    at: WallTime,
+    now: Now,
+) {
+    let due = now.instant + at.since(now.wall);
+    index.share_mut(share).due = due;
+    let before = destination.deferred.insert(Turn::timed(due, share));
+    assert!(before.is_none(), "a share stood twice in a set");
+}
+
+/// Whether the sender of a deferred share wants it to wait still.
+fn is_put_off(index: &Index, ageing: &Ageing, slot: ShareSlot, now: Now) -> bool {
+    let message = index.message_of(slot);
+    if let Some(at) = message.moment() {
+        return at > now.wall;
+    }
+    // Time that passes is what the monotonic clock says; the other one tells it from a pause
+    // behind an attempt, and may have been set by less than is noticed.
+    let later = || ageing.later(message.queue_id, message.arrival);
+    index.share(slot).due > now.instant
+        && (message.waits()).is_some_and(|until| moved(until, later()) + SET_MIN > now.wall)
 }
 
 /// Takes out the next share of those that were released. Whoever lets go all that a
@@ -150,11 +199,12 @@ pub(super) fn promote(destination: &mut Destination, index: &mut Index, now: Now
 pub(super) fn next_released(
     destination: &mut Destination,
     index: &Index,
+    ageing: &Ageing,
     now: Now,
 ) -> Option<Turn> {
     loop {
         let turn = destination.released.pop_first()?;
-        if !index.message_of(turn.share).is_put_off(now.wall) {
+        if !is_put_off(index, ageing, turn.share, now) {
             return Some(turn);
         }
         let before = destination.deferred.insert(turn);

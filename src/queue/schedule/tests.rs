@@ -4,7 +4,7 @@ use spool_format::{LogId, Offset, SegmentId};
 
 use super::*;
 use crate::mail::RecipientIndex;
-use crate::mail::{DeliverBy, DeliverByMode, Priority};
+use crate::mail::{DeliverBy, DeliverByMode, HoldUntil, Priority};
 use crate::queue::destination::CONNECTIONS_FIRST;
 use crate::queue::index::{HoldState, ShareState};
 use crate::queue::index::{MessageFacts, Recipients};
@@ -32,7 +32,7 @@ struct Desk {
 }
 
 /// What a message of these tests is like where nothing is said.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Mail<'a> {
     to: &'a [&'a str],
     octets: u64,
@@ -41,6 +41,8 @@ struct Mail<'a> {
     not_before: Option<Duration>,
     /// RFC 4865.
     hold_for: Option<Duration>,
+    /// The same, and the sender names the moment.
+    hold_until: Option<Duration>,
 }
 
 const PLAIN: Mail<'_> = Mail {
@@ -50,6 +52,7 @@ const PLAIN: Mail<'_> = Mail {
     deliver_by: None,
     not_before: None,
     hold_for: None,
+    hold_until: None,
 };
 
 fn to(domain: &str) -> NextHop {
@@ -129,7 +132,9 @@ impl Desk {
                     mode,
                     trace: false,
                 }),
-                hold_until: mail.hold_for.map(|time| self.now.wall + time),
+                hold_until: (mail.hold_for)
+                    .map(|time| HoldUntil::end(self.now.wall + time))
+                    .or((mail.hold_until).map(|time| HoldUntil::moment(self.now.wall + time))),
                 hold: HoldState::Free,
             },
         };
@@ -138,7 +143,7 @@ impl Desk {
             recipient: RecipientIndex(i),
             next_hop: next_hop.as_ref(),
             attempts: 0,
-            not_before: (mail.not_before.or(mail.hold_for)).map(|after| self.now.wall + after),
+            not_before: mail.not_before.map(|after| self.now.wall + after),
             told: Told::NOTHING,
         });
         self.schedule.enqueue(self.now, &message, recipients);

@@ -16,6 +16,7 @@ use super::delivery::{Job, Take};
 use super::place::{PROMOTED_AT_ONCE, make_ready, next_released};
 use super::{Carrier, InFlight, JOBS_PER_CONNECTION_MAX, JobId, Schedule, Selection};
 use crate::mail::RecipientIndex;
+use crate::queue::ageing::Ageing;
 use crate::queue::destination::{Destination, Turn};
 use crate::queue::handles::Handle;
 use crate::queue::index::{DestinationId, Index, ShareState};
@@ -92,6 +93,7 @@ impl Schedule {
             found = first(
                 &mut self.destinations[destination],
                 &mut self.index,
+                &self.ageing,
                 self.now,
             );
             if found.is_some() || self.stopping {
@@ -184,9 +186,14 @@ impl Schedule {
 ///
 /// What becomes due while the visit lasts is left: a customer that always says "not now"
 /// would be offered the same mail for ever.
-fn first(destination: &mut Destination, index: &mut Index, now: Now) -> Option<Turn> {
+fn first(
+    destination: &mut Destination,
+    index: &mut Index,
+    ageing: &Ageing,
+    now: Now,
+) -> Option<Turn> {
     for _ in 0..PROMOTED_AT_ONCE {
-        let Some(turn) = next_released(destination, index, now) else {
+        let Some(turn) = next_released(destination, index, ageing, now) else {
             break;
         };
         make_ready(destination, index, turn.share);

@@ -1,7 +1,8 @@
 //! A link that the operator's own programs bring up and down.
 //!
 //! - `up` succeeds when the link is there. It may leave something running.
-//! - `down` takes it down, or ends an `up` that is under way. It is run too when `status`
+//! - `down` takes it down, or ends an `up` that is under way. If it fails or does not end,
+//!   and `status` says that the link is down, it is. It is run too when `status`
 //!   says that what we opened is down: if it came back by itself, it would be somebody
 //!   else's, and never be hung up.
 //! - `status` succeeds while the link is there, whoever opened it. It is asked now and
@@ -12,10 +13,10 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::Meter;
-use super::program::{Ended, Input, run};
+use super::program::{Ended, Input, TERM_PATIENCE, run};
 use crate::config::Login;
 use crate::core::online::LinkEvent;
-use crate::link::controller::{DIAL_PATIENCE, DialFailure, Hope, Presence};
+use crate::link::controller::{DIAL_PATIENCE, DialFailure, HANG_UP_PATIENCE, Hope, Presence};
 use crate::report::Fact;
 use crate::runtime::log::report_control;
 
@@ -23,8 +24,14 @@ use crate::runtime::log::report_control;
 /// is run, and takes down what `up` may have begun.
 const UP_LIMIT: Duration = Duration::from_secs(200);
 const _: () = assert!(UP_LIMIT.as_secs() > DIAL_PATIENCE.as_secs());
-/// Longest time for `down`: below the patience of the machine.
+/// Longest time for `down`. It is killed then, and `status` is asked.
 const DOWN_LIMIT: Duration = Duration::from_secs(25);
+/// Longest time for `status` behind a `down` that failed.
+const SEEN_DOWN_LIMIT: Duration = Duration::from_secs(5);
+const _: () = assert!(
+    DOWN_LIMIT.as_secs() + TERM_PATIENCE.as_secs() + SEEN_DOWN_LIMIT.as_secs()
+        < HANG_UP_PATIENCE.as_secs(),
+);
 /// Longest time for `status`.
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
 /// How often `status` is asked. A link that broke costs nothing; that mail waits for it
@@ -125,16 +132,38 @@ impl Command {
         self.whose.set(Whose::Ours);
     }
 
+    /// Whatever is there is somebody else's.
+    pub(super) fn give_up(&self) {
+        self.whose.set(Whose::NotOurs);
+    }
+
     pub(super) async fn hang_up(&self) -> Result<(), String> {
         self.whose.set(Whose::Between);
-        if !self.down.is_empty() {
-            let ended = run(&self.down, Input::Nothing, DOWN_LIMIT).await?;
-            if !ended.status.success() {
-                return Err(ended.sentence(&self.down[0]));
+        if let Err(why) = self.take_down().await {
+            // That there is nothing to take down it may call a failure.
+            if self.status.is_empty() || !self.is_seen_down().await {
+                return Err(why);
             }
         }
         self.whose.set(Whose::NotOurs);
         Ok(())
+    }
+
+    async fn take_down(&self) -> Result<(), String> {
+        let Some(program) = self.down.first() else {
+            return Ok(());
+        };
+        let ended = run(&self.down, Input::Nothing, DOWN_LIMIT).await?;
+        if ended.status.success() {
+            Ok(())
+        } else {
+            Err(ended.sentence(program))
+        }
+    }
+
+    async fn is_seen_down(&self) -> bool {
+        let ended = run(&self.status, Input::Nothing, SEEN_DOWN_LIMIT).await;
+        matches!(Says::of(&self.status[0], ended), Says::Down)
     }
 
     pub(super) async fn meter(&self) -> Option<u64> {
@@ -175,10 +204,8 @@ impl Command {
     /// What we opened is down.
     async fn lost(&self, tell: &dyn Fn(LinkEvent)) {
         self.whose.set(Whose::Between);
-        if !self.down.is_empty() {
-            // That there is nothing to take down it may call a failure.
-            let _ = run(&self.down, Input::Nothing, DOWN_LIMIT).await;
-        }
+        // That there is nothing to take down it may call a failure.
+        let _ = self.take_down().await;
         // Unless it was told to hang up meanwhile.
         if self.whose.get() == Whose::Between {
             self.whose.set(Whose::NotOurs);

@@ -29,6 +29,7 @@ mod interfaces;
 pub mod memory;
 mod network_manager;
 mod pppd;
+mod process;
 pub(in crate::runtime) mod program;
 
 use command::Command;
@@ -167,6 +168,7 @@ impl Drivers {
                 });
             }
             LinkOperation::TakeOver => driver.take_over(),
+            LinkOperation::GiveUp => driver.give_up(),
             LinkOperation::Measure => {
                 tokio::task::spawn_local(async move {
                     tell(LinkEvent::Metered(driver.meter().await));
@@ -198,6 +200,16 @@ impl Driver {
             Self::Command(command) => command.take_over(),
             Self::Pppd(pppd) => pppd.take_over(),
             Self::NetworkManager(manager) => manager.take_over(),
+            Self::OnDemand(_) | Self::Permanent(_) | Self::External { .. } => {}
+        }
+    }
+
+    /// What may be there is not ours any more.
+    fn give_up(&self) {
+        match self {
+            Self::Command(command) => command.give_up(),
+            Self::Pppd(pppd) => pppd.give_up(),
+            Self::NetworkManager(manager) => manager.give_up(),
             Self::OnDemand(_) | Self::Permanent(_) | Self::External { .. } => {}
         }
     }

@@ -4,21 +4,28 @@
 //! its user name and password. What we activated we deactivate; what was active before is
 //! told as a presence, and may be taken over then: a server that ended without a stop has
 //! left it.
+//!
+//! A NetworkManager that starts again keeps some connections up, under other paths, and gives
+//! their paths to others. So what is ours is known by its UUID. What was told as lost, since
+//! there was no NetworkManager for some time, is deactivated if it is there again.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use serde::Deserialize;
 use tokio::sync::Mutex;
-use zbus::zvariant::{DynamicType, Type};
-use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant, fdo};
+use tokio::time::Instant;
+use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant};
+
+use bus::{BUS, CALL_LIMIT, all_active, call, in_words, manager, property, state};
 
 use super::Meter;
 use super::interfaces::Interfaces;
 use crate::core::online::LinkEvent;
 use crate::link::controller::{DialFailure, Hope, Presence};
+
+mod bus;
 
 const NAME: &str = "org.freedesktop.NetworkManager";
 const PATH: &str = "/org/freedesktop/NetworkManager";
@@ -26,7 +33,6 @@ const SETTINGS_PATH: &str = "/org/freedesktop/NetworkManager/Settings";
 const SETTINGS: &str = "org.freedesktop.NetworkManager.Settings";
 const PROFILE: &str = "org.freedesktop.NetworkManager.Settings.Connection";
 const ACTIVE: &str = "org.freedesktop.NetworkManager.Connection.Active";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const DEVICE: &str = "org.freedesktop.NetworkManager.Device";
 
 /// `NM_ACTIVE_CONNECTION_STATE_ACTIVATED`.
@@ -34,12 +40,18 @@ const ACTIVATED: u32 = 2;
 /// `NM_ACTIVE_CONNECTION_STATE_DEACTIVATING`, and 4 is that it has been.
 const DEACTIVATING: u32 = 3;
 
+/// There is no NetworkManager: a sentence.
+const GONE: &str = "there is no NetworkManager any more";
+
 /// How often an activation is looked at.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
-/// Longest time for one question.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// How long a deactivation may take: below the patience of the machine.
 const DOWN_LIMIT: Duration = Duration::from_secs(25);
+/// How long there may be no NetworkManager until what it had brought up is taken for lost:
+/// an update starts it again within seconds.
+const ABSENCE_MAX: Duration = Duration::from_secs(20);
+/// How often it is looked for meanwhile.
+const ABSENT_PAUSE: Duration = Duration::from_secs(2);
 /// A signal may be lost with the bus: look so often in any case.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// Signals come in bursts.
@@ -53,16 +65,56 @@ pub(super) struct NetworkManager {
     /// The active connection that we made.
     ours: RefCell<Option<Ours>>,
     /// The active connection with our id that was last seen, whoever made it.
-    seen: RefCell<Option<OwnedObjectPath>>,
+    seen: RefCell<Option<Active>>,
+    /// Told as lost, though nobody could say so.
+    lost: RefCell<Option<Lost>>,
+    /// The NetworkManager that was there when it was last looked for: its name on the bus.
+    manager: RefCell<Option<String>>,
+    /// Since when there is none, or one that does not have ours yet.
+    absent_since: Cell<Option<Instant>>,
     /// Held while we have asked for one and it is not known yet.
     asking: Rc<Mutex<()>>,
+    /// What we asked for and could not deactivate is not ours any more.
+    given_up: Cell<bool>,
 }
 
 #[derive(Clone)]
 struct Ours {
-    path: OwnedObjectPath,
+    active: Active,
+    /// Who made it, by its own name on the bus: its path is of that one only.
+    manager: Option<String>,
     /// It was activated; before that it is the dial's.
     up: bool,
+}
+
+/// What was told as lost, and may come again with its NetworkManager.
+#[derive(Clone)]
+struct Lost {
+    uuid: String,
+    /// Since when there is a NetworkManager again.
+    manager_since: Option<Instant>,
+}
+
+impl Lost {
+    const fn new(uuid: String) -> Self {
+        Self {
+            uuid,
+            manager_since: None,
+        }
+    }
+}
+
+/// An active connection. Its path may be another's when NetworkManager has started again.
+#[derive(Clone, PartialEq, Eq)]
+struct Active {
+    path: OwnedObjectPath,
+    uuid: String,
+}
+
+/// A stored connection.
+struct Profile {
+    path: OwnedObjectPath,
+    uuid: String,
 }
 
 impl NetworkManager {
@@ -73,12 +125,17 @@ impl NetworkManager {
             bus: RefCell::new(None),
             ours: RefCell::new(None),
             seen: RefCell::new(None),
+            lost: RefCell::new(None),
+            manager: RefCell::new(None),
+            absent_since: Cell::new(None),
             asking: Rc::default(),
+            given_up: Cell::new(false),
         }
     }
 
     pub(super) async fn dial(self: &Rc<Self>) -> Result<(), DialFailure> {
         let failure = |why: String, hope| DialFailure { why, hope };
+        self.given_up.set(false);
         let bus = self.bus().await.map_err(|why| failure(why, Hope::Again))?;
         let profile = self
             .profile(&bus)
@@ -88,13 +145,14 @@ impl NetworkManager {
             let why = format!("NetworkManager has no connection {:?}", self.connection);
             return Err(failure(why, Hope::NotSoon));
         };
+        self.lost.borrow_mut().take();
         let asked = tokio::task::spawn_local(Rc::clone(self).ask_for(bus.clone(), profile));
-        let path = asked
+        let active = asked
             .await
             .unwrap_or_else(|error| Err(in_words(error)))
             .map_err(|why| failure(why, Hope::Again))?;
         loop {
-            match state(&bus, &path).await {
+            match state(&bus, &active.path).await {
                 Ok(Some(ACTIVATED)) => break,
                 Ok(None | Some(DEACTIVATING..)) => {
                     self.ours.borrow_mut().take();
@@ -105,7 +163,13 @@ impl NetworkManager {
                     return Err(failure(why, Hope::Again));
                 }
                 // It may be busy: how long that may last the machine says.
-                Ok(Some(_)) | Err(_) => tokio::time::sleep(LOOK_PAUSE).await,
+                Ok(Some(_)) => tokio::time::sleep(LOOK_PAUSE).await,
+                Err(_) if manager(&bus).await == Ok(None) => {
+                    self.ours.borrow_mut().take();
+                    *self.lost.borrow_mut() = Some(Lost::new(active.uuid));
+                    return Err(failure(GONE.to_owned(), Hope::Again));
+                }
+                Err(_) => tokio::time::sleep(LOOK_PAUSE).await,
             }
         }
         if let Some(ours) = &mut *self.ours.borrow_mut() {
@@ -117,30 +181,44 @@ impl NetworkManager {
     /// Has the connection activated. A task of its own, and with no limit: where the dial was
     /// called off before the answer, the connection would be up, and nobody know that it is
     /// ours.
-    async fn ask_for(
-        self: Rc<Self>,
-        bus: Connection,
-        profile: OwnedObjectPath,
-    ) -> Result<OwnedObjectPath, String> {
+    async fn ask_for(self: Rc<Self>, bus: Connection, profile: Profile) -> Result<Active, String> {
         let asking = Rc::clone(&self.asking);
         let _asking = asking.lock().await;
         let none = OwnedObjectPath::try_from("/").expect("a path");
-        let body = (profile, none.clone(), none);
+        let body = (profile.path, none.clone(), none);
+        let manager = manager(&bus).await?;
         let reply = bus.call_method(Some(NAME), PATH, Some(NAME), "ActivateConnection", &body);
         let path: OwnedObjectPath = (reply.await.map_err(in_words)?.body())
             .deserialize()
             .map_err(in_words)?;
-        *self.ours.borrow_mut() = Some(Ours {
-            path: path.clone(),
-            up: false,
-        });
-        Ok(path)
+        let uuid = profile.uuid;
+        let active = Active { path, uuid };
+        // One that nobody waits for any more is seen as any other.
+        if !self.given_up.get() {
+            *self.ours.borrow_mut() = Some(Ours {
+                active: active.clone(),
+                manager,
+                up: false,
+            });
+        }
+        Ok(active)
     }
 
     /// What was seen is ours.
     pub(super) fn take_over(&self) {
         let seen = self.seen.borrow_mut().take();
-        *self.ours.borrow_mut() = seen.map(|path| Ours { path, up: true });
+        let manager = self.manager.borrow().clone();
+        *self.ours.borrow_mut() = seen.map(|active| Ours {
+            active,
+            manager,
+            up: true,
+        });
+    }
+
+    /// What is active with our id is told as a presence from now on.
+    pub(super) fn give_up(&self) {
+        self.given_up.set(true);
+        self.ours.borrow_mut().take();
     }
 
     pub(super) async fn hang_up(&self) -> Result<(), String> {
@@ -148,18 +226,18 @@ impl NetworkManager {
         let Ok(_answered) = answered else {
             return Err("NetworkManager does not say what became of the activation".to_owned());
         };
-        let Some(Ours { path, .. }) = self.ours.borrow().clone() else {
+        if self.ours.borrow().is_none() {
             return Ok(());
-        };
-        let bus = self.bus().await?;
-        // It may be gone already: whether it is, the state says.
-        let asked: Result<(), String> =
-            call(&bus, PATH, NAME, "DeactivateConnection", &(path.clone(),)).await;
+        }
         let gone = async {
-            while state(&bus, &path)
-                .await?
-                .is_some_and(|state| state <= DEACTIVATING)
-            {
+            let bus = self.bus().await?;
+            let Some((path, _)) = self.find_ours(&bus).await? else {
+                return Ok(());
+            };
+            // It may be gone already: whether it is, the state says.
+            let asked: Result<(), String> =
+                call(&bus, PATH, NAME, "DeactivateConnection", &(path,)).await;
+            while self.find_ours(&bus).await?.is_some() {
                 if let Err(why) = &asked {
                     return Err(why.clone());
                 }
@@ -179,10 +257,14 @@ impl NetworkManager {
 
     pub(super) async fn meter(&self) -> Option<u64> {
         let bus = self.bus().await.ok()?;
-        let path = self.ours.borrow().as_ref().map(|ours| ours.path.clone());
+        let path = self
+            .ours
+            .borrow()
+            .as_ref()
+            .map(|ours| ours.active.path.clone());
         let path = match path {
             Some(path) => path,
-            None => self.active(&bus).await.ok()?.into_iter().next()?,
+            None => self.active(&bus).await.ok()?.into_iter().next()?.path,
         };
         let devices: Vec<OwnedObjectPath> = property(&bus, &path, ACTIVE, "Devices").await.ok()?;
         let device = devices.first()?;
@@ -205,7 +287,7 @@ impl NetworkManager {
             // NetworkManager, or the bus, may come later, or again.
             let _ = self.watch_bus(tell).await;
             self.bus.borrow_mut().take();
-            tokio::time::sleep(LOOK_INTERVAL / 10).await;
+            tokio::time::sleep(ABSENT_PAUSE).await;
         }
     }
 
@@ -217,7 +299,17 @@ impl NetworkManager {
             .build()
             .map_err(in_words)?;
         let signals = MessageStream::for_match_rule(rule, &bus, None);
-        let mut signals = signals.await.map_err(in_words)?;
+        let signals = signals.await.map_err(in_words)?;
+        let rule = MatchRule::builder()
+            .msg_type(zbus::message::Type::Signal)
+            .sender(BUS)
+            .member("NameOwnerChanged")
+            .arg(0, NAME)
+            .build()
+            .map_err(in_words)?;
+        let comes_and_goes = MessageStream::for_match_rule(rule, &bus, None);
+        let comes_and_goes = comes_and_goes.await.map_err(in_words)?;
+        let mut signals = futures_util::stream::select(signals, comes_and_goes);
         loop {
             self.look(&bus, tell).await?;
             if let Ok(None) = tokio::time::timeout(LOOK_INTERVAL, signals.next()).await {
@@ -231,21 +323,25 @@ impl NetworkManager {
 
     async fn look(&self, bus: &Connection, tell: &dyn Fn(LinkEvent)) -> Result<(), String> {
         let ours = self.ours.borrow().clone();
-        if let Some(Ours { path, up: true }) = ours {
-            let state = state(bus, &path).await?;
-            let still = self
-                .ours
-                .borrow()
-                .as_ref()
-                .is_some_and(|ours| ours.path == path);
-            if still && state.is_none_or(|state| state >= DEACTIVATING) {
-                self.ours.borrow_mut().take();
-                tell(LinkEvent::Lost(
-                    "NetworkManager says that it is down".to_owned(),
-                ));
-            }
-            return Ok(());
+        let manager = manager(bus).await?;
+        let before = self.manager.replace(manager.clone());
+        if manager.is_none() || before.is_some_and(|before| Some(before) != manager) {
+            let since = self.absent_since.get().unwrap_or_else(Instant::now);
+            self.absent_since.set(Some(since));
         }
+        if let Some(Ours {
+            active, up: true, ..
+        }) = ours
+        {
+            return self
+                .look_for_ours(bus, &active, manager.is_some(), tell)
+                .await;
+        }
+        if manager.is_none() {
+            return Err(GONE.to_owned());
+        }
+        self.absent_since.set(None);
+        self.take_down_what_was_lost(bus).await?;
         let seen = self.active(bus).await?.into_iter().next();
         let selected = seen.is_some();
         let other = match &self.interfaces {
@@ -264,36 +360,128 @@ impl NetworkManager {
         Ok(())
     }
 
+    /// Tells if what we activated is down, or must be taken for it. An error: not yet.
+    async fn look_for_ours(
+        &self,
+        bus: &Connection,
+        active: &Active,
+        is_there: bool,
+        tell: &dyn Fn(LinkEvent),
+    ) -> Result<(), String> {
+        let found = if is_there {
+            self.find_ours(bus).await?
+        } else {
+            None
+        };
+        if found.is_some() {
+            self.absent_since.set(None);
+        }
+        let absent_since = self.absent_since.get();
+        if absent_since.is_some_and(|since| since.elapsed() < ABSENCE_MAX) {
+            return Err(GONE.to_owned());
+        }
+        let still = self
+            .ours
+            .borrow()
+            .as_ref()
+            .is_some_and(|ours| ours.active.uuid == active.uuid);
+        if still && found.is_none_or(|(_, state)| state >= DEACTIVATING) {
+            self.ours.borrow_mut().take();
+            let why = if is_there {
+                "NetworkManager says that it is down"
+            } else {
+                *self.lost.borrow_mut() = Some(Lost::new(active.uuid.clone()));
+                GONE
+            };
+            tell(LinkEvent::Lost(why.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Where ours is, and its state, if it is up or goes up or down.
+    ///
+    /// # Errors
+    /// NetworkManager does not say.
+    async fn find_ours(&self, bus: &Connection) -> Result<Option<(OwnedObjectPath, u32)>, String> {
+        let Some(ours) = self.ours.borrow().clone() else {
+            return Ok(None);
+        };
+        let manager = manager(bus).await?;
+        let all = all_active(bus).await?;
+        let known = all.iter().find(|active| **active == ours.active);
+        let found = known.or_else(|| {
+            let is_another = manager != ours.manager;
+            let mut all = all.iter().filter(|_| is_another);
+            all.find(|active| active.uuid == ours.active.uuid)
+        });
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let state = state(bus, &found.path).await?;
+        let Some(state) = state.filter(|state| *state <= DEACTIVATING) else {
+            return Ok(None);
+        };
+        if let Some(known) = &mut *self.ours.borrow_mut() {
+            (known.active, known.manager) = (found.clone(), manager);
+        }
+        Ok(Some((found.path.clone(), state)))
+    }
+
+    /// The machine takes it for down, and it was ours: as somebody else's it would be up, and
+    /// cost, for ever. What is activated long after NetworkManager began is somebody else's.
+    async fn take_down_what_was_lost(&self, bus: &Connection) -> Result<(), String> {
+        let Some(lost) = self.lost.borrow().clone() else {
+            return Ok(());
+        };
+        let since = lost.manager_since.unwrap_or_else(Instant::now);
+        if since.elapsed() > ABSENCE_MAX {
+            self.lost.borrow_mut().take();
+            return Ok(());
+        }
+        for active in all_active(bus).await? {
+            if active.uuid == lost.uuid {
+                let () = call(bus, PATH, NAME, "DeactivateConnection", &(active.path,)).await?;
+                self.lost.borrow_mut().take();
+                return Ok(());
+            }
+        }
+        if let Some(lost) = &mut *self.lost.borrow_mut() {
+            lost.manager_since = Some(since);
+        }
+        Ok(())
+    }
+
     /// Active connections with our id that are up.
-    async fn active(&self, bus: &Connection) -> Result<Vec<OwnedObjectPath>, String> {
-        let manager = OwnedObjectPath::try_from(PATH).expect("a path");
-        let all: Vec<OwnedObjectPath> = property(bus, &manager, NAME, "ActiveConnections").await?;
+    async fn active(&self, bus: &Connection) -> Result<Vec<Active>, String> {
         let mut ours = Vec::new();
-        for path in all {
-            let id: Result<String, _> = property(bus, &path, ACTIVE, "Id").await;
+        for active in all_active(bus).await? {
+            let id: Result<String, _> = property(bus, &active.path, ACTIVE, "Id").await;
             if id.is_ok_and(|id| id == self.connection)
-                && state(bus, &path).await? == Some(ACTIVATED)
+                && state(bus, &active.path).await? == Some(ACTIVATED)
             {
-                ours.push(path);
+                ours.push(active);
             }
         }
         Ok(ours)
     }
 
     /// The stored connection with our id.
-    async fn profile(&self, bus: &Connection) -> Result<Option<OwnedObjectPath>, String> {
-        type Profile =
+    async fn profile(&self, bus: &Connection) -> Result<Option<Profile>, String> {
+        type Sections =
             std::collections::HashMap<String, std::collections::HashMap<String, OwnedVariant>>;
         let all: Vec<OwnedObjectPath> =
             call(bus, SETTINGS_PATH, SETTINGS, "ListConnections", &()).await?;
         for path in all {
-            let profile: Profile = call(bus, path.as_str(), PROFILE, "GetSettings", &()).await?;
-            let id = profile
-                .get("connection")
-                .and_then(|section| section.get("id"));
-            let id = id.and_then(|id| <&str>::try_from(id).ok());
-            if id == Some(self.connection.as_str()) {
-                return Ok(Some(path));
+            let sections: Sections = call(bus, path.as_str(), PROFILE, "GetSettings", &()).await?;
+            let of = |name| {
+                let value = sections.get("connection")?.get(name)?;
+                <&str>::try_from(value).ok()
+            };
+            if let (Some(id), Some(uuid)) = (of("id"), of("uuid"))
+                && id == self.connection
+            {
+                let uuid = uuid.to_owned();
+                return Ok(Some(Profile { path, uuid }));
             }
         }
         Ok(None)
@@ -303,83 +491,11 @@ impl NetworkManager {
         if let Some(bus) = &*self.bus.borrow() {
             return Ok(bus.clone());
         }
-        let bus = Connection::system()
+        let bus = tokio::time::timeout(CALL_LIMIT, Connection::system())
             .await
+            .map_err(|_| "the system's D-Bus does not answer".to_owned())?
             .map_err(|error| format!("the system's D-Bus does not answer: {error}"))?;
         *self.bus.borrow_mut() = Some(bus.clone());
         Ok(bus)
     }
-}
-
-/// The state of an active connection. `None`: it is gone.
-///
-/// # Errors
-/// NetworkManager does not answer: that says nothing of the connection.
-async fn state(bus: &Connection, path: &OwnedObjectPath) -> Result<Option<u32>, String> {
-    let called = bus.call_method(
-        Some(NAME),
-        path,
-        Some(PROPERTIES),
-        "Get",
-        &(ACTIVE, "State"),
-    );
-    let reply = match tokio::time::timeout(CALL_LIMIT, called).await {
-        Err(_) => return Err("NetworkManager does not answer".to_owned()),
-        Ok(Err(zbus::Error::FDO(error))) if is_gone(&error) => return Ok(None),
-        Ok(reply) => reply.map_err(in_words)?,
-    };
-    let value: OwnedVariant = reply.body().deserialize().map_err(in_words)?;
-    let state = u32::try_from(value).map_err(in_words)?;
-    Ok(Some(state))
-}
-
-/// What the bus says of an object that is gone, and of a NetworkManager that is: what it has
-/// brought up goes with it.
-fn is_gone(error: &fdo::Error) -> bool {
-    matches!(
-        error,
-        fdo::Error::UnknownObject(_)
-            | fdo::Error::UnknownMethod(_)
-            | fdo::Error::UnknownInterface(_)
-            | fdo::Error::ServiceUnknown(_)
-            | fdo::Error::NameHasNoOwner(_)
-    )
-}
-
-async fn property<T>(
-    bus: &Connection,
-    path: &OwnedObjectPath,
-    interface: &str,
-    name: &str,
-) -> Result<T, String>
-where
-    T: TryFrom<OwnedVariant>,
-    T::Error: std::fmt::Display,
-{
-    let body = (interface, name);
-    let value: OwnedVariant = call(bus, path.as_str(), PROPERTIES, "Get", &body).await?;
-    T::try_from(value).map_err(|error| format!("NetworkManager's {name}: {error}"))
-}
-
-async fn call<B, T>(
-    bus: &Connection,
-    path: &str,
-    interface: &str,
-    method: &str,
-    body: &B,
-) -> Result<T, String>
-where
-    B: serde::Serialize + DynamicType,
-    T: for<'d> Deserialize<'d> + Type,
-{
-    let called = bus.call_method(Some(NAME), path, Some(interface), method, body);
-    let reply = tokio::time::timeout(CALL_LIMIT, called)
-        .await
-        .map_err(|_| format!("NetworkManager does not answer {method}"))?
-        .map_err(in_words)?;
-    reply.body().deserialize().map_err(in_words)
-}
-
-fn in_words(error: impl std::fmt::Display) -> String {
-    format!("NetworkManager: {error}")
 }

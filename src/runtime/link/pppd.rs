@@ -5,10 +5,10 @@
 //! in words why it failed. A password goes through a pipe to its passwordfd plugin, never
 //! through its arguments or a file of ours.
 //!
-//! To hang up is SIGTERM: pppd ends LCP in order and runs the entry's disconnect script.
-//! A stop hangs up. A crash of ours leaves pppd running, where the service manager does not
-//! end it too; the next start takes it over, by its process group, and knows neither its
-//! interface nor what it says.
+//! To hang up is SIGTERM: pppd ends LCP in order and runs the entry's disconnect script; one
+//! that does not end is killed. A stop hangs up. A crash of ours leaves pppd running, where
+//! the service manager does not end it too; the next start takes it over, as it is and not by
+//! its number alone, and does not know what it says.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
@@ -22,10 +22,11 @@ use tokio::time::Instant;
 
 use super::Meter;
 use super::interfaces::Interfaces;
+use super::process::{KILLED_PATIENCE, Leader, group_of, numbers};
 use super::program::{Group, Input, last_words, one_line, start};
 use crate::config::Login;
 use crate::core::online::LinkEvent;
-use crate::link::controller::{DialFailure, Hope, Presence};
+use crate::link::controller::{DialFailure, HANG_UP_PATIENCE, Hope, Presence};
 
 /// Longest line of pppd that is looked at.
 const LINE_BYTES_MAX: u64 = 1024;
@@ -34,10 +35,17 @@ const LINE_BYTES_MAX: u64 = 1024;
 /// a few round trips more, for addresses and name servers. Then the line has IPv6 only.
 const IPV4_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a pppd may take to end that was told to: below the patience of the machine. It
-/// asks the other end twice, three seconds each, and then its disconnect script hangs up; one
-/// that is killed before leaves the line to the modem.
+/// How long a pppd may take to end that was told to: it asks the other end twice, three
+/// seconds each, and then its disconnect script hangs up. Behind that it is killed, which
+/// leaves the line to the modem, and the line of another kind to the kernel.
 const END_LIMIT: Duration = Duration::from_secs(20);
+/// How long a dial that was called off may take to end its pppd, kill included: below the
+/// patience of the machine.
+const CALLED_OFF_LIMIT: Duration = Duration::from_secs(25);
+const _: () = assert!(
+    END_LIMIT.as_secs() + KILLED_PATIENCE.as_secs() < CALLED_OFF_LIMIT.as_secs()
+        && CALLED_OFF_LIMIT.as_secs() < HANG_UP_PATIENCE.as_secs()
+);
 /// How long its complaints are waited for when it has ended.
 const COMPLAINTS_PATIENCE: Duration = Duration::from_millis(200);
 /// How often that is looked at.
@@ -53,21 +61,24 @@ pub(super) struct Pppd {
     login: Option<Login>,
     interfaces: Option<Interfaces>,
     running: RefCell<Option<Running>>,
-    /// The process group of our last pppd, and of what it has started.
-    group: Cell<Option<u32>>,
+    /// Our last pppd. It leads the group of what it has started.
+    process: Cell<Option<Leader>>,
     /// It has been started, and was not waited for yet.
     is_ours: Cell<bool>,
-    /// The process group of another that was last seen.
-    seen: Cell<Option<u32>>,
+    /// Another that was last seen and may be ours, since it leads a group as ours do.
+    seen: Cell<Option<Leader>>,
     /// Ours is one of a server before us: not our child.
     is_taken_over: Cell<bool>,
 }
+
+/// Is told when pppd has ended, or why it does not.
+type Done = oneshot::Sender<Result<(), String>>;
 
 /// Ours.
 struct Running {
     interface: String,
     /// To end it; dropped, it ends too.
-    hang_up: oneshot::Sender<oneshot::Sender<()>>,
+    hang_up: oneshot::Sender<Done>,
 }
 
 impl Pppd {
@@ -77,7 +88,7 @@ impl Pppd {
             login,
             interfaces,
             running: RefCell::new(None),
-            group: Cell::new(None),
+            process: Cell::new(None),
             is_ours: Cell::new(false),
             seen: Cell::new(None),
             is_taken_over: Cell::new(false),
@@ -116,10 +127,10 @@ impl Pppd {
             password = Some(pipe);
         }
         let keeps = password.as_ref().map(OwnedFd::as_raw_fd);
-        let mut group = start(&words, &Input::Nothing, keeps)
+        let mut group = start(&words, &Input::Nothing, keeps, END_LIMIT)
             .map_err(|error| not_soon(format!("{program} could not be started: {error}")))?;
         drop(password);
-        self.group.set(group.child().id());
+        self.process.set(group.leader());
         self.is_ours.set(true);
         let stdout = group.child().stdout.take();
         // A full pipe would stop it. What is wrong with the entry it says only there.
@@ -152,7 +163,7 @@ impl Pppd {
             last = line;
         }
         let status = group.child().wait().await;
-        group.is_over();
+        group.let_go();
         self.is_ours.set(false);
         let code = status.ok().and_then(|status| status.code());
         let (words, hope) = in_words(code);
@@ -184,7 +195,7 @@ impl Pppd {
         interface: String,
         lost: impl Fn(String) + 'static,
     ) {
-        let (hang_up, ordered) = oneshot::channel::<oneshot::Sender<()>>();
+        let (hang_up, ordered) = oneshot::channel::<Done>();
         *self.running.borrow_mut() = Some(Running { interface, hang_up });
         let own = Rc::clone(self);
         tokio::task::spawn_local(async move {
@@ -200,18 +211,17 @@ impl Pppd {
             };
             match ended {
                 Ok(status) => {
-                    group.is_over();
+                    group.let_go();
                     own.running.borrow_mut().take();
                     own.is_ours.set(false);
                     let code = status.ok().and_then(|status| status.code());
                     lost(format!("pppd: {}", in_words(code).0));
                 }
                 Err(order) => {
-                    let _ = group.end(END_LIMIT).await;
-                    group.is_over();
+                    let ended = group.end().await;
                     if let Ok(done) = order {
                         // Who asked may have gone meanwhile.
-                        let _ = done.send(());
+                        let _ = done.send(ended);
                     }
                 }
             }
@@ -221,15 +231,23 @@ impl Pppd {
     /// What was seen is ours.
     pub(super) fn take_over(&self) {
         let seen = self.seen.take();
-        self.group.set(seen);
+        self.process.set(seen);
         self.is_ours.set(seen.is_some());
         self.is_taken_over.set(seen.is_some());
     }
 
+    /// Whatever is there is not ours to end any more.
+    pub(super) fn give_up(&self) {
+        self.running.borrow_mut().take();
+        self.process.set(None);
+        self.is_ours.set(false);
+        self.is_taken_over.set(false);
+    }
+
     pub(super) async fn hang_up(&self) -> Result<(), String> {
-        let is_taken_over = self.is_taken_over.take();
-        if let Some(group) = self.group.get().filter(|_| is_taken_over) {
-            end_group(group);
+        let ours = self.process.get().filter(|_| self.is_ours.get());
+        if let Some(process) = ours.filter(|_| self.is_taken_over.get()) {
+            process.end(PROGRAM, END_LIMIT).await?;
         }
         let running = self.running.borrow_mut().take();
         if let Some(running) = running {
@@ -237,28 +255,33 @@ impl Pppd {
             if running.hang_up.send(done).is_ok() {
                 ended
                     .await
-                    .map_err(|_| "the task that watches pppd has gone".to_owned())?;
+                    .map_err(|_| "the task that watches pppd has gone".to_owned())??;
             }
         }
-        // A dial that was called off has told its pppd to end with the task.
-        if let Some(process) = self.group.get().filter(|_| self.is_ours.get()) {
-            let until = std::time::Instant::now() + END_LIMIT;
-            while is_alive(process) {
-                if std::time::Instant::now() > until {
-                    self.is_taken_over.set(is_taken_over);
-                    return Err(format!("pppd (process {process}) does not end"));
+        // A dial that was called off ends its pppd by itself.
+        if let Some(process) = ours {
+            let until = Instant::now() + CALLED_OFF_LIMIT;
+            while process.is_running() {
+                if Instant::now() > until {
+                    let number = process.number();
+                    return Err(format!("pppd (process {number}) does not end"));
                 }
                 tokio::time::sleep(END_PAUSE).await;
             }
         }
+        self.is_taken_over.set(false);
         self.is_ours.set(false);
         Ok(())
     }
 
     pub(super) async fn meter(&self) -> Option<u64> {
-        let interface = self.running.borrow().as_ref()?.interface.clone();
+        let told = (self.running.borrow().as_ref()).map(|running| running.interface.clone());
+        let taken_over = || {
+            let process = self.process.get().filter(|_| self.is_taken_over.get())?;
+            interface_of(process.number())
+        };
         let meter = Meter {
-            interface: Some(interface),
+            interface: Some(told.or_else(taken_over)?),
             interfaces: self.interfaces.clone(),
         };
         meter.read().await
@@ -272,8 +295,8 @@ impl Pppd {
         interfaces
             .watch(async |interfaces| {
                 if self.is_ours.get() {
-                    let group = self.group.get().filter(|_| self.is_taken_over.get());
-                    if group.is_some_and(|process| !is_alive(process)) {
+                    let process = self.process.get().filter(|_| self.is_taken_over.get());
+                    if process.is_some_and(|process| !process.is_running()) {
                         self.is_taken_over.set(false);
                         self.is_ours.set(false);
                         tell(LinkEvent::Lost("pppd has ended".to_owned()));
@@ -282,8 +305,9 @@ impl Pppd {
                 }
                 // The interface goes first, and with a notice of the kernel.
                 let there = interfaces.has_point_to_point().await;
-                let other = who_calls(&self.entry, self.group.get()).filter(|_| there);
-                self.seen.set(other);
+                let other = who_calls(&self.entry, self.process.get()).filter(|_| there);
+                // Of whoever leads no group others of its group are not ours.
+                self.seen.set(other.and_then(Leader::of));
                 let presence = if other.is_some() {
                     Presence::Selected
                 } else if interfaces.has_default_route().await {
@@ -364,44 +388,37 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 }
 
-/// Whether a process is there and has not ended.
-fn is_alive(process: u32) -> bool {
-    stat(process).is_some_and(|(state, _)| state != 'Z')
+/// Where pppd notes its number, in a file for each interface (pppd(8), "FILES").
+const RUN_DIRECTORIES: [&str; 3] = ["/run", "/var/run", "/run/pppd"];
+
+/// The interface of a pppd, by its group: it may have begun another process since.
+fn interface_of(process: u32) -> Option<String> {
+    let notes = RUN_DIRECTORIES
+        .iter()
+        .filter_map(|run| std::fs::read_dir(run).ok());
+    let mut notes = notes.flatten().flatten().filter_map(|file| {
+        let name = file.file_name();
+        let name = name.to_str()?.strip_suffix(".pid")?.to_owned();
+        Some((name, file.path()))
+    });
+    // One more is called by the name of the line, if that has one.
+    let (name, _) = notes.find(|(name, path)| {
+        let note = || std::fs::read_to_string(path).ok();
+        let is_its = |note: String| note.trim().parse().ok().and_then(group_of) == Some(process);
+        name.starts_with("ppp") && !name.starts_with("ppp-") && note().is_some_and(is_its)
+    })?;
+    Some(name)
 }
 
-/// The state and the process group of a process (proc(5)).
-fn stat(process: u32) -> Option<(char, u32)> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // Behind the name, which may hold anything, in parentheses.
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut words = rest.split(' ');
-    let state = words.next()?.chars().next()?;
-    Some((state, words.nth(1)?.parse().ok()?))
-}
-
-/// Tells a process group to end.
-fn end_group(group: u32) {
-    let number = i32::try_from(group).ok();
-    if let Some(group) = number.and_then(rustix::process::Pid::from_raw) {
-        // It may be gone already: then it is as it should be.
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
-    }
-}
-
-/// The process group of a pppd that is not ours and was started with `call ENTRY`. pppd
-/// starts others of its name for its ends; all are of one process group.
-fn who_calls(entry: &str, own: Option<u32>) -> Option<u32> {
-    let processes = std::fs::read_dir("/proc").ok()?;
-    let numbers = processes
-        .flatten()
-        .filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
-    numbers
-        .filter(|number| {
-            let words = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
-            calls(&words, entry)
-        })
-        .filter_map(|number| stat(number).map(|(_, group)| group))
-        .find(|group| Some(*group) != own)
+/// The leader of the process group of a pppd that is not ours and was started with `call
+/// ENTRY`. pppd starts others of its name for its ends; all are of one process group.
+fn who_calls(entry: &str, own: Option<Leader>) -> Option<u32> {
+    let calling = numbers().filter(|number| {
+        let words = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        calls(&words, entry)
+    });
+    let mut groups = calling.filter_map(group_of);
+    groups.find(|group| own.is_none_or(|own| Leader::of(*group) != Some(own)))
 }
 
 /// Whether this command line, words ended by NUL, is `pppd … call ENTRY …`.

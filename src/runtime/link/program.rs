@@ -1,5 +1,6 @@
 //! Programs that a link needs: started without a shell, with none of our descriptors, in
-//! a process group of their own, within a time limit.
+//! a process group of their own, within a time limit. What is told to end and does not is
+//! killed, with all that it has started in its group.
 //!
 //! `unsafe`: the hook between fork and exec makes one system call and touches no memory.
 
@@ -7,14 +8,19 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
+
+use super::process::{KILLED_PATIENCE, Leader};
+use crate::report::Fact;
+use crate::runtime::log::report_control;
 
 /// Octets of a program's output that are kept for the operator: its last words.
 const LAST_WORDS_BYTES_MAX: usize = 400;
 
 /// How long a program that took too long and was told to end may take before it is killed.
-const TERM_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const TERM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a program ended, and what it said last.
 #[derive(Debug)]
@@ -38,49 +44,95 @@ impl Ended {
     }
 }
 
-/// A child whose whole process group ends with this value.
+/// A child whose whole process group ends with this value: told to, and killed if it does
+/// not in time. Of a program that has ended of itself nothing is ended.
 #[derive(Debug)]
 pub(super) struct Group {
-    child: Child,
-    group: Option<rustix::process::Pid>,
+    /// `None`: it is over, or ends.
+    child: Option<Child>,
+    /// `None`: the kernel does not show it to us.
+    leader: Option<Leader>,
+    name: String,
+    patience: Duration,
 }
 
 impl Group {
     /// The child itself.
     pub(super) fn child(&mut self) -> &mut Child {
-        &mut self.child
+        self.child.as_mut().expect("until it is over")
     }
 
-    /// Tells the group to end, and waits until the child has; kills it if it takes longer
-    /// than that.
-    pub(super) async fn end(&mut self, patience: Duration) -> io::Result<ExitStatus> {
-        self.signal(rustix::process::Signal::TERM);
-        match tokio::time::timeout(patience, self.child.wait()).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                self.signal(rustix::process::Signal::KILL);
-                self.child.wait().await
-            }
+    /// Its number, and when it began.
+    pub(super) const fn leader(&self) -> Option<Leader> {
+        self.leader
+    }
+
+    /// Tells the group to end, and waits until it has; kills it if it takes too long.
+    ///
+    /// # Errors
+    /// A sentence: not even that helps.
+    pub(super) async fn end(mut self) -> Result<(), String> {
+        match self.child.take() {
+            Some(child) => end(child, self.leader, &self.name, self.patience).await,
+            None => Ok(()),
         }
     }
 
-    /// It has ended and was waited for: its number may be another's.
-    pub(super) fn is_over(&mut self) {
-        self.group = None;
+    /// It has ended and was waited for: its number may be another's, and what it left running
+    /// is on purpose.
+    pub(super) fn let_go(mut self) {
+        self.child = None;
     }
+}
 
-    fn signal(&self, signal: rustix::process::Signal) {
-        if let Some(group) = self.group {
-            // It may be gone already: then it is as it should be.
-            let _ = rustix::process::kill_process_group(group, signal);
-        }
+async fn end(
+    mut child: Child,
+    leader: Option<Leader>,
+    name: &str,
+    patience: Duration,
+) -> Result<(), String> {
+    if let Some(leader) = leader {
+        leader.end(name, patience).await?;
+        // It is there to be waited for: this only takes it away.
+        let _ = tokio::time::timeout(KILLED_PATIENCE, child.wait()).await;
+        return Ok(());
+    }
+    signal(&child, Signal::TERM);
+    if let Ok(ended) = tokio::time::timeout(patience, child.wait()).await {
+        return ended.map(drop).map_err(|error| error.to_string());
+    }
+    signal(&child, Signal::KILL);
+    match tokio::time::timeout(KILLED_PATIENCE, child.wait()).await {
+        Ok(ended) => ended.map(drop).map_err(|error| error.to_string()),
+        Err(_) => Err(format!("{name} does not end although it was killed")),
+    }
+}
+
+/// Signals the group of a child that the kernel does not show us. It was not waited for, so
+/// that nobody else has its number.
+fn signal(child: &Child, signal: Signal) {
+    let number = child.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(group) = number.and_then(Pid::from_raw) {
+        // It may be gone already: then it is as it should be.
+        let _ = kill_process_group(group, signal);
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            self.signal(rustix::process::Signal::TERM);
+        let Some(child) = self.child.take() else {
+            return;
+        };
+        // First of all: a server that ends does nothing later.
+        signal(&child, Signal::TERM);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (leader, patience) = (self.leader, self.patience);
+            let name = std::mem::take(&mut self.name);
+            runtime.spawn(async move {
+                if let Err(what) = end(child, leader, &name, patience).await {
+                    report_control(&Fact::Trouble { what });
+                }
+            });
         }
     }
 }
@@ -104,12 +156,18 @@ pub(in crate::runtime) enum Input {
     Octets(Vec<u8>),
 }
 
-/// Starts a program: its path, then its arguments.
+/// Starts a program: its path, then its arguments. Where it is to end, it has so long until it
+/// is killed.
 ///
 /// # Errors
 /// It is not there, or may not be run.
-pub(super) fn start(words: &[String], input: &Input, keeps: Option<i32>) -> io::Result<Group> {
-    start_with(words, Environment::Ours, input, keeps)
+pub(super) fn start(
+    words: &[String],
+    input: &Input,
+    keeps: Option<i32>,
+    patience: Duration,
+) -> io::Result<Group> {
+    start_with(words, Environment::Ours, input, keeps, patience)
 }
 
 fn start_with(
@@ -117,6 +175,7 @@ fn start_with(
     environment: Environment<'_>,
     input: &Input,
     keeps: Option<i32>,
+    patience: Duration,
 ) -> io::Result<Group> {
     let (program, arguments) = words
         .split_first()
@@ -138,11 +197,14 @@ fn start_with(
     }
     hand_over_nothing(&mut command, keeps);
     let child = command.spawn()?;
-    let group = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(rustix::process::Pid::from_raw);
-    Ok(Group { child, group })
+    // Not waited for yet, so that the kernel shows it, whatever it did since.
+    let leader = child.id().and_then(Leader::of);
+    Ok(Group {
+        child: Some(child),
+        leader,
+        name: program.clone(),
+        patience,
+    })
 }
 
 /// Marks every descriptor of ours as closed for the program, but its standard ones and
@@ -193,7 +255,7 @@ pub(in crate::runtime) async fn run_with(
     limit: Duration,
 ) -> Result<Ended, String> {
     let program = words.first().cloned().unwrap_or_default();
-    let mut group = start_with(words, environment, &input, None)
+    let mut group = start_with(words, environment, &input, None, TERM_PATIENCE)
         .map_err(|error| format!("{program} could not be started: {error}"))?;
     let child = group.child();
     let stdin = child.stdin.take();
@@ -232,7 +294,7 @@ pub(in crate::runtime) async fn run_with(
     match tokio::time::timeout(limit, both).await {
         Ok((Ok(status), said)) => {
             // What it left running is on purpose: the line itself.
-            group.is_over();
+            group.let_go();
             Ok(Ended {
                 status,
                 last_words: one_line(&said),
@@ -240,8 +302,13 @@ pub(in crate::runtime) async fn run_with(
         }
         Ok((Err(error), _)) => Err(format!("waiting for {program} failed: {error}")),
         Err(_) => {
-            let _ = group.end(TERM_PATIENCE).await;
-            Err(format!("{program} took longer than {} s", limit.as_secs()))
+            let ended = group.end().await;
+            let still = ended.err().map(|why| format!(", and {why}"));
+            let still = still.unwrap_or_default();
+            Err(format!(
+                "{program} took longer than {} s{still}",
+                limit.as_secs()
+            ))
         }
     }
 }
@@ -268,3 +335,6 @@ pub(super) fn one_line(octets: &[u8]) -> String {
         .collect();
     lines.join("; ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -367,7 +367,7 @@ impl Log {
             held: matches!(contents.holding, Holding::Held { .. }),
             priority: sender.priority.unwrap_or_default().value(),
             deadline: sender.deliver_by.map(message::deadline),
-            hold_until_ms: sender.hold_until.map(WallTime::as_millis),
+            hold_until_ms: sender.hold_until.map(|until| until.at().as_millis()),
             queue_name: contents.holding.queue_name(),
             next_hop: contents.next_hop,
             domains: List::new(&domains),

@@ -326,6 +326,7 @@ impl World {
                 let act = line::Act::Answer;
                 self.at(time, Event::Line { site, number, act });
             }
+            LinkOperation::GiveUp => panic!("its line hangs up whenever it is told to"),
             LinkOperation::TakeOver => {
                 // It may have broken, and nobody has heard of it yet.
                 self.lines[site].opened_at = (state == line::State::Up).then_some(self.now);

@@ -23,24 +23,24 @@ impl Desk {
         }
     }
 
-    fn outputs(&mut self) -> Vec<Output> {
+    pub(super) fn outputs(&mut self) -> Vec<Output> {
         std::iter::from_fn(|| self.controller.poll()).collect()
     }
 
-    fn see(&mut self, presence: Presence) {
+    pub(super) fn see(&mut self, presence: Presence) {
         self.controller.presence(self.now, presence);
     }
 
-    fn spent_seconds(&self) -> u64 {
+    pub(super) fn spent_seconds(&self) -> u64 {
         self.controller.status(self.now).spent.millis / 1000
     }
 
-    fn ours(&self) -> Option<bool> {
+    pub(super) fn ours(&self) -> Option<bool> {
         self.controller.status(self.now).ours
     }
 }
 
-const WHY: &str = "we opened it before the server ended without a stop";
+const WHY: &str = "we opened it earlier, and it was not hung up";
 
 /// States in which it may end, with a hundred seconds on line where it was.
 fn lives() -> Vec<(&'static str, Desk)> {

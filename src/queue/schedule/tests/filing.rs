@@ -10,7 +10,7 @@ fn found(jitter: &mut Jitter, number: u64) -> Found {
     let mut below = |limit: u64| jitter.next_u64() % limit;
     let domains = ["a.example", "b.example", "held.example", "held2.example"];
     let arrival = NOON + Duration::from_secs(60 * number);
-    let hold_until = (below(8) == 0).then(|| arrival + HOUR);
+    let hold_until = (below(8) == 0).then(|| HoldUntil::end(arrival + HOUR));
     let deadline = (below(5) == 0).then(|| DeliverBy {
         deadline: arrival + Duration::from_secs(below(90_000)),
         mode: [DeliverByMode::Return, DeliverByMode::Notify][below(2) as usize],
@@ -37,7 +37,7 @@ fn found(jitter: &mut Jitter, number: u64) -> Found {
             recipient: RecipientIndex(recipient),
             destination: DestinationId(u32::MAX),
             attempts: if tried { 1 + below(5) as u16 } else { 0 },
-            not_before: tried.then_some(next_attempt).max(hold_until),
+            not_before: tried.then_some(next_attempt),
             told: [Told::NOTHING, Told::DELAY][below(2) as usize],
         };
         (recipient, to(domains[below(4) as usize]))
