@@ -236,3 +236,94 @@ impl Files<'_> {
         destination
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use spool_format::{SEGMENT_HEADER_BYTES, SegmentPlace, SpoolUuid};
+
+    use super::*;
+    use crate::pop3::memory::Account;
+    use crate::spool::log::{Identity, Output, Settings as LogSettings};
+    use crate::spool::recovery::Restart;
+
+    const LOG_SETTINGS: LogSettings = LogSettings {
+        segment_bytes: 1 << 20,
+        size_max: 1 << 30,
+        free_min: 0,
+    };
+
+    fn identity(log: LogId) -> Identity {
+        Identity {
+            spool: SpoolUuid([3; 16]),
+            log,
+        }
+    }
+
+    /// The first segment of a log in which these were noted.
+    fn noted(now: Now, notes: &[NoteField<'_>]) -> (SegmentPlace, Vec<u8>) {
+        let mut log = Log::new(identity(LogId(0)), LOG_SETTINGS, 1, 1 << 40);
+        for note in notes {
+            log.note(now, *note).expect("the log is open");
+        }
+        log.flush();
+        let mut first = None;
+        let mut file = vec![0; LOG_SETTINGS.segment_bytes as usize];
+        while let Some(output) = log.poll(now) {
+            match output {
+                Output::SegmentNeeded { header, .. } => {
+                    if first.is_none() {
+                        first = Some(header.place);
+                        file[..SEGMENT_HEADER_BYTES].copy_from_slice(&header.encode()[..]);
+                    }
+                    log.segment_ready(header.place.segment);
+                }
+                Output::Write { offset, bytes, .. } => {
+                    let at = offset.0 as usize;
+                    file[at..at + bytes.len()].copy_from_slice(&bytes);
+                    log.written(Ok(()), bytes);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        (first.expect("it has notes"), file)
+    }
+
+    /// A mailbox has its home at another core when there are more of them. What was
+    /// collected from it is known there, and nothing is collected twice.
+    #[test]
+    fn what_is_known_of_a_mailbox_goes_where_the_mailbox_goes() {
+        const CORES: u8 = 3;
+        let now = Now::default().after(Duration::from_secs(1_000_000));
+        let accounts: Vec<Account> = (0..12)
+            .map(|n| Account::new(&format!("user{n}"), "pop.example"))
+            .collect();
+        let key = |account: &Account| [&account.key_prefix()[..], b"uid"].concat();
+        let keys: Vec<Vec<u8>> = accounts.iter().map(key).collect();
+        let note = |key| NoteField {
+            tag: UIDL_TAG,
+            key,
+            value: Some(b"collected"),
+        };
+        let notes: Vec<_> = keys.iter().map(|key| note(key)).collect();
+        let (place, file) = noted(now, &notes);
+        let mut restart = Restart::new(None);
+        restart.segment(place, &file, None);
+        let restarted = restart.finish();
+        let mut homes = [0; CORES as usize];
+        for core in 0..CORES {
+            let owned = [LogId(core)];
+            let mut log = restarted.log(identity(LogId(core)), LOG_SETTINGS, &owned, 5, 1 << 40);
+            adopt_notes(now, &mut log, &restarted, &owned, CoreId(core), CORES);
+            for (account, key) in accounts.iter().zip(&keys) {
+                let is_home = collector::home(account.as_str(), CORES) == CoreId(core);
+                homes[usize::from(core)] += u32::from(is_home);
+                let known = log.note_value(UIDL_TAG, key);
+                // The log in which it stands knows it anyway.
+                assert_eq!(known.is_some(), is_home || core == 0, "core {core}");
+            }
+        }
+        assert!(homes.iter().all(|&mailboxes| mailboxes > 0), "{homes:?}");
+    }
+}
