@@ -21,12 +21,14 @@ pub struct Offset(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Epoch(pub u64);
 
-/// When a record was written: milliseconds since 1970, never smaller than any
+/// When a record was written: milliseconds since 1970, but always greater than any
 /// stamp that the writer wrote or read before.
 ///
 /// The order of two records about the same message is the order of their
-/// stamps, then of their locations. A wall clock alone may be set back, and a
-/// location alone says nothing across two logs.
+/// stamps. A wall clock alone may be set back; and a location says nothing across two
+/// logs, nor of a record that was carried forward, which stands behind newer ones. So
+/// the stamps of a busy log run ahead of the clock, which concerns nobody: they are an
+/// order, and no times.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Stamp(pub i64);
 
@@ -37,7 +39,7 @@ impl Stamp {
     /// The stamp for a record that is written now, `self` being the last one.
     #[must_use]
     pub fn next(self, wall_ms: i64) -> Self {
-        Self(self.0.max(wall_ms))
+        Self(self.0.saturating_add(1).max(wall_ms))
     }
 }
 

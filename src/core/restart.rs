@@ -234,3 +234,185 @@ impl Files<'_> {
         destination
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use spool_format::{BodyForm, RecipientNumber, SEGMENT_HEADER_BYTES, SessionFields, SpoolUuid};
+
+    use super::*;
+    use crate::config::{self, surroundings::Surroundings};
+    use crate::mail::{Envelope, Recipient, Sender};
+    use crate::pop3::memory::Account;
+    use crate::queue::{self, CoreNumber, Permits, Take};
+    use crate::spool::commit::Ticket;
+    use crate::spool::log::{Attempt, Identity, Output, Settings as LogSettings};
+    use crate::spool::message::{BodyFacts, Contents, Holding};
+    use crate::spool::recovery::Restart;
+
+    const LOG_SETTINGS: LogSettings = LogSettings {
+        segment_bytes: 1 << 20,
+        size_max: 1 << 30,
+        free_min: 0,
+    };
+
+    fn identity(log: LogId) -> Identity {
+        Identity {
+            spool: SpoolUuid([3; 16]),
+            log,
+        }
+    }
+
+    /// What a start finds of a log to which `say` said something.
+    fn found(now: Now, say: impl FnOnce(&mut Log)) -> Restarted {
+        let mut log = Log::new(identity(LogId(0)), LOG_SETTINGS, 1, 1 << 40);
+        say(&mut log);
+        log.flush();
+        let mut first = None;
+        let mut file = vec![0; LOG_SETTINGS.segment_bytes as usize];
+        while let Some(output) = log.poll(now) {
+            match output {
+                Output::SegmentNeeded { header, .. } => {
+                    if first.is_none() {
+                        first = Some(header.place);
+                        file[..SEGMENT_HEADER_BYTES].copy_from_slice(&header.encode()[..]);
+                    }
+                    log.segment_ready(header.place.segment);
+                }
+                Output::Write { offset, bytes, .. } => {
+                    let at = offset.0 as usize;
+                    file[at..at + bytes.len()].copy_from_slice(&bytes);
+                    log.written(Ok(()), bytes);
+                }
+                Output::Committed { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let mut restart = Restart::new(None);
+        restart.segment(first.expect("something was said"), &file, None);
+        restart.finish()
+    }
+
+    fn settings() -> Settings {
+        let surroundings = Surroundings {
+            host_name: "relay.example".to_owned(),
+            cpus: 1,
+            credentials_directory: None,
+            state_directory: None,
+        };
+        let config = config::parse("test".as_ref(), "", &surroundings).expect("the defaults");
+        crate::runtime::settings::settings(&config, &queue::Ledger::default()).expect("no routes")
+    }
+
+    /// A message that was tried so often, and is to be tried again then.
+    fn tried(now: Now, log: &mut Log, attempts: u32, next_attempt: WallTime) -> QueueId {
+        let envelope = Envelope {
+            sender: Sender::new("a@a.example".parse().expect("an address")),
+            recipients: vec![Recipient::new("b@b.example".parse().expect("one"))],
+        };
+        let contents = Contents {
+            envelope: &envelope,
+            session: SessionFields::default(),
+            arrival: now.wall,
+            holding: Holding::Free,
+            next_hop: None,
+        };
+        let facts = BodyFacts {
+            form: BodyForm::Plain,
+            ends_with_crlf: true,
+            eight_bit: false,
+        };
+        let queue_id = log.next_queue_id();
+        let message = log.begin(now, queue_id, &contents, None).expect("room");
+        (log.seal(now, message, &contents, facts, &[], Ticket(1))).expect("the log is open");
+        let attempt = Attempt {
+            attempts,
+            next_attempt,
+            told: Told::NOTHING,
+            recipients: &[RecipientNumber(0)],
+            error: "",
+        };
+        (log.attempt(now, queue_id, &attempt)).expect("the log is open");
+        queue_id
+    }
+
+    /// Who was tried is not tried from the beginning, nor before it is time: else a host
+    /// that is down for days never sees mail given up, if this host starts each day.
+    #[test]
+    fn what_was_tried_has_been_tried_after_a_start() {
+        let now = Now::default().after(Duration::from_secs(1_000_000));
+        let settings = settings();
+        let check = |pause: Duration, waited: Duration, expected: Option<u16>| {
+            let mut queue_id = None;
+            let restarted = found(now, |log| {
+                queue_id = Some(tried(now, log, 3, now.wall + pause));
+            });
+            let now = now.after(waited);
+            let queue_settings = queue::Settings {
+                core: CoreNumber(0),
+                policies: settings.policies.clone(),
+                idle: settings.idle,
+                seed: 3,
+            };
+            let permits = Arc::new(Permits::new(10, 5));
+            let mut queue = Schedule::new(queue_settings, permits, now);
+            let owned = [LogId(0)];
+            let enqueued = enqueue(now, &mut queue, &settings, &restarted, &owned);
+            assert_eq!(enqueued.messages, 1);
+            queue.timer(now);
+            let mut taken = None;
+            while let Some(output) = queue.poll() {
+                if let queue::Output::Connect { connection, .. } = output
+                    && let Take::Job(job) = queue.take(now, connection)
+                {
+                    assert_eq!(Some(job.queue_id), queue_id);
+                    taken = Some(job.attempts);
+                }
+            }
+            assert_eq!(taken, expected, "{pause:?} {waited:?}");
+        };
+        let minute = Duration::from_secs(60);
+        check(10 * minute, 9 * minute, None);
+        check(10 * minute, 11 * minute, Some(3));
+    }
+
+    /// A mailbox has its home at another core when there are more of them. What was
+    /// collected from it is known there, and nothing is collected twice.
+    #[test]
+    fn what_is_known_of_a_mailbox_goes_where_the_mailbox_goes() {
+        const CORES: u8 = 3;
+        let now = Now::default().after(Duration::from_secs(1_000_000));
+        let accounts: Vec<Account> = (0..12)
+            .map(|n| Account::new(&format!("user{n}"), "pop.example"))
+            .collect();
+        let key = |account: &Account| [&account.key_prefix()[..], b"uid"].concat();
+        let keys: Vec<Vec<u8>> = accounts.iter().map(key).collect();
+        let note = |key| NoteField {
+            tag: UIDL_TAG,
+            key,
+            value: Some(b"collected"),
+        };
+        let notes: Vec<_> = keys.iter().map(|key| note(key)).collect();
+        let restarted = found(now, |log| {
+            for note in notes {
+                log.note(now, note).expect("the log is open");
+            }
+        });
+        let mut homes = [0; CORES as usize];
+        for core in 0..CORES {
+            let owned = [LogId(core)];
+            let mut log = restarted.log(identity(LogId(core)), LOG_SETTINGS, &owned, 5, 1 << 40);
+            adopt_notes(now, &mut log, &restarted, &owned, CoreId(core), CORES);
+            for (account, key) in accounts.iter().zip(&keys) {
+                let is_home = collector::home(account.as_str(), CORES) == CoreId(core);
+                homes[usize::from(core)] += u32::from(is_home);
+                let known = log.note_value(UIDL_TAG, key);
+                // The log in which it stands knows it anyway.
+                assert_eq!(known.is_some(), is_home || core == 0, "core {core}");
+            }
+        }
+        assert!(homes.iter().all(|&mailboxes| mailboxes > 0), "{homes:?}");
+    }
+}

@@ -31,6 +31,7 @@ use crate::spool::commit::Durability;
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use crate::spool::message::{SegmentSource, Unreadable, View};
 use crate::spool::reclaim::Fate;
+use crate::spool::recovery::Restart;
 use crate::time::Now;
 
 const SEGMENT_BYTES: u32 = 128 << 10;
@@ -375,6 +376,16 @@ impl Bench {
         self.give(Completion::Timer);
     }
 
+    /// The messages that a start would find in what was written.
+    fn stored(&self) -> Vec<u64> {
+        let mut restart = Restart::new(None);
+        for (place, (_, bytes)) in &self.spool.0 {
+            restart.segment(*place, bytes, None);
+        }
+        let recovered = restart.finish().recovered;
+        recovered.messages.iter().map(|m| m.queue_id).collect()
+    }
+
     fn disk_space(&mut self, free_bytes: u64) {
         self.give(Completion::Notice(Notice::DiskSpace { free_bytes }));
     }
@@ -462,6 +473,13 @@ fn a_stop_ends_without_another_event() {
 /// kept: every sender is told, if not at once.
 #[test]
 fn nobody_is_forgotten_when_the_spool_is_full() {
+    // Of one who is told of many the notifications gather; to each of many one is written
+    // at once, if there is room.
+    check_full_spool(|_| "a@sender.example".to_owned());
+    check_full_spool(|number| format!("a{number}@sender.example"));
+}
+
+fn check_full_spool(sender: impl Fn(usize) -> String) {
     let mut bench = Bench::new(4 * u64::from(SEGMENT_BYTES));
     let client = bench.accept();
     bench.receive(client, b"EHLO x\r\n");
@@ -470,7 +488,8 @@ fn nobody_is_forgotten_when_the_spool_is_full() {
         // The disk has what its segments leave of it.
         let used = bench.spool.0.len() as u64 * u64::from(SEGMENT_BYTES);
         bench.disk_space((4 * u64::from(SEGMENT_BYTES)).saturating_sub(used));
-        bench.receive(client, MESSAGE);
+        let message = String::from_utf8_lossy(MESSAGE).replace("a@sender.example", &sender(sent));
+        bench.receive(client, message.as_bytes());
         sent += 1;
         assert!(sent < 10_000, "it never gets full");
     }
@@ -494,6 +513,33 @@ fn nobody_is_forgotten_when_the_spool_is_full() {
             if forward_path.as_str() == "b@site.example")
     });
     assert_eq!(failures, accepted);
+}
+
+/// Until the notification is on stable storage the message is what is there: a crash in
+/// between tells the sender once more, and never not at all.
+#[test]
+fn a_message_ends_behind_its_notification() {
+    let mut bench = Bench::new(PLENTY);
+    let client = bench.accept();
+    bench.receive(client, b"EHLO x\r\n");
+    bench.receive(client, MESSAGE);
+    bench.receive(client, b"QUIT\r\n");
+    let given = bench.facts.iter().find_map(|fact| match fact {
+        Fact::Accepted { queue_id, .. } => Some(*queue_id),
+        _ => None,
+    });
+    let given = given.expect("it was accepted").as_u64();
+    bench.disk = Disk::Hangs;
+    // Longer than any mail is kept.
+    bench.sleep(Duration::from_secs(40 * 24 * 3600));
+    assert!(!bench.hung.is_empty(), "the notification is being written");
+    assert_eq!(bench.stored(), [given, given + 1]);
+    bench.disk = Disk::Answers;
+    while let Some(written) = bench.hung.pop_front() {
+        bench.give(written);
+    }
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(bench.stored(), [given + 1]);
 }
 
 /// Mail is given up at the moment at which the disk does not give it: that may pass, and

@@ -524,7 +524,7 @@ impl Log {
                 .commit
                 .segments_ahead()
                 .is_none_or(|ahead| ahead < SEGMENTS_AHEAD)
-            && (!self.spares.is_empty() || self.growth_segments().is_ok_and(|more| more > 0));
+            && (!self.spares.is_empty() || self.growth_segments().0 > 0);
         if wanted {
             self.ask_segment(now);
         }

@@ -559,3 +559,51 @@ pub struct DirectoryFacts {
     /// Segments of which the disk did not give everything. Another time it may.
     pub unread: Vec<SegmentPlace>,
 }
+
+#[cfg(test)]
+mod tests {
+    use spool_format::{Epoch, SummaryBuilder};
+
+    use super::*;
+
+    /// A file that is used again has another epoch: what a summary tells of the use before
+    /// is told of no segment.
+    #[test]
+    fn a_summary_of_another_use_is_not_believed() {
+        let place = SegmentPlace {
+            log: LogId(0),
+            segment: SegmentId(1),
+        };
+        let header = SegmentHeader {
+            spool: SpoolUuid([1; 16]),
+            place,
+            epoch: Epoch(11),
+            previous_epoch: Epoch(0),
+            created_ms: 0,
+            segment_bytes: 1 << 20,
+        };
+        let mut file = header.encode().to_vec();
+        file.resize(1 << 20, 0);
+        let summary = SummaryBuilder::scan(&file, &header).expect("no record is foreign");
+        let check = |header: SegmentHeader, expected: bool| {
+            let octets = header.encode();
+            let believed = Restart::new(None).summarized(place, &octets[..], &summary);
+            assert_eq!(believed, expected, "{header:?}");
+        };
+        check(header, true);
+        check(
+            SegmentHeader {
+                epoch: Epoch(12),
+                ..header
+            },
+            false,
+        );
+        check(
+            SegmentHeader {
+                spool: SpoolUuid([2; 16]),
+                ..header
+            },
+            false,
+        );
+    }
+}

@@ -478,3 +478,47 @@ fn a_done_record_outlives_the_seal_that_it_ends_whatever_it_names() {
         shell.drive();
     }
 }
+
+/// What is missing of a message may be there at another start: then nobody is told that it
+/// is lost. What was read and is not as it was is lost.
+#[test]
+fn what_may_be_whole_another_time_is_not_lost() {
+    let stored = || {
+        let place = tempfile::tempdir().unwrap();
+        let (mut shell, _) = start(place.path());
+        let large = shell.store("large", 2_500_000);
+        let first = spool_format::SegmentId(1);
+        assert!(large.seal.segment > first, "it lies in several segments");
+        let file = shell.directory().path_of(first, FileKind::Segment);
+        shell.directory().remove_summary(first).unwrap();
+        (place, file)
+    };
+    let check = |path: &Path, unread: bool, expected: bool| {
+        let mut restart = Restart::new(Some(SPOOL));
+        let directory = Directory::open(&path.join("log-0"), LOG).unwrap();
+        read_directory(&mut restart, &directory).unwrap();
+        if unread {
+            restart.unread(SegmentPlace {
+                log: LOG,
+                segment: spool_format::SegmentId(1),
+            });
+        }
+        let restarted = restart.finish();
+        let [broken] = &restarted.recovered.broken[..] else {
+            panic!("{:?}", restarted.recovered.broken);
+        };
+        assert_eq!(restarted.is_lost(broken), expected, "{broken}");
+    };
+    let (place, file) = stored();
+    std::fs::remove_file(&file).unwrap();
+    check(place.path(), false, false);
+
+    let (place, file) = stored();
+    let mut octets = std::fs::read(&file).unwrap();
+    octets[500_000] ^= 1;
+    std::fs::write(&file, &octets).unwrap();
+    check(place.path(), true, false);
+    let (place, file) = stored();
+    std::fs::write(&file, &octets).unwrap();
+    check(place.path(), false, true);
+}

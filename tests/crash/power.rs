@@ -33,6 +33,9 @@ const CUTS: &str = "TURNSPOOL_POWER_CUTS";
 const CLIENTS: u64 = 4;
 /// Rounds between two in which everything is delivered.
 const DRAIN_EVERY: u32 = 10;
+/// What a start says of a segment that no cut can leave so.
+const FALSE_ALARM: &str = "the disk lost what it had stored, or the file was changed";
+
 #[test]
 fn cuts_on_ext4() {
     cuts("ext4");
@@ -143,6 +146,10 @@ fn cuts(kind: &str) {
         within(&ledger)
     );
     assert!(ledger.acknowledged() > 0, "the test tests nothing");
+    // A cut is no damage, and the operator is not to look for a better disk.
+    let log = relay.log();
+    let alarm = log.lines().find(|line| line.contains(FALSE_ALARM));
+    assert_eq!(alarm, None, "the disk has kept its word");
     relay.stop();
     let verify = disk.run(
         env!("CARGO_BIN_EXE_turnspool"),

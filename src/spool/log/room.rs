@@ -53,17 +53,17 @@ impl Log {
         self.commit.is_crowded()
     }
 
-    /// How many more segment files there may be; which limit says so if none.
-    pub(super) fn growth_segments(&self) -> Result<u64, NoRoom> {
+    /// How many more segment files there may be, and which limit says so.
+    pub(super) fn growth_segments(&self) -> (u64, NoRoom) {
         let segment_bytes = u64::from(self.settings.segment_bytes);
         let by_size = self.settings.size_max.saturating_sub(self.size_bytes()) / segment_bytes;
         // What was asked for may have been counted as free.
         let spoken_for = self.settings.free_min + self.asked.len() as u64 * segment_bytes;
         let by_disk = self.free_bytes.saturating_sub(spoken_for) / segment_bytes;
-        match (by_size, by_disk) {
-            (0, _) => Err(NoRoom::SizeMax),
-            (_, 0) => Err(NoRoom::FreeMin),
-            (a, b) => Ok(a.min(b)),
+        if by_disk < by_size {
+            (by_disk, NoRoom::FreeMin)
+        } else {
+            (by_size, NoRoom::SizeMax)
         }
     }
 
@@ -89,11 +89,11 @@ impl Log {
             _ => u64::from(self.commit.tail_bytes()),
         };
         let ahead = u64::from(self.commit.segments_ahead().unwrap_or(0));
+        // New mail is refused before the limit is met, since the reserve is left alone: it is
+        // told which of the two is the nearer one.
         let (growth, limit) = match self.growth_segments() {
-            // Which of the two limits is meant is of interest only when it is reached.
-            Ok(_) if self.preparation_fails() => (0, NoRoom::Preparation),
-            Ok(more) => (more, NoRoom::SizeMax),
-            Err(limit) => (0, limit),
+            (1.., _) if self.preparation_fails() => (0, NoRoom::Preparation),
+            growth => growth,
         };
         let failing = self
             .asked
@@ -131,7 +131,7 @@ mod tests {
 
     use spool_format::{BodyForm, LogId, SegmentId, SessionFields, SpoolUuid};
 
-    use super::super::{Identity, Output, PREPARE_PATIENCE, PrepareCause, Settings};
+    use super::super::{Identity, Output, PREPARE_PATIENCE, PrepareCause, Refused, Settings};
     use super::*;
     use crate::mail::{Envelope, Recipient, Sender};
     use crate::spool::commit::Ticket;
@@ -203,6 +203,142 @@ mod tests {
             failing(PrepareCause::NoRoom, PREPARE_PATIENCE * 100),
             (false, false)
         );
+    }
+
+    const MIB: u64 = 1 << 20;
+
+    /// A log with a disk that does everything at once.
+    struct Filled {
+        log: Log,
+        now: Now,
+        envelope: Envelope,
+    }
+
+    impl Filled {
+        /// Of segments of a mebibyte.
+        fn new(size_max: u64, free_min: u64, free_bytes: u64) -> Self {
+            let identity = Identity {
+                spool: SpoolUuid([1; 16]),
+                log: LogId(0),
+            };
+            let settings = Settings {
+                segment_bytes: 1 << 20,
+                size_max,
+                free_min,
+            };
+            Self {
+                log: Log::new(identity, settings, 1, free_bytes),
+                now: Now::default(),
+                envelope: Envelope {
+                    sender: Sender::new("a@a.example".parse().expect("an address")),
+                    recipients: vec![Recipient::new("b@b.example".parse().expect("one"))],
+                },
+            }
+        }
+
+        fn drive(&mut self) {
+            while let Some(output) = self.log.poll(self.now) {
+                match output {
+                    Output::SegmentNeeded { header, .. } => {
+                        self.log.segment_ready(header.place.segment);
+                    }
+                    Output::Write { bytes, .. } => self.log.written(Ok(()), bytes),
+                    _ => {}
+                }
+            }
+        }
+
+        /// Takes a message, of which the client says how large it is, or does not.
+        fn take(&mut self, octets: usize, declared: Option<u64>) -> Result<(), Refused> {
+            let contents = Contents {
+                envelope: &self.envelope,
+                session: SessionFields::default(),
+                arrival: WallTime::EPOCH,
+                holding: Holding::Free,
+                next_hop: None,
+            };
+            let facts = BodyFacts {
+                form: BodyForm::Plain,
+                ends_with_crlf: true,
+                eight_bit: false,
+            };
+            let queue_id = self.log.next_queue_id();
+            let mut message = self.log.begin(self.now, queue_id, &contents, declared)?;
+            for piece in vec![b'a'; octets].chunks(16 << 10) {
+                if let Err(refused) = self.log.body(self.now, &mut message, &[piece]) {
+                    self.log.abort(message);
+                    return Err(refused);
+                }
+            }
+            let ticket = Ticket(queue_id.as_u64());
+            (self.log).seal(self.now, message, &contents, facts, &[], ticket)?;
+            self.drive();
+            Ok(())
+        }
+
+        /// Takes such messages until there is no room, and says which limit was met.
+        fn fill(&mut self, octets: usize, declared: Option<u64>) -> NoRoom {
+            for _ in 0..1000 {
+                match self.take(octets, declared) {
+                    Ok(()) => {}
+                    Err(Refused::NoRoom(limit)) => return limit,
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            panic!("there is always room");
+        }
+    }
+
+    #[test]
+    fn new_mail_stays_within_the_limits_and_leaves_the_reserve() {
+        let check = |size_max: u64, free_min: u64, free_bytes: u64, limit: NoRoom| {
+            for (octets, declared) in [
+                (200_000, Some(200_000)),
+                (200_000, None),
+                // More than it was said to be.
+                (3_000_000, Some(1000)),
+            ] {
+                let what = format!("{size_max} {free_min} {free_bytes} {octets} {declared:?}");
+                let mut filled = Filled::new(size_max, free_min, free_bytes);
+                assert_eq!(filled.fill(octets, declared), limit, "{what}");
+                let log = &filled.log;
+                assert!(log.size_bytes() <= size_max, "{what}");
+                assert!(log.free_bytes >= free_min, "{what}");
+                // As much as there is room for, but for the reserve, what is ahead, and
+                // what was broken off.
+                let may = size_max.min(free_bytes - free_min);
+                assert!(log.size_bytes() >= may - 2 * MIB, "{what}");
+                assert_eq!(log.reserved, 0, "{what}");
+                // What was refused does not take what a notification may have.
+                let reserve = RESERVE_SEGMENTS - RESERVE_SEGMENTS_NOTIFICATIONS;
+                let notification = reserve * MIB / 2;
+                let room = log.room_beside(notification, RESERVE_SEGMENTS_NOTIFICATIONS);
+                assert_eq!(room, Ok(()), "{what}");
+            }
+        };
+        check(16 * MIB, 0, 1000 * MIB, NoRoom::SizeMax);
+        check(1000 * MIB, 10 * MIB, 26 * MIB, NoRoom::FreeMin);
+    }
+
+    #[test]
+    fn who_goes_away_leaves_the_room_to_others() {
+        let mut filled = Filled::new(8 * MIB, 0, 1000 * MIB);
+        let contents = Contents {
+            envelope: &filled.envelope,
+            session: SessionFields::default(),
+            arrival: WallTime::EPOCH,
+            holding: Holding::Free,
+            next_hop: None,
+        };
+        for _ in 0..100 {
+            let queue_id = filled.log.next_queue_id();
+            let begun = (filled.log).begin(filled.now, queue_id, &contents, Some(4 * MIB));
+            let message = begun.expect("nobody else is there");
+            let other = filled.log.next_queue_id();
+            let refused = (filled.log).begin(filled.now, other, &contents, Some(4 * MIB));
+            assert!(matches!(refused, Err(Refused::NoRoom(_))), "{refused:?}");
+            filled.log.abort(message);
+        }
     }
 
     #[test]

@@ -672,6 +672,9 @@ impl World {
         }
         if let Some(queue_id) = self.some_mail() {
             let mail = &self.mails[&queue_id];
+            // Of one that is being carried the old place, until the copy is durable.
+            let told = self.log.message(queue_id);
+            assert_eq!(told, Some(mail.seal), "seed {}: {queue_id}", self.seed);
             check_stored(self.seed, &self.disk, mail.seal, queue_id, mail);
         }
     }
@@ -696,6 +699,8 @@ impl World {
                 return;
             }
             if !busy {
+                // Nothing comes any more, so no room is kept for it.
+                assert_eq!(self.log.reserved, 0, "seed {}", self.seed);
                 // Space is bounded by what is needed: twice that, the slack, and the
                 // segments beyond the last closed one.
                 let around = u64::from(SEGMENTS_AHEAD) + 2;
@@ -732,6 +737,10 @@ impl World {
             self.disk.crash(&mut self.random);
         }
         self.flight = None;
+        if self.random.one_in(2) {
+            // The clock is set back: what is said next is newer all the same.
+            self.now.wall = WallTime::from_millis(0);
+        }
         self.receiving.clear();
         self.needed.clear();
         self.dead.clear();
