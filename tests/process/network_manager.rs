@@ -46,7 +46,13 @@ for line in sys.stdin:
             nm.DeactivateConnection(path)
     elif word == 'slow':
         mock.AddMethod(NM, 'ActivateConnection', 'ooo', 'o', SLOW.format(file))
-    ids = [obj(path, 'org.freedesktop.DBus.Properties').Get(NM + '.Connection.Active', 'Id') for path in active()]
+    ids = []
+    for path in active():
+        try:
+            ids.append(str(obj(path, 'org.freedesktop.DBus.Properties').Get(NM + '.Connection.Active', 'Id')))
+        except dbus.exceptions.DBusException:
+            # It has gone since.
+            pass
     print(len(ids), '+'.join(ids), flush=True)
 "#;
 
