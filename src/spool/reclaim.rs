@@ -480,10 +480,25 @@ impl Reclaim {
                     && account.open == 0
                     && account.condition == Condition::Sound
             })
-            .filter(|(_, account)| account.is_worth_emptying(percent))
+            .filter(|(segment, account)| {
+                account.is_worth_emptying(percent) || self.pins_more(**segment, account)
+            })
             .map(|(&segment, account)| (account.needed_bytes(), segment))
             .min()
             .map(|(_, segment)| segment)
+    }
+
+    /// Whether what waits for this segment to go is larger than what is needed of it. A crash
+    /// while it was emptied left it half full: the copies out of it, and theirs, wait for it,
+    /// each a segment in which nothing else is needed.
+    fn pins_more(&self, segment: SegmentPlace, account: &Account) -> bool {
+        let waits = |quiet: &&SegmentPlace| self.segments[*quiet].ancestors.contains(&segment);
+        let pinned = self.quiet.iter().filter(waits);
+        let pinned: u64 = pinned
+            .map(|quiet| u64::from(self.segments[quiet].size_bytes))
+            .sum();
+        let needed = account.needed_bytes();
+        needed > 0 && pinned >= needed
     }
 
     /// Whether a live message has octets in `segment`.
