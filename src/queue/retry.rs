@@ -83,6 +83,20 @@ impl Retry {
         }
     }
 
+    /// No pause of these is longer, its random part included.
+    #[must_use]
+    pub fn pause_max(&self) -> Duration {
+        match *self {
+            Self::Exponential {
+                longest, jitter, ..
+            } => {
+                let longest = longest.min(PAUSE_MAX);
+                longest + longest.mul_f64(jitter.clamp(0.0, 1.0))
+            }
+            Self::Fixed { every, .. } => every.min(PAUSE_MAX),
+        }
+    }
+
     /// Pause after the `failures`-th failure in a row (from 1) to reach a destination.
     #[must_use]
     pub fn probe_pause(&self, failures: u16, jitter: &mut Jitter) -> Duration {

@@ -130,6 +130,9 @@ impl Schedule {
         // They differ only after recovery; the most tried and the soonest stand for all.
         let attempts = group.iter().map(|arriving| arriving.attempts).max();
         let not_before = group.iter().map(|arriving| arriving.not_before).min();
+        // Written by a clock that was ahead, it may lie weeks off: no pause is that long.
+        let pause_max = self.destinations[id].policy.retry.pause_max();
+        let not_before = (not_before.flatten()).map(|at| at.min(self.now.wall + pause_max));
         let told = group
             .iter()
             .map(|arriving| arriving.told)
@@ -141,7 +144,7 @@ impl Schedule {
         if let Some(direct) = group[0].instead_of {
             self.detours.add(share, &self.destinations[direct].next_hop);
         }
-        (share, not_before.flatten().max(self.end_of_wait(message)))
+        (share, not_before.max(self.end_of_wait(message)))
     }
 
     /// Until when its sender wants a message to wait, by the clock as it is now.

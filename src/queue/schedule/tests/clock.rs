@@ -220,3 +220,17 @@ fn it_is_so_after_a_restart() {
     assert!(!goes(&desk.pass_by(DAY - MINUTE)), "too early");
     assert!(goes(&desk.pass_by(2 * MINUTE)), "too late");
 }
+
+/// It was to be tried again in ten minutes, by a clock that was three weeks ahead and has been
+/// set right over a restart.
+#[test]
+fn no_start_puts_mail_off_for_longer_than_a_pause_between_attempts() {
+    let mut desk = Desk::new(1, policy(1));
+    desk.enqueue(Mail {
+        not_before: Some(21 * DAY),
+        ..PLAIN
+    });
+    assert_eq!(desk.pass_by(4 * HOUR - SECOND), []);
+    desk.pass(SECOND);
+    desk.connect();
+}
