@@ -1,7 +1,8 @@
 //! Next hops that mean harm: hosts to which the relay brings mail. Each kind is the host of
 //! a domain of its own. Besides a name server that gives no answer of use, and a provider
-//! that is asked for mail by ETRN and is one of them by turns. [`crate::siege`] says how long they go on, and what must hold beside
-//! them; of their own mail must hold what [`Hops::judge`] looks at.
+//! that is asked for mail by ETRN and is one of them by turns. [`crate::siege`] says how long
+//! they go on, and what must hold beside them; of their own mail must hold what
+//! [`Hops::judge`] looks at.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -9,11 +10,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::harness::client::queue_id;
 use crate::harness::dns::{A, AAAA, MX, NameServer, Record, Reply, alias};
 use crate::harness::message::{Random, message};
 use crate::harness::{Client, Relay, place};
-use crate::hostile::Field;
+use crate::hostile::{Field, close};
 
 /// What a host does that is wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,6 +138,9 @@ struct Known {
 /// one run at a time is under way there.
 const PROVIDER_PATIENCE: Duration = Duration::from_millis(200);
 
+/// Between two looks of those who wait.
+const HOLD_PAUSE: Duration = Duration::from_millis(20);
+
 /// What is answered for a domain that has no host.
 fn lies() -> [Reply; 7] {
     let many = |n| Record::mx(n, &format!("m{n}.silent.example"));
@@ -235,6 +241,8 @@ impl Hops {
                 }
                 std::thread::sleep(Duration::from_millis(2));
             }
+            let hosts = self.hosts.iter().map(|(_, listener, _)| listener);
+            hosts.chain([&self.provider]).for_each(close);
         });
     }
 
@@ -274,9 +282,9 @@ impl Hops {
         client.expect("QUIT", 221);
     }
 
-    /// They are gone. What the relay says of their mail is what they have said of it, and nothing of it is
-    /// lost; then what waits of it is deleted. Gives the number of recipients that wait, of
-    /// those delivered to, and of those refused.
+    /// They are gone. What the relay says of their mail is what they have said of it, and
+    /// nothing of it is lost; then what waits of it is deleted. Gives the number of recipients
+    /// that wait, of those delivered to, and of those refused.
     pub(crate) fn judge(self, relay: &Relay) -> [usize; 3] {
         // Resets those that nobody has accepted.
         drop((self.hosts, self.provider));
@@ -380,18 +388,27 @@ impl Session<'_> {
         self.hold()
     }
 
-    /// Does nothing, and reads nothing.
+    /// Does nothing, and reads nothing, until the relay has had enough of it.
     fn hold(&self) -> io::Result<()> {
         let begun = Instant::now();
-        while self.field.go_on() && self.patience.is_none_or(|most| begun.elapsed() < most) {
-            std::thread::sleep(Duration::from_millis(20));
-            // One that the relay has closed is given back.
-            let mut octet = [0];
-            if self.harm != Harm::Deaf && matches!(self.stream.peek(&mut octet), Ok(0)) {
-                break;
-            }
+        while self.field.go_on()
+            && self.patience.is_none_or(|most| begun.elapsed() < most)
+            && !self.has_ended()
+        {
+            std::thread::sleep(HOLD_PAUSE);
         }
         end()
+    }
+
+    /// Whether the relay has ended the connection, also if what it said is not read yet: a
+    /// host that kept those would gather them, in a soak by thousands.
+    fn has_ended(&self) -> bool {
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut looked = [PollFd::new(&self.stream, gone)];
+        match poll(&mut looked, Some(&Timespec::default())) {
+            Ok(_) => looked[0].revents().intersects(gone),
+            Err(_) => false,
+        }
     }
 
     fn noise(&mut self) -> Vec<u8> {

@@ -2,7 +2,7 @@
 //! web page, the admin socket. [`crate::siege`] says how long they go on, and what must hold.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -58,6 +58,13 @@ pub(crate) struct Field<'a> {
     pub(crate) pause: Duration,
     pub(crate) over: &'a AtomicBool,
     pub(crate) made: &'a AtomicU64,
+}
+
+/// Nobody is there any more: who comes is refused, and who waits to be let in is reset. Else
+/// the relay would wait for a greeting, for minutes.
+pub(crate) fn close(listener: &TcpListener) {
+    let closed = socket2::SockRef::from(listener).shutdown(Shutdown::Read);
+    closed.expect("it listens");
 }
 
 impl Field<'_> {
@@ -207,6 +214,7 @@ impl Field<'_> {
             self.begin(&stream);
             let _ = self.mailbox(&mut stream, &mut random);
         }
+        close(listener);
     }
 
     fn mailbox(self, stream: &mut TcpStream, random: &mut Random) -> io::Result<()> {
