@@ -187,9 +187,7 @@ fn others_fill_the_disk_under_load() {
             // The next round begins with mail that waits, as this one did.
             disk.give_back();
             more_is_taken("mail is taken as before");
-            let mail = sink.mail();
-            drop(sink);
-            delivered.extend(mail);
+            delivered.extend(sink.end());
         }
     });
     let sink = Sink::at(hop, EVERYTHING, []);
