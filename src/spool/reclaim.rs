@@ -122,15 +122,6 @@ impl Account {
         self.live_bytes + self.about.values().sum::<u64>() + u64::from(self.notes) * NOTE_BYTES
     }
 
-    /// Whether what waits for this segment to go is larger than what is needed of it. A crash
-    /// while it was emptied left it half full: the copies out of it, and theirs, wait for it,
-    /// each a segment in which nothing else is needed. What is won is more than what is
-    /// copied, so that this has an end.
-    fn pins_more(&self, pinned_bytes: Option<&u64>) -> bool {
-        let needed = self.needed_bytes();
-        needed > 0 && pinned_bytes.is_some_and(|pinned| *pinned >= needed)
-    }
-
     /// Whether at most so much of it is needed that emptying it wins something. What lies
     /// unused behind its end, since the next record was larger, would lie unused again
     /// behind the copies: it counts only where it is half of the file. Else a spool
@@ -482,7 +473,6 @@ impl Reclaim {
         if self.size_bytes <= allowed {
             return None;
         }
-        let pinned = self.pinned_bytes();
         self.segments
             .iter()
             .filter(|(_, account)| {
@@ -490,25 +480,10 @@ impl Reclaim {
                     && account.open == 0
                     && account.condition == Condition::Sound
             })
-            .filter(|(segment, account)| {
-                account.is_worth_emptying(percent) || account.pins_more(pinned.get(segment))
-            })
+            .filter(|(_, account)| account.is_worth_emptying(percent))
             .map(|(&segment, account)| (account.needed_bytes(), segment))
             .min()
             .map(|(_, segment)| segment)
-    }
-
-    /// Octets of the files in which nothing is needed, and which have to outlive a segment, for
-    /// each of these.
-    fn pinned_bytes(&self) -> BTreeMap<SegmentPlace, u64> {
-        let mut pinned = BTreeMap::new();
-        for quiet in &self.quiet {
-            let account = &self.segments[quiet];
-            for ancestor in &account.ancestors {
-                *pinned.entry(*ancestor).or_default() += u64::from(account.size_bytes);
-            }
-        }
-        pinned
     }
 
     /// Whether a live message has octets in `segment`.
