@@ -5,6 +5,7 @@
 //! What it hands out of a body goes straight into the log's batch; a message that
 //! was begun is sealed or dropped, never forgotten.
 
+mod appetite;
 mod recipients;
 mod turning;
 
@@ -16,7 +17,7 @@ use crate::core::common::{Common, Waiting};
 use crate::core::computing::Worked;
 use crate::core::credentials::AccountKind;
 use crate::core::deadlines::Entry;
-use crate::core::flow::{Appetite, Flow, NoSpool};
+use crate::core::flow::Flow;
 use crate::core::incoming::Incoming;
 use crate::core::turn::Turned;
 use crate::core::visitors::Brought;
@@ -336,22 +337,6 @@ impl Reception {
         self.settle(common);
     }
 
-    /// Who brings a large message lets those go first who wait for the disk: they would wait
-    /// for all of it, whole or not.
-    fn lets_others_go_first(&self, common: &Common) -> bool {
-        let incoming = self.incoming.as_ref();
-        incoming.is_some_and(|incoming| incoming.is_large()) && common.log.is_crowded()
-    }
-
-    /// Tells the session that the client will send no more, unless it waits for us.
-    fn end_input(&mut self, now: Now, common: &mut Common) {
-        let waits_for_us = self.session.deadline().is_none();
-        if self.input == InputEnd::Closed && self.unread.is_empty() && !waits_for_us {
-            self.input = InputEnd::Told;
-            self.say(now, common, Input::PeerClosed);
-        }
-    }
-
     fn say(&mut self, now: Now, common: &mut Common, input: Input<'_, Committed>) {
         self.session.handle(now, input);
         self.outputs(now, common, &[]);
@@ -543,25 +528,6 @@ impl Reception {
         if let Some(incoming) = self.incoming.take() {
             common.counters.messages_abandoned += 1;
             incoming.abandon(&mut common.log);
-        }
-    }
-
-    fn settle(&mut self, common: &mut Common) {
-        let appetite = if self.lets_others_go_first(common) {
-            common.crowded.push_back(self.flow.connection());
-            Appetite::Sated
-        } else if !self.unread.is_empty() || self.input != InputEnd::Open {
-            Appetite::Sated
-        } else if self.incoming.is_some() && common.log.is_full() {
-            common.stalled.push(self.flow.connection());
-            Appetite::Sated
-        } else {
-            Appetite::Hungry
-        };
-        self.flow
-            .advance(appetite, &NoSpool, &mut common.operations);
-        if self.flow.is_closed() {
-            self.drop_incoming(common);
         }
     }
 }

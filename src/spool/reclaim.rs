@@ -34,41 +34,25 @@
 
 mod condition;
 mod entry;
+mod victim;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
-use spool_format::{Location, Offset, SEGMENT_HEADER_BYTES, SegmentPlace};
+use spool_format::{Location, Offset, SegmentPlace};
 
 pub use self::condition::{Condition, Fate};
 pub use self::entry::FoundRun;
 use self::entry::{Entry, SPREAD};
+pub use self::victim::{
+    CARRY_NEEDED_PERCENT_MAX, CARRY_NEEDED_PERCENT_MAX_PRESSED, SLACK_SEGMENTS, Waste,
+};
 use super::commit::BatchNumber;
 use crate::mail::QueueId;
 use crate::roster::Roster;
 
-/// Segments beyond what is needed before any octet is copied to win one back: copying
-/// costs more than the space, as long as there is space.
-pub const SLACK_SEGMENTS: u64 = 8;
-
-/// A segment is emptied only if at most this share of it is needed, in percent.
-pub const CARRY_NEEDED_PERCENT_MAX: u64 = 50;
-
-/// The same when new mail is being refused for want of room: a quarter of a segment
-/// won is worth three quarters copied then.
-pub const CARRY_NEEDED_PERCENT_MAX_PRESSED: u64 = 75;
-
 /// What is known of a note beside its octets, for the balance only.
 const NOTE_BYTES: u64 = 128;
-
-/// How much waste is borne.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Waste {
-    /// As much as is needed, and [`SLACK_SEGMENTS`] on top.
-    Relaxed,
-    /// None that can be won back: there is no room for new mail.
-    Pressed,
-}
 
 /// The octets of a message in one segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,19 +104,6 @@ struct Account {
 impl Account {
     fn needed_bytes(&self) -> u64 {
         self.live_bytes + self.about.values().sum::<u64>() + u64::from(self.notes) * NOTE_BYTES
-    }
-
-    /// Whether at most so much of it is needed that emptying it wins something. What lies
-    /// unused behind its end, since the next record was larger, would lie unused again
-    /// behind the copies: it counts only where it is half of the file. Else a spool
-    /// without room would copy the same messages for ever.
-    fn is_worth_emptying(&self, percent: u64) -> bool {
-        let needed = self.needed_bytes();
-        let at_most = |octets: u64| needed <= octets * percent / 100;
-        let (size, end) = (u64::from(self.size_bytes), u64::from(self.end.0));
-        let written = end.saturating_sub(SEGMENT_HEADER_BYTES as u64);
-        // Nothing needed: it goes without being emptied, when it may.
-        needed > 0 && at_most(size) && (end <= size / 2 || at_most(written))
     }
 
     /// Closed, and nothing in it is needed for itself.
@@ -457,33 +428,6 @@ impl Reclaim {
     #[must_use]
     pub fn needed_bytes(&self) -> u64 {
         self.segments.values().map(Account::needed_bytes).sum()
-    }
-
-    /// The segment that is best emptied next, if that is worth it.
-    #[must_use]
-    pub fn victim(&self, waste: Waste, segment_bytes: u32) -> Option<SegmentPlace> {
-        let (allowed, percent) = match waste {
-            Waste::Relaxed => {
-                let slack = SLACK_SEGMENTS * u64::from(segment_bytes);
-                let allowed = self.needed_bytes().saturating_mul(2) + slack;
-                (allowed, CARRY_NEEDED_PERCENT_MAX)
-            }
-            Waste::Pressed => (0, CARRY_NEEDED_PERCENT_MAX_PRESSED),
-        };
-        if self.size_bytes <= allowed {
-            return None;
-        }
-        self.segments
-            .iter()
-            .filter(|(_, account)| {
-                account.state == State::Closed
-                    && account.open == 0
-                    && account.condition == Condition::Sound
-            })
-            .filter(|(_, account)| account.is_worth_emptying(percent))
-            .map(|(&segment, account)| (account.needed_bytes(), segment))
-            .min()
-            .map(|(_, segment)| segment)
     }
 
     /// Whether a live message has octets in `segment`.

@@ -131,7 +131,8 @@ mod tests {
 
     use spool_format::{BodyForm, LogId, SegmentId, SessionFields, SpoolUuid};
 
-    use super::super::{Identity, Output, PREPARE_PATIENCE, PrepareCause, Refused, Settings};
+    use super::super::supply::PREPARE_PATIENCE;
+    use super::super::{Identity, Output, PrepareCause, Refused, Settings};
     use super::*;
     use crate::mail::{Envelope, Recipient, Sender};
     use crate::spool::commit::Ticket;

@@ -2,6 +2,7 @@
 //! the disk loses what was not synced; the program starts again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use spool_format::{
     BodyForm, Checksum, DoneField, LiveMessage, Mark, NoteField, Outcome, RecipientNumber,

@@ -1,0 +1,45 @@
+//! What a session takes in now, and what it waits for first.
+
+use super::{InputEnd, Reception};
+use crate::core::common::Common;
+use crate::core::flow::{Appetite, NoSpool};
+use crate::smtp::server::Input;
+use crate::time::Now;
+
+impl Reception {
+    /// Who brings a large message lets those go first who wait for the disk: they would wait
+    /// for all of it, whole or not.
+    pub(super) fn lets_others_go_first(&self, common: &Common) -> bool {
+        let incoming = self.incoming.as_ref();
+        incoming.is_some_and(|incoming| incoming.is_large()) && common.log.is_crowded()
+    }
+
+    /// Tells the session that the client will send no more, unless it waits for us.
+    pub(super) fn end_input(&mut self, now: Now, common: &mut Common) {
+        let waits_for_us = self.session.deadline().is_none();
+        if self.input == InputEnd::Closed && self.unread.is_empty() && !waits_for_us {
+            self.input = InputEnd::Told;
+            self.say(now, common, Input::PeerClosed);
+        }
+    }
+
+    /// Asks for what can be done now.
+    pub(super) fn settle(&mut self, common: &mut Common) {
+        let appetite = if self.lets_others_go_first(common) {
+            common.crowded.push_back(self.flow.connection());
+            Appetite::Sated
+        } else if !self.unread.is_empty() || self.input != InputEnd::Open {
+            Appetite::Sated
+        } else if self.incoming.is_some() && common.log.is_full() {
+            common.stalled.push(self.flow.connection());
+            Appetite::Sated
+        } else {
+            Appetite::Hungry
+        };
+        self.flow
+            .advance(appetite, &NoSpool, &mut common.operations);
+        if self.flow.is_closed() {
+            self.drop_incoming(common);
+        }
+    }
+}
