@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::ledger::Ledger;
+use crate::ledger::{Arrival, Ledger};
 use crate::peer::Act;
 use crate::random::Random;
 
@@ -84,6 +84,8 @@ pub(crate) struct Server {
     /// A chunk came that no transaction was there for.
     out_of_order: bool,
     pub(crate) ended: bool,
+    /// When it heard its client first.
+    since: Option<u64>,
     random: Random,
 }
 
@@ -101,6 +103,7 @@ impl Server {
             text: Vec::new(),
             out_of_order: false,
             ended: false,
+            since: None,
             random,
         }
     }
@@ -120,6 +123,7 @@ impl Server {
         if self.ended || self.state == State::Hung {
             return Vec::new();
         }
+        self.since.get_or_insert(now);
         self.input.extend_from_slice(octets);
         self.work(now, ledger)
     }
@@ -344,24 +348,28 @@ impl Server {
     }
 
     fn end(&mut self, now: u64, ledger: &mut Ledger, acts: &mut Vec<Act>) {
+        let when = Arrival {
+            at: now,
+            since: self.since.unwrap_or(now),
+        };
         let text = std::mem::take(&mut self.text);
         let from = self.from.take().expect("a transaction");
         let to = std::mem::take(&mut self.to);
         if self.lmtp {
-            return self.end_for_each(now, ledger, (&from, &to, &text), acts);
+            return self.end_for_each(when, ledger, (&from, &to, &text), acts);
         }
         // It may take the message, and its reply be lost.
         let misdeed = self.misdeed(acts);
         match misdeed {
             Misdeed::Reply(reply) => say(acts, reply),
             Misdeed::None => {
-                let receipt = ledger.deliver(now, &from, &to, &text);
+                let receipt = ledger.deliver(when, &from, &to, &text);
                 say(acts, "250 taken");
                 acts.push(Act::Delivered(receipt));
             }
             Misdeed::Gone => {
                 if self.random.one_in(2) {
-                    let _ = ledger.deliver(now, &from, &to, &text);
+                    let _ = ledger.deliver(when, &from, &to, &text);
                 }
             }
         }
@@ -370,7 +378,7 @@ impl Server {
     /// LMTP has a reply for each recipient (RFC 2033 §4.2).
     fn end_for_each(
         &mut self,
-        now: u64,
+        when: Arrival,
         ledger: &mut Ledger,
         (from, to, text): (&str, &[String], &[u8]),
         acts: &mut Vec<Act>,
@@ -379,7 +387,7 @@ impl Server {
             match self.misdeed(acts) {
                 Misdeed::Reply(reply) => say(acts, reply),
                 Misdeed::None => {
-                    let receipt = ledger.deliver(now, from, std::slice::from_ref(one), text);
+                    let receipt = ledger.deliver(when, from, std::slice::from_ref(one), text);
                     say(acts, "250 taken");
                     acts.push(Act::Delivered(receipt));
                 }

@@ -85,6 +85,9 @@ impl World {
             Act::ToCore(number) => {
                 let most = self.random.pick(&[1, 7, 100, 1 << 20]);
                 let wire = &mut self.wires[number];
+                // Who talks behind ATRN is heard before the answer, or it would be none.
+                let hasty = matches!(&wire.peer, Peer::Site(site) if site.hasty);
+                let most = if hasty { usize::MAX } else { most };
                 let count = most.min(wire.to_core.len());
                 let octets: Vec<u8> = wire.to_core.drain(..count).collect();
                 wire.heard += count;

@@ -26,6 +26,7 @@ use super::line;
 use super::machine::Spool;
 use super::plan::{MILLISECOND, MINUTE, SECOND};
 use super::world::{Event, Letter, World};
+use crate::ledger::Arrival;
 use crate::mailboxes::NewMail;
 
 impl World {
@@ -250,7 +251,8 @@ impl World {
                 for NewMail { from, to, octets } in new {
                     // A name is written once: whatever is confirmed when, there is no
                     // second one.
-                    let receipt = self.ledger.deliver(self.now, &from, &to, &octets);
+                    let when = Arrival::at(self.now);
+                    let receipt = self.ledger.deliver(when, &from, &to, &octets);
                     self.ledger.confirm(self.now, &receipt);
                 }
                 ControlCompletion::MaildirWritten {

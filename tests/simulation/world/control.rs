@@ -10,6 +10,7 @@ use turnspool::time::Instant;
 
 use super::{Event, HOUR, Job, MILLISECOND, SECOND, World, host_address};
 use crate::customers;
+use crate::ledger::Arrival;
 use crate::mailboxes::NewMail;
 
 impl World {
@@ -148,7 +149,8 @@ impl World {
                 for NewMail { from, to, octets } in new {
                     // A name is written once: whatever is confirmed when, there is no
                     // second one.
-                    let receipt = self.ledger.deliver(self.now, &from, &to, &octets);
+                    let when = Arrival::at(self.now);
+                    let receipt = self.ledger.deliver(when, &from, &to, &octets);
                     self.ledger.confirm(self.now, &receipt);
                 }
                 self.notify(
