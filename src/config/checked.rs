@@ -358,6 +358,12 @@ pub(super) fn spool_directory(file: &File, surroundings: &Surroundings) -> PathB
     }
 }
 
+/// How many data cores there are.
+pub(super) fn data_cores(file: &File, surroundings: &Surroundings) -> u8 {
+    let each_cpu = || u8::try_from(surroundings.cpus.clamp(1, 128)).unwrap_or(1);
+    file.cores.data.unwrap_or_else(each_cpu)
+}
+
 /// The admin socket.
 pub(super) fn admin_socket(file: &File, surroundings: &Surroundings) -> PathBuf {
     match &*file.admin.socket {
@@ -391,10 +397,7 @@ pub(super) fn build(file: &File, surroundings: &Surroundings) -> Config {
             sandbox: *file.process.sandbox,
         },
         cores: Cores {
-            data: file
-                .cores
-                .data
-                .unwrap_or_else(|| u8::try_from(surroundings.cpus.clamp(1, 128)).unwrap_or(1)),
+            data: data_cores(file, surroundings),
             pin: *file.cores.pin,
         },
         limits: Limits {

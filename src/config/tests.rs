@@ -483,7 +483,13 @@ fn contradictions() {
         "[spool]\nsegment_size = \"1GiB\"\nsize_max = \"2GiB\"",
         "3:12: spool.size_max",
         "too small",
-        "four segments",
+        "at least 8GiB, four segments of 1GiB for each data core",
+    );
+    check(
+        "[spool]\nsegment_size = \"1GiB\"\nsize_max = \"7GiB\"",
+        "3:12: spool.size_max",
+        "too small",
+        "8GiB",
     );
     check(
         "[spool]\nsegment_size = \"1MiB\"\nsize_max = \"64MiB\"",

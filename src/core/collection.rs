@@ -337,7 +337,7 @@ impl Collection {
     /// many were taken.
     fn read(&mut self, now: Now, common: &mut Common, octets: &[u8]) -> usize {
         let mut at = 0;
-        while at < octets.len() && !common.log.is_full() && !self.flow.is_closed() {
+        while at < octets.len() && common.log.takes_mail() && !self.flow.is_closed() {
             let rest = &octets[at..];
             let taken = self.session.handle(now, Input::Received(rest));
             let answered = self.outputs(now, common, rest);
@@ -533,7 +533,7 @@ impl Collection {
             self.drop_incoming(common);
             return;
         }
-        let appetite = if common.log.is_full() {
+        let appetite = if !common.log.takes_mail() {
             common.stalled.push(self.flow.connection());
             Appetite::Sated
         } else {

@@ -405,7 +405,7 @@ impl DataCore {
         self.common.tell_gathered(now, spool);
         self.common.reroute(now, spool);
         self.follow(now, spool);
-        if !self.common.stalled.is_empty() && !self.common.log.is_full() {
+        if !self.common.stalled.is_empty() && self.common.log.takes_mail() {
             for id in std::mem::take(&mut self.common.stalled) {
                 self.with(now, id, |connection, common| match connection {
                     Connection::Reception { reception, .. } => reception.resume(now, common),

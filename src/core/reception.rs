@@ -346,7 +346,7 @@ impl Reception {
     /// is left.
     fn read<'a>(&mut self, now: Now, common: &mut Common, mut octets: &'a [u8]) -> &'a [u8] {
         loop {
-            if self.lets_others_go_first(common) {
+            if self.lets_others_go_first(common) || self.waits_for_log(common) {
                 return octets;
             }
             let taken = self.session.handle(now, Input::Received(octets));

@@ -319,6 +319,14 @@ impl Commit {
         self.wanted = batch.number;
     }
 
+    /// Fills no more of the segment that is being filled: what comes goes to the next one.
+    pub fn close_tail(&mut self) {
+        if self.fault.is_none() && self.tail.records > 0 {
+            self.open_batch();
+            self.close_segment();
+        }
+    }
+
     /// The time of [`Commit::deadline`] may have come.
     pub fn timer(&mut self, now: Instant) {
         if self.riders_due.is_some_and(|due| due <= now) {

@@ -16,7 +16,9 @@
 //!
 //! - *Room first.* A message is refused before anything of it is stored, if there is no
 //!   room for what it declares; [`RESERVE_SEGMENTS`] are left for done records and for
-//!   carrying forward, so that a full spool still drains.
+//!   carrying forward, so that a full spool still drains. They are files, not a sum: what is
+//!   free on the disk now may be somebody else's in a moment, so mail waits until they are
+//!   there, and is refused where they cannot be had.
 //! - *Moved before dead.* That a message is somewhere else now is told before the
 //!   segment where it was is told to be dead.
 //!
@@ -53,9 +55,10 @@ use super::reclaim::{Fate, Reclaim, Waste};
 use crate::mail::QueueId;
 use crate::time::{Instant, Now};
 
-/// Segments kept prepared beyond the one that is being filled. Preparing one takes some
+/// Segments kept prepared beyond the one that is being filled: the reserve, which has to be
+/// there when others have filled the disk, and one for what comes. Preparing one takes some
 /// milliseconds, filling one at full speed a few hundred.
-pub const SEGMENTS_AHEAD: u32 = 2;
+pub const SEGMENTS_AHEAD: u32 = RESERVE_SEGMENTS as u32 + 1;
 
 /// Dead segments kept to be used again: enough for a burst of some 200,000 messages of
 /// 4 KiB. A sync of octets in a segment that was used before takes less than half as long
@@ -191,8 +194,11 @@ pub struct Log {
     free_bytes: u64,
     reserved: u64,
     spares: Vec<SegmentId>,
-    /// Told to become spares, and not yet gone.
+    /// To be kept as spares, and not yet gone.
     sparing: BTreeSet<SegmentPlace>,
+    /// Those of them that had to be removed: somebody might still send from them. Their
+    /// room is taken back, also on a disk that others have filled.
+    vacated: u64,
     asked: BTreeMap<SegmentId, Asked>,
     outputs: VecDeque<Output>,
     /// Told when their batch is durable, in order.
@@ -206,7 +212,18 @@ pub struct Log {
 struct Balance {
     due: bool,
     pressed: bool,
+    /// Nothing can be won back, since nothing has happened since that was found: so that
+    /// each message that is refused does not cost another look.
+    in_vain: bool,
     finished: u32,
+}
+
+impl Balance {
+    /// What can be won back may be another now.
+    fn stir(&mut self) {
+        self.due = true;
+        self.in_vain = false;
+    }
 }
 
 impl Log {
@@ -250,6 +267,7 @@ impl Log {
             reserved: 0,
             spares: Vec::new(),
             sparing: BTreeSet::new(),
+            vacated: 0,
             asked: BTreeMap::new(),
             outputs: VecDeque::new(),
             moves: VecDeque::new(),
@@ -257,6 +275,7 @@ impl Log {
             balance: Balance {
                 due: true,
                 pressed: false,
+                in_vain: false,
                 finished: 0,
             },
         }
@@ -265,6 +284,10 @@ impl Log {
     /// What is free on the disk: once a second or so, and after preparing a segment.
     pub fn free_bytes(&mut self, bytes: u64) {
         self.free_bytes = bytes;
+        if bytes >= self.settings.free_min + u64::from(self.settings.segment_bytes) {
+            // It is among what is free.
+            self.vacated = 0;
+        }
     }
 
     /// A transmission from a segment begins.
@@ -287,11 +310,7 @@ impl Log {
         self.commit.timer(now.instant);
         for asked in self.asked.values_mut() {
             if asked.retry_at.is_some_and(|at| at <= now.instant) {
-                asked.retry_at = None;
-                self.outputs.push_back(Output::SegmentNeeded {
-                    header: asked.header,
-                    spare: None,
-                });
+                asked.ask(&mut self.spares, &mut self.outputs);
             }
         }
     }
@@ -366,6 +385,18 @@ impl Log {
         Some(self.of_commit(output))
     }
 
+    /// Whether [`Log::next_write`] would give one.
+    #[must_use]
+    pub fn has_write(&self) -> bool {
+        self.commit.has_write()
+    }
+
+    /// [`Commit::has_full_write`](super::commit::Commit::has_full_write).
+    #[must_use]
+    pub fn has_full_write(&self) -> bool {
+        self.commit.has_full_write()
+    }
+
     /// The same as [`Log::poll`], but for writes.
     pub fn poll_but_writes(&mut self, now: Now) -> Option<Output> {
         loop {
@@ -410,7 +441,7 @@ impl Log {
             commit::Output::Failed { ticket } => Output::Failed { ticket },
             commit::Output::SegmentClosed { segment, end } => {
                 self.reclaim.closed(self.place(segment), end);
-                self.balance.due = true;
+                self.balance.stir();
                 Output::SegmentClosed { segment }
             }
             commit::Output::LogClosed { fault } => Output::LogClosed { fault },
@@ -427,7 +458,15 @@ impl Log {
         } else {
             Waste::Relaxed
         };
-        let segment = self.reclaim.victim(waste, self.settings.segment_bytes)?;
+        let room_bytes = self.room_for_copies();
+        let segment_bytes = self.settings.segment_bytes;
+        let Some(segment) = self.reclaim.victim(waste, segment_bytes, room_bytes) else {
+            if waste == Waste::Pressed {
+                self.balance.in_vain = true;
+                self.leave_spent_tail();
+            }
+            return None;
+        };
         self.begin_carry(segment);
         Some(Output::CarryWanted { segment })
     }

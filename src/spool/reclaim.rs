@@ -444,6 +444,14 @@ impl Reclaim {
             })
     }
 
+    /// Whether the tail may still come to a segment, or is in it, and nothing in it is live.
+    #[must_use]
+    pub fn is_spent(&self, segment: SegmentPlace) -> bool {
+        self.segments.get(&segment).is_some_and(|account| {
+            account.state == State::Filling && account.live == 0 && account.open == 0
+        })
+    }
+
     /// Whether the tail may still come to a segment, or is in it.
     #[must_use]
     pub fn is_filling(&self, segment: SegmentPlace) -> bool {

@@ -24,6 +24,7 @@ use super::options::{
 use super::reader::At;
 use super::report::{Place, Position, Trouble};
 use super::surroundings::Surroundings;
+use super::units::Bytes;
 use super::{checked, secret};
 use crate::route::{HostName, Scope};
 use crate::tls;
@@ -178,13 +179,18 @@ impl Checks<'_> {
 
     fn spool(&mut self, file: &File) {
         let spool = &file.spool;
-        // Fewer than four segments leave no room to carry mail forward and prepare
-        // the next segment at the same time.
+        // Each data core has its share, in which fewer than four segments leave no room for
+        // mail beside the one that is filled and the two that are kept so that it can drain.
+        let cores = checked::data_cores(file, self.surroundings);
+        let segment_size = *spool.segment_size;
+        let least = Bytes(segment_size.0.saturating_mul(4 * u64::from(cores)));
         if let Some(size_max) = &*spool.size_max
             && spool.segment_size.is_sound()
-            && size_max.0 < spool.segment_size.0.saturating_mul(4)
+            && size_max.0 < least.0
         {
-            let instead = format!("write at least four segments of {}", *spool.segment_size);
+            let instead = format!(
+                "write at least {least}, four segments of {segment_size} for each data core"
+            );
             self.wrong("spool.size_max", &spool.size_max, "is too small", instead);
         }
         let message_size = &file.limits.message_size;

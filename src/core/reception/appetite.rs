@@ -14,6 +14,11 @@ impl Reception {
         incoming.is_some_and(|incoming| incoming.is_large()) && common.log.is_crowded()
     }
 
+    /// The log takes nothing more of a message for now.
+    pub(super) fn waits_for_log(&self, common: &Common) -> bool {
+        self.incoming.is_some() && !common.log.takes_mail()
+    }
+
     /// Tells the session that the client will send no more, unless it waits for us.
     pub(super) fn end_input(&mut self, now: Now, common: &mut Common) {
         let waits_for_us = self.session.deadline().is_none();
@@ -28,13 +33,13 @@ impl Reception {
         let appetite = if self.lets_others_go_first(common) {
             common.crowded.push_back(self.flow.connection());
             Appetite::Sated
-        } else if !self.unread.is_empty() || self.input != InputEnd::Open {
-            Appetite::Sated
-        } else if self.incoming.is_some() && common.log.is_full() {
+        } else if self.waits_for_log(common) {
             common.stalled.push(self.flow.connection());
             Appetite::Sated
-        } else {
+        } else if self.input == InputEnd::Open && self.unread.is_empty() {
             Appetite::Hungry
+        } else {
+            Appetite::Sated
         };
         self.flow
             .advance(appetite, &NoSpool, &mut common.operations);

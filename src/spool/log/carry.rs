@@ -79,6 +79,8 @@ enum Stop {
     Read(Option<QueueId>, ReadError),
     /// A record that is to be read is appended, and not written yet.
     Unwritten,
+    /// Others have taken what the copies were to have.
+    NoRoom,
 }
 
 impl From<AppendError> for Stop {
@@ -107,8 +109,14 @@ impl Log {
     pub fn carries(&self) -> Option<SegmentPlace> {
         let carry = self.carry.as_ref()?;
         let can = self.commit.fault().is_some()
-            || (carry.batch <= self.commit.durable() && !self.commit.is_full());
+            || (carry.batch <= self.commit.durable() && self.takes_mail());
         can.then_some(carry.segment)
+    }
+
+    /// What may be copied in one go: no more than there are segments for.
+    fn step_bytes(&self) -> usize {
+        let at_hand = usize::try_from(self.copies_at_hand_bytes()).unwrap_or(usize::MAX);
+        at_hand.min(CARRY_STEP_BYTES)
     }
 
     /// One step of emptying the segment that [`Log::carries`] names.
@@ -117,7 +125,10 @@ impl Log {
             return;
         }
         let mut carry = self.carry.take().expect("carries says so");
-        let result = self.carry_step(now, source, &mut carry);
+        let result = match self.step_bytes() {
+            0 => Err(Stop::NoRoom),
+            _ => self.carry_step(now, source, &mut carry),
+        };
         match result {
             Ok(()) if carry.next < carry.end || carry.copying.is_some() => {
                 self.carry = Some(carry);
@@ -137,6 +148,15 @@ impl Log {
                 return;
             }
             Err(Stop::Append(AppendError::Closed(_))) => {}
+            Err(Stop::NoRoom) => {
+                // When something has left, it is tried again.
+                if let Some(copying) = carry.copying {
+                    self.abort(copying.message);
+                }
+                self.reclaim.unopened(carry.segment);
+                self.balance.in_vain = true;
+                return;
+            }
             Err(Stop::Append(AppendError::TooLarge { .. })) => self.reclaim.stuck(carry.segment),
             Err(Stop::Read(queue_id, error)) => {
                 self.reclaim.stuck(carry.segment);
@@ -148,7 +168,7 @@ impl Log {
             }
         }
         self.reclaim.unopened(carry.segment);
-        self.balance.due = true;
+        self.balance.stir();
     }
 
     fn carry_step(
@@ -158,7 +178,7 @@ impl Log {
         carry: &mut Carry,
     ) -> Result<(), Stop> {
         let mut budget = CARRY_STEP_BYTES;
-        while budget > 0 {
+        while budget > 0 && self.step_bytes() > 0 {
             let cost = match carry.copying.take() {
                 Some(copying) => self.copy_piece(now, source, carry, copying)?,
                 None if carry.next < carry.end => self.look_at_record(now, source, carry)?,
@@ -275,6 +295,12 @@ impl Log {
         let record: SealRecord<'_> = record_at(source, seal).map_err(read)?;
         let envelope: EnvelopeRecord<'_> =
             record_at(source, record.envelope.in_log(seal.log)).map_err(read)?;
+        if self
+            .room_for_copies()
+            .is_some_and(|room| record.octets > room)
+        {
+            return Err(Stop::NoRoom);
+        }
         let generation = record.generation + 1;
         let mut message = OpenMessage {
             queue_id,
@@ -328,6 +354,12 @@ impl Log {
         let Some(&extent) = copying.extents.get(copying.extent) else {
             return self.seal_copy(now, source, carry, copying);
         };
+        let rest = &copying.extents[copying.extent..];
+        let rest: u64 = rest.iter().map(|extent| u64::from(extent.length)).sum();
+        if self.room_for_copies().is_some_and(|room| rest > room) {
+            self.abort(copying.message);
+            return Err(Stop::NoRoom);
+        }
         let octets = match checked_body(source, copying.seal, extent, copying.copied) {
             Ok(octets) => octets,
             Err(error) => {
@@ -335,7 +367,7 @@ impl Log {
                 return Err(Stop::Read(Some(queue_id), error));
             }
         };
-        let piece = &octets[..octets.len().min(CARRY_STEP_BYTES)];
+        let piece = &octets[..octets.len().min(self.step_bytes())];
         if let Err(error) = self.store_body(now, &mut copying.message, &[piece]) {
             self.abort(copying.message);
             return Err(error.into());

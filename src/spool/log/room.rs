@@ -11,6 +11,10 @@ pub const RESERVE_SEGMENTS: u64 = 2;
 /// that the first has taken.
 pub const RESERVE_SEGMENTS_NOTIFICATIONS: u64 = 1;
 
+/// Of those, what copies leave that are made to empty a segment: done records have it to
+/// themselves, and each of them makes room in the end.
+const RESERVE_SEGMENTS_COPIES: u64 = 1;
+
 /// Above their least number, spares take at most one part in so many of what the log may
 /// use: who needs the disk for something else is to find it free.
 const SPARES_SHARE: u64 = 8;
@@ -60,11 +64,42 @@ impl Log {
         // What was asked for may have been counted as free.
         let spoken_for = self.settings.free_min + self.asked.len() as u64 * segment_bytes;
         let by_disk = self.free_bytes.saturating_sub(spoken_for) / segment_bytes;
+        let by_disk = by_disk.max(self.vacated);
         if by_disk < by_size {
             (by_disk, NoRoom::FreeMin)
         } else {
             (by_size, NoRoom::SizeMax)
         }
+    }
+
+    /// Segments beyond the one that is being filled that are on the disk: whoever takes what
+    /// is free there, these can be written to.
+    pub(super) fn at_hand_segments(&self) -> u64 {
+        let tail = self.commit.tail_segment();
+        let ahead = u64::from(self.commit.segments_ahead().unwrap_or(0));
+        let coming = self.asked.keys().filter(|segment| **segment > tail).count() as u64;
+        let tail_is_missing = u64::from(!self.commit.has_segment());
+        (ahead - coming + self.spares.len() as u64).saturating_sub(tail_is_missing)
+    }
+
+    /// Whether a segment is being prepared, and may come in a moment.
+    fn is_preparing(&self) -> bool {
+        self.asked.values().any(|a| a.failing_since.is_none())
+    }
+
+    /// Whether peers may bring octets of mail now. It waits while it would leave less than
+    /// the reserve, and more is being prepared; where that fails mail is refused instead.
+    #[must_use]
+    pub fn takes_mail(&self) -> bool {
+        let waits = self.at_hand_segments() < RESERVE_SEGMENTS && self.is_preparing();
+        !self.is_full() && (!waits || self.preparation_fails() || self.fault().is_some())
+    }
+
+    /// Whether so many segments, which are to be left alone, are not there, and do not come.
+    pub(super) fn is_short_of(&self, reserve_segments: u64) -> bool {
+        let comes =
+            !self.preparation_fails() && (self.is_preparing() || self.growth_segments().0 > 0);
+        self.at_hand_segments() < reserve_segments && !comes
     }
 
     /// How many dead segments are kept now, by the room that there is.
@@ -106,16 +141,49 @@ impl Log {
         // Headers, ends, and what does not fit at an end: a sixteenth.
         let usable = segment_bytes - segment_bytes / 16;
         let room = tail + segments * usable;
-        if self.reserved + bytes <= room {
+        if self.reserved + bytes <= room && !self.is_short_of(reserve_segments) {
             Ok(())
         } else {
             Err(limit)
         }
     }
 
+    /// What may be copied to empty a segment, where no more segments can be had: copies that
+    /// wait for one would wait for what only they make room for. `None`: any amount.
+    pub(super) fn room_for_copies(&self) -> Option<u64> {
+        let grows = !self.preparation_fails() && self.growth_segments().0 > 0;
+        (!grows).then(|| self.copies_at_hand_bytes())
+    }
+
+    /// What may be copied into segments that are there.
+    pub(super) fn copies_at_hand_bytes(&self) -> u64 {
+        let segment_bytes = u64::from(self.settings.segment_bytes);
+        let usable = segment_bytes - segment_bytes / 16;
+        let Some(segments) = self.at_hand_segments().checked_sub(RESERVE_SEGMENTS_COPIES) else {
+            return 0;
+        };
+        let frames = segment_bytes / 16;
+        let tail = u64::from(self.commit.tail_bytes()).saturating_sub(frames);
+        tail + segments * usable
+    }
+
+    /// The segment that is being filled is hardly of use for what it still takes, and nothing
+    /// that is in it is needed: it is closed, so that it can be used again. Else a log that
+    /// has little more than it, on a disk that is full, would refuse mail for ever.
+    pub(super) fn leave_spent_tail(&mut self) {
+        let tail = self.place(self.commit.tail_segment());
+        let is_half_full = self.commit.tail_bytes() < self.settings.segment_bytes / 2;
+        if is_half_full && self.at_hand_segments() > 0 && self.reclaim.is_spent(tail) {
+            self.commit.close_tail();
+        }
+    }
+
+    /// There is no room for mail: what is wasted is to be won back.
     pub(super) fn press(&mut self) {
-        self.balance.pressed = true;
-        self.balance.due = true;
+        if !self.balance.in_vain {
+            self.balance.pressed = true;
+            self.balance.due = true;
+        }
     }
 }
 

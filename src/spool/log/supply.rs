@@ -1,6 +1,7 @@
 //! The segments that a log is supplied with: prepared ahead of need, from spares if there
 //! are some, and asked for again where that fails.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use spool_format::{SegmentHeader, SegmentId, SegmentPlace};
@@ -49,16 +50,29 @@ pub(super) struct Asked {
     pub(super) retry_at: Option<Instant>,
 }
 
+impl Asked {
+    /// Asks for it again: from a spare, if there is one now. On a disk that is full there is
+    /// nothing else to make it from.
+    pub(super) fn ask(&mut self, spares: &mut Vec<SegmentId>, outputs: &mut VecDeque<Output>) {
+        self.retry_at = None;
+        outputs.push_back(Output::SegmentNeeded {
+            header: self.header,
+            spare: spares.pop(),
+        });
+    }
+}
+
 impl Log {
     /// A segment is prepared.
     pub fn segment_ready(&mut self, segment: SegmentId) {
         let asked = self.asked.remove(&segment);
         assert!(asked.is_some(), "segment {} was asked for", segment.0);
         self.commit.segment_ready(segment);
+        self.balance.stir();
     }
 
-    /// A segment could not be prepared. It will be asked for again, without a spare:
-    /// remove the one that was named, if any.
+    /// A segment could not be prepared. It will be asked for again, not with the spare that
+    /// was named, if one was: remove that.
     ///
     /// Where it is not room that is missing, and records wait for the segment, the log is
     /// closed after a while: whoever brought them is to hear that they are not kept.
@@ -80,7 +94,8 @@ impl Log {
     /// A segment that was told to be dead is gone, and no crash brings it back.
     pub fn segment_gone(&mut self, segment: SegmentPlace, gone: Gone) {
         self.reclaim.gone(segment);
-        self.sparing.remove(&segment);
+        let was_kept = self.sparing.remove(&segment);
+        self.vacated += u64::from(was_kept && gone == Gone::Removed);
         self.strays
             .retain(|(at, _), about| *at != segment && *about != segment);
         for note_segment in self.notes.segment_gone(segment) {
@@ -93,19 +108,23 @@ impl Log {
             );
             self.spares.push(segment.segment);
         }
-        self.balance.due = true;
+        self.balance.stir();
+        // What it leaves is what another one was wanting for.
+        let mut failed = self.asked.values_mut();
+        if let Some(asked) = failed.find(|asked| asked.retry_at.is_some()) {
+            asked.ask(&mut self.spares, &mut self.outputs);
+        }
     }
 
     /// Spares are used in their own directory only, and only so many.
     pub(super) fn fate_here(&mut self, segment: SegmentPlace, fate: Fate) -> Fate {
         let spares = self.spares.len() + self.sparing.len();
         let keep = segment.log == self.identity.log && spares < self.spares_max();
+        if keep && fate != Fate::SetAside {
+            self.sparing.insert(segment);
+        }
         match fate {
             Fate::Reuse if !keep => Fate::Remove,
-            Fate::Reuse => {
-                self.sparing.insert(segment);
-                fate
-            }
             fate => fate,
         }
     }
@@ -148,6 +167,7 @@ impl Log {
             // The next look at the disk may be a second away.
             let bytes = u64::from(self.settings.segment_bytes);
             self.free_bytes = self.free_bytes.saturating_sub(bytes);
+            self.vacated = self.vacated.saturating_sub(1);
         }
         self.outputs
             .push_back(Output::SegmentNeeded { header, spare });

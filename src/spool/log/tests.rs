@@ -1,6 +1,8 @@
 //! The whole spool in virtual worlds: messages come, go, are held, marked and carried;
 //! the disk loses what was not synced; the program starts again.
 
+mod others;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -323,7 +325,7 @@ impl World {
 
     /// A piece of a body, an end of data, or a client that goes away.
     fn go_on(&mut self) {
-        if self.receiving.is_empty() {
+        if self.receiving.is_empty() || !self.log.takes_mail() {
             return;
         }
         let index = self.below(self.receiving.len());
@@ -497,7 +499,9 @@ impl World {
                     recipients: &recipients,
                     error: "451 4.3.0 later",
                 };
-                if self.log.attempt(self.now, queue_id, &attempt).is_ok() {
+                // What room there is may be left to what makes room.
+                let is_short = self.log.is_short_of(RESERVE_SEGMENTS);
+                if self.log.attempt(self.now, queue_id, &attempt).is_ok() && !is_short {
                     mail.attempts.set(attempts);
                 }
             }
@@ -571,8 +575,6 @@ impl World {
         } = flight;
         self.writes += 1;
         if self.writes == self.fails_at {
-            self.disk
-                .write_torn(&mut self.random, segment, offset, &bytes);
             let fault = WriteFault {
                 step: WriteStep::Sync,
                 os_error: Some(5),
@@ -580,7 +582,6 @@ impl World {
             self.log.written(Err(fault), bytes);
             return;
         }
-        self.disk.write(segment, offset, &bytes);
         self.disk
             .sync_those(segment, offset, bytes.len(), durability, &dirty);
         self.log.written(Ok(()), bytes);
@@ -618,8 +619,11 @@ impl World {
                         self.beside += 1;
                         continue;
                     }
+                    let dirty = self.disk.dirty(segment);
+                    // As the shell does it: the write at once, and behind it the sync.
+                    self.disk.write(segment, offset, &bytes);
                     self.flight = Some(Flight {
-                        dirty: self.disk.dirty(segment),
+                        dirty,
                         segment,
                         offset,
                         bytes,
@@ -727,14 +731,6 @@ impl World {
 
     fn restart(&mut self, power: Power) {
         if power == Power::Cut {
-            if let Some(flight) = self.flight.take() {
-                self.disk.write_torn(
-                    &mut self.random,
-                    flight.segment,
-                    flight.offset,
-                    &flight.bytes,
-                );
-            }
             self.disk.crash(&mut self.random);
         }
         self.flight = None;

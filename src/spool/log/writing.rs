@@ -136,18 +136,6 @@ pub struct Attempt<'a> {
 }
 
 impl Log {
-    /// Whether [`Log::next_write`] would give one.
-    #[must_use]
-    pub fn has_write(&self) -> bool {
-        self.commit.has_write()
-    }
-
-    /// [`Commit::has_full_write`](super::super::commit::Commit::has_full_write).
-    #[must_use]
-    pub fn has_full_write(&self) -> bool {
-        self.commit.has_full_write()
-    }
-
     /// A name for the next message. Names of messages that came to nothing are not
     /// given again either.
     pub fn next_queue_id(&mut self) -> QueueId {
@@ -271,8 +259,9 @@ impl Log {
     ) -> Result<(), Refused> {
         let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
         let framed = framed_estimate(bytes as u64);
-        if framed > message.reserved {
-            let more = framed - message.reserved;
+        let more = framed.saturating_sub(message.reserved);
+        // What was reserved on the disk may have been taken by others meanwhile.
+        if more > 0 || self.is_short_of(RESERVE_SEGMENTS) {
             if let Err(no_room) = self.room_for(more) {
                 self.press();
                 return Err(Refused::NoRoom(no_room));
@@ -476,6 +465,7 @@ impl Log {
     fn finished(&mut self, queue_id: QueueId, batch: BatchNumber) {
         self.reclaim.finished(queue_id, batch);
         self.since.remove(&queue_id);
+        self.balance.in_vain = false;
         self.balance.finished += 1;
         if self.balance.finished >= FINISHED_PER_BALANCE {
             self.balance.finished = 0;
@@ -483,7 +473,8 @@ impl Log {
         }
     }
 
-    /// Delivery to these recipients was tried and put off until `next_attempt`.
+    /// Delivery to these recipients was tried and put off until `next_attempt`. That is not
+    /// written where the reserve is being used up: it is left to records that make room.
     ///
     /// # Errors
     /// The log is closed.
@@ -496,6 +487,9 @@ impl Log {
         let Some(seal) = self.reclaim.message(queue_id) else {
             return Ok(());
         };
+        if self.is_short_of(RESERVE_SEGMENTS) {
+            return Ok(());
+        }
         let record = AttemptRecord {
             queue_id: queue_id.as_u64(),
             stamp: self.next_stamp(now),

@@ -1,5 +1,6 @@
 //! Which segment is emptied next.
 
+use hashbrown::HashMap;
 use spool_format::{SEGMENT_HEADER_BYTES, SegmentPlace};
 
 use super::condition::Condition;
@@ -41,9 +42,16 @@ impl Account {
 }
 
 impl Reclaim {
-    /// The segment that is best emptied next, if that is worth it.
+    /// The segment that is best emptied next, if that is worth it, and if there is room for
+    /// copies of it and of the largest part that a message of it has in other segments: a
+    /// message is copied as a whole. `room_bytes` is `None` if there is room for any.
     #[must_use]
-    pub fn victim(&self, waste: Waste, segment_bytes: u32) -> Option<SegmentPlace> {
+    pub fn victim(
+        &self,
+        waste: Waste,
+        segment_bytes: u32,
+        room_bytes: Option<u64>,
+    ) -> Option<SegmentPlace> {
         let (allowed, percent) = match waste {
             Waste::Relaxed => {
                 let slack = SLACK_SEGMENTS * u64::from(segment_bytes);
@@ -52,9 +60,20 @@ impl Reclaim {
             }
             Waste::Pressed => (0, CARRY_NEEDED_PERCENT_MAX_PRESSED),
         };
-        if self.size_bytes <= allowed {
+        // What is dead goes without being copied.
+        let dead = (self.segments.values()).filter(|account| account.state == State::Dead);
+        let dead_bytes: u64 = dead.map(|account| u64::from(account.size_bytes)).sum();
+        if self.size_bytes - dead_bytes <= allowed {
             return None;
         }
+        let elsewhere = match room_bytes {
+            Some(_) => self.elsewhere_bytes(),
+            None => HashMap::new(),
+        };
+        let fits = |segment: &SegmentPlace, account: &Account| {
+            let elsewhere = elsewhere.get(segment).copied().unwrap_or(0);
+            room_bytes.is_none_or(|room| account.needed_bytes() + elsewhere <= room)
+        };
         self.segments
             .iter()
             .filter(|(_, account)| {
@@ -63,8 +82,22 @@ impl Reclaim {
                     && account.condition == Condition::Sound
             })
             .filter(|(_, account)| account.is_worth_emptying(percent))
+            .filter(|(segment, account)| fits(segment, account))
             .map(|(&segment, account)| (account.needed_bytes(), segment))
             .min()
             .map(|(_, segment)| segment)
+    }
+
+    /// For each segment the most that one of its live messages has in others.
+    fn elsewhere_bytes(&self) -> HashMap<SegmentPlace, u64> {
+        let mut elsewhere = HashMap::new();
+        for parts in self.spread.values() {
+            let all: u64 = parts.iter().map(|part| u64::from(part.bytes)).sum();
+            for part in parts {
+                let most: &mut u64 = elsewhere.entry(part.segment).or_default();
+                *most = (*most).max(all - u64::from(part.bytes));
+            }
+        }
+        elsewhere
     }
 }
