@@ -239,9 +239,11 @@ impl Reception {
             self.end_input(now, common);
         } else if self.unread.is_empty() {
             self.unread = self.read(now, common, octets).into();
+            self.end_input(now, common);
         } else {
             self.unread = [&self.unread, octets].concat().into();
             self.read_unread(now, common);
+            self.end_input(now, common);
         }
     }
 
@@ -272,6 +274,7 @@ impl Reception {
         self.flow.timer(now.instant, &mut common.operations);
         self.say(now, common, Input::Timer);
         self.read_unread(now, common);
+        self.end_input(now, common);
         self.settle(common);
     }
 

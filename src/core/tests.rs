@@ -4,6 +4,7 @@ mod clock;
 mod crowd;
 mod expiry;
 mod fetching;
+mod impatience;
 mod silent_hosts;
 
 use std::collections::{HashMap, HashSet, VecDeque};

@@ -107,6 +107,9 @@ pub enum Input<'a, R> {
     TlsStarted(Box<TlsFacts>),
     /// The client will send no more.
     PeerClosed,
+    /// The client does not wait for the answer that a pause keeps back: it will send no
+    /// more, or it sends on and on. Only while [`Session::is_paused`].
+    Impatient,
     /// [`Session::deadline`] may have passed.
     Timer,
     /// The server is to stop: `421` when the running command or message is done.
@@ -399,6 +402,7 @@ impl<R: Receipt> Session<R> {
             Input::NotStored(why) => self.not_stored(why),
             Input::TlsStarted(facts) => self.tls_started(facts),
             Input::PeerClosed => self.close(),
+            Input::Impatient => self.dismiss(&reply::TOO_MANY_ERRORS),
             Input::Timer => self.timer(),
             Input::Stop => self.service = Service::Stopping,
         }

@@ -42,6 +42,7 @@ pub(crate) enum Directive {
     Advance(Duration),
     Stop,
     PeerCloses,
+    Impatient,
     ShowTrace,
 }
 
@@ -151,6 +152,7 @@ fn parse_line(script: &mut Script, number: usize, line: &str) -> Result<(), Stri
                     | Directive::Advance(_)
                     | Directive::Stop
                     | Directive::PeerCloses
+                    | Directive::Impatient
             );
             if acts && matches!(steps.last(), Some((_, Step::Client(_)))) {
                 steps.push((number, expect_nothing()));
@@ -195,6 +197,7 @@ fn directive(text: &str) -> Result<Directive, String> {
         "advance" => Directive::Advance(seconds(rest)?),
         "stop" => Directive::Stop,
         "peer-closes" => Directive::PeerCloses,
+        "impatient" => Directive::Impatient,
         "show" if rest == "trace" => Directive::ShowTrace,
         _ => return Err(format!("no directive {text:?}")),
     })

@@ -355,6 +355,7 @@ impl<C: Core> World<C> {
             Directive::Advance(duration) => self.advance(duration),
             Directive::Stop => self.put(Input::Stop),
             Directive::PeerCloses => self.put(Input::PeerClosed),
+            Directive::Impatient => self.put(Input::Impatient),
             Directive::Lose(why) => {
                 self.envelope = None;
                 self.put(Input::NotStored(why));

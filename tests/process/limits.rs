@@ -72,6 +72,24 @@ fn sessions_of_one_client() {
     again.hello();
 }
 
+/// Who is refused again and again waits for the no; who is gone does not, and leaves its
+/// place, of which a client has so many.
+#[test]
+fn clients_that_do_not_wait_for_a_no() {
+    let relay = Setup::to(Sink::new().address()).start();
+    let nonsense = "NONSENSE\r\n".repeat(90);
+    for _ in 0..120 {
+        // All places may be taken for a moment: the end of a session is heard of later.
+        let mut client = relay.client();
+        let _ = client.try_write(format!("EHLO client.example\r\n{nonsense}").as_bytes());
+    }
+    let mut client = eventually("there is a place", || {
+        let client = relay.client();
+        (client.greeting.code == 220).then_some(client)
+    });
+    client.hello();
+}
+
 #[test]
 fn message_size() {
     const SIZE_MAX: usize = 64 << 10;

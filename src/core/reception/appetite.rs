@@ -6,6 +6,10 @@ use crate::core::flow::{Appetite, NoSpool};
 use crate::smtp::server::Input;
 use crate::time::Now;
 
+/// What a client may send while a pause keeps its answer back: as much as a large group of
+/// commands. Who sends more does not wait for answers.
+const PAUSED_BYTES_MAX: usize = 16 << 10;
+
 impl Reception {
     /// Who brings a large message lets those go first who wait for the disk: they would wait
     /// for all of it, whole or not.
@@ -19,8 +23,18 @@ impl Reception {
         self.incoming.is_some() && !common.log.takes_mail()
     }
 
-    /// Tells the session that the client will send no more, unless it waits for us.
+    /// Tells the session that the client will send no more, unless it waits for us. Who does
+    /// not wait out a pause is dismissed at once: most of these are gone, and would keep
+    /// their places, of which a client has so many and no more, for as long as all the
+    /// pauses together take.
     pub(super) fn end_input(&mut self, now: Now, common: &mut Common) {
+        let goes_on = self.unread.len() > PAUSED_BYTES_MAX;
+        if self.session.is_paused() && (goes_on || self.input == InputEnd::Closed) {
+            self.input = InputEnd::Told;
+            self.say(now, common, Input::Impatient);
+            self.unread = Box::default();
+            return;
+        }
         let waits_for_us = self.session.deadline().is_none();
         if self.input == InputEnd::Closed && self.unread.is_empty() && !waits_for_us {
             self.input = InputEnd::Told;
@@ -36,7 +50,9 @@ impl Reception {
         } else if self.waits_for_log(common) {
             common.stalled.push(self.flow.connection());
             Appetite::Sated
-        } else if self.input == InputEnd::Open && self.unread.is_empty() {
+        } else if self.input == InputEnd::Open
+            && (self.unread.is_empty() || self.session.is_paused())
+        {
             Appetite::Hungry
         } else {
             Appetite::Sated

@@ -18,6 +18,15 @@ use crate::mail::Receipt;
 use crate::smtp::reply::{self, Refusal};
 
 impl<R: Receipt> Session<R> {
+    /// Whether a pause keeps an answer back.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        matches!(
+            self.state,
+            State::Pausing { .. } | State::LoginRefused { .. }
+        )
+    }
+
     /// Says no, when the core lets it. Last in a handler.
     pub(super) fn rebuff(&mut self, refusal: Refusal) {
         if matches!(self.state, State::Commands(Open::Nothing)) {
