@@ -32,7 +32,7 @@ site 1h isp > /tmp/open.toml
 site 1s isp > /tmp/short.toml
 site 1h deaf > /tmp/deaf.toml
 # Nobody at the far end says a word.
-printf 'pty "cat"\nnoauth\nlocal\nnodefaultroute\nlcp-max-configure 1000\n' > /etc/ppp/peers/deaf
+printf 'pty "sleep 600"\nnoauth\nlocal\nnodefaultroute\nlcp-max-configure 1000\n' > /etc/ppp/peers/deaf
 
 far $T serve --config /tmp/isp/left.toml > /tmp/isp.log 2>&1 &
 provider=$!
