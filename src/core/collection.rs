@@ -333,7 +333,7 @@ impl Collection {
         self.settle(now, common);
     }
 
-    /// Offers octets to the session until it takes no more, or the log is full. Gives how
+    /// Offers octets to the session until it takes no more, or the log takes no mail. Gives how
     /// many were taken.
     fn read(&mut self, now: Now, common: &mut Common, octets: &[u8]) -> usize {
         let mut at = 0;

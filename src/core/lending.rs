@@ -1,8 +1,8 @@
 //! Segments that deliveries are sending from.
 //!
 //! A segment may die while a delivery sends from it: the message was carried forward,
-//! or answered before all of it had left. `reclaim` then has its file removed rather
-//! than used again; here the shell is kept from forgetting it before the last reader.
+//! or answered before all of it had left. `reclaim` does not tell of it before the last
+//! reader has gone; here the shell is kept from forgetting it, whatever the log says.
 //!
 //! Invariant: no [`Operation::Forget`](crate::core::Operation::Forget) while a reader is
 //! there, and exactly one for each dead segment.

@@ -455,8 +455,9 @@ impl Common {
     /// the socket's queue, also when it is closed.
     pub(super) fn take_back(&mut self, reading: Reading) {
         for place in reading.places {
-            if reading.answered == Answered::Yes {
-                self.log.give_back(place);
+            match reading.answered {
+                Answered::Yes => self.log.give_back(place),
+                Answered::No => self.log.abandon(place),
             }
             if self.lending.take_back(place) == Forget::Now {
                 let segment = place;

@@ -284,7 +284,8 @@ impl Log {
     /// What is free on the disk: once a second or so, and after preparing a segment.
     pub fn free_bytes(&mut self, bytes: u64) {
         self.free_bytes = bytes;
-        if bytes >= self.settings.free_min + u64::from(self.settings.segment_bytes) {
+        let vacated_bytes = self.vacated * u64::from(self.settings.segment_bytes);
+        if bytes >= self.settings.free_min + vacated_bytes {
             // It is among what is free.
             self.vacated = 0;
         }
@@ -295,9 +296,14 @@ impl Log {
         self.reclaim.borrow(segment);
     }
 
-    /// It has ended: the peer has answered, or the connection is reset.
+    /// It has ended: the peer has answered.
     pub fn give_back(&mut self, segment: SegmentPlace) {
         self.reclaim.give_back(segment);
+    }
+
+    /// It has ended, and the peer has not answered.
+    pub fn abandon(&mut self, segment: SegmentPlace) {
+        self.reclaim.abandon(segment);
     }
 
     /// A write has ended; `bytes` is its buffer.
@@ -309,17 +315,15 @@ impl Log {
     pub fn timer(&mut self, now: Now) {
         self.commit.timer(now.instant);
         for asked in self.asked.values_mut() {
-            if asked.retry_at.is_some_and(|at| at <= now.instant) {
-                asked.ask(&mut self.spares, &mut self.outputs);
-            }
+            asked.timer(now.instant, &mut self.spares, &mut self.outputs);
         }
     }
 
     /// When to call [`Log::timer`].
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let retries = self.asked.values().filter_map(|asked| asked.retry_at);
-        retries.chain(self.commit.deadline()).min()
+        let supply = self.asked.values().filter_map(Asked::deadline);
+        supply.chain(self.commit.deadline()).min()
     }
 
     /// Wants everything on stable storage, before a stop. Done when [`Log::is_idle`].

@@ -99,6 +99,8 @@ struct Account {
     holes: Vec<(Offset, Offset)>,
     /// Transmissions under way from it.
     borrowed: u32,
+    /// Octets of it may stand in the socket of a connection that is gone.
+    is_afloat: bool,
 }
 
 impl Account {
@@ -175,6 +177,7 @@ impl Reclaim {
             end: Offset(0),
             holes: Vec::new(),
             borrowed: 0,
+            is_afloat: false,
         };
         self.size_bytes += u64::from(size_bytes);
         let before = self.segments.insert(segment, account);
@@ -361,18 +364,28 @@ impl Reclaim {
         }
     }
 
-    /// A transmission from it begins: it will not be reused before it ends.
+    /// A transmission from it begins: it does not go before that ends.
     pub fn borrow(&mut self, segment: SegmentPlace) {
         if let Some(account) = self.segments.get_mut(&segment) {
             account.borrowed += 1;
         }
     }
 
-    /// The peer has answered, or its connection is gone.
+    /// The peer has answered: it has all that was sent.
     pub fn give_back(&mut self, segment: SegmentPlace) {
         if let Some(account) = self.segments.get_mut(&segment) {
             account.borrowed = account.borrowed.saturating_sub(1);
+            self.stirred = true;
         }
+    }
+
+    /// The connection is gone, and the peer had not answered: what was sent may still be
+    /// under way, and this file is not used again.
+    pub fn abandon(&mut self, segment: SegmentPlace) {
+        if let Some(account) = self.segments.get_mut(&segment) {
+            account.is_afloat = true;
+        }
+        self.give_back(segment);
     }
 
     /// The file is gone, durably.
@@ -397,7 +410,8 @@ impl Reclaim {
         }
         let dead = self.quiet.iter().copied().find(|segment| {
             let account = &self.segments[segment];
-            account.notes == 0
+            account.borrowed == 0
+                && account.notes == 0
                 && account.about.is_empty()
                 && account.ancestors.is_empty()
                 && account.ended_in <= durable
@@ -410,10 +424,10 @@ impl Reclaim {
         self.quiet.remove(&segment);
         let account = self.account(segment);
         account.state = State::Dead;
-        let fate = match (account.condition, account.borrowed) {
+        let fate = match (account.condition, account.is_afloat) {
             (Condition::Damaged, _) => Fate::SetAside,
-            (_, 0) => Fate::Reuse,
-            (_, _) => Fate::Remove,
+            (_, false) => Fate::Reuse,
+            (_, true) => Fate::Remove,
         };
         Some((segment, fate))
     }
@@ -444,11 +458,14 @@ impl Reclaim {
             })
     }
 
-    /// Whether the tail may still come to a segment, or is in it, and nothing in it is live.
+    /// Whether the tail may still come to a segment, or is in it, and nothing in it is needed.
     #[must_use]
     pub fn is_spent(&self, segment: SegmentPlace) -> bool {
         self.segments.get(&segment).is_some_and(|account| {
-            account.state == State::Filling && account.live == 0 && account.open == 0
+            account.state == State::Filling
+                && account.open == 0
+                && account.needed_bytes() == 0
+                && account.ancestors.is_empty()
         })
     }
 

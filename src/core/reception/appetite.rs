@@ -6,8 +6,8 @@ use crate::core::flow::{Appetite, NoSpool};
 use crate::smtp::server::Input;
 use crate::time::Now;
 
-/// What a client may send while a pause keeps its answer back: as much as a large group of
-/// commands. Who sends more does not wait for answers.
+/// What is kept of what a client has sent while a pause keeps its answer back: as much as a
+/// large group of commands. Who has sent more does not wait for answers.
 const PAUSED_BYTES_MAX: usize = 16 << 10;
 
 impl Reception {

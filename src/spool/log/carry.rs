@@ -312,6 +312,7 @@ impl Log {
             octets: 0,
             checksum: Checksum::EMPTY,
             reserved: 0,
+            reserve_segments: 0,
         };
         let envelope = EnvelopeRecord {
             generation,
@@ -356,6 +357,7 @@ impl Log {
         };
         let rest = &copying.extents[copying.extent..];
         let rest: u64 = rest.iter().map(|extent| u64::from(extent.length)).sum();
+        let rest = rest - u64::from(copying.copied);
         if self.room_for_copies().is_some_and(|room| rest > room) {
             self.abort(copying.message);
             return Err(Stop::NoRoom);

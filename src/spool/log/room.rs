@@ -1,5 +1,6 @@
 //! Whether there is room for a message.
 
+use super::supply::Asked;
 use super::{Log, SPARES_MAX, SPARES_MIN};
 
 /// Segments that new mail never gets: one for done records of a drain, one for what is
@@ -76,15 +77,18 @@ impl Log {
     /// is free there, these can be written to.
     pub(super) fn at_hand_segments(&self) -> u64 {
         let tail = self.commit.tail_segment();
-        let ahead = u64::from(self.commit.segments_ahead().unwrap_or(0));
-        let coming = self.asked.keys().filter(|segment| **segment > tail).count() as u64;
+        // Those behind one that is not there cannot be written to before it is.
+        let ahead = match self.asked.keys().next() {
+            None => self.commit.segments_ahead().unwrap_or(0),
+            Some(missing) => missing.0.saturating_sub(tail.0 + 1),
+        };
         let tail_is_missing = u64::from(!self.commit.has_segment());
-        (ahead - coming + self.spares.len() as u64).saturating_sub(tail_is_missing)
+        (u64::from(ahead) + self.spares.len() as u64).saturating_sub(tail_is_missing)
     }
 
     /// Whether a segment is being prepared, and may come in a moment.
     fn is_preparing(&self) -> bool {
-        self.asked.values().any(|a| a.failing_since.is_none())
+        self.asked.values().any(Asked::is_coming)
     }
 
     /// Whether peers may bring octets of mail now. It waits while it would leave less than
@@ -110,17 +114,12 @@ impl Log {
         usize::try_from(segments).map_or(SPARES_MAX, |spares| spares.clamp(SPARES_MIN, SPARES_MAX))
     }
 
-    /// Whether new mail may use so many octets more.
-    pub(super) fn room_for(&self, bytes: u64) -> Result<(), NoRoom> {
-        self.room_beside(bytes, RESERVE_SEGMENTS)
-    }
-
     /// Whether so many octets may be used if so many segments are left alone.
     pub(super) fn room_beside(&self, bytes: u64, reserve_segments: u64) -> Result<(), NoRoom> {
         let segment_bytes = u64::from(self.settings.segment_bytes);
         let tail = match self.asked.get(&self.commit.tail_segment()) {
             // It may never be there to be written to.
-            Some(asked) if asked.failing_since.is_some() => 0,
+            Some(asked) if !asked.is_coming() => 0,
             _ => u64::from(self.commit.tail_bytes()),
         };
         let ahead = u64::from(self.commit.segments_ahead().unwrap_or(0));
@@ -130,11 +129,7 @@ impl Log {
             (1.., _) if self.preparation_fails() => (0, NoRoom::Preparation),
             growth => growth,
         };
-        let failing = self
-            .asked
-            .values()
-            .filter(|a| a.failing_since.is_some())
-            .count() as u64;
+        let failing = self.asked.values().filter(|a| !a.is_coming()).count() as u64;
         let segments = (ahead + self.spares.len() as u64 + growth)
             .saturating_sub(failing)
             .saturating_sub(reserve_segments);
@@ -163,12 +158,15 @@ impl Log {
             return 0;
         };
         let frames = segment_bytes / 16;
-        let tail = u64::from(self.commit.tail_bytes()).saturating_sub(frames);
+        let tail = match self.commit.has_segment() {
+            true => u64::from(self.commit.tail_bytes()).saturating_sub(frames),
+            false => 0,
+        };
         tail + segments * usable
     }
 
     /// The segment that is being filled is hardly of use for what it still takes, and nothing
-    /// that is in it is needed: it is closed, so that it can be used again. Else a log that
+    /// that is in it is needed by anybody: it is closed, so that it can be used again. Else a log that
     /// has little more than it, on a disk that is full, would refuse mail for ever.
     pub(super) fn leave_spent_tail(&mut self) {
         let tail = self.place(self.commit.tail_segment());
@@ -258,7 +256,7 @@ mod tests {
             now.instant = now.instant + Duration::from_secs(1);
             log.timer(now);
         }
-        (failed, log.room_for(1000).is_ok())
+        (failed, log.room_beside(1000, RESERVE_SEGMENTS).is_ok())
     }
 
     #[test]
@@ -387,6 +385,39 @@ mod tests {
         };
         check(16 * MIB, 0, 1000 * MIB, NoRoom::SizeMax);
         check(1000 * MIB, 10 * MIB, 26 * MIB, NoRoom::FreeMin);
+    }
+
+    /// In a full spool mail can end by its sender being told, also when done records have
+    /// come to the reserve.
+    #[test]
+    fn a_notification_has_its_part_of_the_reserve() {
+        let mut filled = Filled::new(8 * MIB, 0, 1000 * MIB);
+        filled.fill(200_000, None);
+        while filled.log.at_hand_segments() > RESERVE_SEGMENTS_NOTIFICATIONS {
+            let note = spool_format::NoteField {
+                tag: 1,
+                key: b"k",
+                value: Some(&[0; 200]),
+            };
+            filled.log.note(filled.now, note).expect("the log is open");
+            filled.drive();
+        }
+        let refused = filled.take(1000, Some(1000));
+        assert!(matches!(refused, Err(Refused::NoRoom(_))), "{refused:?}");
+        let envelope = filled.envelope.clone();
+        let contents = Contents {
+            envelope: &envelope,
+            session: SessionFields::default(),
+            arrival: WallTime::EPOCH,
+            holding: Holding::Free,
+            next_hop: None,
+        };
+        let queue_id = filled.log.next_queue_id();
+        let begun = (filled.log).begin_reserved(filled.now, queue_id, &contents, 1000);
+        let mut message = begun.expect("it has room");
+        let stored = (filled.log).body(filled.now, &mut message, &[&[b'a'; 1000]]);
+        assert_eq!(stored, Ok(()));
+        filled.log.abort(message);
     }
 
     #[test]

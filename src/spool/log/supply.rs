@@ -44,16 +44,47 @@ pub struct Unprepared {
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) header: SegmentHeader,
-    /// Since when it fails, if it does.
-    pub(super) failing_since: Option<Instant>,
+    /// When it was asked for first.
+    asked_at: Instant,
+    /// Since when it fails, if it does: also when nobody says so for [`PREPARE_PATIENCE`].
+    failing_since: Option<Instant>,
     /// It failed, and is tried again then.
-    pub(super) retry_at: Option<Instant>,
+    retry_at: Option<Instant>,
 }
 
 impl Asked {
+    /// It may come in a moment.
+    pub(super) fn is_coming(&self) -> bool {
+        self.failing_since.is_none()
+    }
+
+    /// When [`Asked::timer`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let late_at = self.is_coming().then(|| self.asked_at + PREPARE_PATIENCE);
+        self.retry_at.or(late_at)
+    }
+
+    /// The deadline may have come.
+    pub(super) fn timer(
+        &mut self,
+        now: Instant,
+        spares: &mut Vec<SegmentId>,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        if self.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        if self.retry_at.is_some() {
+            self.ask(spares, outputs);
+        } else {
+            // A device that hangs, or a helper that is gone: nobody waits for that.
+            self.failing_since = Some(now);
+        }
+    }
+
     /// Asks for it again: from a spare, if there is one now. On a disk that is full there is
     /// nothing else to make it from.
-    pub(super) fn ask(&mut self, spares: &mut Vec<SegmentId>, outputs: &mut VecDeque<Output>) {
+    fn ask(&mut self, spares: &mut Vec<SegmentId>, outputs: &mut VecDeque<Output>) {
         self.retry_at = None;
         outputs.push_back(Output::SegmentNeeded {
             header: self.header,
@@ -80,14 +111,21 @@ impl Log {
         let asked = self.asked.get_mut(&segment).expect("it was asked for");
         asked.retry_at = Some(now.instant + PREPARE_RETRY);
         let since = *asked.failing_since.get_or_insert(now.instant);
-        let PrepareCause::System { os_error } = cause else {
-            return;
-        };
-        if now.instant.since(since) >= PREPARE_PATIENCE && self.commit.waits_for(segment) {
-            self.commit.close(WriteFault {
-                step: WriteStep::Prepare,
-                os_error,
-            });
+        match cause {
+            // A spare has come meanwhile.
+            PrepareCause::NoRoom if !self.spares.is_empty() => {
+                asked.ask(&mut self.spares, &mut self.outputs);
+            }
+            PrepareCause::NoRoom => {}
+            PrepareCause::System { os_error } => {
+                let is_late = now.instant.since(since) >= PREPARE_PATIENCE;
+                if is_late && self.commit.waits_for(segment) {
+                    self.commit.close(WriteFault {
+                        step: WriteStep::Prepare,
+                        os_error,
+                    });
+                }
+            }
         }
     }
 
@@ -95,7 +133,6 @@ impl Log {
     pub fn segment_gone(&mut self, segment: SegmentPlace, gone: Gone) {
         self.reclaim.gone(segment);
         let was_kept = self.sparing.remove(&segment);
-        self.vacated += u64::from(was_kept && gone == Gone::Removed);
         self.strays
             .retain(|(at, _), about| *at != segment && *about != segment);
         for note_segment in self.notes.segment_gone(segment) {
@@ -109,10 +146,13 @@ impl Log {
             self.spares.push(segment.segment);
         }
         self.balance.stir();
-        // What it leaves is what another one was wanting for.
-        let mut failed = self.asked.values_mut();
-        if let Some(asked) = failed.find(|asked| asked.retry_at.is_some()) {
-            asked.ask(&mut self.spares, &mut self.outputs);
+        // What it leaves is what another one was wanting for: the first of them, since they
+        // are written in their order.
+        match self.asked.values_mut().next() {
+            Some(asked) if asked.retry_at.is_some() => {
+                asked.ask(&mut self.spares, &mut self.outputs);
+            }
+            _ => self.vacated += u64::from(was_kept && gone == Gone::Removed),
         }
     }
 
@@ -129,10 +169,12 @@ impl Log {
         }
     }
 
-    /// Asks for a segment beyond the tail, if one more is wanted and there is room.
+    /// Asks for a segment beyond the tail, if one more is wanted and there is room. One at a
+    /// time: they are written in their order, and one that is there behind one that cannot be
+    /// had is of no use.
     pub(super) fn ask_ahead(&mut self, now: Now) -> bool {
         let wanted = self.commit.fault().is_none()
-            && !self.preparation_fails()
+            && self.asked.is_empty()
             && self
                 .commit
                 .segments_ahead()
@@ -158,6 +200,7 @@ impl Log {
         self.reclaim.began(place, self.settings.segment_bytes);
         let asked = Asked {
             header,
+            asked_at: now.instant,
             failing_since: None,
             retry_at: None,
         };
@@ -174,8 +217,6 @@ impl Log {
     }
 
     pub(super) fn preparation_fails(&self) -> bool {
-        self.asked
-            .values()
-            .any(|asked| asked.failing_since.is_some())
+        self.asked.values().any(|asked| !asked.is_coming())
     }
 }

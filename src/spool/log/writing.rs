@@ -64,6 +64,8 @@ pub struct OpenMessage {
     pub(super) checksum: Checksum,
     /// Octets of room that are counted as used and are not.
     pub(super) reserved: u64,
+    /// Segments that it leaves to others.
+    pub(super) reserve_segments: u64,
 }
 
 impl OpenMessage {
@@ -214,6 +216,7 @@ impl Log {
             octets: 0,
             checksum: Checksum::EMPTY,
             reserved: wanted,
+            reserve_segments,
         };
         self.reserved += wanted;
         match self.store_envelope(now, &mut message, contents) {
@@ -261,8 +264,8 @@ impl Log {
         let framed = framed_estimate(bytes as u64);
         let more = framed.saturating_sub(message.reserved);
         // What was reserved on the disk may have been taken by others meanwhile.
-        if more > 0 || self.is_short_of(RESERVE_SEGMENTS) {
-            if let Err(no_room) = self.room_for(more) {
+        if more > 0 || self.is_short_of(message.reserve_segments) {
+            if let Err(no_room) = self.room_beside(more, message.reserve_segments) {
                 self.press();
                 return Err(Refused::NoRoom(no_room));
             }
@@ -402,6 +405,8 @@ impl Log {
     /// Drops a message that is not to be sealed: the client went away, or reset.
     pub fn abort(&mut self, message: OpenMessage) {
         self.reserved -= message.reserved;
+        // It kept its segments from being emptied.
+        self.balance.in_vain = false;
         for part in &message.parts {
             self.reclaim.unopened(part.segment);
         }

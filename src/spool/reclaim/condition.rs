@@ -5,8 +5,8 @@
 pub enum Fate {
     /// Nobody reads it: it may become a later segment.
     Reuse,
-    /// Somebody may still be sending from it: the file goes, its octets stay until the
-    /// last handle is closed.
+    /// Octets of it may still be on their way from the socket of a connection that is gone:
+    /// the file goes, its octets stay until the last handle is closed.
     Remove,
     /// It has damaged octets: the operator may want to look at them.
     SetAside,

@@ -66,26 +66,56 @@ impl Reclaim {
         if self.size_bytes - dead_bytes <= allowed {
             return None;
         }
-        let elsewhere = match room_bytes {
-            Some(_) => self.elsewhere_bytes(),
-            None => HashMap::new(),
-        };
-        let fits = |segment: &SegmentPlace, account: &Account| {
-            let elsewhere = elsewhere.get(segment).copied().unwrap_or(0);
-            room_bytes.is_none_or(|room| account.needed_bytes() + elsewhere <= room)
-        };
-        self.segments
+        let candidates = self
+            .segments
             .iter()
             .filter(|(_, account)| {
                 account.state == State::Closed
                     && account.open == 0
                     && account.condition == Condition::Sound
             })
-            .filter(|(_, account)| account.is_worth_emptying(percent))
-            .filter(|(segment, account)| fits(segment, account))
-            .map(|(&segment, account)| (account.needed_bytes(), segment))
-            .min()
+            .filter(|(segment, account)| {
+                account.is_worth_emptying(percent) || self.pins_more(**segment, account)
+            })
+            .map(|(&segment, account)| (account.needed_bytes(), segment));
+        let Some(room_bytes) = room_bytes else {
+            return candidates.min().map(|(_, segment)| segment);
+        };
+        // The file of one that is sent from cannot be used again, and where there is no room
+        // nothing is won by removing it.
+        let is_ours = |segment: &SegmentPlace| {
+            let account = &self.segments[segment];
+            account.borrowed == 0 && !account.is_afloat
+        };
+        let mut candidates: Vec<_> = candidates
+            .filter(|(needed_bytes, segment)| *needed_bytes <= room_bytes && is_ours(segment))
+            .collect();
+        if candidates.is_empty() {
+            return None;
+        }
+        candidates.sort_unstable();
+        let elsewhere = self.elsewhere_bytes();
+        let fits = |(needed_bytes, segment): &(u64, SegmentPlace)| {
+            needed_bytes + elsewhere.get(segment).copied().unwrap_or(0) <= room_bytes
+        };
+        candidates
+            .into_iter()
+            .find(fits)
             .map(|(_, segment)| segment)
+    }
+
+    /// Whether what waits for this segment to go is larger than what is needed of it. What
+    /// broke off while it was emptied, a crash or a disk without room, left it half full: the
+    /// copies out of it, and theirs, wait for it (rule 4), each a segment in which nothing
+    /// else is needed.
+    fn pins_more(&self, segment: SegmentPlace, account: &Account) -> bool {
+        let waits = |quiet: &&SegmentPlace| self.segments[*quiet].ancestors.contains(&segment);
+        let pinned = self.quiet.iter().filter(waits);
+        let pinned: u64 = pinned
+            .map(|quiet| u64::from(self.segments[quiet].size_bytes))
+            .sum();
+        let needed = account.needed_bytes();
+        needed > 0 && pinned >= needed
     }
 
     /// For each segment the most that one of its live messages has in others.

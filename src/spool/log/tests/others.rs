@@ -170,8 +170,7 @@ impl Full {
         self.here.insert(sealed.queue_id, here);
     }
 
-    /// A host takes a message, or its connection breaks: then the segment is never given
-    /// back.
+    /// A host takes a message, or its connection breaks: then the file is not used again.
     fn deliver(&mut self) {
         let kept = self.here.iter().find(|(_, here)| here.is_kept);
         let Some((&queue_id, here)) = kept else {
@@ -180,7 +179,7 @@ impl Full {
         let segment = here.seal.segment_place();
         self.log.borrow(segment);
         if self.random.one_in(20) {
-            return;
+            return self.log.abandon(segment);
         }
         self.log.give_back(segment);
         let delivered = DoneField {
@@ -194,7 +193,9 @@ impl Full {
     }
 
     fn prepare(&mut self) {
-        let (mut header, spare) = self.needed.remove(0);
+        let index = self.random.below(self.needed.len() as u64);
+        let index = usize::try_from(index).expect("small");
+        let (mut header, spare) = self.needed.swap_remove(index);
         let segment = header.place.segment;
         let stale = spare.and_then(|spare| {
             let stale = self.spares.remove(&spare)?;
