@@ -272,6 +272,28 @@ mod tests {
         );
     }
 
+    /// A device that hangs, or a helper thread that is gone.
+    #[test]
+    fn mail_waits_for_a_segment_for_a_while() {
+        let mut filled = Filled::new(1000 * MIB, 0, 1000 * MIB);
+        // It is asked for, and nobody answers.
+        let asked = filled.log.poll(filled.now);
+        assert!(matches!(asked, Some(Output::SegmentNeeded { .. })));
+        assert!(!filled.log.takes_mail());
+        let deadline = filled.log.deadline().expect("it does not wait for ever");
+        assert_eq!(deadline, filled.now.instant + PREPARE_PATIENCE);
+        filled.now.instant = deadline;
+        filled.log.timer(filled.now);
+        assert!(filled.log.takes_mail(), "it is to hear the refusal");
+        let room = filled.log.room_beside(1000, RESERVE_SEGMENTS);
+        assert_eq!(room, Err(NoRoom::Preparation));
+        assert_eq!(filled.log.deadline(), None);
+        // It comes after all, and the others behind it.
+        filled.log.segment_ready(SegmentId(1));
+        filled.drive();
+        assert_eq!(filled.log.room_beside(1000, RESERVE_SEGMENTS), Ok(()));
+    }
+
     const MIB: u64 = 1 << 20;
 
     /// A log with a disk that does everything at once.
