@@ -195,12 +195,14 @@ pub(super) fn framed_estimate(octets: u64) -> u64 {
 mod tests {
     use std::time::Duration;
 
-    use spool_format::{BodyForm, LogId, SegmentId, SessionFields, SpoolUuid};
+    use spool_format::{
+        BodyForm, DoneField, LogId, Outcome, RecipientNumber, SegmentId, SessionFields, SpoolUuid,
+    };
 
     use super::super::supply::PREPARE_PATIENCE;
-    use super::super::{Identity, Output, PrepareCause, Refused, Settings};
+    use super::super::{Gone, Identity, Output, PrepareCause, Refused, Rest, Settings};
     use super::*;
-    use crate::mail::{Envelope, Recipient, Sender};
+    use crate::mail::{Envelope, QueueId, Recipient, Sender};
     use crate::spool::commit::Ticket;
     use crate::spool::message::{BodyFacts, Contents, Holding};
     use crate::time::{Now, WallTime};
@@ -332,6 +334,9 @@ mod tests {
                         self.log.segment_ready(header.place.segment);
                     }
                     Output::Write { bytes, .. } => self.log.written(Ok(()), bytes),
+                    Output::SegmentDead { segment, .. } => {
+                        self.log.segment_gone(segment, Gone::Spare);
+                    }
                     _ => {}
                 }
             }
@@ -407,6 +412,28 @@ mod tests {
         };
         check(16 * MIB, 0, 1000 * MIB, NoRoom::SizeMax);
         check(1000 * MIB, 10 * MIB, 26 * MIB, NoRoom::FreeMin);
+    }
+
+    /// A log that has little more than the segment that it fills, all of which has left.
+    #[test]
+    fn a_spent_tail_is_used_again() {
+        let mut filled = Filled::new(3 * MIB, 0, 1000 * MIB);
+        filled.fill(200_000, Some(200_000));
+        let ids = 0..filled.log.coming_queue_id().as_u64();
+        for queue_id in ids.map(QueueId::from_u64) {
+            let delivered = DoneField {
+                recipient: RecipientNumber(0),
+                outcome: Outcome::Delivered,
+            };
+            (filled.log)
+                .done(filled.now, queue_id, &[delivered], Rest::Nobody)
+                .expect("the log is open");
+        }
+        filled.log.flush();
+        filled.drive();
+        // The refusal is what has the log look for room.
+        let taken = (0..3).filter(|_| filled.take(200_000, Some(200_000)).is_ok());
+        assert!(taken.count() >= 1);
     }
 
     /// In a full spool mail can end by its sender being told, also when done records have
