@@ -1,5 +1,7 @@
 //! Which segment is emptied next.
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashMap;
 use spool_format::{SEGMENT_HEADER_BYTES, SegmentPlace};
 
@@ -27,6 +29,15 @@ pub enum Waste {
 }
 
 impl Account {
+    /// Whether what waits for this segment to go is larger than what is needed of it. What
+    /// broke off while it was emptied, a crash or a disk without room, left it half full: the
+    /// copies out of it, and theirs, wait for it (rule 4), each a segment in which nothing
+    /// else is needed. What is won is more than what is copied, so that this has an end.
+    fn pins_more(&self, pinned_bytes: Option<&u64>) -> bool {
+        let needed = self.needed_bytes();
+        needed > 0 && pinned_bytes.is_some_and(|pinned| *pinned >= needed)
+    }
+
     /// Whether at most so much of it is needed that emptying it wins something. What lies
     /// unused behind its end, since the next record was larger, would lie unused again
     /// behind the copies: it counts only where it is half of the file. Else a spool
@@ -66,6 +77,7 @@ impl Reclaim {
         if self.size_bytes - dead_bytes <= allowed {
             return None;
         }
+        let pinned = self.pinned_bytes();
         let candidates = self
             .segments
             .iter()
@@ -75,7 +87,7 @@ impl Reclaim {
                     && account.condition == Condition::Sound
             })
             .filter(|(segment, account)| {
-                account.is_worth_emptying(percent) || self.pins_more(**segment, account)
+                account.is_worth_emptying(percent) || account.pins_more(pinned.get(segment))
             })
             .map(|(&segment, account)| (account.needed_bytes(), segment));
         let Some(room_bytes) = room_bytes else {
@@ -104,18 +116,17 @@ impl Reclaim {
             .map(|(_, segment)| segment)
     }
 
-    /// Whether what waits for this segment to go is larger than what is needed of it. What
-    /// broke off while it was emptied, a crash or a disk without room, left it half full: the
-    /// copies out of it, and theirs, wait for it (rule 4), each a segment in which nothing
-    /// else is needed.
-    fn pins_more(&self, segment: SegmentPlace, account: &Account) -> bool {
-        let waits = |quiet: &&SegmentPlace| self.segments[*quiet].ancestors.contains(&segment);
-        let pinned = self.quiet.iter().filter(waits);
-        let pinned: u64 = pinned
-            .map(|quiet| u64::from(self.segments[quiet].size_bytes))
-            .sum();
-        let needed = account.needed_bytes();
-        needed > 0 && pinned >= needed
+    /// Octets of the files in which nothing is needed, and which have to outlive a segment, for
+    /// each of these.
+    fn pinned_bytes(&self) -> BTreeMap<SegmentPlace, u64> {
+        let mut pinned = BTreeMap::new();
+        for quiet in &self.quiet {
+            let account = &self.segments[quiet];
+            for ancestor in &account.ancestors {
+                *pinned.entry(*ancestor).or_default() += u64::from(account.size_bytes);
+            }
+        }
+        pinned
     }
 
     /// For each segment the most that one of its live messages has in others.
