@@ -1,6 +1,7 @@
 //! Limits: what is over one is told so, and the others go on.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
 
 use crate::harness::message::{assert_identical, message, stuffed};
 use crate::harness::{Client, Setup, Sink, eventually};
@@ -72,23 +73,26 @@ fn sessions_of_one_client() {
     again.hello();
 }
 
-/// Who is refused again and again waits for the no; who is gone does not, and leaves its
-/// place, of which a client has so many.
+/// Who is refused again and again waits for the no; who will say nothing more does not, and
+/// leaves its place, of which a client has so many.
 #[test]
 fn clients_that_do_not_wait_for_a_no() {
     let relay = Setup::to(Sink::new().address()).start();
-    let nonsense = "NONSENSE\r\n".repeat(90);
-    for _ in 0..120 {
-        // All places may be taken for a moment: the end of a session is heard of later.
-        if let Ok(mut client) = Client::try_connect(None, relay.address()) {
-            let _ = client.try_write(format!("EHLO client.example\r\n{nonsense}").as_bytes());
-        }
-    }
+    let group = format!("EHLO client.example\r\n{}", "NONSENSE\r\n".repeat(90));
+    let gone: Vec<TcpStream> = (0..120)
+        .filter_map(|_| {
+            let mut stream = TcpStream::connect(relay.address()).ok()?;
+            stream.write_all(group.as_bytes()).ok()?;
+            stream.shutdown(Shutdown::Write).ok()?;
+            Some(stream)
+        })
+        .collect();
     let mut client = eventually("there is a place", || {
         let client = Client::try_connect(None, relay.address()).ok()?;
         (client.greeting.code == 220).then_some(client)
     });
     client.hello();
+    drop(gone);
 }
 
 #[test]

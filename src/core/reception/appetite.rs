@@ -25,8 +25,8 @@ impl Reception {
 
     /// Tells the session that the client will send no more, unless it waits for us. Who does
     /// not wait out a pause is dismissed at once: most of these are gone, and would keep
-    /// their places, of which a client has so many and no more, for as long as all the
-    /// pauses together take.
+    /// their places, of which a client has so many and no more, for as long as a pause takes,
+    /// or all of them.
     pub(super) fn end_input(&mut self, now: Now, common: &mut Common) {
         let goes_on = self.unread.len() > PAUSED_BYTES_MAX;
         if self.session.is_paused() && (goes_on || self.input == InputEnd::Closed) {
