@@ -9,8 +9,15 @@ start() { $T serve --config $1 >> /tmp/site.log 2>&1 & site=$!; C=$1
   wait_for "$T status --config $C >/dev/null 2>&1" "the site's relay does not start"; }
 stop() { kill $site; wait $site; }
 gone() { ! /sbin/ip link show ppp0 >/dev/null 2>&1; }
-# The far end goes without a word, as with a modem that is switched off.
-break_line() { far sh -c 'for p in /proc/[0-9]*; do case "$(tr "\0" " " < $p/cmdline 2>/dev/null)" in *"pppd notty"*) kill ${p#/proc/};; esac; done'; }
+# The far end goes without a word, as with a modem that is switched off. `read` starts no
+# process, and leaves out the NUL between the arguments.
+break_line() {
+  for process in /proc/[0-9]*; do
+    arguments=
+    { read -r arguments < $process/cmdline; } 2>/dev/null
+    case $arguments in *pppdnotty*) kill -KILL ${process#/proc/};; esac
+  done
+}
 # relay NAME SPOOL: how the configuration of a small relay begins.
 relay() { cat <<C
 hostname = "$1"

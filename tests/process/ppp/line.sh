@@ -6,7 +6,7 @@
 printf 'site * "correct horse" *\n' > /tmp/isp/pap-secrets; chmod 600 /tmp/isp/pap-secrets
 cat > /isp.sh <<'S'
 mount --bind /tmp/isp/pap-secrets /etc/ppp/pap-secrets
-exec /sbin/ip netns exec isp /usr/sbin/pppd notty auth require-pap nodetach local nodefaultroute 10.9.0.2:10.9.0.1
+exec /sbin/ip netns exec isp /usr/sbin/pppd notty auth require-pap nodetach local nodefaultroute noipv6 10.9.0.2:10.9.0.1
 S
 touch /etc/ppp/pap-secrets; chmod 600 /etc/ppp/pap-secrets
 sed 's,^pty.*,pty "unshare -m /bin/sh /isp.sh",' /etc/ppp/peers/isp > /etc/ppp/peers/paid
