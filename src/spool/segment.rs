@@ -64,8 +64,10 @@ use super::commit::{Durability, WriteFault, WriteStep};
 use super::message::{SegmentSource, Unreadable, View};
 
 mod directory;
+mod name;
 
-pub use directory::{Directory, FileKind, Fill, Listing, file_name, parse_name};
+pub use directory::{Directory, Fill, Listing};
+pub use name::{FileKind, file_name, parse_name};
 
 /// How much is asked for in advance: some hundred messages, which a disk gives in a few
 /// milliseconds and a drain takes longer to send.

@@ -1,4 +1,4 @@
-//! The directory of a log: names, the lock, making, reusing and removing segments.
+//! The directory of a log: the lock, making, reusing and removing segments.
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -11,6 +11,7 @@ use spool_format::{
     Summary,
 };
 
+use super::name::{FileKind, file_name, parse_name};
 use super::{FileError, FileFault, Segment, read_full, write_all};
 
 /// A zero-filled segment is written in pieces of this size.
@@ -22,65 +23,6 @@ const PAGE_BYTES: usize = 4096;
 /// A summary larger than this is not ours: a segment of 64 MiB that holds nothing but
 /// the smallest messages has one of a few MiB.
 const SUMMARY_BYTES_MAX: u64 = 256 << 20;
-
-/// What a file in the directory of a log is, by its name.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum FileKind {
-    /// Header and records.
-    Segment,
-    /// A sidecar for a faster restart.
-    Summary,
-    /// A segment that is being made.
-    New,
-    /// A summary that is being made.
-    SummaryNew,
-    /// A dead segment, kept to become a later one.
-    Spare,
-    /// Set aside for the operator.
-    Damaged,
-}
-
-impl FileKind {
-    pub(super) const ALL: [Self; 6] = [
-        Self::Segment,
-        Self::Summary,
-        Self::New,
-        Self::SummaryNew,
-        Self::Spare,
-        Self::Damaged,
-    ];
-
-    const fn extension(self) -> &'static str {
-        match self {
-            Self::Segment => "segment",
-            Self::Summary => "summary",
-            Self::New => "new",
-            Self::SummaryNew => "summary-new",
-            Self::Spare => "spare",
-            Self::Damaged => "damaged",
-        }
-    }
-}
-
-/// The name of a file of segment `segment`. The inverse of [`parse_name`].
-#[must_use]
-pub fn file_name(segment: SegmentId, kind: FileKind) -> String {
-    format!("{:010}.{}", segment.0, kind.extension())
-}
-
-/// What a name means; `None` for a name that we would not give.
-#[must_use]
-pub fn parse_name(name: &str) -> Option<(SegmentId, FileKind)> {
-    let (digits, extension) = name.split_once('.')?;
-    if digits.len() != 10 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let segment = SegmentId(digits.parse().ok()?);
-    let kind = FileKind::ALL
-        .into_iter()
-        .find(|k| k.extension() == extension)?;
-    Some((segment, kind))
-}
 
 /// How a fresh segment gets its disk space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
