@@ -668,7 +668,7 @@ fn what_a_host_has_not_read_is_not_written_over() {
         log: LogId(0),
         segment: SegmentId(1),
     };
-    assert_eq!(bench.fates, [(first, Fate::Remove)]);
+    assert_eq!(bench.fates, [(first, Fate::Renew)]);
 }
 
 /// RFC 5321 §4.5.4.1: what is retried is the host. A thousand domains with a million

@@ -94,6 +94,7 @@ impl Storeroom {
         let directory = self.directory(place.log)?;
         let reused = match (fate, segment) {
             (Fate::Reuse, Some(segment)) => Some(segment.retire(&directory)),
+            (Fate::Renew, Some(segment)) => Some(segment.renew(&directory)),
             _ => None,
         };
         let gone = match reused {
@@ -102,7 +103,7 @@ impl Storeroom {
             // that ends well, would not tell.
             Some(Err((_, error))) if error.fault == FileFault::NotStored => Err(error),
             Some(Err(_)) | None => match fate {
-                Fate::Reuse | Fate::Remove => directory.remove(place.segment),
+                Fate::Reuse | Fate::Renew | Fate::Remove => directory.remove(place.segment),
                 Fate::SetAside => directory.set_aside(place.segment),
             },
         };

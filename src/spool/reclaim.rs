@@ -159,6 +159,9 @@ impl Reclaim {
         let account = self.account(segment);
         account.end = end;
         account.holes = holes;
+        // Whoever sent from it before is gone, and perhaps not what its sockets hold: a host
+        // that reads slowly gets that for minutes after the process was killed.
+        account.is_afloat = true;
         self.settle(segment);
     }
 
@@ -380,7 +383,7 @@ impl Reclaim {
     }
 
     /// The connection is gone, and the peer had not answered: what was sent may still be
-    /// under way, and this file is not used again.
+    /// under way, and this file is not used again as it is.
     pub fn abandon(&mut self, segment: SegmentPlace) {
         if let Some(account) = self.segments.get_mut(&segment) {
             account.is_afloat = true;
@@ -427,7 +430,7 @@ impl Reclaim {
         let fate = match (account.condition, account.is_afloat) {
             (Condition::Damaged, _) => Fate::SetAside,
             (_, false) => Fate::Reuse,
-            (_, true) => Fate::Remove,
+            (_, true) => Fate::Renew,
         };
         Some((segment, fate))
     }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `0000000017.segment` | a segment: header, then records |
 //! | `0000000017.summary` | what a restart needs to know of it; may be missing |
-//! | `0000000017.new`, `.summary-new` | being made; worthless after a crash |
+//! | `0000000017.new`, `.summary-new` | being made, or renewed; worthless after a crash |
 //! | `0000000017.spare` | a dead segment, to become a later one |
 //! | `0000000017.damaged` | set aside for the operator; we never read or delete it |
 //!
@@ -37,6 +37,10 @@
 //!   have mode 0600, and this module never truncates;
 //! - a segment is reused only when its map is gone ([`Segment::retire`] takes the last
 //!   handle).
+//!
+//! *Sending* shows a socket the pages themselves, for as long as its peer takes, also when the
+//! connection is closed or the process is gone. A dead segment of which that may be is not
+//! used again as it is: [`Segment::renew`] takes its pages from it.
 //!
 //! A disk that cannot read a page kills the process with SIGBUS when a map is touched.
 //! So nobody touches octets that were not brought in before by [`Segment::fetch`], which
@@ -348,20 +352,33 @@ impl Segment {
     /// # Errors
     /// `Err` with the handle: remove it instead.
     pub fn retire(self: Arc<Self>, directory: &Directory) -> Result<(), (Arc<Self>, FileError)> {
-        let segment = match Arc::try_unwrap(self) {
-            Ok(segment) => segment,
-            Err(shared) => {
-                let why = "somebody still reads it";
-                let path = directory.path_of(shared.place.segment, FileKind::Segment);
-                return Err((shared, FileError::malformed("retiring", path, why)));
-            }
-        };
+        let segment = self.alone(directory)?;
         let id = segment.place.segment;
         let renamed = directory
             .unlink(id, FileKind::Summary)
             .and_then(|()| directory.rename(id, FileKind::Segment, id, FileKind::Spare))
             .and_then(|()| directory.sync());
         renamed.map_err(|error| (Arc::new(segment), error))
+    }
+
+    /// The same where pages of it may wait in the queue of a socket that nobody has any more:
+    /// they stay what they are, and are the file's no more.
+    ///
+    /// # Errors
+    /// As of [`Segment::retire`]; also where the file system cannot do it.
+    pub fn renew(self: Arc<Self>, directory: &Directory) -> Result<(), (Arc<Self>, FileError)> {
+        let segment = self.alone(directory)?;
+        let renewed = directory.renew(segment.place.segment);
+        renewed.map_err(|error| (Arc::new(segment), error))
+    }
+
+    /// The last handle of it, or the handle back.
+    fn alone(self: Arc<Self>, directory: &Directory) -> Result<Self, (Arc<Self>, FileError)> {
+        Arc::try_unwrap(self).map_err(|shared| {
+            let why = "somebody still reads it";
+            let path = directory.path_of(shared.place.segment, FileKind::Segment);
+            (shared, FileError::malformed("retiring", path, why))
+        })
     }
 }
 

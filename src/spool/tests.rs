@@ -129,6 +129,10 @@ impl Shell {
                             file.retire(directory).map_err(|(_, e)| e).unwrap();
                             Gone::Spare
                         }
+                        Fate::Renew => {
+                            file.renew(directory).map_err(|(_, e)| e).unwrap();
+                            Gone::Spare
+                        }
                         Fate::Remove => {
                             directory.remove(segment.segment).unwrap();
                             Gone::Removed

@@ -86,10 +86,6 @@ impl Disk {
             words.push(path(&disk.image));
             disk.must(&mkfs, &words);
             disk.must("fallocate", &["--length", "8M", path(&disk.image)]);
-        } else if kind == "ext4" {
-            // Nothing is kept for root: who fills it in a test is root, and the relay, which
-            // is not in any right of it, would not get back what it gives.
-            disk.must(&mkfs, &["-q", "-m", "0", path(&disk.image)]);
         } else {
             disk.must(&mkfs, &["-q", path(&disk.image)]);
         }

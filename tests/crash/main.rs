@@ -16,6 +16,7 @@ mod hostile;
 mod kill;
 mod ledger;
 mod load;
+mod orphan;
 mod pause;
 mod power;
 mod siege;

@@ -15,7 +15,7 @@ use spool_format::{
     SummaryBuilder,
 };
 use turnspool::spool::commit::{Durability, WriteFault, WriteStep};
-use turnspool::spool::log::{PrepareCause, Unprepared};
+use turnspool::spool::log::{Gone, PrepareCause, Unprepared};
 use turnspool::spool::message::{SegmentSource, View};
 use turnspool::spool::recovery::{Restart, Restarted};
 
@@ -221,6 +221,20 @@ impl Disk {
         let inode = self.segments.remove(&segment).expect("it was there");
         self.summaries.remove(&segment);
         self.spares.insert(segment, inode);
+    }
+
+    /// The same without its octets. Some file systems cannot do that: it is removed then.
+    pub(crate) fn renew(&mut self, segment: SegmentId) -> Gone {
+        if segment.0.is_multiple_of(8) {
+            self.remove(segment);
+            return Gone::Removed;
+        }
+        let file = &mut self.files[self.segments[&segment].0];
+        file.cached[SEGMENT_HEADER_BYTES..].fill(0);
+        file.stable = file.cached.clone();
+        file.dirty.clear();
+        self.retire(segment);
+        Gone::Spare
     }
 
     pub(crate) fn remove(&mut self, segment: SegmentId) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use spool_format::{
     BodyForm, Checksum, DoneField, LiveMessage, Mark, NoteField, Outcome, RecipientNumber,
-    SegmentHeader, SummaryBuilder,
+    SEGMENT_HEADER_BYTES, SegmentHeader, SummaryBuilder,
 };
 
 use super::super::commit::{RIDER_DELAY_MAX, WriteStep};
@@ -42,6 +42,12 @@ impl SegmentSource for Disk {
 
 fn place(segment: SegmentId) -> SegmentPlace {
     SegmentPlace { log: LOG, segment }
+}
+
+/// What is left of a segment that was renewed.
+fn renewed(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes[SEGMENT_HEADER_BYTES..].fill(0);
+    bytes
 }
 
 fn envelope(recipients: u32) -> Envelope {
@@ -552,7 +558,12 @@ impl World {
                 self.spares.insert(segment.segment, bytes);
                 Gone::Spare
             }
-            Fate::Remove => Gone::Removed,
+            Fate::Renew if !segment.segment.0.is_multiple_of(8) => {
+                self.spares.insert(segment.segment, renewed(bytes));
+                Gone::Spare
+            }
+            // As where the file system cannot renew it.
+            Fate::Renew | Fate::Remove => Gone::Removed,
             Fate::SetAside => {
                 let hit = self.hit.contains(&segment.segment);
                 assert!(hit, "seed {}: {segment} is not damaged", self.seed);

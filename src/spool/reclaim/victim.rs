@@ -95,10 +95,7 @@ impl Reclaim {
         };
         // The file of one that is sent from cannot be used again, and where there is no room
         // nothing is won by removing it.
-        let is_ours = |segment: &SegmentPlace| {
-            let account = &self.segments[segment];
-            account.borrowed == 0 && !account.is_afloat
-        };
+        let is_ours = |segment: &SegmentPlace| self.segments[segment].borrowed == 0;
         let mut candidates: Vec<_> = candidates
             .filter(|(needed_bytes, segment)| *needed_bytes <= room_bytes && is_ours(segment))
             .collect();

@@ -194,6 +194,58 @@ fn a_dead_segment_becomes_a_later_one_only_when_nobody_reads_it() {
     );
 }
 
+/// What a socket has been given is what its peer gets, whatever becomes of the file: a host
+/// that reads slowly must not be sent what others wrote.
+#[test]
+fn what_is_on_its_way_from_a_renewed_segment_stays_as_it_was() {
+    use std::io::Read as _;
+    use std::net::{TcpListener, TcpStream};
+    let (_place, directory) = directory();
+    let id = SegmentId(1);
+    let segment = directory.prepare(&header(1), Fill::Allocated).unwrap();
+    let behind_header = MIB as usize - SEGMENT_HEADER_BYTES;
+    let (old, new) = (vec![b'o'; behind_header], vec![b'n'; behind_header]);
+    let start = Offset(u32::try_from(SEGMENT_HEADER_BYTES).unwrap());
+    segment.write(start, &old, Durability::File).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    let mut offset = u64::from(start.0);
+    while offset < u64::from(MIB) {
+        let left = usize::try_from(u64::from(MIB) - offset).unwrap();
+        match rustix::fs::sendfile(&sender, segment.as_fd(), Some(&mut offset), left) {
+            Ok(_) => {}
+            Err(Errno::AGAIN) => break,
+            Err(errno) => panic!("sendfile: {errno}"),
+        }
+    }
+    // As when its process is killed: the system goes on with what the socket has.
+    drop(sender);
+    let segment = Arc::new(segment);
+    match segment.renew(&directory) {
+        Ok(()) => {}
+        // A file system that is memory, for one.
+        Err((_, error)) if error.os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
+            directory.remove(id).unwrap();
+            assert_eq!(directory.list().unwrap(), Listing::default());
+            eprintln!("skipped: the file system cannot renew a segment");
+            return;
+        }
+        Err((_, error)) => panic!("{error}"),
+    }
+    let again = directory.reuse(id, header(9)).unwrap();
+    again.write(start, &new, Durability::File).unwrap();
+    let mut got = Vec::new();
+    peer.read_to_end(&mut got).unwrap();
+    assert!(!got.is_empty(), "nothing was on its way");
+    assert!(got == old[..got.len()], "the peer got what others wrote");
+    assert!(again.contents()[SEGMENT_HEADER_BYTES..] == new[..]);
+    let listing = directory.list().unwrap();
+    assert_eq!(listing.segments, [SegmentId(9)]);
+    assert_eq!((listing.spares, listing.unfinished), (vec![], vec![]));
+}
+
 #[test]
 fn removing_setting_aside_and_cleaning() {
     let (place, directory) = directory();

@@ -219,6 +219,7 @@ impl World {
                         disk.retire(segment.segment);
                         Gone::Spare
                     }
+                    Fate::Renew => disk.renew(segment.segment),
                     Fate::Remove => {
                         disk.remove(segment.segment);
                         Gone::Removed

@@ -129,6 +129,7 @@ impl World {
                         self.disk.retire(segment.segment);
                         Gone::Spare
                     }
+                    Fate::Renew => self.disk.renew(segment.segment),
                     Fate::Remove => {
                         self.disk.remove(segment.segment);
                         Gone::Removed

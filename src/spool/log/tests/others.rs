@@ -170,7 +170,13 @@ impl Full {
         self.here.insert(sealed.queue_id, here);
     }
 
-    /// A host takes a message, or its connection breaks: then the file is not used again.
+    /// Not all file systems can: what their room is then others may take.
+    fn can_renew(&self) -> bool {
+        self.seed.is_multiple_of(2)
+    }
+
+    /// A host takes a message, or its connection breaks: then the file is not used again as
+    /// it is.
     fn deliver(&mut self) {
         let kept = self.here.iter().find(|(_, here)| here.is_kept);
         let Some((&queue_id, here)) = kept else {
@@ -217,12 +223,19 @@ impl Full {
     fn bury(&mut self) {
         let (segment, fate) = self.dead.remove(0);
         let bytes = self.disk.remove(segment.segment);
-        let gone = if fate == Fate::Reuse {
-            self.spares.insert(segment.segment, bytes);
-            Gone::Spare
-        } else {
-            self.removed += 1;
-            Gone::Removed
+        let gone = match fate {
+            Fate::Reuse => {
+                self.spares.insert(segment.segment, bytes);
+                Gone::Spare
+            }
+            Fate::Renew if self.can_renew() => {
+                self.spares.insert(segment.segment, renewed(bytes));
+                Gone::Spare
+            }
+            Fate::Renew | Fate::Remove | Fate::SetAside => {
+                self.removed += 1;
+                Gone::Removed
+            }
         };
         self.log.segment_gone(segment, gone);
     }
