@@ -4,7 +4,7 @@
 //! its log, does what a power cut does to it: what was not on stable storage is gone,
 //! and every later operation fails. The program is killed before it notices, or it goes
 //! on without its disk for a while, in which it may acknowledge nothing; then it is
-//! started again on what a mount finds.
+//! started again on what a mount finds. Some of these starts are cut, too, wherever they are.
 //!
 //! What this does not show: a disk that lies about its cache, and torn sectors; those
 //! are the simulation's (`tests/simulation`).
@@ -19,7 +19,7 @@ use crate::copies::{Again, Breaks, LATE_MAX};
 use crate::disk::{Disk, path};
 use crate::harness::message::Random;
 use crate::harness::sink::EVERYTHING;
-use crate::harness::{Setup, Sink, eventually, place};
+use crate::harness::{Relay, Setup, Sink, eventually, place};
 use crate::kill::{quiet, seed};
 use crate::ledger::Ledger;
 use crate::load::Load;
@@ -31,6 +31,8 @@ const CUTS_MIN: u32 = 5;
 /// How many cuts a longer run makes.
 const CUTS: &str = "TURNSPOOL_POWER_CUTS";
 const CLIENTS: u64 = 4;
+/// Of the process while it starts: about as long as a start takes.
+const START_LOOKS_MAX: u64 = 250_000;
 /// Rounds between two in which everything is delivered.
 const DRAIN_EVERY: u32 = 10;
 /// What a start says of a segment that no cut can leave so.
@@ -70,6 +72,7 @@ fn cuts(kind: &str) {
     let mut delivered = Vec::new();
     let begun = Instant::now();
     let (mut rounds, mut went_on) = (0, 0);
+    let mut starts = CutStarts::default();
     while wanted.map_or(begun.elapsed() < CUTS_FOR || rounds < CUTS_MIN, |n| {
         rounds < n
     }) {
@@ -124,6 +127,9 @@ fn cuts(kind: &str) {
         }
         disk.come_back();
         breaks.add(ended_at, within(&ledger));
+        while random.below(2) == 0 {
+            starts.cut(&mut relay, &disk, &mut random);
+        }
         relay.start_again();
         rounds += 1;
         if rounds.is_multiple_of(DRAIN_EVERY) {
@@ -141,7 +147,7 @@ fn cuts(kind: &str) {
     eprintln!(
         "{rounds} power cuts on {kind}: {}; {twice} copies more than one, {count} of them of \
          what was delivered before, at most {oldest:?}, where {:?} is allowed; in {went_on} \
-         rounds the program went on, and told the operator",
+         rounds the program went on, and told the operator; {starts:?}",
         ledger.summary(),
         within(&ledger)
     );
@@ -157,6 +163,36 @@ fn cuts(kind: &str) {
     );
     let verify = verify.expect("the program is there");
     assert!(verify.status.success(), "{verify:?}");
+}
+
+/// Starts that were cut.
+#[derive(Debug, Default)]
+struct CutStarts {
+    /// Before the relay was there for clients.
+    under_way: u32,
+    complete: u32,
+}
+
+impl CutStarts {
+    fn cut(&mut self, relay: &mut Relay, disk: &Disk, random: &mut Random) {
+        let there = |relay: &Relay| relay.log().matches("fact=\"started\"").count();
+        let before = there(relay);
+        relay.spawn();
+        // Looks at the process, not a time: as `kills_while_it_starts`.
+        for _ in 0..random.below(START_LOOKS_MAX) {
+            relay.assert_running();
+        }
+        relay.signal(Signal::STOP);
+        eventually("it is stopped", || relay.is_at_rest().then_some(()));
+        disk.cut();
+        if there(relay) > before {
+            self.complete += 1;
+        } else {
+            self.under_way += 1;
+        }
+        relay.kill();
+        disk.come_back();
+    }
 }
 
 /// How long before a cut a delivery may have been that comes again. Its record waits for a
