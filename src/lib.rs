@@ -71,6 +71,10 @@
 //!   (`benches/commit.rs` has the figures).
 //! - *The checkpoint of the index is a summary beside each full segment*, written once,
 //!   instead of one file for all: its cost does not grow with the queue.
+//! - *Every segment of which a socket was given pages is zeroed before it is used again*
+//!   (`Segment::retire`). It was to be used again as it is when the peer has answered; but
+//!   who says 250 before it reads has what comes into the pages later, which is the mail of
+//!   others, and what a killed process had given to its sockets is known to nobody.
 //! - *Removed segments need not be the oldest.* `spool::reclaim` states the rules.
 
 pub mod cli;

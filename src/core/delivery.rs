@@ -475,11 +475,7 @@ impl Delivery {
                     if outcome.remaining == Remaining::None {
                         let active = self.jobs.swap_remove(index);
                         let reading = common.job_over(now, spool, active);
-                        // Who says no in the middle of a body answers for what it has read
-                        // of it, and not for the rest.
-                        let is_read = outcome.is_delivered() || self.all_has_left();
-                        self.reading
-                            .push(if is_read { reading } else { reading.cut_off() });
+                        self.reading.push(reading);
                         if let Errand::Turn { .. } = self.errand
                             && self.hunger == Hunger::Waiting
                         {

@@ -73,22 +73,6 @@ pub(super) struct PassedOn {
 pub(super) struct Reading {
     /// One for each extent.
     places: Vec<SegmentPlace>,
-    answered: Answered,
-}
-
-/// Whether the host has answered for all recipients, having read what was sent to it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Answered {
-    Yes,
-    No,
-}
-
-impl Reading {
-    /// The host has not read all of it, and perhaps never will.
-    pub(super) fn cut_off(mut self) -> Self {
-        self.answered = Answered::No;
-        self
-    }
 }
 
 impl Active {
@@ -134,16 +118,10 @@ impl Active {
     }
 
     fn reading(&self) -> Reading {
-        let interrupted = |(_, verdict): &(_, Verdict)| *verdict == Verdict::Interrupted;
         Reading {
             places: (self.stored.extents.iter())
                 .map(|extent| place(self.location, *extent))
                 .collect(),
-            answered: if self.verdicts.iter().any(interrupted) {
-                Answered::No
-            } else {
-                Answered::Yes
-            },
         }
     }
 }
@@ -450,15 +428,11 @@ impl Common {
         }
     }
 
-    /// Nothing of a job is being sent any more. Its segments may be forgotten; they may
-    /// be used again only if the host has answered: until then their pages may stand in
-    /// the socket's queue, also when it is closed.
+    /// Nothing of a job is being sent any more: its segments may be forgotten. Their pages may
+    /// stand in the socket's queue for long; who uses the files again knows that.
     pub(super) fn take_back(&mut self, reading: Reading) {
         for place in reading.places {
-            match reading.answered {
-                Answered::Yes => self.log.give_back(place),
-                Answered::No => self.log.abandon(place),
-            }
+            self.log.give_back(place);
             if self.lending.take_back(place) == Forget::Now {
                 let segment = place;
                 self.operations.push_back(Operation::Forget { segment });

@@ -31,7 +31,6 @@ use crate::route::{NextHop, NextHopRef, Protocol, TlsPolicy};
 use crate::spool::commit::Durability;
 use crate::spool::log::{Gone, Identity, Log, Settings as LogSettings};
 use crate::spool::message::{SegmentSource, Unreadable, View};
-use crate::spool::reclaim::Fate;
 use crate::spool::recovery::Restart;
 use crate::time::Now;
 
@@ -107,8 +106,6 @@ struct Bench {
     host_answers: bool,
     /// Those that were had.
     outgoing: Vec<ConnectionId>,
-    /// What was to become of segments that are dead.
-    fates: Vec<(SegmentPlace, Fate)>,
     /// Operations in all.
     operations: usize,
 }
@@ -186,7 +183,6 @@ impl Bench {
             connects: 0,
             host_answers: false,
             outgoing: Vec::new(),
-            fates: Vec::new(),
             operations: 0,
         };
         bench.give(Completion::Timer);
@@ -298,8 +294,7 @@ impl Bench {
                 let notice = Notice::SegmentReady { segment };
                 self.ready.push_back(Completion::Notice(notice));
             }
-            Operation::TellControl(ControlNotice::SegmentDead { segment, fate, .. }) => {
-                self.fates.push((segment, fate));
+            Operation::TellControl(ControlNotice::SegmentDead { segment, .. }) => {
                 let gone = Gone::Removed;
                 let notice = Notice::SegmentGone { segment, gone };
                 self.ready.push_back(Completion::Notice(notice));
@@ -620,55 +615,6 @@ fn a_domain_that_does_not_exist_holds_up_nobody() {
     bench.wait(Duration::from_secs(60));
     let finished = bench.count(|fact| matches!(fact, Fact::Finished { .. }));
     assert_eq!(finished, MESSAGES);
-}
-
-/// A host that says no before it has read all: what it has not read stands in the socket's
-/// queue, as pages of the segment, and is to be what was sent also when it is read at last.
-#[test]
-fn what_a_host_has_not_read_is_not_written_over() {
-    let mut bench = Bench::new(PLENTY);
-    bench.host = Some(SocketAddr::from(([192, 0, 2, 1], 25)));
-    bench.host_answers = true;
-    let client = bench.accept();
-    bench.receive(client, b"EHLO x\r\n");
-    let message = |to: &str, lines: usize| {
-        let text = "a line of some fifty octets, to make it a long message\r\n".repeat(lines);
-        format!("MAIL FROM:<>\r\n{to}DATA\r\n{text}.\r\n")
-    };
-    let to = "RCPT TO:<b@one.example>\r\nRCPT TO:<c@two.example>\r\n";
-    bench.receive(client, message(to, 1500).as_bytes());
-    let says = |bench: &mut Bench, host: ConnectionId, replies: &[&str]| {
-        for reply in replies {
-            bench.receive(host, format!("{reply}\r\n").as_bytes());
-        }
-    };
-    let hosts = bench.outgoing.clone();
-    let [one, two] = hosts[..] else {
-        panic!("a connection for each domain: {hosts:?}");
-    };
-    let begin = ["220 x", "250 x", "250 sender", "250 recipient"];
-    says(&mut bench, one, &begin);
-    bench.deaf.insert(one);
-    says(&mut bench, one, &["354 go on", "552 too large"]);
-    // The last of it is in the socket's queue now.
-    bench.deaf.remove(&one);
-    bench.give(Completion::Sent { connection: one });
-    says(&mut bench, two, &begin);
-    says(&mut bench, two, &["354 go on", "250 taken"]);
-    // Its segment gets full, and nothing in it is needed.
-    bench.receive(
-        client,
-        message("RCPT TO:<d@three.example>\r\n", 1500).as_bytes(),
-    );
-    let three = bench.outgoing[2];
-    says(&mut bench, three, &begin);
-    says(&mut bench, three, &["354 go on", "250 taken"]);
-    bench.wait(Duration::from_secs(1));
-    let first = SegmentPlace {
-        log: LogId(0),
-        segment: SegmentId(1),
-    };
-    assert_eq!(bench.fates, [(first, Fate::Renew)]);
 }
 
 /// RFC 5321 §4.5.4.1: what is retried is the host. A thousand domains with a million

@@ -104,7 +104,7 @@ impl Segments {
     pub fn file(&self, place: SegmentPlace) -> io::Result<BorrowedFd<'_>> {
         self.open
             .get(place)
-            .map(|open| open.as_fd())
+            .map(|open| open.lend())
             .ok_or_else(missing)
     }
 

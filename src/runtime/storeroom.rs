@@ -20,6 +20,9 @@ pub struct Storeroom {
     directories: HashMap<LogId, Arc<Directory>>,
     /// Locked for moments only, and never on the path of a message.
     segments: Mutex<HashMap<SegmentPlace, Arc<Segment>>>,
+    /// Held by whoever reads a closed segment here, or retires one: a file that is still
+    /// being read cannot be used again, and a segment may be dead when it is closed.
+    closed: Mutex<()>,
 }
 
 impl Storeroom {
@@ -29,6 +32,7 @@ impl Storeroom {
         Self {
             directories,
             segments: Mutex::default(),
+            closed: Mutex::default(),
         }
     }
 
@@ -90,20 +94,20 @@ impl Storeroom {
     /// octets count as used, as they are on the disk; and the next start sees to it, since a
     /// device that cannot change a name will not store mail either.
     pub fn retire(&self, place: SegmentPlace, fate: Fate) -> Result<Gone, String> {
+        let _alone = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         let segment = self.segments().remove(&place);
         let directory = self.directory(place.log)?;
         let reused = match (fate, segment) {
             (Fate::Reuse, Some(segment)) => Some(segment.retire(&directory)),
-            (Fate::Renew, Some(segment)) => Some(segment.renew(&directory)),
             _ => None,
         };
         let gone = match reused {
             Some(Ok(())) => return Ok(Gone::Spare),
-            // It may be a spare or a segment after a crash, and to remove it now, with a sync
-            // that ends well, would not tell.
+            // It may be a spare or a segment after a crash, or between the two, and to remove
+            // it now, with a sync that ends well, would not tell.
             Some(Err((_, error))) if error.fault == FileFault::NotStored => Err(error),
             Some(Err(_)) | None => match fate {
-                Fate::Reuse | Fate::Renew | Fate::Remove => directory.remove(place.segment),
+                Fate::Reuse | Fate::Remove => directory.remove(place.segment),
                 Fate::SetAside => directory.set_aside(place.segment),
             },
         };
@@ -117,6 +121,7 @@ impl Storeroom {
     /// # Errors
     /// For the operator: the next start scans the segment.
     pub fn summarise(&self, place: SegmentPlace) -> Result<(), String> {
+        let _alone = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(segment) = self.segment(place) else {
             return Ok(());
         };

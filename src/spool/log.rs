@@ -296,14 +296,9 @@ impl Log {
         self.reclaim.borrow(segment);
     }
 
-    /// It has ended: the peer has answered.
+    /// It has ended.
     pub fn give_back(&mut self, segment: SegmentPlace) {
         self.reclaim.give_back(segment);
-    }
-
-    /// It has ended, and the peer has not answered.
-    pub fn abandon(&mut self, segment: SegmentPlace) {
-        self.reclaim.abandon(segment);
     }
 
     /// A write has ended; `bytes` is its buffer.

@@ -99,8 +99,6 @@ struct Account {
     holes: Vec<(Offset, Offset)>,
     /// Transmissions under way from it.
     borrowed: u32,
-    /// Octets of it may stand in the socket of a connection that is gone.
-    is_afloat: bool,
 }
 
 impl Account {
@@ -159,9 +157,6 @@ impl Reclaim {
         let account = self.account(segment);
         account.end = end;
         account.holes = holes;
-        // Whoever sent from it before is gone, and perhaps not what its sockets hold: a host
-        // that reads slowly gets that for minutes after the process was killed.
-        account.is_afloat = true;
         self.settle(segment);
     }
 
@@ -180,7 +175,6 @@ impl Reclaim {
             end: Offset(0),
             holes: Vec::new(),
             borrowed: 0,
-            is_afloat: false,
         };
         self.size_bytes += u64::from(size_bytes);
         let before = self.segments.insert(segment, account);
@@ -374,21 +368,12 @@ impl Reclaim {
         }
     }
 
-    /// The peer has answered: it has all that was sent.
+    /// It has ended.
     pub fn give_back(&mut self, segment: SegmentPlace) {
         if let Some(account) = self.segments.get_mut(&segment) {
             account.borrowed = account.borrowed.saturating_sub(1);
             self.stirred = true;
         }
-    }
-
-    /// The connection is gone, and the peer had not answered: what was sent may still be
-    /// under way, and this file is not used again as it is.
-    pub fn abandon(&mut self, segment: SegmentPlace) {
-        if let Some(account) = self.segments.get_mut(&segment) {
-            account.is_afloat = true;
-        }
-        self.give_back(segment);
     }
 
     /// The file is gone, durably.
@@ -427,10 +412,9 @@ impl Reclaim {
         self.quiet.remove(&segment);
         let account = self.account(segment);
         account.state = State::Dead;
-        let fate = match (account.condition, account.is_afloat) {
-            (Condition::Damaged, _) => Fate::SetAside,
-            (_, false) => Fate::Reuse,
-            (_, true) => Fate::Renew,
+        let fate = match account.condition {
+            Condition::Damaged => Fate::SetAside,
+            Condition::Sound | Condition::Stuck => Fate::Reuse,
         };
         Some((segment, fate))
     }

@@ -499,8 +499,8 @@ pub fn read_directory(
     restart: &mut Restart,
     directory: &Directory,
 ) -> Result<DirectoryFacts, FileError> {
-    let listing = directory.list()?;
-    directory.clean(&listing)?;
+    let mut listing = directory.list()?;
+    directory.clean(&mut listing)?;
     let mut facts = DirectoryFacts {
         listing,
         errors: Vec::new(),

@@ -6,8 +6,9 @@
 //! |---|---|
 //! | `0000000017.segment` | a segment: header, then records |
 //! | `0000000017.summary` | what a restart needs to know of it; may be missing |
-//! | `0000000017.new`, `.summary-new` | being made, or renewed; worthless after a crash |
+//! | `0000000017.new`, `.summary-new` | being made; worthless after a crash |
 //! | `0000000017.spare` | a dead segment, to become a later one |
+//! | `0000000017.renewing` | a dead segment of which sockets may have pages, to become a spare |
 //! | `0000000017.damaged` | set aside for the operator; we never read or delete it |
 //!
 //! A name changes only after what it promises is on stable storage: a `.segment`
@@ -26,8 +27,9 @@
 //!
 //! (Times are of a busy machine: compare them within the table.) An extent that was only
 //! allocated is converted when it is first written, at the price of a journal commit;
-//! zeros are written twice over. So dead segments are reused where that is safe, which in
-//! the steady state is nearly always, and fresh ones are allocated only.
+//! zeros are written twice over. So dead segments are reused, and fresh ones are allocated
+//! only. One from which a body has left by `sendfile` (64 KiB or more, in clear) is zeroed
+//! before, and costs what an allocated one does.
 //!
 //! *Reading.* [`Segment::bytes`] gives slices of the map, and only of octets below the
 //! *frontier*: those that are written and will never be written again. This is the
@@ -40,7 +42,7 @@
 //!
 //! *Sending* shows a socket the pages themselves, for as long as its peer takes, also when the
 //! connection is closed or the process is gone. A dead segment of which that may be is not
-//! used again as it is: [`Segment::renew`] takes its pages from it.
+//! used again as it is: [`Segment::retire`] takes its pages from it.
 //!
 //! A disk that cannot read a page kills the process with SIGBUS when a map is touched.
 //! So nobody touches octets that were not brought in before by [`Segment::fetch`], which
@@ -57,7 +59,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use hashbrown::HashMap;
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -92,6 +94,8 @@ pub struct Segment {
     /// Hints only: nothing is lost where two threads see old ones.
     reader: AtomicU32,
     ahead: AtomicU32,
+    /// A socket was given pages of it, by this process or an earlier one.
+    is_lent: AtomicBool,
     bytes: u32,
     map: MmapRaw,
     file: OwnedFd,
@@ -104,6 +108,7 @@ impl Segment {
         file: OwnedFd,
         frontier: u32,
         epoch: Epoch,
+        is_lent: bool,
         path: PathBuf,
     ) -> Result<Self, FileError> {
         let stat = match rustix::fs::fstat(&file) {
@@ -132,6 +137,7 @@ impl Segment {
             frontier: AtomicU32::new(frontier.min(bytes)),
             reader: AtomicU32::new(0),
             ahead: AtomicU32::new(0),
+            is_lent: AtomicBool::new(is_lent),
             bytes,
             map,
             file,
@@ -259,7 +265,15 @@ impl Segment {
         self.frontier.fetch_max(end.0, Ordering::Release);
     }
 
-    /// For asynchronous writes, syncs and `sendfile`. Write only at or above the
+    /// For `sendfile`, which gives the socket not a copy but the pages.
+    #[must_use]
+    pub fn lend(&self) -> BorrowedFd<'_> {
+        // Whoever retires it has its only handle, and sees this without an order.
+        self.is_lent.store(true, Ordering::Relaxed);
+        self.file.as_fd()
+    }
+
+    /// For asynchronous writes and syncs. Write only at or above the
     /// frontier ([`Segment::end_of_write`] checks), one write at a time, and never
     /// truncate.
     #[must_use]
@@ -346,30 +360,24 @@ impl Segment {
     }
 
     /// Turns a dead segment into a spare, if this is its last handle; gives the handle
-    /// back otherwise. Nobody may still be sending from it: a page that waits in a
-    /// socket's queue would show what the next use writes.
+    /// back otherwise.
+    ///
+    /// Pages that a socket was given may stand in its queue, or in that of a peer on this
+    /// machine, for as long as the peer likes: it may have said 250 before it read them, the
+    /// connection may be closed, and the process that had it may be gone. The next use of the
+    /// file must not show there. So it gives them up first.
     ///
     /// # Errors
     /// `Err` with the handle: remove it instead.
     pub fn retire(self: Arc<Self>, directory: &Directory) -> Result<(), (Arc<Self>, FileError)> {
         let segment = self.alone(directory)?;
         let id = segment.place.segment;
-        let renamed = directory
-            .unlink(id, FileKind::Summary)
-            .and_then(|()| directory.rename(id, FileKind::Segment, id, FileKind::Spare))
-            .and_then(|()| directory.sync());
-        renamed.map_err(|error| (Arc::new(segment), error))
-    }
-
-    /// The same where pages of it may wait in the queue of a socket that nobody has any more:
-    /// they stay what they are, and are the file's no more.
-    ///
-    /// # Errors
-    /// As of [`Segment::retire`]; also where the file system cannot do it.
-    pub fn renew(self: Arc<Self>, directory: &Directory) -> Result<(), (Arc<Self>, FileError)> {
-        let segment = self.alone(directory)?;
-        let renewed = directory.renew(segment.place.segment);
-        renewed.map_err(|error| (Arc::new(segment), error))
+        let retired = if segment.is_lent.load(Ordering::Relaxed) {
+            directory.renew(id)
+        } else {
+            directory.retire(id)
+        };
+        retired.map_err(|error| (Arc::new(segment), error))
     }
 
     /// The last handle of it, or the handle back.

@@ -129,10 +129,6 @@ impl Shell {
                             file.retire(directory).map_err(|(_, e)| e).unwrap();
                             Gone::Spare
                         }
-                        Fate::Renew => {
-                            file.renew(directory).map_err(|(_, e)| e).unwrap();
-                            Gone::Spare
-                        }
                         Fate::Remove => {
                             directory.remove(segment.segment).unwrap();
                             Gone::Removed

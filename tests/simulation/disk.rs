@@ -215,25 +215,23 @@ impl Disk {
         );
     }
 
-    /// Makes a dead segment a spare.
-    pub(crate) fn retire(&mut self, segment: SegmentId) {
+    /// Makes a dead segment a spare. Of some a socket has pages: it loses its octets, or is
+    /// removed where the file system cannot do that.
+    pub(crate) fn retire(&mut self, segment: SegmentId) -> Gone {
         assert!(!self.open.contains_key(&segment), "it is dead and read");
-        let inode = self.segments.remove(&segment).expect("it was there");
-        self.summaries.remove(&segment);
-        self.spares.insert(segment, inode);
-    }
-
-    /// The same without its octets. Some file systems cannot do that: it is removed then.
-    pub(crate) fn renew(&mut self, segment: SegmentId) -> Gone {
-        if segment.0.is_multiple_of(8) {
+        if segment.0.is_multiple_of(16) {
             self.remove(segment);
             return Gone::Removed;
         }
-        let file = &mut self.files[self.segments[&segment].0];
-        file.cached[SEGMENT_HEADER_BYTES..].fill(0);
-        file.stable = file.cached.clone();
-        file.dirty.clear();
-        self.retire(segment);
+        let inode = self.segments.remove(&segment).expect("it was there");
+        self.summaries.remove(&segment);
+        if segment.0.is_multiple_of(4) {
+            let file = &mut self.files[inode.0];
+            file.cached[SEGMENT_HEADER_BYTES..].fill(0);
+            file.stable = file.cached.clone();
+            file.dirty.clear();
+        }
+        self.spares.insert(segment, inode);
         Gone::Spare
     }
 

@@ -84,18 +84,10 @@ impl Delivery {
 
     /// Gives back what jobs that are over have read from, when nothing of it is leaving.
     pub(super) fn take_back_readings(&mut self, common: &mut Common) {
-        let all_has_left = self.all_has_left();
-        if !all_has_left && !self.flow.is_closed() {
-            return;
-        }
-        // Behind a session that failed the socket may have what nobody answers for.
-        let is_answered = all_has_left && self.failure.is_none();
-        for reading in self.reading.drain(..) {
-            common.take_back(if is_answered {
-                reading
-            } else {
-                reading.cut_off()
-            });
+        if self.all_has_left() || self.flow.is_closed() {
+            for reading in self.reading.drain(..) {
+                common.take_back(reading);
+            }
         }
     }
 

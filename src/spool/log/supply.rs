@@ -164,7 +164,7 @@ impl Log {
             self.sparing.insert(segment);
         }
         match fate {
-            Fate::Reuse | Fate::Renew if !keep => Fate::Remove,
+            Fate::Reuse if !keep => Fate::Remove,
             fate => fate,
         }
     }

@@ -44,10 +44,9 @@ fn place(segment: SegmentId) -> SegmentPlace {
     SegmentPlace { log: LOG, segment }
 }
 
-/// What is left of a segment that was renewed.
-fn renewed(mut bytes: Vec<u8>) -> Vec<u8> {
+/// As a segment of which a socket has pages.
+fn renew(bytes: &mut [u8]) {
     bytes[SEGMENT_HEADER_BYTES..].fill(0);
-    bytes
 }
 
 fn envelope(recipients: u32) -> Envelope {
@@ -552,18 +551,18 @@ impl World {
         };
         self.freed += 1;
         self.summaries.remove(&segment.segment);
-        let bytes = self.disk.remove(segment.segment);
+        let mut bytes = self.disk.remove(segment.segment);
         let gone = match fate {
+            // As where it was lent, and the file system cannot renew it.
+            Fate::Reuse if segment.segment.0.is_multiple_of(16) => Gone::Removed,
             Fate::Reuse => {
+                if segment.segment.0.is_multiple_of(4) {
+                    renew(&mut bytes);
+                }
                 self.spares.insert(segment.segment, bytes);
                 Gone::Spare
             }
-            Fate::Renew if !segment.segment.0.is_multiple_of(8) => {
-                self.spares.insert(segment.segment, renewed(bytes));
-                Gone::Spare
-            }
-            // As where the file system cannot renew it.
-            Fate::Renew | Fate::Remove => Gone::Removed,
+            Fate::Remove => Gone::Removed,
             Fate::SetAside => {
                 let hit = self.hit.contains(&segment.segment);
                 assert!(hit, "seed {}: {segment} is not damaged", self.seed);

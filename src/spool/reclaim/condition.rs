@@ -5,10 +5,6 @@
 pub enum Fate {
     /// Nobody reads it: it may become a later segment.
     Reuse,
-    /// Octets of it may still be on their way from the socket of a connection that is gone,
-    /// also of one that an earlier process had: it may become a later segment once its file
-    /// has let go of the memory in which they are.
-    Renew,
     /// It is one more than are kept: the file goes.
     Remove,
     /// It has damaged octets: the operator may want to look at them.

@@ -93,8 +93,7 @@ impl Reclaim {
         let Some(room_bytes) = room_bytes else {
             return candidates.min().map(|(_, segment)| segment);
         };
-        // The file of one that is sent from cannot be used again, and where there is no room
-        // nothing is won by removing it.
+        // One that is sent from stays until that ends, however empty it is.
         let is_ours = |segment: &SegmentPlace| self.segments[segment].borrowed == 0;
         let mut candidates: Vec<_> = candidates
             .filter(|(needed_bytes, segment)| *needed_bytes <= room_bytes && is_ours(segment))

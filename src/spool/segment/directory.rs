@@ -44,7 +44,7 @@ pub struct Listing {
     pub spares: Vec<SegmentId>,
     /// Set aside earlier.
     pub damaged: Vec<SegmentId>,
-    /// Left half-made by a crash: [`Directory::clean`] removes them.
+    /// Left half-made by a crash: for [`Directory::clean`].
     pub unfinished: Vec<(SegmentId, FileKind)>,
     /// Names that are not ours. Left alone, told to the operator.
     pub foreign: Vec<String>,
@@ -144,14 +144,20 @@ impl Directory {
         Ok(listing)
     }
 
-    /// Removes what a crash left half-made, and summaries without a segment.
+    /// Removes what a crash left half-made, and summaries without a segment; what was to
+    /// become a spare becomes one, since on a full disk there is no other file instead.
     ///
     /// # Errors
     /// The first removal that failed.
-    pub fn clean(&self, listing: &Listing) -> Result<(), FileError> {
-        for &(segment, kind) in &listing.unfinished {
-            self.unlink(segment, kind)?;
+    pub fn clean(&self, listing: &mut Listing) -> Result<(), FileError> {
+        for (segment, kind) in std::mem::take(&mut listing.unfinished) {
+            if kind == FileKind::Renewing && self.finish_renewal(segment).is_ok() {
+                listing.spares.push(segment);
+            } else {
+                self.unlink(segment, kind)?;
+            }
         }
+        listing.spares.sort_unstable();
         for &segment in &listing.summaries {
             if listing.segments.binary_search(&segment).is_err() {
                 self.unlink(segment, FileKind::Summary)?;
@@ -212,7 +218,7 @@ impl Directory {
         }
         self.rename(segment, FileKind::New, segment, FileKind::Segment)?;
         self.sync()?;
-        self.map(header.place, file, FIRST_FRONTIER, header.epoch)
+        self.map(header.place, file, FIRST_FRONTIER, header.epoch, false)
     }
 
     /// Makes the segment that `header` describes from a dead one of the same size. The
@@ -237,6 +243,8 @@ impl Directory {
         let read = read_full(&file, 0, &mut old).map_err(|e| error("reading", e))?;
         match SegmentHeader::decode(&old[..read], self.place(spare)) {
             Ok(old) => header.previous_epoch = old.epoch,
+            // It was renewed: no octets of a use before are in it.
+            Err(_) if old.iter().all(|&octet| octet == 0) => {}
             Err(fault) => {
                 let why = fault.to_string();
                 return Err(FileError::malformed("reusing", path(), &why));
@@ -247,7 +255,17 @@ impl Directory {
         rustix::fs::fdatasync(&file).map_err(|e| error("syncing", e))?;
         self.rename(spare, FileKind::Spare, segment, FileKind::Segment)?;
         self.sync()?;
-        self.map(header.place, file, FIRST_FRONTIER, header.epoch)
+        self.map(header.place, file, FIRST_FRONTIER, header.epoch, false)
+    }
+
+    /// Makes a spare of a dead segment.
+    ///
+    /// # Errors
+    /// Remove it instead.
+    pub(super) fn retire(&self, segment: SegmentId) -> Result<(), FileError> {
+        self.unlink(segment, FileKind::Summary)?;
+        self.rename(segment, FileKind::Segment, segment, FileKind::Spare)?;
+        self.sync()
     }
 
     /// Makes a spare of a dead segment, of which pages may wait in the queue of a socket: they
@@ -256,34 +274,36 @@ impl Directory {
     /// (Measured on ext4 and xfs: a socket whose process was killed sends the old octets
     /// then, and without it those of the next use.)
     ///
-    /// Nothing of it is freed, so that nobody else gets the room: where a disk is full, or
-    /// where root alone may use what is free, it would not come back.
+    /// The file keeps its room, and nobody else gets it where a disk is full, or where root
+    /// alone may use what is free. (Ext4 marks it as unwritten in its place; xfs frees it and
+    /// takes as much again, so that on a full disk somebody may come between.)
     ///
     /// # Errors
-    /// It is not usable, and may have the name of one that is being made: remove it.
+    /// It is not usable: remove it.
     pub(super) fn renew(&self, segment: SegmentId) -> Result<(), FileError> {
-        let path = || self.path_of(segment, FileKind::Segment);
+        self.unlink(segment, FileKind::Summary)?;
+        self.rename(segment, FileKind::Segment, segment, FileKind::Renewing)?;
+        self.sync()?;
+        self.finish_renewal(segment)
+    }
+
+    /// Goes on where a crash may have ended it.
+    fn finish_renewal(&self, segment: SegmentId) -> Result<(), FileError> {
+        let path = || self.path_of(segment, FileKind::Renewing);
         let error = |doing, errno| FileError::new(doing, path(), errno);
-        let file = self.open_file(segment, FileKind::Segment, OFlags::RDWR)?;
-        let mut octets = [0; SEGMENT_HEADER_BYTES];
-        let read = read_full(&file, 0, &mut octets).map_err(|e| error("reading", e))?;
-        if let Err(fault) = SegmentHeader::decode(&octets[..read], self.place(segment)) {
-            let why = fault.to_string();
-            return Err(FileError::malformed("renewing", path(), &why));
-        }
+        let file = self.open_file(segment, FileKind::Renewing, OFlags::RDWR)?;
         let size = rustix::fs::fstat(&file).map_err(|e| error("asking for the size of", e))?;
         let bytes = u64::try_from(size.st_size).unwrap_or(0);
-        // A crash in the middle leaves what is worth nothing, under a name that says so.
-        self.unlink(segment, FileKind::Summary)?;
-        self.rename(segment, FileKind::Segment, segment, FileKind::New)?;
-        self.sync()?;
-        // The header too: of a large page all or nothing is taken, and what stays is zeroed
-        // where it is, under the eyes of the peer.
+        // All of it, with the header: of a page that is cut the part within is zeroed where
+        // it is, under the eyes of the peer.
+        if !bytes.is_multiple_of(rustix::param::page_size() as u64) {
+            let why = "its size is not one of whole pages of memory";
+            return Err(FileError::malformed("renewing", path(), why));
+        }
         rustix::fs::fallocate(&file, FallocateFlags::ZERO_RANGE, 0, bytes)
             .map_err(|e| error("zeroing", e))?;
-        write_all(&file, 0, &octets, ReadWriteFlags::empty()).map_err(|e| error("writing", e))?;
         rustix::fs::fdatasync(&file).map_err(|e| error("syncing", e))?;
-        self.rename(segment, FileKind::New, segment, FileKind::Spare)?;
+        self.rename(segment, FileKind::Renewing, segment, FileKind::Spare)?;
         self.sync()
     }
 
@@ -313,7 +333,8 @@ impl Directory {
                 }
             }
         };
-        self.map(place, file, u32::MAX, epoch)
+        // What an earlier process gave to sockets, nobody has noted.
+        self.map(place, file, u32::MAX, epoch, true)
     }
 
     fn map(
@@ -322,13 +343,14 @@ impl Directory {
         file: OwnedFd,
         frontier: u32,
         epoch: Epoch,
+        is_lent: bool,
     ) -> Result<Segment, FileError> {
         assert_eq!(
             place.log, self.log,
             "a segment is in the directory of its log"
         );
         let path = self.path_of(place.segment, FileKind::Segment);
-        Segment::map(place, file, frontier, epoch, path)
+        Segment::map(place, file, frontier, epoch, is_lent, path)
     }
 
     fn place(&self, segment: SegmentId) -> SegmentPlace {
@@ -414,7 +436,7 @@ impl Directory {
     pub fn remove(&self, segment: SegmentId) -> Result<(), FileError> {
         self.unlink(segment, FileKind::Summary)?;
         self.unlink(segment, FileKind::Segment)?;
-        self.unlink(segment, FileKind::New)?;
+        self.unlink(segment, FileKind::Renewing)?;
         self.sync()
     }
 

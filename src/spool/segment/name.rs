@@ -15,17 +15,20 @@ pub enum FileKind {
     SummaryNew,
     /// A dead segment, kept to become a later one.
     Spare,
+    /// A dead segment that gives up its pages, to become a spare.
+    Renewing,
     /// Set aside for the operator.
     Damaged,
 }
 
 impl FileKind {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Segment,
         Self::Summary,
         Self::New,
         Self::SummaryNew,
         Self::Spare,
+        Self::Renewing,
         Self::Damaged,
     ];
 
@@ -36,6 +39,7 @@ impl FileKind {
             Self::New => "new",
             Self::SummaryNew => "summary-new",
             Self::Spare => "spare",
+            Self::Renewing => "renewing",
             Self::Damaged => "damaged",
         }
     }

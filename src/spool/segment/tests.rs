@@ -197,7 +197,7 @@ fn a_dead_segment_becomes_a_later_one_only_when_nobody_reads_it() {
 /// What a socket has been given is what its peer gets, whatever becomes of the file: a host
 /// that reads slowly must not be sent what others wrote.
 #[test]
-fn what_is_on_its_way_from_a_renewed_segment_stays_as_it_was() {
+fn what_a_socket_was_given_stays_as_it_was() {
     use std::io::Read as _;
     use std::net::{TcpListener, TcpStream};
     let (_place, directory) = directory();
@@ -214,7 +214,7 @@ fn what_is_on_its_way_from_a_renewed_segment_stays_as_it_was() {
     let mut offset = u64::from(start.0);
     while offset < u64::from(MIB) {
         let left = usize::try_from(u64::from(MIB) - offset).unwrap();
-        match rustix::fs::sendfile(&sender, segment.as_fd(), Some(&mut offset), left) {
+        match rustix::fs::sendfile(&sender, segment.lend(), Some(&mut offset), left) {
             Ok(_) => {}
             Err(Errno::AGAIN) => break,
             Err(errno) => panic!("sendfile: {errno}"),
@@ -223,7 +223,7 @@ fn what_is_on_its_way_from_a_renewed_segment_stays_as_it_was() {
     // As when its process is killed: the system goes on with what the socket has.
     drop(sender);
     let segment = Arc::new(segment);
-    match segment.renew(&directory) {
+    match segment.retire(&directory) {
         Ok(()) => {}
         // A file system that is memory, for one.
         Err((_, error)) if error.os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
@@ -263,12 +263,12 @@ fn removing_setting_aside_and_cleaning() {
     ] {
         std::fs::write(place.path().join("log-0").join(name), b"x").unwrap();
     }
-    let listing = directory.list().unwrap();
+    let mut listing = directory.list().unwrap();
     assert_eq!(listing.segments, [SegmentId(3)]);
     assert_eq!(listing.damaged, [SegmentId(2)]);
     assert_eq!(listing.foreign, ["notes"]);
     assert_eq!(listing.unfinished.len(), 2);
-    directory.clean(&listing).unwrap();
+    directory.clean(&mut listing).unwrap();
     let listing = directory.list().unwrap();
     assert_eq!(listing.unfinished, []);
     assert_eq!(listing.summaries, [SegmentId(3)]);
@@ -276,6 +276,46 @@ fn removing_setting_aside_and_cleaning() {
     assert_eq!(
         fault(directory.open_segment(SegmentId(1))),
         FileFault::Missing
+    );
+}
+
+/// On a full disk there is no other file instead.
+#[test]
+fn a_renewal_that_a_crash_has_cut_off_is_finished() {
+    let (place, directory) = directory();
+    let path = |name: &str| place.path().join("log-0").join(name);
+    let segment = directory.prepare(&header(1), Fill::Allocated).unwrap();
+    let start = u32::try_from(SEGMENT_HEADER_BYTES).unwrap();
+    segment
+        .write(Offset(start), b"octets of others", Durability::File)
+        .unwrap();
+    drop(segment);
+    std::fs::rename(path("0000000001.segment"), path("0000000001.renewing")).unwrap();
+    std::fs::write(path("0000000002.renewing"), b"of no use").unwrap();
+    let mut listing = directory.list().unwrap();
+    assert_eq!(listing.spares, []);
+    directory.clean(&mut listing).unwrap();
+    if listing.spares.is_empty() {
+        // As on a file system that is memory: gone, and not in anybody's way.
+        assert_eq!(directory.list().unwrap(), Listing::default());
+        eprintln!("skipped: the file system cannot renew a segment");
+        return;
+    }
+    assert_eq!(listing.spares, [SegmentId(1)]);
+    let found = directory.list().unwrap();
+    assert_eq!(
+        (found.spares, found.unfinished),
+        (vec![SegmentId(1)], vec![])
+    );
+    let again = directory.reuse(SegmentId(1), header(9)).unwrap();
+    let shown = SegmentHeader::decode(again.contents(), self::place(9));
+    assert_eq!(shown, Ok(header(9)));
+    let octets = std::fs::read(path("0000000009.segment")).unwrap();
+    assert_eq!(octets.len(), MIB as usize);
+    assert!(
+        octets[SEGMENT_HEADER_BYTES..]
+            .iter()
+            .all(|&octet| octet == 0)
     );
 }
 

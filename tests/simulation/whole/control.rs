@@ -215,11 +215,7 @@ impl World {
             } => {
                 let disk = &mut disks[usize::from(segment.log.0)];
                 let gone = match fate {
-                    Fate::Reuse => {
-                        disk.retire(segment.segment);
-                        Gone::Spare
-                    }
-                    Fate::Renew => disk.renew(segment.segment),
+                    Fate::Reuse => disk.retire(segment.segment),
                     Fate::Remove => {
                         disk.remove(segment.segment);
                         Gone::Removed

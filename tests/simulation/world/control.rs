@@ -125,11 +125,7 @@ impl World {
             }
             Job::Retire { segment, fate } => {
                 let gone = match fate {
-                    Fate::Reuse => {
-                        self.disk.retire(segment.segment);
-                        Gone::Spare
-                    }
-                    Fate::Renew => self.disk.renew(segment.segment),
+                    Fate::Reuse => self.disk.retire(segment.segment),
                     Fate::Remove => {
                         self.disk.remove(segment.segment);
                         Gone::Removed

@@ -32,6 +32,9 @@ struct Full {
     log: Log,
     envelope: Envelope,
     others: u64,
+    /// The file system can renew a file of which a socket has pages. Where it cannot, that is
+    /// removed, and others may take its room.
+    renews: bool,
     spares: BTreeMap<SegmentId, Vec<u8>>,
     needed: Vec<(SegmentHeader, Option<SegmentId>)>,
     dead: Vec<(SegmentPlace, Fate)>,
@@ -74,6 +77,7 @@ impl Full {
             taken: 0,
             refused: 0,
             removed: 0,
+            renews: seed.is_multiple_of(2),
         }
     }
 
@@ -170,13 +174,7 @@ impl Full {
         self.here.insert(sealed.queue_id, here);
     }
 
-    /// Not all file systems can: what their room is then others may take.
-    fn can_renew(&self) -> bool {
-        self.seed.is_multiple_of(2)
-    }
-
-    /// A host takes a message, or its connection breaks: then the file is not used again as
-    /// it is.
+    /// A host takes a message, or its connection breaks.
     fn deliver(&mut self) {
         let kept = self.here.iter().find(|(_, here)| here.is_kept);
         let Some((&queue_id, here)) = kept else {
@@ -184,10 +182,11 @@ impl Full {
         };
         let segment = here.seal.segment_place();
         self.log.borrow(segment);
-        if self.random.one_in(20) {
-            return self.log.abandon(segment);
-        }
+        let breaks = self.random.one_in(20);
         self.log.give_back(segment);
+        if breaks {
+            return;
+        }
         let delivered = DoneField {
             recipient: RecipientNumber(0),
             outcome: Outcome::Delivered,
@@ -224,15 +223,11 @@ impl Full {
         let (segment, fate) = self.dead.remove(0);
         let bytes = self.disk.remove(segment.segment);
         let gone = match fate {
-            Fate::Reuse => {
+            Fate::Reuse if self.renews || !self.random.one_in(20) => {
                 self.spares.insert(segment.segment, bytes);
                 Gone::Spare
             }
-            Fate::Renew if self.can_renew() => {
-                self.spares.insert(segment.segment, renewed(bytes));
-                Gone::Spare
-            }
-            Fate::Renew | Fate::Remove | Fate::SetAside => {
+            Fate::Reuse | Fate::Remove | Fate::SetAside => {
                 self.removed += 1;
                 Gone::Removed
             }
