@@ -4,142 +4,21 @@
 //! they go on, and what must hold beside them; of their own mail must hold what
 //! [`Hops::judge`] looks at.
 
-use std::collections::{BTreeMap, HashSet};
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::collections::HashSet;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::time::Duration;
 
 use crate::harness::client::queue_id;
 use crate::harness::dns::{A, AAAA, MX, NameServer, Record, Reply, alias};
 use crate::harness::message::{Random, message};
 use crate::harness::{Client, Relay, place};
+use crate::host::{Harm, Known, Said, Session};
 use crate::hostile::{Field, close};
-
-/// What a host does that is wrong.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Harm {
-    /// It never greets.
-    Mute,
-    /// It takes mail as it should, and says all of it octet by octet.
-    Drip,
-    /// Its greeting has no last line.
-    Greeting,
-    /// A line of it has no end.
-    Line,
-    /// What it says is noise.
-    Noise,
-    /// Its reply to EHLO has no last line.
-    Hello,
-    /// It offers thousands of extensions.
-    Extensions,
-    /// It resets the connection, here or there.
-    Reset,
-    /// It ends the connection in the middle of a reply.
-    Half,
-    /// It has no time, here or there.
-    Busy,
-    /// It reads some of the text, and no more of it.
-    Deaf,
-    /// It takes the text as good before it has read it, and does read it then.
-    Early,
-    /// It says more than it was asked.
-    Talkative,
-    /// It takes all of the text, and says nothing to that.
-    Silent,
-    /// Of the recipients it takes one, wants one later, and refuses one.
-    Picky,
-    /// It says 220 to STARTTLS, and then noise.
-    TlsNoise,
-    /// It says replies in clear behind that 220.
-    TlsInjection,
-    /// It begins a handshake, and goes on for ever.
-    TlsSlow,
-}
-
-impl Harm {
-    const ALL: [Self; 18] = [
-        Self::Mute,
-        Self::Drip,
-        Self::Greeting,
-        Self::Line,
-        Self::Noise,
-        Self::Hello,
-        Self::Extensions,
-        Self::Reset,
-        Self::Half,
-        Self::Busy,
-        Self::Deaf,
-        Self::Early,
-        Self::Talkative,
-        Self::Silent,
-        Self::Picky,
-        Self::TlsNoise,
-        Self::TlsInjection,
-        Self::TlsSlow,
-    ];
-
-    fn domain(self) -> String {
-        format!("{self:?}.hop.example").to_ascii_lowercase()
-    }
-
-    /// The letters of the recipients of one of its messages.
-    const fn recipients(self) -> &'static [&'static str] {
-        match self {
-            Self::Picky => &["yes", "later", "no"],
-            _ => &["yes"],
-        }
-    }
-
-    const fn has_tls(self) -> bool {
-        matches!(self, Self::TlsNoise | Self::TlsInjection | Self::TlsSlow)
-    }
-}
-
-/// Where in a session.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Point {
-    Greeting,
-    Hello,
-    StartTls,
-    Mail,
-    Rcpt,
-    Data,
-    /// In the middle of the text.
-    Text,
-    End,
-}
-
-/// Points at which those act who act here or there.
-const POINTS: [Point; 7] = [
-    Point::Greeting,
-    Point::Hello,
-    Point::Mail,
-    Point::Rcpt,
-    Point::Data,
-    Point::Text,
-    Point::End,
-];
-
-/// What a host knows of a recipient.
-#[derive(Clone, Copy, Default, Debug)]
-struct Known {
-    /// It has read all of the text and said 250.
-    taken: u32,
-    /// It has read all of the text, and its reply was not heard, or there was none.
-    unclear: u32,
-    /// It has said 5yz.
-    refused: u32,
-}
 
 /// How long those wait who wait for ever, where we are asked for mail and not given any:
 /// one run at a time is under way there.
 const PROVIDER_PATIENCE: Duration = Duration::from_millis(200);
-
-/// Between two looks of those who wait.
-const HOLD_PAUSE: Duration = Duration::from_millis(20);
 
 /// What is answered for a domain that has no host.
 fn lies() -> [Reply; 7] {
@@ -163,7 +42,7 @@ pub(crate) struct Hops {
     hosts: Vec<(Harm, TcpListener, SocketAddr)>,
     provider: TcpListener,
     dns: NameServer,
-    known: Mutex<BTreeMap<String, Known>>,
+    said: Said,
     /// Queue ids, with the recipients.
     sent: Mutex<Vec<(String, Vec<String>)>>,
 }
@@ -194,7 +73,7 @@ impl Hops {
             provider: listener().0,
             dns,
             hosts: Harm::ALL.into_iter().map(host).collect(),
-            known: Mutex::default(),
+            said: Said::default(),
             sent: Mutex::default(),
         }
     }
@@ -228,7 +107,7 @@ impl Hops {
                     };
                     field.begin(&stream);
                     let mut session = Session {
-                        hops: self,
+                        said: &self.said,
                         field,
                         harm,
                         patience,
@@ -288,7 +167,6 @@ impl Hops {
     pub(crate) fn judge(self, relay: &Relay) -> [usize; 3] {
         // Resets those that nobody has accepted.
         drop((self.hosts, self.provider));
-        let known = self.known.lock().expect("no holder panics");
         let queued: HashSet<String> = relay.queued().into_iter().collect();
         let log = relay.log();
         let of = |word: &str| -> HashSet<&str> {
@@ -307,7 +185,7 @@ impl Hops {
                     taken,
                     unclear,
                     refused,
-                } = known.get(recipient).copied().unwrap_or_default();
+                } = self.said.of(recipient);
                 let all = format!("{name}: {taken} taken, {unclear} unclear, {refused} refused");
                 assert!(taken <= 1, "came again behind a 250: {all}");
                 let place = match (delivered.contains(name), failed.contains(name)) {
@@ -338,241 +216,4 @@ impl Hops {
 /// Of [`lies`], in their order.
 fn lying_domains() -> impl Iterator<Item = String> + use<> {
     (0..lies().len()).map(|number| format!("lie-{number}.example"))
-}
-
-/// One connection.
-struct Session<'a> {
-    hops: &'a Hops,
-    field: Field<'a>,
-    harm: Harm,
-    /// How long those wait who wait for ever, if not so long.
-    patience: Option<Duration>,
-    stream: TcpStream,
-    random: Random,
-    input: Vec<u8>,
-}
-
-/// The end of a session, by us or by them.
-fn end<T>() -> io::Result<T> {
-    Err(ErrorKind::ConnectionAborted.into())
-}
-
-impl Session<'_> {
-    fn run(&mut self) {
-        // One in eight points each time, or none: so that all are come to.
-        let at = POINTS[self.random.below(POINTS.len() as u64) as usize];
-        if self.talk(at).is_err() && self.random.below(2) == 0 {
-            let _ = self.reset();
-        }
-    }
-
-    fn reset(&self) -> io::Result<()> {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
-    }
-
-    fn say(&mut self, octets: &[u8]) -> io::Result<()> {
-        if self.harm != Harm::Drip {
-            return self.stream.write_all(octets);
-        }
-        for octet in octets {
-            self.stream.write_all(&[*octet])?;
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
-    }
-
-    /// Says this for as long as it is heard, and then nothing.
-    fn pour(&mut self, octets: &[u8]) -> io::Result<()> {
-        let field = self.field;
-        field.pour(&mut self.stream, octets)?;
-        self.hold()
-    }
-
-    /// Does nothing, and reads nothing, until the relay has had enough of it.
-    fn hold(&self) -> io::Result<()> {
-        let begun = Instant::now();
-        while self.field.go_on()
-            && self.patience.is_none_or(|most| begun.elapsed() < most)
-            && !self.has_ended()
-        {
-            std::thread::sleep(HOLD_PAUSE);
-        }
-        end()
-    }
-
-    /// Whether the relay has ended the connection, also if what it said is not read yet: a
-    /// host that kept those would gather them, in a soak by thousands.
-    fn has_ended(&self) -> bool {
-        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        let mut looked = [PollFd::new(&self.stream, gone)];
-        match poll(&mut looked, Some(&Timespec::default())) {
-            Ok(_) => looked[0].revents().intersects(gone),
-            Err(_) => false,
-        }
-    }
-
-    fn noise(&mut self) -> Vec<u8> {
-        (0..3000).map(|_| self.random.next() as u8).collect()
-    }
-
-    fn line(&mut self) -> io::Result<String> {
-        loop {
-            if let Some(end) = self.input.iter().position(|&octet| octet == b'\n') {
-                let line: Vec<u8> = self.input.drain(..=end).collect();
-                return Ok(String::from_utf8_lossy(&line).into_owned());
-            }
-            let mut part = [0; 4096];
-            match self.stream.read(&mut part) {
-                Ok(0) => return end(),
-                Ok(count) => self.input.extend_from_slice(&part[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock && self.field.go_on() => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Does the harm that is to be done at this point, if it is.
-    fn harm(&mut self, point: Point, here: Point) -> io::Result<()> {
-        match (self.harm, point) {
-            (Harm::Mute, Point::Greeting) | (Harm::Silent, Point::End) => self.hold(),
-            (Harm::Deaf, Point::Text) => self.hold(),
-            (Harm::Greeting, Point::Greeting) => self.pour(&b"220-and more\r\n".repeat(500)),
-            (Harm::Hello, Point::Hello) => self.pour(&b"250-and more\r\n".repeat(500)),
-            (Harm::Line, Point::Greeting) => self.pour(&[b'2'; 8192]),
-            (Harm::Noise, Point::Greeting) => {
-                let noise = self.noise();
-                self.say(&noise)?;
-                self.hold()
-            }
-            (Harm::Extensions, Point::Hello) => {
-                let mut reply = String::from("250-hop.example\r\n");
-                for number in 0..10_000 {
-                    reply.push_str(&format!("250-X-EXTENSION-{number} with words\r\n"));
-                }
-                self.say(reply.as_bytes())?;
-                self.say(b"250 HELP\r\n")
-            }
-            (Harm::Early, Point::Data) => {
-                self.say(b"354 go on\r\n")?;
-                self.say(b"250 taken\r\n")
-            }
-            (Harm::Talkative, Point::Mail) => self.say(&b"250 ok\r\n".repeat(500)),
-            (Harm::TlsNoise, Point::StartTls) => {
-                self.say(b"220 go\r\n")?;
-                let noise = self.noise();
-                self.say(&noise)?;
-                self.hold()
-            }
-            (Harm::TlsInjection, Point::StartTls) => {
-                self.say(b"220 go\r\n250 hop.example\r\n250 ok\r\n250 ok\r\n354 go\r\n250 ok\r\n")?;
-                self.hold()
-            }
-            (Harm::TlsSlow, Point::StartTls) => {
-                self.say(b"220 go\r\n")?;
-                // The beginning of a record with a ServerHello.
-                for octet in b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03" {
-                    self.say(&[*octet])?;
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                self.hold()
-            }
-            (Harm::Reset, _) if point == here => {
-                self.reset()?;
-                end()
-            }
-            (Harm::Half, _) if point == here => {
-                self.say(b"25")?;
-                end()
-            }
-            (Harm::Busy, _) if point == here => {
-                self.say(b"421 4.3.2 not now\r\n")?;
-                end()
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A session as it should be, but for the harm.
-    fn talk(&mut self, here: Point) -> io::Result<()> {
-        let mut recipients: Vec<String> = Vec::new();
-        self.harm(Point::Greeting, here)?;
-        self.say(b"220 hop.example ESMTP\r\n")?;
-        loop {
-            let line = self.line()?;
-            let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
-            match verb.as_str() {
-                "EHLO" => {
-                    self.harm(Point::Hello, here)?;
-                    let tls = if self.harm.has_tls() {
-                        "250-STARTTLS\r\n"
-                    } else {
-                        ""
-                    };
-                    let pipelining = ["", "250-PIPELINING\r\n"][self.random.below(2) as usize];
-                    self.say(
-                        format!("250-hop.example\r\n{tls}{pipelining}250 HELP\r\n").as_bytes(),
-                    )?;
-                }
-                "STAR" => self.harm(Point::StartTls, here)?,
-                "MAIL" => {
-                    self.harm(Point::Mail, here)?;
-                    recipients.clear();
-                    self.say(b"250 ok\r\n")?;
-                }
-                "RCPT" => {
-                    self.harm(Point::Rcpt, here)?;
-                    let name = line["RCPT TO:".len()..].split_whitespace().next();
-                    let name = name.unwrap_or_default().to_owned();
-                    if name.starts_with("<later") {
-                        self.say(b"450 4.2.1 later\r\n")?;
-                    } else if name.starts_with("<no") {
-                        self.note([name], |known| known.refused += 1);
-                        self.say(b"550 5.1.1 nobody\r\n")?;
-                    } else {
-                        recipients.push(name);
-                        self.say(b"250 ok\r\n")?;
-                    }
-                }
-                "DATA" if recipients.is_empty() => self.say(b"554 nobody wants it\r\n")?,
-                "DATA" => {
-                    self.harm(Point::Data, here)?;
-                    if self.harm != Harm::Early {
-                        self.say(b"354 go on\r\n")?;
-                    }
-                    self.text(here, std::mem::take(&mut recipients))?;
-                }
-                "QUIT" => {
-                    self.say(b"221 bye\r\n")?;
-                    return Ok(());
-                }
-                _ => self.say(b"250 ok\r\n")?,
-            }
-        }
-    }
-
-    /// The text, and what is said to it.
-    fn text(&mut self, here: Point, recipients: Vec<String>) -> io::Result<()> {
-        self.line()?;
-        self.harm(Point::Text, here)?;
-        while self.line()? != ".\r\n" {}
-        // Whatever is said now, it may not be heard.
-        self.note(recipients.clone(), |known| known.unclear += 1);
-        self.harm(Point::End, here)?;
-        // Those who are early have said it.
-        if self.harm != Harm::Early {
-            self.say(b"250 taken\r\n")?;
-        }
-        self.note(recipients, |known| {
-            known.unclear -= 1;
-            known.taken += 1;
-        });
-        Ok(())
-    }
-
-    fn note(&self, recipients: impl IntoIterator<Item = String>, change: impl Fn(&mut Known)) {
-        let mut known = self.hops.known.lock().expect("no holder panics");
-        for recipient in recipients {
-            change(known.entry(recipient).or_default());
-        }
-    }
 }

@@ -12,6 +12,7 @@ mod device;
 mod disk;
 mod full_disk;
 mod hops;
+mod host;
 mod hostile;
 mod kill;
 mod ledger;
