@@ -13,7 +13,7 @@ use crate::harness::client::queue_id;
 use crate::harness::dns::{A, AAAA, MX, NameServer, Record, Reply, alias};
 use crate::harness::message::{Random, message};
 use crate::harness::{Client, Relay, place};
-use crate::host::{Harm, Known, Said, Session};
+use crate::host::{Harm, Known, Said, Session, Way};
 use crate::hostile::{Field, close};
 
 /// How long those wait who wait for ever, where we are asked for mail and not given any:
@@ -72,20 +72,31 @@ impl Hops {
         Self {
             provider: listener().0,
             dns,
-            hosts: Harm::ALL.into_iter().map(host).collect(),
+            hosts: harms().map(host).collect(),
             said: Said::default(),
             sent: Mutex::default(),
         }
     }
 
     /// Domains with their hosts.
-    pub(crate) fn routes(&self) -> impl Iterator<Item = (String, SocketAddr)> + '_ {
-        (self.hosts.iter()).map(|(harm, _, address)| (harm.domain(), *address))
+    pub(crate) fn routes(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        (self.hosts.iter()).map(|(harm, _, address)| {
+            let protocol = match way(*harm) {
+                Way::Lmtp => "lmtp",
+                Way::Smtp => "smtp",
+            };
+            (harm.domain(), format!("{protocol}://{address}"))
+        })
     }
 
     /// Domains without one, and who is asked for it.
     pub(crate) fn lost(&self) -> (impl Iterator<Item = String> + use<>, SocketAddr) {
         (lying_domains(), self.dns.address())
+    }
+
+    /// What they have said.
+    pub(crate) fn said(&self) -> &Said {
+        &self.said
     }
 
     /// Who is asked for mail.
@@ -98,7 +109,7 @@ impl Hops {
         let mut random = Random(seed);
         std::thread::scope(|scope| {
             while field.go_on() {
-                let asked = Harm::ALL[random.below(Harm::ALL.len() as u64) as usize];
+                let asked = Harm::SMTP[random.below(Harm::SMTP.len() as u64) as usize];
                 let hosts = (self.hosts.iter()).map(|(harm, listener, _)| (*harm, listener, None));
                 let provider = (asked, &self.provider, Some(PROVIDER_PATIENCE));
                 for (harm, listener, patience) in hosts.chain([provider]) {
@@ -106,14 +117,18 @@ impl Hops {
                         continue;
                     };
                     field.begin(&stream);
+                    // What was said has left then, and a reset does not take it back.
+                    stream.set_nodelay(true).expect("a stream");
                     let mut session = Session {
                         said: &self.said,
                         field,
+                        way: way(harm),
                         harm,
                         patience,
                         stream,
                         random: Random(random.next()),
                         input: Vec::new(),
+                        has_harmed: false,
                     };
                     // That the relay has enough of it is what it is for.
                     scope.spawn(move || session.run());
@@ -138,7 +153,7 @@ impl Hops {
         client.hello();
         let mut sent = self.sent.lock().expect("no holder panics");
         let number = sent.len();
-        for harm in Harm::ALL {
+        for harm in harms() {
             let recipients: Vec<_> = (harm.recipients().iter())
                 .map(|who| format!("<{who}{number}@{}>", harm.domain()))
                 .collect();
@@ -167,7 +182,8 @@ impl Hops {
     pub(crate) fn judge(self, relay: &Relay) -> [usize; 3] {
         // Resets those that nobody has accepted.
         drop((self.hosts, self.provider));
-        let queued: HashSet<String> = relay.queued().into_iter().collect();
+        let queued = relay.queued();
+        let waiting = waiting(relay, &queued);
         let log = relay.log();
         let of = |word: &str| -> HashSet<&str> {
             (log.lines())
@@ -188,17 +204,19 @@ impl Hops {
                 } = self.said.of(recipient);
                 let all = format!("{name}: {taken} taken, {unclear} unclear, {refused} refused");
                 assert!(taken <= 1, "came again behind a 250: {all}");
+                let waits = waiting.contains(name);
                 let place = match (delivered.contains(name), failed.contains(name)) {
                     (true, false) => {
-                        assert!(taken > 0, "told as delivered: {all}");
+                        assert!(taken > 0 && !waits, "told as delivered: {all}");
                         1
                     }
                     (false, true) => {
-                        assert!(refused > 0, "told as refused: {all}");
+                        assert!(refused > 0 && !waits, "told as refused: {all}");
                         2
                     }
                     (false, false) => {
-                        assert!(queued.contains(id), "neither told of nor queued: {all}");
+                        assert!(waits, "neither told of nor queued: {all}");
+                        assert_eq!(taken, 0, "a 250 was not heard: {all}");
                         0
                     }
                     (true, true) => panic!("told as both: {all}"),
@@ -210,6 +228,38 @@ impl Hops {
             }
         }
         counts
+    }
+}
+
+/// The recipients of these messages that still wait, each for itself.
+fn waiting(relay: &Relay, queued: &[String]) -> HashSet<String> {
+    if queued.is_empty() {
+        return HashSet::new();
+    }
+    let queued = queued.iter().map(String::as_str);
+    let command: Vec<_> = ["queue", "show"].into_iter().chain(queued).collect();
+    let shown = relay.facts(&command);
+    let recipients = shown.iter().flat_map(|message| {
+        let recipients = message["shown"].as_array();
+        recipients.expect("a list").iter()
+    });
+    let waiting = recipients.filter(|recipient| recipient["state"] == "waiting");
+    waiting
+        .map(|recipient| format!("<{}>", recipient["recipient"].as_str().expect("a name")))
+        .collect()
+}
+
+/// Each kind of host.
+fn harms() -> impl Iterator<Item = Harm> {
+    Harm::SMTP.into_iter().chain(Harm::LMTP)
+}
+
+/// How a host of this kind is come to.
+fn way(harm: Harm) -> Way {
+    if harm.is_of_lmtp() {
+        Way::Lmtp
+    } else {
+        Way::Smtp
     }
 }
 

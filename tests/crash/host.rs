@@ -1,5 +1,5 @@
 //! A host that means harm, and what it says on one of its connections. [`crate::hops`] has
-//! one of each kind.
+//! one of each kind; some of them speak LMTP (RFC 2033), and answer for each recipient.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -13,7 +13,7 @@ use crate::harness::message::Random;
 use crate::hostile::Field;
 
 /// What a host does that is wrong.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Harm {
     /// It never greets.
     Mute,
@@ -51,10 +51,30 @@ pub(crate) enum Harm {
     TlsInjection,
     /// It begins a handshake, and goes on for ever.
     TlsSlow,
+    /// By LMTP it answers for some of the recipients, and says nothing of the others.
+    Fewer,
+    /// It answers for more recipients than there are.
+    More,
+    /// It takes some, wants some later, refuses some, and resets the connection there.
+    Mixed,
+    /// It ends the connection in the middle of the answer for one of several.
+    Part,
+    /// It is asked for LMTP and knows EHLO only.
+    NoLmtp,
 }
 
 impl Harm {
-    pub(crate) const ALL: [Self; 18] = [
+    /// Those that can come by LMTP only.
+    pub(crate) const LMTP: [Self; 5] = [
+        Self::Fewer,
+        Self::More,
+        Self::Mixed,
+        Self::Part,
+        Self::NoLmtp,
+    ];
+
+    /// The others.
+    pub(crate) const SMTP: [Self; 18] = [
         Self::Mute,
         Self::Drip,
         Self::Greeting,
@@ -83,8 +103,16 @@ impl Harm {
     pub(crate) const fn recipients(self) -> &'static [&'static str] {
         match self {
             Self::Picky => &["yes", "later", "no"],
+            _ if self.is_of_lmtp() => &["yes", "yes-too", "yes-as-well"],
             _ => &["yes"],
         }
+    }
+
+    pub(crate) const fn is_of_lmtp(self) -> bool {
+        matches!(
+            self,
+            Self::Fewer | Self::More | Self::Mixed | Self::Part | Self::NoLmtp
+        )
     }
 
     const fn has_tls(self) -> bool {
@@ -128,21 +156,58 @@ pub(crate) struct Known {
     pub(crate) refused: u32,
 }
 
-/// What all hosts have said of recipients.
+/// How a host gets a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Way {
+    Smtp,
+    Lmtp,
+}
+
+/// What came to hosts of one kind, in one way.
+#[derive(Clone, Copy, Default, Debug)]
+struct Visits {
+    sessions: u32,
+    /// In which they came to do harm.
+    harmed: u32,
+}
+
+/// What all hosts have said of recipients, and how often they were come to.
 #[derive(Default, Debug)]
-pub(crate) struct Said(Mutex<BTreeMap<String, Known>>);
+pub(crate) struct Said {
+    known: Mutex<BTreeMap<String, Known>>,
+    visits: Mutex<BTreeMap<(Way, Harm), Visits>>,
+}
 
 impl Said {
     fn note(&self, recipients: impl IntoIterator<Item = String>, change: impl Fn(&mut Known)) {
-        let mut known = self.0.lock().expect("no holder panics");
+        let mut known = self.known.lock().expect("no holder panics");
         for recipient in recipients {
             change(known.entry(recipient).or_default());
         }
     }
 
     pub(crate) fn of(&self, recipient: &str) -> Known {
-        let known = self.0.lock().expect("no holder panics");
+        let known = self.known.lock().expect("no holder panics");
         known.get(recipient).copied().unwrap_or_default()
+    }
+
+    fn visit(&self, way: Way, harm: Harm, change: impl Fn(&mut Visits)) {
+        let mut visits = self.visits.lock().expect("no holder panics");
+        change(visits.entry((way, harm)).or_default());
+    }
+
+    /// The sessions that came in this way, and those in which harm was done, by kind.
+    pub(crate) fn harms(&self, way: Way) -> (u32, BTreeMap<Harm, u32>) {
+        let visits = self.visits.lock().expect("no holder panics");
+        let mut sessions = 0;
+        let mut harmed = BTreeMap::new();
+        for (&(_, harm), visits) in visits.iter().filter(|((other, _), _)| *other == way) {
+            sessions += visits.sessions;
+            if visits.harmed > 0 {
+                harmed.insert(harm, visits.harmed);
+            }
+        }
+        (sessions, harmed)
     }
 }
 
@@ -153,12 +218,15 @@ const HOLD_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Session<'a> {
     pub(crate) said: &'a Said,
     pub(crate) field: Field<'a>,
+    pub(crate) way: Way,
     pub(crate) harm: Harm,
     /// How long those wait who wait for ever, if not so long.
     pub(crate) patience: Option<Duration>,
     pub(crate) stream: TcpStream,
     pub(crate) random: Random,
     pub(crate) input: Vec<u8>,
+    /// It has come to that.
+    pub(crate) has_harmed: bool,
 }
 
 /// The end of a session, by us or by them.
@@ -168,6 +236,8 @@ fn end<T>() -> io::Result<T> {
 
 impl Session<'_> {
     pub(crate) fn run(&mut self) {
+        self.said
+            .visit(self.way, self.harm, |visits| visits.sessions += 1);
         // One in eight points each time, or none: so that all are come to.
         let at = POINTS[self.random.below(POINTS.len() as u64) as usize];
         if self.talk(at).is_err() && self.random.below(2) == 0 {
@@ -242,7 +312,18 @@ impl Session<'_> {
 
     /// Does the harm that is to be done at this point, if it is.
     fn harm(&mut self, point: Point, here: Point) -> io::Result<()> {
-        match (self.harm, point) {
+        let done = self.act(point, here);
+        // What fails was begun.
+        if !matches!(done, Ok(false)) && !std::mem::replace(&mut self.has_harmed, true) {
+            self.said
+                .visit(self.way, self.harm, |visits| visits.harmed += 1);
+        }
+        done.map(drop)
+    }
+
+    /// Whether there was harm to be done.
+    fn act(&mut self, point: Point, here: Point) -> io::Result<bool> {
+        let done = match (self.harm, point) {
             (Harm::Mute, Point::Greeting) | (Harm::Silent, Point::End) => self.hold(),
             (Harm::Deaf, Point::Text) => self.hold(),
             (Harm::Greeting, Point::Greeting) => self.pour(&b"220-and more\r\n".repeat(500)),
@@ -297,8 +378,14 @@ impl Session<'_> {
                 self.say(b"421 4.3.2 not now\r\n")?;
                 end()
             }
-            _ => Ok(()),
-        }
+            // They do it all along, each where it is asked.
+            (Harm::Drip, Point::Greeting) | (Harm::Picky, Point::Rcpt) => Ok(()),
+            (Harm::NoLmtp, Point::Hello) => self.say(b"500 5.5.1 no such command\r\n"),
+            // They do it in their answers.
+            (Harm::Fewer | Harm::More | Harm::Mixed | Harm::Part, Point::End) => Ok(()),
+            _ => return Ok(false),
+        };
+        done.map(|()| true)
     }
 
     /// A session as it should be, but for the harm.
@@ -310,7 +397,11 @@ impl Session<'_> {
             let line = self.line()?;
             let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
             match verb.as_str() {
-                "EHLO" => {
+                "EHLO" | "LHLO" if (verb == "LHLO") != (self.way == Way::Lmtp) => {
+                    self.say(b"500 5.5.1 no such command\r\n")?;
+                }
+                "LHLO" if self.harm == Harm::NoLmtp => self.harm(Point::Hello, here)?,
+                "EHLO" | "LHLO" => {
                     self.harm(Point::Hello, here)?;
                     let tls = if self.harm.has_tls() {
                         "250-STARTTLS\r\n"
@@ -368,6 +459,9 @@ impl Session<'_> {
         self.said
             .note(recipients.clone(), |known| known.unclear += 1);
         self.harm(Point::End, here)?;
+        if self.way == Way::Lmtp {
+            return self.answer(recipients);
+        }
         // Those who are early have said it.
         if self.harm != Harm::Early {
             self.say(b"250 taken\r\n")?;
@@ -376,6 +470,53 @@ impl Session<'_> {
             known.unclear -= 1;
             known.taken += 1;
         });
+        Ok(())
+    }
+
+    /// An answer for each recipient, or what the harm makes of that.
+    fn answer(&mut self, recipients: Vec<String>) -> io::Result<()> {
+        let count = recipients.len() as u64;
+        let few = self.random.below(count);
+        for (number, recipient) in (0..).zip(recipients) {
+            match self.harm {
+                Harm::Fewer if number == few => return self.hold(),
+                Harm::Part if number == few => {
+                    let part = 1 + self.random.below(10) as usize;
+                    self.say(&b"250 taken\r\n"[..part])?;
+                    return end();
+                }
+                _ => {}
+            }
+            let one = [recipient];
+            match self.random.below(3) {
+                0 if self.harm == Harm::Mixed => {
+                    self.say(b"450 4.2.1 later\r\n")?;
+                    self.said.note(one, |known| known.unclear -= 1);
+                }
+                1 if self.harm == Harm::Mixed => {
+                    self.said.note(one, |known| {
+                        known.unclear -= 1;
+                        known.refused += 1;
+                    });
+                    self.say(b"550 5.1.1 nobody\r\n")?;
+                }
+                _ => {
+                    self.say(b"250 taken\r\n")?;
+                    self.said.note(one, |known| {
+                        known.unclear -= 1;
+                        known.taken += 1;
+                    });
+                }
+            }
+            if self.harm == Harm::Mixed && number == few {
+                self.reset()?;
+                return end();
+            }
+        }
+        if self.harm == Harm::More {
+            let more = 1 + self.random.below(500) as usize;
+            self.say(&b"250 taken\r\n".repeat(more))?;
+        }
         Ok(())
     }
 }

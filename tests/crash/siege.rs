@@ -24,6 +24,7 @@ use crate::harness::secure::Certificates;
 use crate::harness::sink::{EVERYTHING, Mail};
 use crate::harness::{Client, Relay, Setup, Sink, eventually, place};
 use crate::hops::Hops;
+use crate::host::{Harm, Way};
 use crate::hostile::Field;
 use crate::kill::seed;
 use crate::ledger::{Copies, Ledger};
@@ -170,7 +171,7 @@ fn honest_clients_finish_and_nothing_grows() {
         mailbox.local_addr().expect("it has one"),
         secret.display()
     );
-    let setup = (hops.routes()).fold(setup, |setup, (domain, host)| setup.route(&domain, host));
+    let setup = (hops.routes()).fold(setup, |setup, (domain, host)| setup.leading(&domain, &host));
     let (lost, name_server) = hops.lost();
     let setup = lost.fold(setup, |setup, domain| setup.route_mx(&domain));
     let setup = setup.servers(&[name_server]);
@@ -327,6 +328,9 @@ fn honest_clients_finish_and_nothing_grows() {
             "{early} KiB, then {late} KiB"
         );
     }
+    let (lmtp, harms) = hops.said().harms(Way::Lmtp);
+    eprintln!("by LMTP: {lmtp} sessions, harm in {harms:?}");
+    assert_eq!(harms.len(), Harm::LMTP.len(), "not each of them: {harms:?}");
     let [wait, delivered, refused] = hops.judge(&relay);
     eprintln!("of hostile hosts: {wait} wait, {delivered} delivered, {refused} refused");
     assert!(wait > 0 && delivered > 0 && refused > 0, "no hosts");
