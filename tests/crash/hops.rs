@@ -1,12 +1,14 @@
 //! Next hops that mean harm: hosts to which the relay brings mail. Each kind is the host of
 //! a domain of its own. Besides a name server that gives no answer of use, and a provider
-//! that is asked for mail by ETRN and is one of them by turns. [`crate::siege`] says how long
+//! that is asked for mail by ETRN and is one of them by turns; [`crate::site`] calls for its
+//! mail. [`crate::siege`] says how long
 //! they go on, and what must hold beside them; of their own mail must hold what
 //! [`Hops::judge`] looks at.
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::harness::client::queue_id;
@@ -15,6 +17,7 @@ use crate::harness::message::{Random, message};
 use crate::harness::{Client, Relay, place};
 use crate::host::{Harm, Known, Said, Session, Way};
 use crate::hostile::{Field, close};
+use crate::site;
 
 /// How long those wait who wait for ever, where we are asked for mail and not given any:
 /// one run at a time is under way there.
@@ -43,6 +46,8 @@ pub(crate) struct Hops {
     provider: TcpListener,
     dns: NameServer,
     said: Said,
+    /// In the names of recipients.
+    next: AtomicU64,
     /// Queue ids, with the recipients.
     sent: Mutex<Vec<(String, Vec<String>)>>,
 }
@@ -74,6 +79,7 @@ impl Hops {
             dns,
             hosts: harms().map(host).collect(),
             said: Said::default(),
+            next: AtomicU64::new(0),
             sent: Mutex::default(),
         }
     }
@@ -81,10 +87,7 @@ impl Hops {
     /// Domains with their hosts.
     pub(crate) fn routes(&self) -> impl Iterator<Item = (String, String)> + '_ {
         (self.hosts.iter()).map(|(harm, _, address)| {
-            let protocol = match way(*harm) {
-                Way::Lmtp => "lmtp",
-                Way::Smtp => "smtp",
-            };
+            let protocol = if harm.is_of_lmtp() { "lmtp" } else { "smtp" };
             (harm.domain(), format!("{protocol}://{address}"))
         })
     }
@@ -122,7 +125,11 @@ impl Hops {
                     let mut session = Session {
                         said: &self.said,
                         field,
-                        way: way(harm),
+                        way: if harm.is_of_lmtp() {
+                            Way::Lmtp
+                        } else {
+                            Way::Smtp
+                        },
                         harm,
                         patience,
                         stream,
@@ -142,38 +149,42 @@ impl Hops {
 
     /// One message more for each of them.
     pub(crate) fn send(&self, relay: SocketAddr, field: Field<'_>) {
-        let mut client = loop {
-            // Whoever is not let in comes again.
-            match Client::try_connect(None, relay) {
-                Ok(client) if client.greeting.code == 220 => break client,
-                _ if !field.go_on() => return,
-                _ => std::thread::yield_now(),
-            }
+        let Some(mut client) = connect(relay, field) else {
+            return;
         };
-        client.hello();
-        let mut sent = self.sent.lock().expect("no holder panics");
-        let number = sent.len();
         for harm in harms() {
-            let recipients: Vec<_> = (harm.recipients().iter())
-                .map(|who| format!("<{who}{number}@{}>", harm.domain()))
-                .collect();
-            let names: Vec<_> = recipients.iter().map(String::as_str).collect();
             // Larger than what the buffers between us take.
             let lines = if harm == Harm::Deaf { 12_000 } else { 20 };
-            let text = message("hop", &format!("{}\r\n", "y".repeat(70)).repeat(lines));
-            client.envelope("<>", &names);
-            let reply = client.data(&text);
-            assert_eq!(reply.code, 250, "mail for {harm:?}: {reply:?}");
-            sent.push((queue_id(&reply), recipients));
+            self.hand_over(&mut client, harm.recipients(), &harm.domain(), lines);
         }
+        let all = Harm::Picky.recipients();
+        self.hand_over(&mut client, all, site::DOMAIN, 12_000);
         for domain in lying_domains() {
-            let recipient = format!("<yes{number}@{domain}>");
-            client.envelope("<>", &[&recipient]);
-            let reply = client.data(&message("hop", "nowhere"));
-            assert_eq!(reply.code, 250, "mail for {domain}: {reply:?}");
-            sent.push((queue_id(&reply), vec![recipient]));
+            self.hand_over(&mut client, &["yes"], &domain, 1);
         }
         client.expect("QUIT", 221);
+    }
+
+    /// One message more for the one that calls for it.
+    pub(crate) fn bring(&self, relay: SocketAddr, field: Field<'_>) {
+        if let Some(mut client) = connect(relay, field) {
+            self.hand_over(&mut client, &["yes"], site::DOMAIN, 20);
+            client.expect("QUIT", 221);
+        }
+    }
+
+    fn hand_over(&self, client: &mut Client, letters: &[&str], domain: &str, lines: usize) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let recipients: Vec<_> = (letters.iter())
+            .map(|who| format!("<{who}{number}@{domain}>"))
+            .collect();
+        let names: Vec<_> = recipients.iter().map(String::as_str).collect();
+        let text = message("hop", &format!("{}\r\n", "y".repeat(70)).repeat(lines));
+        client.envelope("<>", &names);
+        let reply = client.data(&text);
+        assert_eq!(reply.code, 250, "mail for {domain}: {reply:?}");
+        let mut sent = self.sent.lock().expect("no holder panics");
+        sent.push((queue_id(&reply), recipients));
     }
 
     /// They are gone. What the relay says of their mail is what they have said of it, and
@@ -231,6 +242,20 @@ impl Hops {
     }
 }
 
+/// Whoever is not let in comes again, until it is over.
+fn connect(relay: SocketAddr, field: Field<'_>) -> Option<Client> {
+    while field.go_on() {
+        if let Ok(mut client) = Client::try_connect(None, relay)
+            && client.greeting.code == 220
+        {
+            client.hello();
+            return Some(client);
+        }
+        std::thread::yield_now();
+    }
+    None
+}
+
 /// The recipients of these messages that still wait, each for itself.
 fn waiting(relay: &Relay, queued: &[String]) -> HashSet<String> {
     if queued.is_empty() {
@@ -252,15 +277,6 @@ fn waiting(relay: &Relay, queued: &[String]) -> HashSet<String> {
 /// Each kind of host.
 fn harms() -> impl Iterator<Item = Harm> {
     Harm::SMTP.into_iter().chain(Harm::LMTP)
-}
-
-/// How a host of this kind is come to.
-fn way(harm: Harm) -> Way {
-    if harm.is_of_lmtp() {
-        Way::Lmtp
-    } else {
-        Way::Smtp
-    }
 }
 
 /// Of [`lies`], in their order.

@@ -161,6 +161,8 @@ pub(crate) struct Known {
 pub(crate) enum Way {
     Smtp,
     Lmtp,
+    /// By a call of its own, which is turned.
+    Turned,
 }
 
 /// What came to hosts of one kind, in one way.
@@ -230,7 +232,7 @@ pub(crate) struct Session<'a> {
 }
 
 /// The end of a session, by us or by them.
-fn end<T>() -> io::Result<T> {
+pub(crate) fn end<T>() -> io::Result<T> {
     Err(ErrorKind::ConnectionAborted.into())
 }
 
@@ -249,7 +251,7 @@ impl Session<'_> {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
     }
 
-    fn say(&mut self, octets: &[u8]) -> io::Result<()> {
+    pub(crate) fn say(&mut self, octets: &[u8]) -> io::Result<()> {
         if self.harm != Harm::Drip {
             return self.stream.write_all(octets);
         }
@@ -294,7 +296,7 @@ impl Session<'_> {
         (0..3000).map(|_| self.random.next() as u8).collect()
     }
 
-    fn line(&mut self) -> io::Result<String> {
+    pub(crate) fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = self.input.iter().position(|&octet| octet == b'\n') {
                 let line: Vec<u8> = self.input.drain(..=end).collect();

@@ -21,3 +21,4 @@ mod orphan;
 mod pause;
 mod power;
 mod siege;
+mod site;

@@ -28,11 +28,16 @@ use crate::host::{Harm, Way};
 use crate::hostile::Field;
 use crate::kill::seed;
 use crate::ledger::{Copies, Ledger};
+use crate::site::{self, Site};
 
 /// Of each honest client, without [`SOAK`].
 const MESSAGES: u64 = 60;
 const HONEST: u64 = 3;
+/// Of the customers, and at the mailbox.
+const SECRET: &str = "swordfish";
 const RECIPIENTS: &[&str] = &["<b@b.example>"];
+/// Connections over which the customer calls: some more than it may at a time.
+const SITES: usize = 6;
 const SOAK: &str = "TURNSPOOL_SOAK_SECONDS";
 /// Messages in one honest session.
 const SESSION_MESSAGES: u64 = 10;
@@ -148,7 +153,7 @@ fn honest_clients_finish_and_nothing_grows() {
     let mailbox = TcpListener::bind(place::next_address()).expect("a port");
     let secrets = tempfile::tempdir().expect("a directory");
     let secret = secrets.path().join("branch");
-    std::fs::write(&secret, "swordfish\n").expect("a file");
+    std::fs::write(&secret, format!("{SECRET}\n")).expect("a file");
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("ours");
     let hops = Hops::new();
     let users = secrets.path().join("users");
@@ -175,6 +180,13 @@ fn honest_clients_finish_and_nothing_grows() {
     let (lost, name_server) = hops.lost();
     let setup = lost.fold(setup, |setup, domain| setup.route_mx(&domain));
     let setup = setup.servers(&[name_server]);
+    let customer = |name: &str, domain: &str| {
+        format!(
+            "[[customer]]\nname = \"{name}\"\ndomains = [\"{domain}\"]\n\
+             deliver_to = \"mx\"\nuser = \"{name}\"\npassword_file = \"{}\"\n",
+            secret.display()
+        )
+    };
     let mut page = place::next_address();
     page.set_port(8025);
     let mut relay = setup
@@ -188,11 +200,8 @@ fn honest_clients_finish_and_nothing_grows() {
             "sessions = 1000\nsessions_per_client = {SESSIONS_PER_CLIENT}\nmessage_size = \"1MiB\""
         ))
         .sections(&sections)
-        .customer(&format!(
-            "[[customer]]\nname = \"branch\"\ndomains = [\"a.example\"]\ndeliver_to = \"mx\"\n\
-             user = \"branch\"\npassword_file = \"{}\"\n",
-            secret.display()
-        ))
+        .customer(&customer("branch", "a.example"))
+        .customer(&customer(site::NAME, site::DOMAIN))
         .start();
     let (over, made) = (AtomicBool::new(false), AtomicU64::new(0));
     let ports = [first, port(1), port(2), port(3)];
@@ -238,6 +247,20 @@ fn honest_clients_finish_and_nothing_grows() {
                 std::thread::sleep(pause);
             }
         });
+        let site = Site {
+            hops,
+            field,
+            relay: first,
+            odmr: port(2),
+            secret: SECRET,
+        };
+        let mut harms = site::order(random.next());
+        for _ in 0..SITES {
+            // Each begins with another, so that all have their turn soon.
+            harms.rotate_left(Harm::SMTP.len() / SITES);
+            let seed = random.next();
+            scope.spawn(move || site.call(&harms, seed));
+        }
         let hop_seed = random.next();
         scope.spawn(move || hops.serve(field, hop_seed));
         scope.spawn(move || {
@@ -328,6 +351,9 @@ fn honest_clients_finish_and_nothing_grows() {
             "{early} KiB, then {late} KiB"
         );
     }
+    let (turned, harms) = hops.said().harms(Way::Turned);
+    eprintln!("turned by ATRN: {turned} sessions, harm in {harms:?}");
+    assert!(!harms.is_empty(), "no harm behind {turned} turns");
     let (lmtp, harms) = hops.said().harms(Way::Lmtp);
     eprintln!("by LMTP: {lmtp} sessions, harm in {harms:?}");
     assert_eq!(harms.len(), Harm::LMTP.len(), "not each of them: {harms:?}");
