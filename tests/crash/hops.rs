@@ -173,6 +173,15 @@ impl Hops {
         }
     }
 
+    /// Whether the one that calls has taken all that it takes.
+    pub(crate) fn is_fetched(&self) -> bool {
+        let sent = self.sent.lock().expect("no holder panics");
+        let at = format!("@{}>", site::DOMAIN);
+        let mut its = (sent.iter().flat_map(|(_, recipients)| recipients))
+            .filter(|name| name.starts_with("<yes") && name.ends_with(&at));
+        its.all(|name| self.said.of(name).taken > 0)
+    }
+
     fn hand_over(&self, client: &mut Client, letters: &[&str], domain: &str, lines: usize) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let recipients: Vec<_> = (letters.iter())

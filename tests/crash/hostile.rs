@@ -304,7 +304,7 @@ impl Field<'_> {
 }
 
 /// Every other connection ends by a reset, wherever it is then.
-fn maybe_reset(stream: &TcpStream, random: &mut Random) -> io::Result<()> {
+pub(crate) fn maybe_reset(stream: &TcpStream, random: &mut Random) -> io::Result<()> {
     if random.below(2) == 0 {
         socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))?;
     }

@@ -20,5 +20,6 @@ mod load;
 mod orphan;
 mod pause;
 mod power;
+mod secure_mailbox;
 mod siege;
 mod site;

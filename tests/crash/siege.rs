@@ -1,6 +1,6 @@
-//! Peers that mean harm, on every port at once and as hosts to which mail is brought, for as
-//! long as honest clients need for their work: all of that is done, and neither memory nor
-//! descriptors grow.
+//! Peers that mean harm, on every port at once, as hosts to which mail is brought or which
+//! call for it, and as mailboxes that are collected, for as long as honest clients need for
+//! their work: all of that is done, and neither memory nor descriptors grow.
 //!
 //! The honest ones are counted, not timed. With `TURNSPOOL_SOAK_SECONDS` they go on for so
 //! long, the next hop fails at random besides, and memory and descriptors are looked at
@@ -28,6 +28,7 @@ use crate::host::{Harm, Way};
 use crate::hostile::Field;
 use crate::kill::seed;
 use crate::ledger::{Copies, Ledger};
+use crate::secure_mailbox::{self, SecureMailbox};
 use crate::site::{self, Site};
 
 /// Of each honest client, without [`SOAK`].
@@ -36,6 +37,8 @@ const HONEST: u64 = 3;
 /// Of the customers, and at the mailbox.
 const SECRET: &str = "swordfish";
 const RECIPIENTS: &[&str] = &["<b@b.example>"];
+/// Between two visits to a mailbox under TLS.
+const COLLECT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections over which the customer calls: some more than it may at a time.
 const SITES: usize = 6;
 const SOAK: &str = "TURNSPOOL_SOAK_SECONDS";
@@ -158,23 +161,33 @@ fn honest_clients_finish_and_nothing_grows() {
     let hops = Hops::new();
     let users = secrets.path().join("users");
     add_user(&users);
+    let secure = ["implicit", "starttls"].map(|tls| SecureMailbox::new(tls, SECRET));
+    let collector = |lines: &str| {
+        format!(
+            "[[collect]]\nkind = \"pop3\"\n{lines}user = \"branch\"\npassword_file = \"{}\"\n\
+             every = \"10s\"\ndomain_mailbox = {{ domains = [\"branch.example\"], \
+             default = \"postmaster@branch.example\" }}\n",
+            secret.display()
+        )
+    };
     let sections = format!(
         "[[listener]]\naddress = \"{}\"\ntls = \"implicit\"\n\
          [[listener]]\naddress = \"{}\"\nrole = \"odmr\"\n\
          [[listener]]\naddress = \"{}\"\nrole = \"submission\"\ntls = \"starttls\"\n{}\
          [[collect]]\nname = \"provider\"\nkind = \"etrn\"\nserver = \"{}\"\n\
          names = [\"branch.example\"]\nwait = \"1s\"\n\
-         [[collect]]\nname = \"isp\"\nkind = \"pop3\"\nserver = \"{}\"\nuser = \"branch\"\n\
-         password_file = \"{}\"\nevery = \"10s\"\n\
-         domain_mailbox = {{ domains = [\"branch.example\"], \
-         default = \"postmaster@branch.example\" }}\n",
+         {}{}{}",
         port(1),
         port(2),
         port(3),
         files.section(),
         hops.provider(),
-        mailbox.local_addr().expect("it has one"),
-        secret.display()
+        collector(&format!(
+            "name = \"isp\"\nserver = \"{}\"\n",
+            mailbox.local_addr().expect("it has one")
+        )),
+        collector(&secure[0].lines()),
+        collector(&secure[1].lines())
     );
     let setup = (hops.routes()).fold(setup, |setup, (domain, host)| setup.leading(&domain, &host));
     let (lost, name_server) = hops.lost();
@@ -200,6 +213,7 @@ fn honest_clients_finish_and_nothing_grows() {
             "sessions = 1000\nsessions_per_client = {SESSIONS_PER_CLIENT}\nmessage_size = \"1MiB\""
         ))
         .sections(&sections)
+        .wrapper(certificates.trusting())
         .customer(&customer("branch", "a.example"))
         .customer(&customer(site::NAME, site::DOMAIN))
         .start();
@@ -219,6 +233,13 @@ fn honest_clients_finish_and_nothing_grows() {
     let open_before = descriptors(&relay);
     let begun = Instant::now();
     let mut looks: Vec<(u64, usize)> = Vec::new();
+    let site = |hops, field| Site {
+        hops,
+        field,
+        relay: first,
+        odmr: port(2),
+        secret: SECRET,
+    };
     let mut copies = Copies::default();
     let mut asked = 0;
     std::thread::scope(|scope| {
@@ -247,13 +268,7 @@ fn honest_clients_finish_and_nothing_grows() {
                 std::thread::sleep(pause);
             }
         });
-        let site = Site {
-            hops,
-            field,
-            relay: first,
-            odmr: port(2),
-            secret: SECRET,
-        };
+        let site = site(hops, field);
         let mut harms = site::order(random.next());
         for _ in 0..SITES {
             // Each begins with another, so that all have their turn soon.
@@ -277,6 +292,16 @@ fn honest_clients_finish_and_nothing_grows() {
                 }
             }
         });
+        for mailbox in &secure {
+            let seed = random.next();
+            scope.spawn(move || mailbox.serve(field, seed));
+            scope.spawn(move || {
+                while field.go_on() {
+                    relay.run(&["collect", &mailbox.name()]);
+                    std::thread::sleep(pause.max(COLLECT_PAUSE));
+                }
+            });
+        }
         scope.spawn(move || field.browse(page, seeds[0]));
         scope.spawn(move || field.command(&socket, seeds[1]));
         scope.spawn(move || field.serve(mailbox, seeds[2]));
@@ -322,6 +347,13 @@ fn honest_clients_finish_and_nothing_grows() {
         }
     });
     relay.assert_running();
+    let over = AtomicBool::new(false);
+    let field = Field {
+        pause,
+        over: &over,
+        made: &made,
+    };
+    site(&hops, field).fetch();
     assert!(asked > 0, "the page never answered");
     let most = looks.iter().map(|look| look.0).max().unwrap_or(before);
     let open_most = looks.iter().map(|look| look.1).max().unwrap_or(open_before);
@@ -349,6 +381,15 @@ fn honest_clients_finish_and_nothing_grows() {
         assert!(
             late <= early + early / 5 + 4096,
             "{early} KiB, then {late} KiB"
+        );
+    }
+    for mailbox in &secure {
+        let (name, harms) = (mailbox.name(), mailbox.harms());
+        eprintln!("at {name}: harm in {harms:?}");
+        assert_eq!(
+            harms.len(),
+            secure_mailbox::Harm::ALL.len(),
+            "not each of them: {harms:?}"
         );
     }
     let (turned, harms) = hops.said().harms(Way::Turned);

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 
+use crate::harness::eventually;
 use crate::harness::message::Random;
 use crate::hops::Hops;
 use crate::host::{Harm, Session, Way, end};
@@ -52,6 +53,16 @@ impl Site<'_> {
             has_turned = self.visit(harm, Random(random.next())).is_ok();
             std::thread::sleep(PAUSE.max(self.field.pause));
         }
+    }
+
+    /// Calls without harm, until all that was held is fetched: it waits for that, wherever
+    /// an earlier turn has ended.
+    pub(crate) fn fetch(self) {
+        eventually("the customer has all of its mail", || {
+            // Behind a turn nobody asks for TLS, so that this one has nothing to do.
+            let _ = self.visit(Harm::TlsNoise, Random(0));
+            self.hops.is_fetched().then_some(())
+        });
     }
 
     fn visit(self, harm: Harm, random: Random) -> io::Result<()> {
