@@ -34,6 +34,8 @@ use crate::site::{self, Site};
 /// Of each honest client, without [`SOAK`].
 const MESSAGES: u64 = 60;
 const HONEST: u64 = 3;
+/// The honest ones go on until harm of each new kind was done, if it is in this time.
+const SEEN_WITHIN: Duration = Duration::from_secs(60);
 /// Of the customers, and at the mailbox.
 const SECRET: &str = "swordfish";
 const RECIPIENTS: &[&str] = &["<b@b.example>"];
@@ -292,7 +294,8 @@ fn honest_clients_finish_and_nothing_grows() {
                 }
             }
         });
-        for mailbox in &secure {
+        let secure = &secure;
+        for mailbox in secure {
             let seed = random.next();
             scope.spawn(move || mailbox.serve(field, seed));
             scope.spawn(move || {
@@ -312,13 +315,20 @@ fn honest_clients_finish_and_nothing_grows() {
                 std::thread::sleep(pause);
             }
         });
+        let all_are_seen = move || {
+            let mut mailboxes = secure.iter().map(SecureMailbox::harms);
+            let [turned, lmtp] = [Way::Turned, Way::Lmtp].map(|way| hops.said().harms(way).1);
+            !turned.is_empty()
+                && lmtp.len() == Harm::LMTP.len()
+                && mailboxes.all(|harms| harms.len() == secure_mailbox::Harm::ALL.len())
+        };
         let clients: Vec<_> = (0..HONEST)
             .map(|_| {
                 let ledger = &ledger;
                 scope.spawn(move || {
                     honest(first, ledger, pause, |sent| match soak {
                         Some(soak) => begun.elapsed() < soak,
-                        None => sent < MESSAGES,
+                        None => sent < MESSAGES || begun.elapsed() < SEEN_WITHIN && !all_are_seen(),
                     });
                 })
             })
