@@ -71,6 +71,7 @@ use super::message::{SegmentSource, Unreadable, View};
 
 mod directory;
 mod name;
+mod summary;
 
 pub use directory::{Directory, Fill, Listing};
 pub use name::{FileKind, file_name, parse_name};
