@@ -20,19 +20,21 @@ pub struct Storeroom {
     directories: HashMap<LogId, Arc<Directory>>,
     /// Locked for moments only, and never on the path of a message.
     segments: Mutex<HashMap<SegmentPlace, Arc<Segment>>>,
-    /// Held by whoever reads a closed segment here, or retires one: a file that is still
-    /// being read cannot be used again, and a segment may be dead when it is closed.
-    closed: Mutex<()>,
+    /// Held by whoever reads a closed segment of that log here, or makes a spare of one: a
+    /// file that is still being read cannot be used again, and a segment may be dead when it
+    /// is closed. Not for removals: where many are dead at once, those go side by side.
+    closed: HashMap<LogId, Mutex<()>>,
 }
 
 impl Storeroom {
     /// A storeroom over these directories.
     #[must_use]
     pub fn new(directories: HashMap<LogId, Arc<Directory>>) -> Self {
+        let closed = directories.keys().map(|log| (*log, Mutex::default()));
         Self {
+            closed: closed.collect(),
             directories,
             segments: Mutex::default(),
-            closed: Mutex::default(),
         }
     }
 
@@ -94,7 +96,7 @@ impl Storeroom {
     /// octets count as used, as they are on the disk; and the next start sees to it, since a
     /// device that cannot change a name will not store mail either.
     pub fn retire(&self, place: SegmentPlace, fate: Fate) -> Result<Gone, String> {
-        let _alone = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = (fate == Fate::Reuse).then(|| self.alone(place.log));
         let segment = self.segments().remove(&place);
         let directory = self.directory(place.log)?;
         let reused = match (fate, segment) {
@@ -121,7 +123,7 @@ impl Storeroom {
     /// # Errors
     /// For the operator: the next start scans the segment.
     pub fn summarise(&self, place: SegmentPlace) -> Result<(), String> {
-        let _alone = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.alone(place.log);
         let Some(segment) = self.segment(place) else {
             return Ok(());
         };
@@ -150,6 +152,12 @@ impl Storeroom {
     fn directory(&self, log: LogId) -> Result<Arc<Directory>, String> {
         let directory = self.directories.get(&log).map(Arc::clone);
         directory.ok_or_else(|| format!("log {} has no directory", log.0))
+    }
+
+    /// Nobody else reads a closed segment of this log meanwhile, or makes a spare of one.
+    fn alone(&self, log: LogId) -> Option<MutexGuard<'_, ()>> {
+        let closed = self.closed.get(&log)?;
+        Some(closed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A thread that panicked left the table as it was between two statements.

@@ -28,8 +28,8 @@
 //! (Times are of a busy machine: compare them within the table.) An extent that was only
 //! allocated is converted when it is first written, at the price of a journal commit;
 //! zeros are written twice over. So dead segments are reused, and fresh ones are allocated
-//! only. One from which a body has left by `sendfile` (64 KiB or more, in clear) is zeroed
-//! before, and costs what an allocated one does.
+//! only. One from which a body has left by `sendfile` (64 KiB or more, in clear), or which is
+//! of before the start, is zeroed before, and costs what an allocated one does.
 //!
 //! *Reading.* [`Segment::bytes`] gives slices of the map, and only of octets below the
 //! *frontier*: those that are written and will never be written again. This is the

@@ -159,8 +159,11 @@ impl Disk {
                 segment: spare.expect("looked at above"),
             };
             let file = &mut self.files[inode.0];
-            let old = SegmentHeader::decode(&file.cached, place).expect("a spare has a header");
-            header.previous_epoch = old.epoch;
+            // One that was renewed has none.
+            if file.cached.iter().any(|&octet| octet != 0) {
+                let old = SegmentHeader::decode(&file.cached, place);
+                header.previous_epoch = old.expect("a spare has a header").epoch;
+            }
             let octets = header.encode();
             file.cached[..octets.len()].copy_from_slice(&octets[..]);
             file.stable = file.cached.clone();
@@ -227,7 +230,7 @@ impl Disk {
         self.summaries.remove(&segment);
         if segment.0.is_multiple_of(4) {
             let file = &mut self.files[inode.0];
-            file.cached[SEGMENT_HEADER_BYTES..].fill(0);
+            file.cached.fill(0);
             file.stable = file.cached.clone();
             file.dirty.clear();
         }

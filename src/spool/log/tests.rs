@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use spool_format::{
     BodyForm, Checksum, DoneField, LiveMessage, Mark, NoteField, Outcome, RecipientNumber,
-    SEGMENT_HEADER_BYTES, SegmentHeader, SummaryBuilder,
+    SegmentHeader, SummaryBuilder,
 };
 
 use super::super::commit::{RIDER_DELAY_MAX, WriteStep};
@@ -42,11 +42,6 @@ impl SegmentSource for Disk {
 
 fn place(segment: SegmentId) -> SegmentPlace {
     SegmentPlace { log: LOG, segment }
-}
-
-/// As a segment of which a socket has pages.
-fn renew(bytes: &mut [u8]) {
-    bytes[SEGMENT_HEADER_BYTES..].fill(0);
 }
 
 fn envelope(recipients: u32) -> Envelope {
@@ -557,7 +552,8 @@ impl World {
             Fate::Reuse if segment.segment.0.is_multiple_of(16) => Gone::Removed,
             Fate::Reuse => {
                 if segment.segment.0.is_multiple_of(4) {
-                    renew(&mut bytes);
+                    // A socket has pages of it.
+                    bytes.fill(0);
                 }
                 self.spares.insert(segment.segment, bytes);
                 Gone::Spare

@@ -144,14 +144,21 @@ impl Directory {
     /// become a spare becomes one, since on a full disk there is no other file instead.
     ///
     /// # Errors
-    /// The first removal that failed.
+    /// The first removal that failed, or a new name that was not stored.
     pub fn clean(&self, listing: &mut Listing) -> Result<(), FileError> {
         for (segment, kind) in std::mem::take(&mut listing.unfinished) {
-            if kind == FileKind::Renewing && self.finish_renewal(segment).is_ok() {
-                listing.spares.push(segment);
-            } else {
-                self.unlink(segment, kind)?;
+            if kind == FileKind::Renewing {
+                match self.finish_renewal(segment) {
+                    Ok(()) => {
+                        listing.spares.push(segment);
+                        continue;
+                    }
+                    Err(error) if error.fault == FileFault::NotStored => return Err(error),
+                    // A file system that cannot, or another size.
+                    Err(_) => {}
+                }
             }
+            self.unlink(segment, kind)?;
         }
         listing.spares.sort_unstable();
         for &segment in &listing.summaries {
