@@ -1,9 +1,8 @@
 //! Next hops that mean harm: hosts to which the relay brings mail. Each kind is the host of
 //! a domain of its own. Besides a name server that gives no answer of use, and a provider
 //! that is asked for mail by ETRN and is one of them by turns; [`crate::site`] calls for its
-//! mail. [`crate::siege`] says how long
-//! they go on, and what must hold beside them; of their own mail must hold what
-//! [`Hops::judge`] looks at.
+//! mail. [`crate::siege`] says how long they go on, and what must hold beside them; of their
+//! own mail must hold what [`Hops::judge`] looks at.
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
@@ -223,7 +222,10 @@ impl Hops {
                     refused,
                 } = self.said.of(recipient);
                 let all = format!("{name}: {taken} taken, {unclear} unclear, {refused} refused");
-                assert!(taken <= 1, "came again behind a 250: {all}");
+                // Behind its answers it resets: a relay that was just about to say something
+                // hears of that first.
+                let resets = name.ends_with(&format!("@{}>", Harm::Mixed.domain()));
+                assert!(taken <= 1 || resets, "came again behind a 250: {all}");
                 let waits = waiting.contains(name);
                 let place = match (delivered.contains(name), failed.contains(name)) {
                     (true, false) => {
@@ -236,7 +238,7 @@ impl Hops {
                     }
                     (false, false) => {
                         assert!(waits, "neither told of nor queued: {all}");
-                        assert_eq!(taken, 0, "a 250 was not heard: {all}");
+                        assert!(taken == 0 || resets, "a 250 was not heard: {all}");
                         0
                     }
                     (true, true) => panic!("told as both: {all}"),

@@ -213,6 +213,9 @@ impl Said {
     }
 }
 
+/// How long a relay without a processor may take to send what it was asked for.
+const EARLY_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Between two looks of those who wait.
 const HOLD_PAUSE: Duration = Duration::from_millis(20);
 
@@ -297,6 +300,7 @@ impl Session<'_> {
     }
 
     pub(crate) fn line(&mut self) -> io::Result<String> {
+        let begun = Instant::now();
         loop {
             if let Some(end) = self.input.iter().position(|&octet| octet == b'\n') {
                 let line: Vec<u8> = self.input.drain(..=end).collect();
@@ -306,10 +310,16 @@ impl Session<'_> {
             match self.stream.read(&mut part) {
                 Ok(0) => return end(),
                 Ok(count) => self.input.extend_from_slice(&part[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock && self.field.go_on() => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && self.goes_on(begun) => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Who has said yes early goes on for a while when it is over: what is on its way counts
+    /// as delivered.
+    fn goes_on(&self, begun: Instant) -> bool {
+        self.field.go_on() || self.harm == Harm::Early && begun.elapsed() < EARLY_PATIENCE
     }
 
     /// Does the harm that is to be done at this point, if it is.

@@ -35,7 +35,7 @@ use crate::site::{self, Site};
 const MESSAGES: u64 = 60;
 const HONEST: u64 = 3;
 /// The honest ones go on until harm of each new kind was done, if it is in this time.
-const SEEN_WITHIN: Duration = Duration::from_secs(60);
+const SEEN_WITHIN: Duration = Duration::from_secs(180);
 /// Of the customers, and at the mailbox.
 const SECRET: &str = "swordfish";
 const RECIPIENTS: &[&str] = &["<b@b.example>"];
