@@ -166,8 +166,8 @@ impl Log {
     }
 
     /// The segment that is being filled is hardly of use for what it still takes, and nothing
-    /// that is in it is needed by anybody: it is closed, so that it can be used again. Else a log that
-    /// has little more than it, on a disk that is full, would refuse mail for ever.
+    /// that is in it is needed by anybody: it is closed, so that it can be used again. Else a log
+    /// that has little more than it, on a disk that is full, would refuse mail for ever.
     pub(super) fn leave_spent_tail(&mut self) {
         let tail = self.place(self.commit.tail_segment());
         let is_half_full = self.commit.tail_bytes() < self.settings.segment_bytes / 2;
