@@ -248,6 +248,9 @@ pub(super) struct Destination {
     /// When a release was asked for last. What was begun before says nothing of how the site
     /// is now: it may have been cut off, and have called again.
     pub(super) asked_at: Instant,
+    /// Where what was cut off in this release was put among the deferred: it goes at once
+    /// when the site asks again. May name what has gone from there.
+    pub(super) cut_off: Vec<Turn>,
     /// Jobs ever; wraps.
     pub(super) handed_out: u32,
     /// Open or being opened.
@@ -403,6 +406,7 @@ impl Destinations {
             ending: None,
             released_at: WallTime::EPOCH,
             asked_at: Instant::START,
+            cut_off: Vec::new(),
             handed_out: 0,
             connections: 0,
             expectant: 0,

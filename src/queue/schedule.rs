@@ -473,6 +473,7 @@ impl Schedule {
     fn end_release(&mut self, id: DestinationId, end: ReleaseEnd) {
         let destination = &mut self.destinations[id];
         destination.gate = Gate::Held;
+        destination.cut_off = Vec::new();
         if end == ReleaseEnd::Unreachable && destination.policy.windows.is_some() {
             // A window was missed, by all that waited for it.
             destination.failures_total = destination.failures_total.wrapping_add(1);

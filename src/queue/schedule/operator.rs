@@ -4,7 +4,7 @@
 use std::ops::{ControlFlow, Range};
 
 use super::place::promote;
-use super::{Output, Schedule};
+use super::{Output, Schedule, pace};
 use crate::mail::QueueId;
 use crate::queue::destination::{Destination, Gate, Health};
 use crate::queue::index::{DestinationId, Entry, HoldState, MessageSlot, ShareSlot, ShareState};
@@ -353,7 +353,8 @@ impl Schedule {
             return;
         }
         // A second release during a drain joins it: what the site has put off in this
-        // drain is not offered again at once, however often it is asked for.
+        // drain is not offered again at once, however often it is asked for. What was cut
+        // off is: the line broke, and the site is there again.
         let joins = matches!(destination.gate, Gate::Released { .. });
         if !joins {
             destination.released_at = self.now.wall;
@@ -365,7 +366,7 @@ impl Schedule {
             Gate::Open
         };
         match (joins, destination.released.is_empty()) {
-            (true, _) => {}
+            (true, _) => pace::offer_cut_off(destination),
             (false, true) => {
                 std::mem::swap(&mut destination.released, &mut destination.deferred);
             }

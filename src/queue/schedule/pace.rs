@@ -29,6 +29,10 @@ pub(super) const SLOW: Duration = Duration::from_secs(15);
 /// After a sign of too much no connection is added for this long.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
+/// Messages cut off in one release of a destination that are remembered: more than are on
+/// the wire at a time. What breaks that many is no line, and the rest waits for its time.
+const CUT_OFF_MAX: usize = 1024;
+
 impl Schedule {
     /// What a job that has come back says of its site's pace.
     pub(super) fn pace(
@@ -55,20 +59,39 @@ impl Schedule {
 
     /// How long a job that has come back waits before it is tried again. What was cut off
     /// goes at once if it was asked for since it was handed out: the site is there again,
-    /// and what it asks for joins the release that has lost the line.
+    /// and what it asks for joins the release that has lost the line. If the line broke
+    /// first, it goes when the site asks ([`offer_cut_off`]).
     pub(super) fn pause_for(
         &mut self,
         job: &InFlight,
         results: &[(RecipientIndex, RecipientOutcome)],
     ) -> Duration {
         let share = self.index.share(job.share);
-        let destination = &self.destinations[share.destination];
+        let destination = &mut self.destinations[share.destination];
         let mut outcomes = results.iter().map(|(_, outcome)| *outcome);
         let put_off = outcomes.any(|outcome| outcome == RecipientOutcome::Deferred);
         if job.since < destination.asked_at && !put_off {
             return Duration::ZERO;
         }
-        (destination.policy.retry).pause(share.attempts, &mut self.jitter)
+        let pause = (destination.policy.retry).pause(share.attempts, &mut self.jitter);
+        let released = matches!(destination.gate, Gate::Released { .. });
+        if released && !put_off && destination.cut_off.len() < CUT_OFF_MAX {
+            let due = self.now.instant + pause;
+            destination.cut_off.push(Turn::timed(due, job.share));
+        }
+        pause
+    }
+}
+
+/// The site asks again during its release: what was cut off in it goes now. Once for each
+/// time that it asks, so that a message that breaks each session does not turn for ever.
+pub(super) fn offer_cut_off(destination: &mut Destination) {
+    for turn in std::mem::take(&mut destination.cut_off) {
+        // Else it has had its turn since, or is gone.
+        if let Some(turn) = destination.deferred.remove(turn) {
+            let before = destination.released.insert(turn);
+            assert!(before.is_none(), "a share stood twice in a set");
+        }
     }
 }
 

@@ -1165,6 +1165,46 @@ fn a_site_that_was_cut_off_and_calls_again() {
     desk.connect();
 }
 
+/// The same, and the provider has noticed before the site asks: something else keeps the
+/// release going, and what was cut off goes with it.
+#[test]
+fn a_site_that_calls_again_behind_the_break() {
+    let mut desk = Desk::new(5, policy(1));
+    let mail = Mail {
+        to: &["held.example"],
+        ..PLAIN
+    };
+    for _ in 0..4 {
+        desk.enqueue(mail);
+    }
+    let next_hop = to("held.example");
+    let release = |desk: &mut Desk| {
+        (desk.schedule).release(desk.now, Selection::NextHop(next_hop.as_ref()));
+    };
+    release(&mut desk);
+    let connection = desk.connect();
+    let [delivered, put_off, cut] = [(); 3].map(|()| desk.job(connection));
+    desk.ends(&delivered, RecipientOutcome::Delivered);
+    desk.ends(&put_off, RecipientOutcome::Deferred);
+    (desk.schedule).connection_failed(desk.now, connection, ConnectionFailure::Lost);
+    let connection = desk.connect();
+    let last = desk.job(connection);
+    assert_eq!(desk.schedule.take(desk.now, connection), Take::Wait);
+    // Each time that it asks, what was cut off is offered once, and what it put off never.
+    for _ in 0..2 {
+        release(&mut desk);
+        desk.poll();
+        let again = desk.job(connection);
+        assert_eq!(again.queue_id, cut.queue_id);
+        assert_eq!(desk.schedule.take(desk.now, connection), Take::Wait);
+        desk.ends(&again, RecipientOutcome::Interrupted);
+        assert_eq!(desk.schedule.take(desk.now, connection), Take::Wait);
+    }
+    desk.ends(&last, RecipientOutcome::Delivered);
+    let ended = |o: &Output| matches!(o, Output::ReleaseEnded { .. });
+    assert!(desk.poll().iter().any(ended));
+}
+
 /// Every second message of a drain is one that came since it began.
 #[test]
 fn fresh_mail_goes_between_the_backlog() {
