@@ -146,10 +146,16 @@ impl DataCore {
                     }
                 });
             }
-            Completion::Broken { connection, why } => {
+            Completion::Broken {
+                connection,
+                why,
+                heard,
+            } => {
                 self.with(now, connection, |connection, common| match connection {
+                    // What a client has sent, and will not be told of, is not taken: it
+                    // sends that again.
                     Connection::Reception { reception, .. } => reception.broken(common, why),
-                    Connection::Delivery(delivery) => delivery.broken(now, common, spool),
+                    Connection::Delivery(delivery) => delivery.broken(now, common, spool, heard),
                     Connection::Collection(collection) => collection.broken(now, common),
                     Connection::TurnedAway(flow) => flow.gone(),
                 });

@@ -372,14 +372,24 @@ impl Delivery {
         self.say(now, common, spool, input);
     }
 
-    /// The connection is gone.
-    pub(super) fn broken(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
+    /// The connection is gone, and had brought this before.
+    pub(super) fn broken(
+        &mut self,
+        now: Now,
+        common: &mut Common,
+        spool: &impl SegmentSource,
+        heard: &[u8],
+    ) {
         let input = if self.flow.is_shaking_hands() {
             Input::TlsFailed("the connection was lost in the handshake".to_owned())
         } else {
             Input::PeerClosed
         };
         self.flow.gone();
+        // What it answered counts, though it can be told nothing any more.
+        if !heard.is_empty() && matches!(input, Input::PeerClosed) {
+            self.received(now, common, spool, heard);
+        }
         self.say(now, common, spool, input);
     }
 
@@ -519,17 +529,15 @@ impl Delivery {
         self.tell_spoken(common);
     }
 
-    fn all_has_left(&self) -> bool {
-        self.pieces.is_empty() && self.stuffing.is_none() && self.flow.is_quiet()
-    }
-
     /// Answers a wish for a job.
     fn feed(&mut self, now: Now, common: &mut Common, spool: &impl SegmentSource) {
-        if self.hunger == Hunger::Quitting {
-            self.client.handle(now, Input::Quit);
+        if self.flow.is_closed() {
+            // The host is gone: a job would be tried in vain, and that counted.
+            self.hunger = Hunger::Waiting;
             return;
         }
-        if self.worked && self.work_until.is_some_and(|until| until <= now.instant) {
+        let is_late = self.worked && self.work_until.is_some_and(|until| until <= now.instant);
+        if self.hunger == Hunger::Quitting || is_late {
             self.hunger = Hunger::Quitting;
             self.client.handle(now, Input::Quit);
             return;

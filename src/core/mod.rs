@@ -255,6 +255,9 @@ pub enum Completion<'a> {
         connection: ConnectionId,
         /// Why, in the system's words.
         why: String,
+        /// What had come from it before, and was not handed in yet. A host that has said
+        /// yes and resets at once has the mail.
+        heard: &'a [u8],
     },
     /// The outcome of [`Operation::Write`].
     Written {

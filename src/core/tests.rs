@@ -5,6 +5,7 @@ mod crowd;
 mod expiry;
 mod fetching;
 mod impatience;
+mod last_words;
 mod silent_hosts;
 
 use std::collections::{HashMap, HashSet, VecDeque};

@@ -29,7 +29,7 @@ use crate::runtime::clock::{Armed, Clock};
 use crate::runtime::doorway::Doorway;
 use crate::runtime::log::report;
 use crate::runtime::mailboxes::{Letter, Mailboxes, Outbound};
-use crate::runtime::net::{self, Bell, Ended, Listener, Socket};
+use crate::runtime::net::{self, Bell, Ended, Listener, Progress, Socket};
 use crate::runtime::outgoing::{Outgoing, Stop};
 use crate::runtime::segments::Segments;
 use crate::runtime::storeroom::Storeroom;
@@ -277,6 +277,7 @@ impl Shell {
                     self.ready.push_back(Completion::Broken {
                         connection,
                         why: "its line has broken".to_owned(),
+                        heard: &[],
                     });
                 }
             }
@@ -356,14 +357,28 @@ impl Shell {
                 let (shared, socket) = (Rc::clone(shared), Rc::clone(socket));
                 monoio::spawn(sending::send(shared, socket, connection, outgoing, stop));
             }
-            Err(error) => {
-                self.drop_connection(connection);
-                self.ready.push_back(Completion::Broken {
-                    connection,
-                    why: error.to_string(),
-                });
-            }
+            Err(error) => self.send_failed(connection, &error),
         }
+    }
+
+    /// A connection to which nothing can be sent any more: with what it has brought, it is
+    /// at its end. Where the peer has reset it, what came before that is still there.
+    fn send_failed(&mut self, connection: ConnectionId, error: &io::Error) {
+        let heard = match self.connections.get(&connection) {
+            Some(socket) => match socket.socket.receive(&mut self.receive_buffer) {
+                Ok(Progress::Octets(octets)) => octets,
+                Ok(Progress::Wait) | Err(_) => 0,
+            },
+            None => 0,
+        };
+        self.drop_connection(connection);
+        let completion = Completion::Broken {
+            connection,
+            why: error.to_string(),
+            heard: &self.receive_buffer[..heard],
+        };
+        let now = self.clock.now();
+        self.core.handle(now, completion, &self.segments);
     }
 
     fn keep(&mut self, connection: ConnectionId, socket: Socket) -> Rc<Connection> {

@@ -487,6 +487,26 @@ mod tests {
         });
     }
 
+    /// A host that says yes and resets has taken the mail.
+    #[test]
+    fn what_came_before_a_reset_can_be_read_behind_a_send_that_failed() {
+        on_a_ring(|| async {
+            let (socket, mut client) = pair().await;
+            let words = [IoSlice::new(b"MAIL")];
+            socket.send(&words, More::No).expect("room");
+            client.write_all(b"250 taken\r\n").expect("room");
+            // With octets unread, so with a reset.
+            client.peek(&mut [0; 8]).expect("they are there");
+            drop(client);
+            let failed = socket.send(&words, More::No).expect_err("reset");
+            assert_eq!(failed.kind(), io::ErrorKind::ConnectionReset);
+            let mut buffer = [0; 64];
+            let heard = socket.receive(&mut buffer).expect("it is there still");
+            assert_eq!(heard, Progress::Octets(11));
+            assert_eq!(&buffer[..11], b"250 taken\r\n");
+        });
+    }
+
     /// Sockets are `O_NONBLOCK`, with which monoio's own sends would fail.
     #[test]
     fn a_full_socket_is_waited_for() {

@@ -232,6 +232,13 @@ impl<W> End<W> {
         Some(octets)
     }
 
+    /// All that arrived, for a process that is told of the end together with it.
+    pub(crate) fn hand_all(&mut self) -> Vec<u8> {
+        let octets = std::mem::take(&mut self.arrived);
+        self.handed += octets.len() as u64;
+        octets
+    }
+
     /// It has these replies. One that comes while it still sends is not believed before
     /// all has left, and lost if the connection ends first.
     pub(crate) fn confirm(&mut self, now: u64, ledger: &mut Ledger) {

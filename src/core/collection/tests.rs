@@ -423,6 +423,7 @@ impl World {
             self.ready.push_back(Completion::Broken {
                 connection: talk.id,
                 why: "the line was cut".to_owned(),
+                heard: &[],
             });
         }
     }

@@ -82,6 +82,10 @@ impl Delivery {
         }
     }
 
+    pub(super) fn all_has_left(&self) -> bool {
+        self.pieces.is_empty() && self.stuffing.is_none() && self.flow.is_quiet()
+    }
+
     /// Gives back what jobs that are over have read from, when nothing of it is leaving.
     pub(super) fn take_back_readings(&mut self, common: &mut Common) {
         if self.all_has_left() || self.flow.is_closed() {

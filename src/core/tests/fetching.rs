@@ -110,6 +110,7 @@ fn a_provider_that_breaks_off_is_told_of() {
     bench.give(Completion::Broken {
         connection: provider,
         why: "reset".to_owned(),
+        heard: &[],
     });
     let [run] = &bench.fetched[..] else {
         panic!("{:?}", bench.fetched);

@@ -39,6 +39,7 @@ impl Shell {
         self.ready.push_back(Completion::Broken {
             connection,
             why: format!("handing it from core to core failed: {error}"),
+            heard: &[],
         });
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn receive(
                     let completion = Completion::Broken {
                         connection: id,
                         why: error.to_string(),
+                        heard: &[],
                     };
                     shell.core.handle(now, completion, &shell.segments);
                 }

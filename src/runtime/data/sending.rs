@@ -54,12 +54,9 @@ pub(super) async fn send(
                 }
             }
             Err(error) => {
-                shared.borrow_mut().drop_connection(id);
-                let completion = Completion::Broken {
-                    connection: id,
-                    why: error.to_string(),
-                };
-                return turn(&shared, completion);
+                let mut shell = shared.borrow_mut();
+                shell.send_failed(id, &error);
+                return shell.pump(&shared);
             }
         }
     }

@@ -80,7 +80,13 @@ impl World {
             Act::Break(wire) => {
                 let (core, connection) = self.wires[wire].core.take().expect("looked at");
                 let why = "cut".to_owned();
-                self.give(core, Completion::Broken { connection, why });
+                let heard = &[];
+                let broken = Completion::Broken {
+                    connection,
+                    why,
+                    heard,
+                };
+                self.give(core, broken);
             }
             Act::ToCore(number) => {
                 let most = self.random.pick(&[1, 7, 100, 1 << 20]);

@@ -176,7 +176,7 @@ impl World {
 
     /// The connection is gone, as the kernel of this end sees it.
     pub(super) fn broken(&mut self, end: EndId, why: &str) {
-        let at = self.end(end);
+        let at = &mut self.wires[end.wire.0].ends[end.side];
         match &mut at.who {
             Who::Peer(peer) => peer.closed(),
             Who::Core(place, connection) => {
@@ -184,10 +184,17 @@ impl World {
                 if at.phase != Phase::Open {
                     return;
                 }
+                // What came before is still there.
+                let heard = at.hand_all();
+                at.confirm(self.now, &mut self.ledger);
                 at.ends(Phase::Told);
-                self.note(|| format!("{end:?}: {why}"));
-                let why = why.to_owned();
-                self.hand(place, Completion::Broken { connection, why });
+                self.note(|| format!("{end:?}: {why}, behind {} octets", heard.len()));
+                let broken = Completion::Broken {
+                    connection,
+                    why: why.to_owned(),
+                    heard: &heard,
+                };
+                self.hand(place, broken);
             }
             Who::Moving(_) => {
                 // Whoever takes it finds that out.

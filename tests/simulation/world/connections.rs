@@ -240,11 +240,15 @@ impl World {
         if connection.core.phase != Phase::Open || id.life != self.life {
             return;
         }
+        // What came before it is still there.
+        let heard = connection.core.hand_all();
+        connection.core.confirm(self.now, &mut self.ledger);
         connection.core.ends(Phase::Told);
-        self.note(|| format!("{id:?} is reset"));
+        self.note(|| format!("{id:?} is reset, behind {} octets", heard.len()));
         self.hand(Completion::Broken {
             connection: id.id,
             why: "connection reset by peer".to_owned(),
+            heard: &heard,
         });
     }
 
