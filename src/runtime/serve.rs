@@ -107,6 +107,7 @@ pub fn serve(config: Config, reload: Reload) -> Result<Exit, ServeError> {
     let began = clock.now();
     let storeroom = Arc::new(Storeroom::new(directories.clone()));
     let restarted = read_logs(spool, &directories)?;
+    remove_spares(&restarted, &directories, LogId(data_cores));
     let mailboxes = Mailboxes::new(usize::from(data_cores)).map_err(|error| {
         ServeError(format!(
             "making the mailboxes of the threads failed: {error}"
@@ -528,6 +529,19 @@ fn set_aside(restarted: &Restarted, directories: &Directories, unread: &BTreeSet
         };
         let log = place.log;
         report_control(&Fact::SpoolDamaged { log, what });
+    }
+}
+
+/// Removes the files that were to be used again by data cores which are no more: nobody
+/// fills them or counts them, and they would take room beyond `spool.size_max` for ever.
+fn remove_spares(restarted: &Restarted, directories: &Directories, from: LogId) {
+    for place in restarted.spares_from(from) {
+        let log = place.log;
+        let directory = directories.get(&log).expect("it was listed there");
+        if let Err(error) = directory.remove_spare(place.segment) {
+            let what = format!("{error}; it takes room for nothing until the next start");
+            report_control(&Fact::SpoolDamaged { log, what });
+        }
     }
 }
 

@@ -369,6 +369,14 @@ impl Restarted {
         })
     }
 
+    /// Files that are to be used again, of this log and of all with a higher number.
+    pub fn spares_from(&self, log: LogId) -> impl Iterator<Item = SegmentPlace> {
+        self.spares.range(log..).flat_map(|(&log, spares)| {
+            let place = move |&segment| SegmentPlace { log, segment };
+            spares.iter().map(place)
+        })
+    }
+
     /// The log that the data core `identity.log` goes on with. `owned` are the logs of
     /// which it has the directories, its own among them.
     ///

@@ -1,10 +1,13 @@
 //! Graceful stop and reload: what is acknowledged stays, what is open goes on.
 
+use std::path::PathBuf;
+use std::{fs, io};
+
 use rustix::process::Signal;
 
 use crate::harness::message::{assert_identical, message, without_trace};
 use crate::harness::sink::EVERYTHING;
-use crate::harness::{Client, Gate, Setup, Sink, Stage, eventually, on, place};
+use crate::harness::{Client, Gate, Relay, Setup, Sink, Stage, eventually, on, place};
 
 #[test]
 fn idle_sessions_are_told() {
@@ -134,6 +137,65 @@ fn what_is_queued_survives() {
     assert!(relay.queued().is_empty());
     relay.stop();
     assert_eq!(sink.count(), MESSAGES);
+}
+
+/// With fewer data cores the mail of the others is there, and what nobody fills any more
+/// takes no room.
+#[test]
+fn the_files_of_a_core_that_is_no_more_go() {
+    let address = place::next_address();
+    let sink = Sink::at(address, EVERYTHING, []);
+    let mut relay = (Setup::to(address).cores(2))
+        .spool("segment_size = \"1MiB\"\nfree_min = \"1MiB\"")
+        .start();
+    let send = |relay: &Relay, body: &str| {
+        let text = message("for one of the cores", body);
+        (relay.client()).send("<a@client.example>", &["<b@b.example>"], &text);
+    };
+    let mut logs: Vec<_> = fs::read_dir(relay.spool_directory())
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_dir())
+        .collect();
+    logs.sort_unstable();
+    assert_eq!(logs.len(), 2, "{logs:?}");
+    let files = |ending: &str| {
+        let count = |log: &PathBuf| {
+            let names = fs::read_dir(log).expect("a directory");
+            let is = |name: &io::Result<fs::DirEntry>| {
+                let name = name.as_ref().expect("an entry").file_name();
+                name.to_string_lossy().ends_with(ending)
+            };
+            names.filter(is).count()
+        };
+        (count(&logs[0]), count(&logs[1]))
+    };
+    let long = "0123456789abcdef\r\n".repeat(20_000);
+    eventually("each core has spares", || {
+        send(&relay, &long);
+        matches!(files(".spare"), (1.., 1..)).then_some(())
+    });
+    relay.wait_until_empty();
+    drop(sink);
+    for _ in 0..8 {
+        send(&relay, "text");
+    }
+    let queued = relay.queued();
+    relay.stop();
+    assert!(files(".spare").1 > 0);
+    relay.change(|setup| setup.cores(1));
+    relay.start_again();
+    assert_eq!(files(".spare").1, 0);
+    assert_eq!(relay.queued(), queued);
+    let sink = Sink::at(address, EVERYTHING, []);
+    sink.wait_for(8);
+    relay.wait_until_empty();
+    // One stays: it tells which queue ids that core has given.
+    eventually("what is empty of the other core's log goes", || {
+        matches!(files(".segment"), (1.., 1)).then_some(())
+    });
+    assert_eq!(files(".spare").1, 0);
+    relay.stop();
 }
 
 /// A delivery that is under way is finished, or the message is there again after
