@@ -388,6 +388,7 @@ impl Delivery {
         self.flow.gone();
         // What it answered counts, though it can be told nothing any more.
         if !heard.is_empty() && matches!(input, Input::PeerClosed) {
+            self.client.handle(now, Input::SendFailed);
             self.received(now, common, spool, heard);
         }
         self.say(now, common, spool, input);

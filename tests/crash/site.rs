@@ -23,6 +23,8 @@ const ADDRESS: [u8; 4] = [127, 203, 0, 1];
 /// How long it waits where others wait for ever: one that calls again and again has four
 /// turns at a time.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// How long it waits for a word of the relay, which may be busy with all others.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Between two calls.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -76,6 +78,7 @@ impl Site<'_> {
         let stream = TcpStream::from(socket);
         self.field.begin(&stream);
         stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SILENCE_MAX))?;
         let mut session = Session {
             said: self.hops.said(),
             field: self.field,

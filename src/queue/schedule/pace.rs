@@ -29,8 +29,9 @@ pub(super) const SLOW: Duration = Duration::from_secs(15);
 /// After a sign of too much no connection is added for this long.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
-/// Messages cut off in one release of a destination that are remembered: more than are on
-/// the wire at a time. What breaks that many is no line, and the rest waits for its time.
+/// Breaks in one release of a destination that are remembered, one for each message: a line
+/// has some connections of [`JOBS_PER_CONNECTION_MAX`](super::JOBS_PER_CONNECTION_MAX) at
+/// most. Whose sessions break more often waits with the rest for the time of the next try.
 const CUT_OFF_MAX: usize = 1024;
 
 impl Schedule {
@@ -83,8 +84,9 @@ impl Schedule {
     }
 }
 
-/// The site asks again during its release: what was cut off in it goes now. Once for each
-/// time that it asks, so that a message that breaks each session does not turn for ever.
+/// A release is asked for again while it lasts: what was cut off in it goes now, by whatever
+/// a session ended (a host that says 421 has broken it off, too). Once for each time that is
+/// asked, so that a message that breaks each session does not turn for ever.
 pub(super) fn offer_cut_off(destination: &mut Destination) {
     for turn in std::mem::take(&mut destination.cut_off) {
         // Else it has had its turn since, or is gone.

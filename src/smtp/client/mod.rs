@@ -92,6 +92,9 @@ pub enum Input<'a> {
     Progress,
     /// All octets that were handed out have left.
     Sent,
+    /// Those that have not left never will. What the host has said may still come, and
+    /// then [`Input::PeerClosed`] does.
+    SendFailed,
     /// The job that was asked for.
     Deliver(Job),
     /// No more jobs: finish what was begun, then QUIT.
@@ -242,6 +245,7 @@ impl Client {
                 self.resume(now);
                 self.session.pump(now);
             }
+            Input::SendFailed => session.wire.cut(),
             Input::Deliver(job) => session.deliver(now, job),
             Input::Quit => session.quit(now),
             Input::TlsStarted => {
@@ -312,6 +316,11 @@ impl Client {
     fn read(&mut self, now: Now, mut octets: &[u8]) {
         loop {
             if matches!(self.session.state, State::Over) {
+                return;
+            }
+            if self.session.wire.is_cut() && !self.session.wire.awaits_answer() {
+                // It is no answer to what the host has not heard: a refusal of the
+                // connection would be taken for one of the next message.
                 return;
             }
             match self.reader.next(&mut octets) {

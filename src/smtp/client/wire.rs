@@ -27,6 +27,8 @@ pub(super) struct Wire {
     handed: u64,
     sent: u64,
     answered: u64,
+    /// What has not left never will.
+    cut: bool,
     /// Boxed: hardly any session is recorded.
     pub(super) record: Option<Box<Record>>,
 }
@@ -74,10 +76,20 @@ impl Wire {
         self.pending_bytes += (self.text.len() - before) as u64;
     }
 
+    /// Nothing leaves any more: of what has left the answers may still come.
+    pub(super) const fn cut(&mut self) {
+        self.cut = true;
+    }
+
+    /// Whether [`Wire::cut`] was said.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     /// Everything that is to leave now.
     pub(super) fn take(&mut self) -> Option<Vec<Piece>> {
         self.close_text();
-        if self.pieces.is_empty() {
+        if self.pieces.is_empty() || self.cut {
             return None;
         }
         self.handed = self.asked;
@@ -106,9 +118,11 @@ impl Wire {
         self.handed_bytes > 0
     }
 
-    /// True if an answer now would be one to a command that the peer can know.
+    /// True if an answer now would be one to a command that the peer can know. Where
+    /// nothing leaves any more, that is one of which it is certain that it has left.
     pub(super) const fn awaits_answer(&self) -> bool {
-        self.answered < self.handed
+        let known = if self.cut { self.sent } else { self.handed };
+        self.answered < known
     }
 
     /// The next command in order has its whole answer.
