@@ -18,8 +18,10 @@ use crate::route::{CustomerName, NextHop, Protocol, TlsPolicy};
 use crate::smtp::client::Client;
 use crate::smtp::client::asking::Asked;
 use crate::smtp::client::auth::{Checked, Login};
+use crate::smtp::client::fault::SessionError;
+use crate::smtp::client::stage::Stage;
 use crate::smtp::server::PeerFacts;
-use crate::smtp::turn::ToCustomer;
+use crate::smtp::turn::{FromProvider, ToCustomer};
 use crate::spool::message::SegmentSource;
 use crate::time::Now;
 
@@ -206,6 +208,16 @@ impl Delivery {
         let asking = Box::new(asking);
         let errand = Errand::Ask { asking, candidates };
         Ok(Self::with(errand, client, Flow::new(id), host, endpoint))
+    }
+
+    /// The provider has said yes to ATRN.
+    pub(super) fn is_turned(&mut self, from: FromProvider) {
+        if self.flow.is_open() {
+            self.provided = Some(from);
+        } else {
+            // In its last words.
+            self.failure = Some(SessionError::Lost { stage: Stage::Turn });
+        }
     }
 
     /// Whether the provider that was called is about to send our mail.

@@ -118,6 +118,25 @@ fn a_provider_that_breaks_off_is_told_of() {
     assert!(failure(run).contains("reset"), "{run:?}");
 }
 
+#[test]
+fn a_provider_that_turns_in_its_last_words_is_told_of() {
+    let mut bench = fetching(&[366]);
+    let connection = connected(&mut bench);
+    bench.receive(connection, b"220 provider.example\r\n");
+    bench.receive(connection, b"250 ATRN\r\n");
+    let broken = Completion::Broken {
+        connection,
+        why: "reset".to_owned(),
+        heard: b"250 ok\r\n",
+    };
+    bench.core.handle(bench.now, broken, &bench.spool);
+    bench.give(Completion::Timer);
+    let [run] = &bench.fetched[..] else {
+        panic!("{:?}", bench.fetched);
+    };
+    assert!(failure(run).contains("lost the connection"), "{run:?}");
+}
+
 /// What a fetch comes to whose ATRN is answered so.
 fn answered(reply: &str) -> Run {
     let mut bench = fetching(&[366, 367]);

@@ -122,6 +122,37 @@ fn a_host_that_goes_refuses_nothing_that_it_has_not_heard() {
     assert_eq!(take_the_rest(&mut bench), 1);
 }
 
+/// Between two of our own the first of a flight are answered while the last are leaving.
+#[test]
+fn of_a_flight_what_was_taken_is_heard_of() {
+    let mut bench = Bench::new(PLENTY);
+    bench.host = Some(SocketAddr::from(([192, 0, 2, 1], 25)));
+    let client = bench.accept();
+    bench.receive(client, b"EHLO x\r\n");
+    bench.receive(client, &MESSAGE.repeat(3));
+    bench.host_answers = true;
+    while bench.outgoing.is_empty() {
+        bench.wait(Duration::from_secs(1));
+    }
+    let host = bench.outgoing[0];
+    bench.receive(host, b"220 x\r\n");
+    bench.deaf.insert(host);
+    bench.receive(
+        host,
+        b"250-x\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 X-FLIGHT 65536\r\n",
+    );
+    let said = bench.said(host);
+    assert_eq!(said.matches("BDAT").count(), 3, "all are leaving: {said}");
+    // Two were taken, and then it goes.
+    breaks(
+        &mut bench,
+        host,
+        b"250 ok\r\n250 ok\r\n250 taken\r\n250 ok\r\n250 ok\r\n250 ok\r\n250 taken\r\n554 enough\r\n",
+    );
+    assert_eq!(count(&bench, Ending::Delivered), 2);
+    assert_eq!(take_the_rest(&mut bench), 1);
+}
+
 /// What has not left whole has not been taken, whatever is said of it.
 #[test]
 fn an_answer_to_what_has_not_left_does_not_count() {

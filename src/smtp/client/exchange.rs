@@ -20,6 +20,7 @@
 //!   its one outcome when it leaves there;
 //! - the next job is asked for once, and only when all earlier jobs are said.
 
+mod early;
 mod outcomes;
 
 use std::collections::VecDeque;
@@ -400,20 +401,6 @@ impl Exchange {
             self.expected.push_back(Expected::Quit);
             self.ending = Ending::Said;
         }
-    }
-
-    /// True if the answer says that a content arrived which has not left yet. Of a flight
-    /// we hear only when all of it has left, and the first are answered before: a peer that
-    /// offers flights is believed.
-    pub(super) fn is_too_early(&self, answer: &Answer<'_>, wire: &Wire) -> bool {
-        self.expected.front() == Some(&Expected::End)
-            && self.peer.flight.is_none()
-            && answer.code.class() == Class::Positive
-            && self
-                .queue
-                .front()
-                .and_then(|oldest| oldest.end)
-                .is_some_and(|end| !wire.is_sent(end))
     }
 
     /// The answer to the oldest command.

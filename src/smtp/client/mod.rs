@@ -61,7 +61,7 @@ use self::settings::{Protocol, Settings, TlsPolicy};
 use self::stage::Stage;
 use self::waiting::Beginnings;
 use self::wire::Wire;
-use super::answer::{Answer, Class, Reader};
+use super::answer::{Answer, AnswerError, Class, Reader};
 use super::etrn::Node;
 use super::turn::FromProvider;
 use crate::smtp::auth::scram::Salted;
@@ -318,13 +318,9 @@ impl Client {
             if matches!(self.session.state, State::Over) {
                 return;
             }
-            if self.session.wire.is_cut() && !self.session.wire.awaits_answer() {
-                // It is no answer to what the host has not heard: a refusal of the
-                // connection would be taken for one of the next message.
-                return;
-            }
             match self.reader.next(&mut octets) {
                 None => return,
+                Some(read) if self.session.is_unasked(&read) => return,
                 Some(Err(error)) => {
                     let stage = self.session.stage();
                     self.session
@@ -401,6 +397,20 @@ impl Session {
         self.wire.command(|out| commands::hello(out, verb, name));
         self.since.wait = now.instant;
         self.state = State::Hello(verb);
+    }
+
+    /// True if nothing leaves any more, and this is no answer to what the host has heard: its
+    /// refusal of the connection would be taken for one of the next message.
+    fn is_unasked(&self, read: &Result<Answer<'_>, AnswerError>) -> bool {
+        if !self.wire.is_cut() || self.wire.awaits_answer_to_sent() {
+            return false;
+        }
+        match (&self.state, read) {
+            (State::Mail(exchange), Ok(answer)) => {
+                !(self.wire.awaits_answer() && exchange.believes_early(answer))
+            }
+            _ => true,
+        }
     }
 
     fn is_too_early(&self, answer: &Answer<'_>) -> bool {

@@ -3,7 +3,7 @@
 //! Invariants: `answered ≤ handed ≤ asked` and `sent ≤ handed`, each a number of
 //! commands (the greeting counts as the answer to the connection). An answer is
 //! believed only if its command was handed out before: what comes earlier was not
-//! meant for it.
+//! meant for it. Once nothing leaves any more, its command must have left.
 
 use super::job::Piece;
 use crate::smtp::record::Record;
@@ -118,11 +118,14 @@ impl Wire {
         self.handed_bytes > 0
     }
 
-    /// True if an answer now would be one to a command that the peer can know. Where
-    /// nothing leaves any more, that is one of which it is certain that it has left.
+    /// True if an answer now would be one to a command that the peer can know.
     pub(super) const fn awaits_answer(&self) -> bool {
-        let known = if self.cut { self.sent } else { self.handed };
-        self.answered < known
+        self.answered < self.handed
+    }
+
+    /// True if it would be one to a command that has certainly left.
+    pub(super) const fn awaits_answer_to_sent(&self) -> bool {
+        self.answered < self.sent
     }
 
     /// The next command in order has its whole answer.
