@@ -98,10 +98,22 @@ struct Wire {
     /// Octets that the peer said, and that the core heard.
     said: usize,
     heard: usize,
+    /// Of those: heard when all had left that the core was sending. What came later it may
+    /// not have believed yet.
+    believed: usize,
     /// The line breaks when the peer has said so many.
     cut_at: Option<usize>,
     broken: bool,
     closed: bool,
+}
+
+impl Wire {
+    /// What the core has heard counts, if nothing is leaving.
+    fn believe(&mut self) {
+        if !self.sending {
+            self.believed = self.heard;
+        }
+    }
 }
 
 /// What can happen next.
@@ -375,6 +387,7 @@ impl World {
             sending: false,
             said: 0,
             heard: 0,
+            believed: 0,
             cut_at,
             broken: false,
             closed: false,

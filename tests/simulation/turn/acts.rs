@@ -76,9 +76,18 @@ impl World {
                 self.wires[wire].sending = false;
                 let (core, connection) = self.wires[wire].core.expect("looked at");
                 self.give(core, Completion::Sent { connection });
+                self.wires[wire].believe();
             }
             Act::Break(wire) => {
-                let (core, connection) = self.wires[wire].core.take().expect("looked at");
+                let at = &mut self.wires[wire];
+                let (core, connection) = at.core.take().expect("looked at");
+                if let Peer::Site(site) = &at.peer {
+                    for &(token, end) in &site.acknowledged {
+                        if end > at.believed && end <= at.heard {
+                            self.delivered.entry(token).or_default().1 += 1;
+                        }
+                    }
+                }
                 let why = "cut".to_owned();
                 let heard = &[];
                 let broken = Completion::Broken {
@@ -106,6 +115,7 @@ impl World {
                         octets: &octets,
                     },
                 );
+                self.wires[number].believe();
             }
             Act::ToPeer(number) => {
                 let most = self.random.pick(&[1, 50, 1000, 1 << 20]);
