@@ -92,7 +92,8 @@ impl Store {
             .ok_or_else(|| format!("{place} is not in this spool"))?;
         let octets = log
             .segment_octets(place.segment)
-            .map_err(|failure| failure.to_string())?;
+            .map_err(|failure| failure.to_string())?
+            .ok_or_else(|| format!("the server has let go of {place}"))?;
         let header =
             SegmentHeader::decode(&octets, place).map_err(|fault| format!("{place}: {fault}"))?;
         if self.loaded.len() >= LOADED_MAX {

@@ -40,6 +40,7 @@ mod service;
 mod silence;
 mod site;
 mod smtp_sink;
+mod spool_in_use;
 mod stop;
 mod tls;
 mod turn;

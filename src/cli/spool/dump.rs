@@ -51,8 +51,9 @@ impl Dump {
                 if self.segment.is_some_and(|number| number != segment.0) {
                     continue;
                 }
-                let octets = log.segment_octets(*segment)?;
-                self.segment(log.place(*segment), &octets, global, out)?;
+                if let Some(octets) = log.segment_octets(*segment)? {
+                    self.segment(log.place(*segment), &octets, global, out)?;
+                }
             }
         }
         Ok(Exit::Done)

@@ -1,14 +1,25 @@
 //! The directories and files of a spool, for reading only.
+//!
+//! Beside a running server a segment may be let go of at any time: it loses its name, and is
+//! zeroed behind that. So what was read of a file counts only if it has its name still when
+//! all is read; a name is never used twice. Such a segment has nothing that is needed: that
+//! it is gone is no fault. Without a server it is one.
+//!
+//! And a segment grows while it is read: what is read first may lack what was written before
+//! that which is read last. That looks like damage, and another look does not show it again.
+//! For the same reason the newest segment is read first: what its records lead to was written
+//! before them, and is there when the others are read.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use rustix::fs::FlockOperation;
 use spool_format::{
-    HeaderFault, LogId, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId,
-    SegmentPlace, Summary,
+    HeaderFault, LogId, Recovery, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader,
+    SegmentId, SegmentPlace, Severity, Summary,
 };
 
 use crate::cli::{Exit, Failure, Global, shown};
@@ -17,6 +28,9 @@ use crate::spool::segment::{FileKind, file_name, parse_name};
 /// A summary larger than this is not ours: it holds some hundred octets a message
 /// of a segment.
 const SUMMARY_BYTES_MAX: u64 = SEGMENT_BYTES_MAX as u64;
+
+/// How often a segment beside a server is read until it does not look damaged.
+const LOOKS_MAX: u32 = 8;
 
 /// Which spool.
 #[derive(Debug, Args)]
@@ -43,7 +57,16 @@ pub(in crate::cli) struct Log {
     pub(super) in_use: bool,
 }
 
-fn failed(doing: &str, path: &Path, error: &std::io::Error) -> Failure {
+/// What recovery is told of a segment.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// All of it, or its header where the summary will do.
+    pub(super) octets: Vec<u8>,
+    /// Good or not.
+    pub(super) summary: Option<Vec<u8>>,
+}
+
+fn failed(doing: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::new(
         Exit::Failed,
         format!(
@@ -122,15 +145,15 @@ impl Log {
         }
         log.segments.sort_unstable();
         log.set_aside.sort_unstable();
-        log.id = log.id_from_headers().unwrap_or_else(|| log.id_from_name());
         log.in_use = log.is_locked();
+        log.id = log.id_from_headers().unwrap_or_else(|| log.id_from_name());
         Some(log)
     }
 
     /// The first header that can be read and is that of its file says it.
     fn id_from_headers(&self) -> Option<LogId> {
         self.segments.iter().find_map(|segment| {
-            let header = self.header_octets(*segment).ok()?;
+            let header = self.header_octets(*segment).ok()??;
             let expected = SegmentPlace {
                 log: LogId(0),
                 segment: *segment,
@@ -174,51 +197,84 @@ impl Log {
     }
 
     /// The octets of both copies of the header; fewer of a shorter file.
-    pub(super) fn header_octets(&self, segment: SegmentId) -> Result<Vec<u8>, Failure> {
+    fn header_octets(&self, segment: SegmentId) -> Result<Option<Vec<u8>>, Failure> {
         self.read(segment, FileKind::Segment, SEGMENT_HEADER_BYTES as u64)
     }
 
-    /// A whole segment file. It is read into memory: [`SEGMENT_BYTES_MAX`] at most.
-    pub(in crate::cli) fn segment_octets(&self, segment: SegmentId) -> Result<Vec<u8>, Failure> {
-        self.read(segment, FileKind::Segment, u64::from(SEGMENT_BYTES_MAX))
+    /// A whole segment file. It is read into memory: [`SEGMENT_BYTES_MAX`] at most. `None`:
+    /// the server has let go of it.
+    pub(in crate::cli) fn segment_octets(
+        &self,
+        segment: SegmentId,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let mut looks = if self.in_use { LOOKS_MAX } else { 1 };
+        loop {
+            let octets = self.read(segment, FileKind::Segment, u64::from(SEGMENT_BYTES_MAX))?;
+            looks -= 1;
+            match octets {
+                Some(octets) if looks > 0 && self.looks_damaged(segment, &octets) => {}
+                octets => return Ok(octets),
+            }
+        }
+    }
+
+    fn looks_damaged(&self, segment: SegmentId, octets: &[u8]) -> bool {
+        let mut alone = Recovery::new(None);
+        alone.segment(self.place(segment), octets, None);
+        let mut found = alone.finish().segments.into_iter();
+        found.any(|facts| facts.verdict.severity >= Severity::Doubt)
     }
 
     /// The summary of a segment, if there is one.
     pub(super) fn summary_octets(&self, segment: SegmentId) -> Result<Option<Vec<u8>>, Failure> {
         if self.file(segment, FileKind::Summary).exists() {
             self.read(segment, FileKind::Summary, SUMMARY_BYTES_MAX)
-                .map(Some)
         } else {
             Ok(None)
         }
     }
 
-    fn read(&self, segment: SegmentId, kind: FileKind, limit: u64) -> Result<Vec<u8>, Failure> {
+    fn read(
+        &self,
+        segment: SegmentId,
+        kind: FileKind,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, Failure> {
         let path = self.file(segment, kind);
-        let mut octets = Vec::new();
-        File::open(&path)
-            .and_then(|file| file.take(limit).read_to_end(&mut octets))
-            .map_err(|error| failed("reading", &path, &error))?;
-        Ok(octets)
+        let read = || -> io::Result<_> {
+            let file = File::open(&path)?;
+            let mut octets = Vec::new();
+            (&file).take(limit).read_to_end(&mut octets)?;
+            // The same file, by the same name.
+            let (was, is) = (file.metadata()?, fs::metadata(&path)?);
+            Ok(((was.dev(), was.ino()) == (is.dev(), is.ino())).then_some(octets))
+        };
+        match read() {
+            Err(error) if self.in_use && error.kind() == ErrorKind::NotFound => Ok(None),
+            result => result.map_err(|error| failed("reading", &path, &error)),
+        }
     }
 
     /// What recovery needs of a segment: its summary with the header where that
-    /// will do, else all of it.
-    pub(super) fn for_recovery(
-        &self,
-        segment: SegmentId,
-    ) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
-        let header_octets = self.header_octets(segment)?;
+    /// will do, else all of it. `None`: the server has let go of it.
+    pub(super) fn for_recovery(&self, segment: SegmentId) -> Result<Option<Told>, Failure> {
+        // First: of a segment that is closed meanwhile it would tell more than was read.
         let summary = self.summary_octets(segment)?;
+        let Some(header_octets) = self.header_octets(segment)? else {
+            return Ok(None);
+        };
         let header = SegmentHeader::decode(&header_octets, self.place(segment)).ok();
         let enough = (summary.as_deref())
             .and_then(|octets| Summary::decode(octets).ok())
             .is_some_and(|summary| Some(summary.header) == header);
         if enough {
-            Ok((header_octets, summary))
-        } else {
-            Ok((self.segment_octets(segment)?, summary))
+            return Ok(Some(Told {
+                octets: header_octets,
+                summary,
+            }));
         }
+        let octets = self.segment_octets(segment)?;
+        Ok(octets.map(|octets| Told { octets, summary }))
     }
 
     /// Octets of the segment files on the disk.

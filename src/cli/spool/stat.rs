@@ -66,9 +66,11 @@ impl Stat {
         let logs = self.place.logs(global)?;
         let mut recovery = Recovery::new(None);
         for log in &logs {
-            for segment in &log.segments {
-                let (octets, summary) = log.for_recovery(*segment)?;
-                recovery.segment(log.place(*segment), &octets, summary.as_deref());
+            for segment in log.segments.iter().rev() {
+                if let Some(told) = log.for_recovery(*segment)? {
+                    let summary = told.summary.as_deref();
+                    recovery.segment(log.place(*segment), &told.octets, summary);
+                }
             }
         }
         let recovered = recovery.finish();

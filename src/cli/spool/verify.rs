@@ -5,9 +5,9 @@ use std::io::Write;
 use clap::Args;
 use serde::Serialize;
 use spool_format::{
-    Checksum, EnvelopeRecord, Epoch, Extent, Location, Offset, Record as _, RecordKind, Recovered,
-    Recovery, SealRecord, Seat, SegmentHeader, SegmentId, Severity, Summary, SummaryBuilder,
-    read_frame,
+    Checksum, EnvelopeRecord, Epoch, Extent, Location, Missing, Offset, Record as _, RecordKind,
+    Recovered, Recovery, SealRecord, Seat, SegmentHeader, SegmentId, Severity, Summary,
+    SummaryBuilder, read_frame,
 };
 
 use super::files::{Log, Place};
@@ -51,9 +51,12 @@ impl Verify {
         let mut as_a_start = Recovery::new(None);
         let mut scanned = Recovery::new(None);
         for log in &logs {
-            for segment in &log.segments {
-                let octets = log.segment_octets(*segment)?;
+            for segment in log.segments.iter().rev() {
+                // First: it is written when the segment has all that it tells of.
                 let summary = log.summary_octets(*segment)?;
+                let Some(octets) = log.segment_octets(*segment)? else {
+                    continue;
+                };
                 let place = log.place(*segment);
                 as_a_start.segment(place, &octets, summary.as_deref());
                 scanned.segment(
@@ -74,7 +77,7 @@ impl Verify {
         }
         facts.segments_of(&scanned.finish());
         let recovered = as_a_start.finish();
-        facts.recovered(&recovered);
+        facts.recovered(&logs, &recovered);
         facts.messages_of(&logs, &recovered)?;
         if global.json {
             print_json(out, &facts)?;
@@ -141,11 +144,23 @@ impl Facts {
         }
     }
 
-    fn recovered(&mut self, recovered: &Recovered) {
+    fn recovered(&mut self, logs: &[Log], recovered: &Recovered) {
         for broken in &recovered.broken {
-            self.finding(escaped(&broken.to_string()));
+            let text = escaped(&broken.to_string());
+            // A server lets go of a segment when all is done that needs it, and may have
+            // written of that where it was not read any more.
+            let is_let_go = match broken.missing {
+                Missing::Segment(place) => (logs.iter()).any(|l| l.id == place.log && l.in_use),
+                Missing::Octets(_) => false,
+            };
+            if is_let_go {
+                let note = "the server may be done with it: look again when it is stopped";
+                self.notes.push(format!("{text}; {note}"));
+            } else {
+                self.lost += 1;
+                self.finding(text);
+            }
         }
-        self.lost = recovered.broken.len();
         self.messages = recovered.messages.len();
         self.octets = recovered.messages.iter().map(|m| m.octets).sum();
     }
@@ -160,8 +175,9 @@ impl Facts {
             let mut open = OpenLog { log, current: None };
             for &(seal, queue_id) in seals.iter().filter(|(seal, _)| seal.log == log.id) {
                 match open.message(seal)? {
-                    Ok(()) => self.bodies_checked += 1,
-                    Err(why) => {
+                    Stored::Whole => self.bodies_checked += 1,
+                    Stored::LetGo => {}
+                    Stored::Damaged(why) => {
                         self.lost += 1;
                         let id = QueueId::from_u64(queue_id);
                         self.finding(format!("message {id}, sealed at {seal}: {why}"));
@@ -204,6 +220,16 @@ struct OpenLog<'a> {
     current: Option<Opened>,
 }
 
+/// What is on the disk of a message.
+enum Stored {
+    /// All.
+    Whole,
+    /// The server is done with it by now.
+    LetGo,
+    /// Not all, and why.
+    Damaged(String),
+}
+
 /// A segment in memory; without an epoch nothing in it can be read.
 struct Opened {
     segment: SegmentId,
@@ -212,9 +238,12 @@ struct Opened {
 }
 
 impl OpenLog<'_> {
-    fn open(&mut self, segment: SegmentId) -> Result<&Opened, Failure> {
+    /// `None`: the server has let go of it.
+    fn open(&mut self, segment: SegmentId) -> Result<Option<&Opened>, Failure> {
         if self.current.as_ref().is_none_or(|c| c.segment != segment) {
-            let octets = self.log.segment_octets(segment)?;
+            let Some(octets) = self.log.segment_octets(segment)? else {
+                return Ok(None);
+            };
             let place = self.log.place(segment);
             let epoch = match SegmentHeader::decode(&octets, place) {
                 Ok(header) => Some(header.epoch),
@@ -227,17 +256,19 @@ impl OpenLog<'_> {
                 octets,
             });
         }
-        Ok(self.current.as_ref().expect("opened above"))
+        Ok(self.current.as_ref())
     }
 
-    /// Whether a message is whole; what is wrong with it, if it is not.
-    fn message(&mut self, seal: Location) -> Result<Result<(), String>, Failure> {
-        let opened = self.open(seal.segment)?;
+    /// Whether a message is whole.
+    fn message(&mut self, seal: Location) -> Result<Stored, Failure> {
+        let Some(opened) = self.open(seal.segment)? else {
+            return Ok(Stored::LetGo);
+        };
         let record = opened
             .payload(seal.offset, RecordKind::Seal)
             .and_then(|payload| SealRecord::decode(payload).ok());
         let Some(record) = record else {
-            return Ok(Err("its seal is damaged".to_owned()));
+            return Ok(Stored::Damaged("its seal is damaged".to_owned()));
         };
         let (envelope, expected) = (record.envelope, (record.checksum, record.octets));
         let extents: Vec<Extent> = record.extents.iter().collect();
@@ -246,10 +277,12 @@ impl OpenLog<'_> {
         for extent in extents {
             let start = extent.offset.0 as usize;
             let end = start.saturating_add(extent.length as usize);
-            let opened = self.open(extent.segment)?;
+            let Some(opened) = self.open(extent.segment)? else {
+                return Ok(Stored::LetGo);
+            };
             let Some(piece) = opened.octets.get(start..end) else {
                 let place = self.log.place(extent.segment);
-                return Ok(Err(format!(
+                return Ok(Stored::Damaged(format!(
                     "{} octets of its body at {place} offset {start} are behind the end of the file",
                     extent.length
                 )));
@@ -259,16 +292,18 @@ impl OpenLog<'_> {
         }
         if (checksum, total) != expected {
             let why = "its body is not the one that was accepted";
-            return Ok(Err(why.to_owned()));
+            return Ok(Stored::Damaged(why.to_owned()));
         }
-        let opened = self.open(envelope.segment)?;
+        let Some(opened) = self.open(envelope.segment)? else {
+            return Ok(Stored::LetGo);
+        };
         let whole = opened
             .payload(envelope.offset, RecordKind::Envelope)
             .is_some_and(|payload| EnvelopeRecord::decode(payload).is_ok());
         Ok(if whole {
-            Ok(())
+            Stored::Whole
         } else {
-            Err("its envelope is damaged".to_owned())
+            Stored::Damaged("its envelope is damaged".to_owned())
         })
     }
 }
