@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use spool_format::Recovery;
 
 use super::files::Place;
+use super::pass::Found;
 use crate::cli::stored::{Export, Store};
 use crate::cli::text::escaped;
 use crate::cli::{Exit, Failure, Global, print_json, shown};
@@ -44,21 +44,11 @@ impl ExportSpool {
         global: &Global,
         out: &mut dyn Write,
     ) -> Result<Exit, Failure> {
-        let logs = self.place.logs(global)?;
+        let Found { logs, recovered } = self.place.found(global)?;
         let mut facts = Facts {
             notes: logs.iter().filter_map(super::files::Log::note).collect(),
             ..Facts::default()
         };
-        let mut recovery = Recovery::new(None);
-        for log in &logs {
-            for segment in log.segments.iter().rev() {
-                if let Some(told) = log.for_recovery(*segment)? {
-                    let summary = told.summary.as_deref();
-                    recovery.segment(log.place(*segment), &told.octets, summary);
-                }
-            }
-        }
-        let recovered = recovery.finish();
         let mut export = Export {
             store: Store::new(logs),
             directory: Some(&self.to),

@@ -1,19 +1,18 @@
 //! The directories and files of a spool, for reading only.
 //!
 //! Beside a running server a segment may be let go of at any time: it loses its name, and is
-//! zeroed behind that. So what was read of a file counts only if it has its name still when
-//! all is read; a name is never used twice. Such a segment has nothing that is needed: that
-//! it is gone is no fault. Without a server it is one.
+//! zeroed, used again or removed behind that. So what was read of a file counts only if it
+//! has its name still when all is read. What was needed of it was carried to a newer one
+//! before: so older segments are read first, and behind the last those that have come since.
 //!
 //! And a segment grows while it is read: what is read first may lack what was written before
 //! that which is read last. That looks like damage, and another look does not show it again.
-//! For the same reason the newest segment is read first: what its records lead to was written
-//! before them, and is there when the others are read.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use rustix::fs::FlockOperation;
@@ -29,8 +28,12 @@ use crate::spool::segment::{FileKind, file_name, parse_name};
 /// of a segment.
 const SUMMARY_BYTES_MAX: u64 = SEGMENT_BYTES_MAX as u64;
 
-/// How often a segment beside a server is read until it does not look damaged.
+/// How often a segment beside a server is read until it does not look damaged, or looks
+/// damaged in the same way so many times in a row.
 const LOOKS_MAX: u32 = 8;
+const LOOKS_ALIKE: u32 = 3;
+/// Between two such looks: some of the server's writes wait for the disk.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Which spool.
 #[derive(Debug, Args)]
@@ -77,17 +80,18 @@ fn failed(doing: &str, path: &Path, error: &io::Error) -> Failure {
     )
 }
 
+fn listed(path: &Path) -> Result<Vec<fs::DirEntry>, Failure> {
+    fs::read_dir(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| failed("reading the directory", path, &error))
+}
+
 impl Place {
     /// The logs of the spool, ascending. Never empty.
     pub(super) fn logs(&self, global: &Global) -> Result<Vec<Log>, Failure> {
         let directory = match &self.directory {
             Some(directory) => directory.clone(),
             None => global.config()?.spool.directory,
-        };
-        let listed = |path: &Path| {
-            fs::read_dir(path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| failed("reading the directory", path, &error))
         };
         let mut logs = Vec::new();
         let entries = listed(&directory)?;
@@ -150,6 +154,24 @@ impl Log {
         Some(log)
     }
 
+    /// Segments that a server has made since the last that is known, ascending.
+    pub(super) fn newer(&self) -> Result<Vec<SegmentId>, Failure> {
+        if !self.in_use {
+            return Ok(Vec::new());
+        }
+        let last = self.segments.last().copied();
+        let mut newer = Vec::new();
+        for entry in listed(&self.path)? {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            match parse_name(&name) {
+                Some((segment, FileKind::Segment)) if Some(segment) > last => newer.push(segment),
+                _ => {}
+            }
+        }
+        newer.sort_unstable();
+        Ok(newer)
+    }
+
     /// The first header that can be read and is that of its file says it.
     fn id_from_headers(&self) -> Option<LogId> {
         self.segments.iter().find_map(|segment| {
@@ -207,22 +229,33 @@ impl Log {
         &self,
         segment: SegmentId,
     ) -> Result<Option<Vec<u8>>, Failure> {
-        let mut looks = if self.in_use { LOOKS_MAX } else { 1 };
-        loop {
+        let mut last = None;
+        let mut same = 1;
+        for look in 1.. {
             let octets = self.read(segment, FileKind::Segment, u64::from(SEGMENT_BYTES_MAX))?;
-            looks -= 1;
-            match octets {
-                Some(octets) if looks > 0 && self.looks_damaged(segment, &octets) => {}
-                octets => return Ok(octets),
+            let damage = match &octets {
+                Some(octets) if self.in_use => self.damage(segment, octets),
+                _ => None,
+            };
+            same = if damage == last { same + 1 } else { 1 };
+            if damage.is_none() || same == LOOKS_ALIKE || look == LOOKS_MAX {
+                return Ok(octets);
             }
+            last = damage;
+            std::thread::sleep(LOOK_PAUSE);
         }
+        unreachable!("a look is the last")
     }
 
-    fn looks_damaged(&self, segment: SegmentId, octets: &[u8]) -> bool {
+    /// What is said of a segment that may be damaged.
+    fn damage(&self, segment: SegmentId, octets: &[u8]) -> Option<String> {
         let mut alone = Recovery::new(None);
         alone.segment(self.place(segment), octets, None);
-        let mut found = alone.finish().segments.into_iter();
-        found.any(|facts| facts.verdict.severity >= Severity::Doubt)
+        let found = alone.finish().segments;
+        let damaged = found
+            .iter()
+            .find(|facts| facts.verdict.severity >= Severity::Doubt);
+        damaged.map(ToString::to_string)
     }
 
     /// The summary of a segment, if there is one.
@@ -247,7 +280,8 @@ impl Log {
             (&file).take(limit).read_to_end(&mut octets)?;
             // The same file, by the same name.
             let (was, is) = (file.metadata()?, fs::metadata(&path)?);
-            Ok(((was.dev(), was.ino()) == (is.dev(), is.ino())).then_some(octets))
+            let is_other = (was.dev(), was.ino()) != (is.dev(), is.ino());
+            Ok((!(self.in_use && is_other)).then_some(octets))
         };
         match read() {
             Err(error) if self.in_use && error.kind() == ErrorKind::NotFound => Ok(None),
@@ -258,7 +292,6 @@ impl Log {
     /// What recovery needs of a segment: its summary with the header where that
     /// will do, else all of it. `None`: the server has let go of it.
     pub(super) fn for_recovery(&self, segment: SegmentId) -> Result<Option<Told>, Failure> {
-        // First: of a segment that is closed meanwhile it would tell more than was read.
         let summary = self.summary_octets(segment)?;
         let Some(header_octets) = self.header_octets(segment)? else {
             return Ok(None);

@@ -7,6 +7,7 @@
 mod dump;
 mod export;
 mod files;
+mod pass;
 mod stat;
 mod verify;
 

@@ -5,9 +5,10 @@ use std::io::Write;
 
 use clap::Args;
 use serde::Serialize;
-use spool_format::{Recovered, Recovery};
+use spool_format::Recovered;
 
 use super::files::{Log, Place};
+use super::pass::Found;
 use crate::cli::text::{age, escaped, fitted, now, size};
 use crate::cli::{Exit, Failure, Global, print_json};
 use crate::core::admin::Date;
@@ -63,17 +64,7 @@ struct DomainFacts {
 impl Stat {
     /// Reads summaries where there are any, so that a large spool takes seconds.
     pub(super) fn run(&self, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
-        let logs = self.place.logs(global)?;
-        let mut recovery = Recovery::new(None);
-        for log in &logs {
-            for segment in log.segments.iter().rev() {
-                if let Some(told) = log.for_recovery(*segment)? {
-                    let summary = told.summary.as_deref();
-                    recovery.segment(log.place(*segment), &told.octets, summary);
-                }
-            }
-        }
-        let recovered = recovery.finish();
+        let Found { logs, recovered } = self.place.found(global)?;
         let mut facts = Facts::new(&logs, &recovered);
         if global.json {
             print_json(out, &facts)?;

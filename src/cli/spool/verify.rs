@@ -5,9 +5,9 @@ use std::io::Write;
 use clap::Args;
 use serde::Serialize;
 use spool_format::{
-    Checksum, EnvelopeRecord, Epoch, Extent, Location, Missing, Offset, Record as _, RecordKind,
-    Recovered, Recovery, SealRecord, Seat, SegmentHeader, SegmentId, Severity, Summary,
-    SummaryBuilder, read_frame,
+    Checksum, EnvelopeRecord, Epoch, Extent, Location, Offset, Record as _, RecordKind, Recovered,
+    Recovery, SealRecord, Seat, SegmentHeader, SegmentId, Severity, Summary, SummaryBuilder,
+    read_frame,
 };
 
 use super::files::{Log, Place};
@@ -40,7 +40,7 @@ struct Facts {
 impl Verify {
     /// Exit 1 if the disk lost something, or may have.
     pub(super) fn run(&self, global: &Global, out: &mut dyn Write) -> Result<Exit, Failure> {
-        let logs = self.place.logs(global)?;
+        let mut logs = self.place.logs(global)?;
         let mut facts = Facts {
             logs: logs.len(),
             notes: logs.iter().filter_map(Log::note).collect(),
@@ -50,14 +50,14 @@ impl Verify {
         // summary says nothing of what became of its segment afterwards.
         let mut as_a_start = Recovery::new(None);
         let mut scanned = Recovery::new(None);
-        for log in &logs {
-            for segment in log.segments.iter().rev() {
+        for log in &mut logs {
+            log.each(|log, segment| {
                 // First: it is written when the segment has all that it tells of.
-                let summary = log.summary_octets(*segment)?;
-                let Some(octets) = log.segment_octets(*segment)? else {
-                    continue;
+                let summary = log.summary_octets(segment)?;
+                let Some(octets) = log.segment_octets(segment)? else {
+                    return Ok(());
                 };
-                let place = log.place(*segment);
+                let place = log.place(segment);
                 as_a_start.segment(place, &octets, summary.as_deref());
                 scanned.segment(
                     place,
@@ -68,16 +68,18 @@ impl Verify {
                     }),
                 );
                 facts.segments += 1;
-                facts.summary(log, *segment, &octets, summary.as_deref());
-            }
+                facts.summary(log, segment, &octets, summary.as_deref());
+                Ok(())
+            })?;
             for name in &log.set_aside {
                 let path = escaped(&log.path.join(name).to_string_lossy());
                 facts.notes.push(format!("{path} was set aside earlier"));
             }
         }
         facts.segments_of(&scanned.finish());
-        let recovered = as_a_start.finish();
-        facts.recovered(&logs, &recovered);
+        let mut recovered = as_a_start.finish();
+        (self.place).keep_lasting(global, &logs, &mut recovered.broken)?;
+        facts.recovered(&recovered);
         facts.messages_of(&logs, &recovered)?;
         if global.json {
             print_json(out, &facts)?;
@@ -144,23 +146,11 @@ impl Facts {
         }
     }
 
-    fn recovered(&mut self, logs: &[Log], recovered: &Recovered) {
+    fn recovered(&mut self, recovered: &Recovered) {
         for broken in &recovered.broken {
-            let text = escaped(&broken.to_string());
-            // A server lets go of a segment when all is done that needs it, and may have
-            // written of that where it was not read any more.
-            let is_let_go = match broken.missing {
-                Missing::Segment(place) => (logs.iter()).any(|l| l.id == place.log && l.in_use),
-                Missing::Octets(_) => false,
-            };
-            if is_let_go {
-                let note = "the server may be done with it: look again when it is stopped";
-                self.notes.push(format!("{text}; {note}"));
-            } else {
-                self.lost += 1;
-                self.finding(text);
-            }
+            self.finding(escaped(&broken.to_string()));
         }
+        self.lost = recovered.broken.len();
         self.messages = recovered.messages.len();
         self.octets = recovered.messages.iter().map(|m| m.octets).sum();
     }

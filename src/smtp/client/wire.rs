@@ -3,7 +3,8 @@
 //! Invariants: `answered ≤ handed ≤ asked` and `sent ≤ handed`, each a number of
 //! commands (the greeting counts as the answer to the connection). An answer is
 //! believed only if its command was handed out before: what comes earlier was not
-//! meant for it. Once nothing leaves any more, its command must have left.
+//! meant for it. Once nothing leaves any more, its command must have left; a flight may
+//! have been answered before that is known (`exchange::early`).
 
 use super::job::Piece;
 use crate::smtp::record::Record;
