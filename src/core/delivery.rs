@@ -501,7 +501,7 @@ impl Delivery {
                         self.client.handle(now, Input::TlsFailed(why));
                     }
                 }
-                Output::Turned(from) => self.is_turned(from),
+                Output::Turned(from) => self.provider_turns(from),
                 Output::Asked(answer) => {
                     if let Errand::Call { asked, .. } = &mut self.errand {
                         asked.push(answer);

@@ -3,7 +3,7 @@
 //! Beside a running server a segment may be let go of at any time: it loses its name, and is
 //! zeroed, used again or removed behind that. So what was read of a file counts only if it
 //! has its name still when all is read. What was needed of it was carried to a newer one
-//! before: so older segments are read first, and behind the last those that have come since.
+//! before; what that asks of a reader of all is in [`super::pass`].
 //!
 //! And a segment grows while it is read: what is read first may lack what was written before
 //! that which is read last. That looks like damage, and another look does not show it again.
@@ -231,7 +231,9 @@ impl Log {
     ) -> Result<Option<Vec<u8>>, Failure> {
         let mut last = None;
         let mut same = 1;
-        for look in 1.. {
+        let mut look = 0;
+        loop {
+            look += 1;
             let octets = self.read(segment, FileKind::Segment, u64::from(SEGMENT_BYTES_MAX))?;
             let damage = match &octets {
                 Some(octets) if self.in_use => self.damage(segment, octets),
@@ -244,7 +246,6 @@ impl Log {
             last = damage;
             std::thread::sleep(LOOK_PAUSE);
         }
-        unreachable!("a look is the last")
     }
 
     /// What is said of a segment that may be damaged.

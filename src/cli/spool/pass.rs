@@ -15,8 +15,8 @@ use spool_format::{BrokenMessage, Recovered, Recovery, SegmentId};
 use super::files::{Log, Place};
 use crate::cli::{Failure, Global};
 
-/// How often it is looked for segments that were made meanwhile. Each time at least one was
-/// read, in which time a server hardly fills another.
+/// How often it is looked for segments that were made meanwhile: a server fills them more
+/// slowly than they are read, so that a few listings do.
 const LISTINGS_MAX: u32 = 100;
 
 /// What a start would find, and in which logs.

@@ -211,7 +211,7 @@ impl Delivery {
     }
 
     /// The provider has said yes to ATRN.
-    pub(super) fn is_turned(&mut self, from: FromProvider) {
+    pub(super) fn provider_turns(&mut self, from: FromProvider) {
         if self.flow.is_open() {
             self.provided = Some(from);
         } else {

@@ -7,14 +7,31 @@ fn count(bench: &Bench, ending: Ending) -> usize {
     bench.count(|fact| matches!(fact, Fact::Recipient { ending: e, .. } if *e == ending))
 }
 
-/// A message has left whole, and its answer is awaited. Gives the connection.
-fn awaiting(bench: &mut Bench) -> ConnectionId {
+/// A client that has handed over a message, and the host to which it goes, which has said
+/// nothing yet.
+fn connected(bench: &mut Bench) -> (ConnectionId, ConnectionId) {
     bench.host = Some(SocketAddr::from(([192, 0, 2, 1], 25)));
     bench.host_answers = true;
     let client = bench.accept();
     bench.receive(client, b"EHLO x\r\n");
     bench.receive(client, MESSAGE);
     let host = bench.outgoing[0];
+    (client, host)
+}
+
+/// What a host without PIPELINING says up to the end of a message, in order.
+const REPLIES: [&[u8]; 6] = [
+    b"220 x\r\n",
+    b"250 x\r\n",
+    b"250 ok\r\n",
+    b"250 ok\r\n",
+    b"354 go on\r\n",
+    b"250 taken\r\n",
+];
+
+/// A message has left whole, and its answer is awaited. Gives the connection.
+fn awaiting(bench: &mut Bench) -> ConnectionId {
+    let (_, host) = connected(bench);
     bench.receive(host, b"220 x\r\n");
     bench.receive(host, b"250-x\r\n250 PIPELINING\r\n");
     bench.receive(host, b"250 ok\r\n250 ok\r\n354 go on\r\n");
@@ -98,21 +115,9 @@ fn what_a_host_said_before_it_was_gone_counts() {
 #[test]
 fn a_host_that_goes_refuses_nothing_that_it_has_not_heard() {
     let mut bench = Bench::new(PLENTY);
-    bench.host = Some(SocketAddr::from(([192, 0, 2, 1], 25)));
-    bench.host_answers = true;
-    let client = bench.accept();
-    bench.receive(client, b"EHLO x\r\n");
-    bench.receive(client, MESSAGE);
-    let host = bench.outgoing[0];
-    for reply in [
-        "220 x",
-        "250 x",
-        "250 ok",
-        "250 ok",
-        "354 go on",
-        "250 taken",
-    ] {
-        bench.receive(host, format!("{reply}\r\n").as_bytes());
+    let (client, host) = connected(&mut bench);
+    for reply in REPLIES {
+        bench.receive(host, reply);
     }
     bench.deaf.insert(host);
     bench.receive(client, MESSAGE);
@@ -157,17 +162,12 @@ fn of_a_flight_what_was_taken_is_heard_of() {
 #[test]
 fn an_answer_to_what_has_not_left_does_not_count() {
     let mut bench = Bench::new(PLENTY);
-    bench.host = Some(SocketAddr::from(([192, 0, 2, 1], 25)));
-    bench.host_answers = true;
-    let client = bench.accept();
-    bench.receive(client, b"EHLO x\r\n");
-    bench.receive(client, MESSAGE);
-    let host = bench.outgoing[0];
-    for reply in ["220 x", "250 x", "250 ok", "250 ok"] {
-        bench.receive(host, format!("{reply}\r\n").as_bytes());
+    let (_, host) = connected(&mut bench);
+    for reply in &REPLIES[..4] {
+        bench.receive(host, reply);
     }
     bench.deaf.insert(host);
-    bench.receive(host, b"354 go on\r\n");
+    bench.receive(host, REPLIES[4]);
     assert!(bench.said(host).ends_with("\r\n.\r\n"), "it is being sent");
     breaks(&mut bench, host, b"250 taken\r\n");
     assert_eq!(count(&bench, Ending::Delivered), 0);

@@ -29,9 +29,10 @@ pub(super) const SLOW: Duration = Duration::from_secs(15);
 /// After a sign of too much no connection is added for this long.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
-/// Breaks in one release of a destination that are remembered, one for each message: a line
-/// has some connections of [`JOBS_PER_CONNECTION_MAX`](super::JOBS_PER_CONNECTION_MAX) at
-/// most. Whose sessions break more often waits with the rest for the time of the next try.
+/// Breaks in one release of a destination that are remembered, one for each message: more
+/// than are on a line, which has some connections with up to
+/// [`JOBS_PER_CONNECTION_MAX`](super::JOBS_PER_CONNECTION_MAX) each. The rest waits for the
+/// time of its next try.
 const CUT_OFF_MAX: usize = 1024;
 
 impl Schedule {
@@ -61,7 +62,7 @@ impl Schedule {
     /// How long a job that has come back waits before it is tried again. What was cut off
     /// goes at once if it was asked for since it was handed out: the site is there again,
     /// and what it asks for joins the release that has lost the line. If the line broke
-    /// first, it goes when the site asks ([`offer_cut_off`]).
+    /// first, it is remembered, and goes when the site asks ([`offer_cut_off`]).
     pub(super) fn pause_for(
         &mut self,
         job: &InFlight,

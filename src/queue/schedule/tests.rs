@@ -1114,31 +1114,38 @@ fn the_end_of_a_release_is_told_behind_what_it_gives_up() {
     assert_eq!(desk.schedule.held_for(&customer), Waiting::default());
 }
 
+/// A desk with so many messages that are held for one domain.
+fn held_desk(messages: usize) -> Desk {
+    let mut desk = Desk::new(5, policy(1));
+    for _ in 0..messages {
+        desk.enqueue(Mail {
+            to: &["held.example"],
+            ..PLAIN
+        });
+    }
+    desk
+}
+
+/// The site asks for them.
+fn release_held(desk: &mut Desk) {
+    let next_hop = to("held.example");
+    (desk.schedule).release(desk.now, Selection::NextHop(next_hop.as_ref()));
+}
+
 /// A line breaks in the middle of a drain, and the site is on line again before that is
 /// noticed here: what it asks for joins the release, and what was cut off goes at once. What
 /// it has put off itself does not, however often it asks.
 #[test]
 fn a_site_that_was_cut_off_and_calls_again() {
-    let mut desk = Desk::new(5, policy(1));
-    let mail = Mail {
-        to: &["held.example"],
-        ..PLAIN
-    };
-    for _ in 0..4 {
-        desk.enqueue(mail);
-    }
-    let next_hop = to("held.example");
-    let release = |desk: &mut Desk| {
-        (desk.schedule).release(desk.now, Selection::NextHop(next_hop.as_ref()));
-    };
-    release(&mut desk);
+    let mut desk = held_desk(4);
+    release_held(&mut desk);
     let connection = desk.connect();
     let [delivered, put_off, cut, last] = [(); 4].map(|()| desk.job(connection));
     desk.ends(&delivered, RecipientOutcome::Delivered);
     desk.ends(&put_off, RecipientOutcome::Deferred);
     desk.poll();
     desk.pass(SECOND);
-    release(&mut desk);
+    release_held(&mut desk);
     assert_eq!(desk.poll(), [], "it is under way");
     for job in [&cut, &last] {
         desk.ends(job, RecipientOutcome::Interrupted);
@@ -1156,10 +1163,10 @@ fn a_site_that_was_cut_off_and_calls_again() {
         "{said:?}"
     );
     // One that was begun before and comes to nothing later does not count either.
-    release(&mut desk);
+    release_held(&mut desk);
     let connection = desk.connect();
     desk.pass(SECOND);
-    release(&mut desk);
+    release_held(&mut desk);
     assert_eq!(desk.poll(), []);
     (desk.schedule).connection_failed(desk.now, connection, ConnectionFailure::Unusable);
     desk.connect();
@@ -1169,19 +1176,8 @@ fn a_site_that_was_cut_off_and_calls_again() {
 /// release going, and what was cut off goes with it.
 #[test]
 fn a_site_that_calls_again_behind_the_break() {
-    let mut desk = Desk::new(5, policy(1));
-    let mail = Mail {
-        to: &["held.example"],
-        ..PLAIN
-    };
-    for _ in 0..4 {
-        desk.enqueue(mail);
-    }
-    let next_hop = to("held.example");
-    let release = |desk: &mut Desk| {
-        (desk.schedule).release(desk.now, Selection::NextHop(next_hop.as_ref()));
-    };
-    release(&mut desk);
+    let mut desk = held_desk(4);
+    release_held(&mut desk);
     let connection = desk.connect();
     let [delivered, put_off, cut] = [(); 3].map(|()| desk.job(connection));
     desk.ends(&delivered, RecipientOutcome::Delivered);
@@ -1192,7 +1188,7 @@ fn a_site_that_calls_again_behind_the_break() {
     assert_eq!(desk.schedule.take(desk.now, connection), Take::Wait);
     // Each time that it asks, what was cut off is offered once, and what it put off never.
     for _ in 0..2 {
-        release(&mut desk);
+        release_held(&mut desk);
         desk.poll();
         let again = desk.job(connection);
         assert_eq!(again.queue_id, cut.queue_id);

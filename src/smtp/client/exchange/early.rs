@@ -14,7 +14,7 @@ impl Exchange {
     /// True if the answer says that a content arrived which has not left yet.
     pub(in crate::smtp::client) fn is_too_early(&self, answer: &Answer<'_>, wire: &Wire) -> bool {
         self.expected.front() == Some(&Expected::End)
-            && !self.believes_early(answer)
+            && self.peer.flight.is_none()
             && answer.code.class() == Class::Positive
             && self
                 .queue
