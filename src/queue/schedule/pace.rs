@@ -16,7 +16,7 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::{InFlight, RecipientOutcome, Schedule};
+use super::{Carrier, InFlight, RecipientOutcome, Schedule};
 use crate::mail::RecipientIndex;
 use crate::queue::destination::{Destination, Gate, Health, Turn};
 use crate::queue::index::{DestinationId, Index};
@@ -60,19 +60,24 @@ impl Schedule {
     }
 
     /// How long a job that has come back waits before it is tried again. What was cut off
-    /// goes at once if it was asked for since it was handed out: the site is there again,
-    /// and what it asks for joins the release that has lost the line. If the line broke
+    /// goes at once if it was asked for since its connection was begun: the site is there
+    /// again, and what it asks for joins the release that has lost the line. If the line broke
     /// first, it is remembered, and goes when the site asks ([`offer_cut_off`]).
     pub(super) fn pause_for(
         &mut self,
         job: &InFlight,
         results: &[(RecipientIndex, RecipientOutcome)],
     ) -> Duration {
+        // The last words of the old line may have brought one more job onto it.
+        let began = match job.carrier {
+            Carrier::Connection(id) => (self.connections.get(id.0)).map_or(job.since, |c| c.since),
+            Carrier::Visit(_) => job.since,
+        };
         let share = self.index.share(job.share);
         let destination = &mut self.destinations[share.destination];
         let mut outcomes = results.iter().map(|(_, outcome)| *outcome);
         let put_off = outcomes.any(|outcome| outcome == RecipientOutcome::Deferred);
-        if job.since < destination.asked_at && !put_off {
+        if began < destination.asked_at && !put_off {
             return Duration::ZERO;
         }
         let pause = (destination.policy.retry).pause(share.attempts, &mut self.jitter);

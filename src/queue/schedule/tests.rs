@@ -1201,6 +1201,29 @@ fn a_site_that_calls_again_behind_the_break() {
     assert!(desk.poll().iter().any(ended));
 }
 
+/// The same, and the old line brings one answer more behind that: what goes onto it then was
+/// cut off as well.
+#[test]
+fn a_site_that_calls_again_before_the_last_word_of_the_old_line() {
+    let mut desk = held_desk(2);
+    release_held(&mut desk);
+    let connection = desk.connect();
+    let first = desk.job(connection);
+    desk.pass(SECOND);
+    release_held(&mut desk);
+    desk.pass(SECOND);
+    desk.ends(&first, RecipientOutcome::Delivered);
+    let cut = desk.job(connection);
+    (desk.schedule).connection_failed(desk.now, connection, ConnectionFailure::Lost);
+    let connection = desk.connect();
+    let again = desk.job(connection);
+    assert_eq!(again.queue_id, cut.queue_id);
+    // A line that was begun since is no old one.
+    desk.ends(&again, RecipientOutcome::Interrupted);
+    let ended = |o: &Output| matches!(o, Output::ReleaseEnded { .. });
+    assert!(desk.poll().iter().any(ended));
+}
+
 /// Every second message of a drain is one that came since it began.
 #[test]
 fn fresh_mail_goes_between_the_backlog() {
